@@ -1,0 +1,1 @@
+"""The reference backend: a small assistant behind the connector's HTTP contract."""
