@@ -1,0 +1,54 @@
+# `make` lists the commands. Everything that they install is in .tools/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help tools rust build demo run test test-backend test-rust lint clean-tools
+
+TOOLS := $(CURDIR)/.tools
+VENV_PYTHON := $(TOOLS)/venv/bin/python
+
+# Where the integration tests and the drivers find the real parts.
+export PATH := $(TOOLS)/bin:$(PATH)
+export NATS_SERVER_BIN ?= $(TOOLS)/bin/nats-server
+export BACKEND_PYTHON ?= $(VENV_PYTHON)
+
+# One set of flags for build and test, so that nothing is compiled twice.
+WITH_SIMULATOR := --workspace --features simulator
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools build ## chat with the assistant through a simulated WhatsApp; nothing else is needed
+	@$(VENV_PYTHON) deploy/demo/demo.py
+
+run: tools rust ## link a real WhatsApp number (QR code in the terminal) and answer it
+	cargo build
+	@$(VENV_PYTHON) deploy/demo/run.py
+
+test: test-backend test-rust ## all tests
+
+test-backend: tools ## the reference backend's tests
+	cd deploy/backend && $(VENV_PYTHON) -m pytest
+
+test-rust: tools build ## the connector's and the simulator's tests, on real parts
+	cargo test $(WITH_SIMULATOR) --no-fail-fast
+
+lint: rust ## formatting, clippy and rustdoc; every warning is an error
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(WITH_SIMULATOR) --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(WITH_SIMULATOR) --no-deps
+
+build: rust ## the connector with its simulator feature, and the simulator
+	cargo build $(WITH_SIMULATOR)
+
+tools: ## install nats-server and the Python parts into .tools/
+	@deploy/tools/install.sh
+
+clean-tools: ## remove .tools/
+	rm -rf $(TOOLS)
+
+rust:
+	@deploy/tools/check-rust.sh

