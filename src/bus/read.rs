@@ -1,0 +1,135 @@
+//! Reading the last message of a subject, a consumer's state, and a stream's birth.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{consumer, response::Response, stream, stream::DirectGetErrorKind};
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::Bus;
+use crate::wire::Headers;
+
+/// A replica that is frozen still takes its share of direct gets: ask again soon.
+const DIRECT_GET_TIMEOUT: Duration = Duration::from_millis(300);
+/// How often in all; with the time-out above about three seconds.
+const DIRECT_GET_TRIES: usize = 10;
+
+/// A message as a stream has it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// How far a consumer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerState {
+    /// Every message up to this stream sequence is acknowledged.
+    pub ack_floor: u64,
+    /// The last stream sequence that was ever delivered.
+    pub delivered: u64,
+    /// How many messages are delivered and not acknowledged.
+    pub ack_pending: usize,
+}
+
+/// The bus did not answer a question.
+#[derive(Debug, thiserror::Error)]
+#[error("nats-server did not answer: {0}")]
+pub struct ReadError(String);
+
+impl ReadError {
+    /// With these words.
+    pub fn new(error: &dyn std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Bus {
+    /// The last message on `subject`. May come from a follower and be some seconds old: the
+    /// compare-and-set of whoever acts on it makes that harmless.
+    pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ReadError> {
+        let handle =
+            self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
+        let mut failure = String::new();
+        for _ in 0..DIRECT_GET_TRIES {
+            let get = handle.direct_get_last_for_subject(subject);
+            match tokio::time::timeout(DIRECT_GET_TIMEOUT, get).await {
+                Ok(Ok(message)) => {
+                    return Ok(Some(Stored {
+                        sequence: message.sequence,
+                        headers: headers(&message.headers),
+                        payload: message.payload,
+                    }));
+                }
+                Ok(Err(error)) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
+                Ok(Err(error)) => {
+                    // Answered at once (an election, no leader): do not spin.
+                    failure = error.to_string();
+                    tokio::time::sleep(DIRECT_GET_TIMEOUT / 3).await;
+                }
+                Err(_elapsed) => failure = "timed out".to_owned(),
+            }
+        }
+        Err(ReadError(failure))
+    }
+
+    /// How far the durable `consumer` of `stream` has come.
+    pub async fn consumer_state(&self, stream: &str, name: &str) -> Result<ConsumerState, ReadError> {
+        let subject = format!("CONSUMER.INFO.{stream}.{name}");
+        let answer: Response<consumer::Info> =
+            self.jetstream.request(subject, &()).await.map_err(|error| ReadError::new(&error))?;
+        match answer {
+            Response::Err { error } => Err(ReadError::new(&error)),
+            Response::Ok(info) => Ok(ConsumerState {
+                ack_floor: info.ack_floor.stream_sequence,
+                delivered: info.delivered.stream_sequence,
+                ack_pending: info.num_ack_pending,
+            }),
+        }
+    }
+
+    /// When the stream was created, in nanoseconds since the epoch: which incarnation it is.
+    pub async fn stream_created(&self, stream: &str) -> Result<String, ReadError> {
+        Ok(self.stream_info(stream).await?.created.unix_timestamp_nanos().to_string())
+    }
+
+    pub(super) async fn stream_info(&self, stream: &str) -> Result<stream::Info, ReadError> {
+        let answer: Response<stream::Info> = self
+            .jetstream
+            .request(format!("STREAM.INFO.{stream}"), &())
+            .await
+            .map_err(|error| ReadError::new(&error))?;
+        match answer {
+            Response::Err { error } => Err(ReadError::new(&error)),
+            Response::Ok(info) => Ok(info),
+        }
+    }
+
+    /// Hears every message on `subject` as it passes, before it is stored: a hint, never a proof.
+    pub async fn wakes(&self, subject: &str) -> Result<Wakes, ReadError> {
+        let subscriber =
+            self.client.subscribe(subject.to_owned()).await.map_err(|error| ReadError::new(&error))?;
+        Ok(Wakes(subscriber))
+    }
+}
+
+/// A core subscription: see [`Bus::wakes`].
+#[derive(Debug)]
+pub struct Wakes(async_nats::Subscriber);
+
+impl Wakes {
+    /// The headers of the next message; `None` when the connection is closed for good.
+    pub async fn next(&mut self) -> Option<Headers> {
+        let message = self.0.next().await?;
+        Some(message.headers.as_ref().map(headers).unwrap_or_default())
+    }
+}
+
+/// The first value of each header.
+pub(super) fn headers(map: &async_nats::HeaderMap) -> Headers {
+    map.iter().filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str()))).collect()
+}

@@ -1,0 +1,362 @@
+//! Streams and consumers: made, compared, or left alone.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull},
+    response::Response,
+    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use backon::{ExponentialBuilder, Retryable};
+
+use super::{Bus, ReadError};
+use crate::wire::{Account, Subjects};
+
+/// What to do about streams and consumers at the start (`NATS_PROVISION`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provision {
+    /// Create what is missing; never change what exists.
+    Create,
+    /// Create nothing; refuse to start on any difference.
+    Verify,
+    /// Look at nothing.
+    Off,
+}
+
+/// The numbers of the design that an operator may change.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What to do.
+    pub provision: Provision,
+    /// Copies of each stream and consumer.
+    pub replicas: usize,
+    /// How long inbound messages are kept.
+    pub in_max_age: Duration,
+    /// How long outcomes are kept; always longer than inbound messages.
+    pub out_max_age: Duration,
+    /// How long dead letters are kept.
+    pub dlq_max_age: Duration,
+    /// Within what time a message that WhatsApp hands over again is recognised.
+    pub duplicate_window: Duration,
+    /// After what silence a forwarder's message goes to another one.
+    pub forwarder_ack_wait: Duration,
+    /// After what silence an edge's message is delivered again.
+    pub edge_ack_wait: Duration,
+}
+
+/// Why the streams are not as they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// Something differs from the design.
+    #[error("NATS is not set up as this connector needs it:\n{}", list(.0))]
+    Differs(Vec<Difference>),
+    /// Something is missing and may not be created.
+    #[error(
+        "{what} does not exist, and NATS_PROVISION={mode} creates nothing. Create it, or start once with NATS_PROVISION=create"
+    )]
+    Missing {
+        /// Which stream or consumer.
+        what: String,
+        /// The mode in force.
+        mode: &'static str,
+    },
+    /// The server refused or did not answer.
+    #[error("{what} cannot be set up: {why}")]
+    Failed {
+        /// Which stream or consumer.
+        what: String,
+        /// The server's words.
+        why: String,
+    },
+}
+
+/// One setting that is not as designed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Stream or consumer, and the field.
+    pub what: String,
+    /// As designed.
+    pub want: String,
+    /// As found.
+    pub got: String,
+    /// A promise does not hold with it.
+    pub breaks_a_promise: bool,
+}
+
+fn list(differences: &[Difference]) -> String {
+    differences
+        .iter()
+        .map(|d| format!("  {}: is {}, must be {}", d.what, d.got, d.want))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Which consumers a process needs.
+#[derive(Debug, Clone, Copy)]
+pub enum Role<'a> {
+    /// The shared consumer on `WA_IN`.
+    Forwarder,
+    /// The account's consumer on `WA_OUT`.
+    Edge(&'a Account),
+}
+
+impl Bus {
+    /// Makes sure of the streams and of the role's consumer.
+    pub async fn ensure(
+        &self,
+        subjects: &Subjects,
+        settings: &Settings,
+        role: Role<'_>,
+    ) -> Result<(), TopologyError> {
+        if settings.provision == Provision::Off {
+            return Ok(());
+        }
+        for want in streams(subjects, settings) {
+            self.ensure_stream(settings, want).await?;
+        }
+        let (stream, want) = match role {
+            Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
+            Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
+        };
+        self.ensure_consumer(settings, &stream, want).await
+    }
+
+    async fn ensure_stream(&self, settings: &Settings, want: stream::Config) -> Result<(), TopologyError> {
+        let what = format!("stream {}", want.name);
+        let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
+        let ask = || self.request::<stream::Info>(format!("STREAM.INFO.{}", want.name));
+        let found = patiently(ask).await.map_err(&failed)?;
+        let info = match found {
+            Found::Yes(info) => info,
+            Found::No if settings.provision == Provision::Create => {
+                tracing::info!(stream = want.name, "creating the stream");
+                let create = || async {
+                    self.jetstream.get_or_create_stream(want.clone()).await.map_err(|error| error.to_string())
+                };
+                let made = create.retry(patience()).await.map_err(&failed)?;
+                made.cached_info().clone()
+            }
+            Found::No => return Err(TopologyError::Missing { what, mode: "verify" }),
+        };
+        judge(settings, stream_differences(&want, &info.config))
+    }
+
+    async fn ensure_consumer(
+        &self,
+        settings: &Settings,
+        stream: &str,
+        want: pull::Config,
+    ) -> Result<(), TopologyError> {
+        let name = want.durable_name.clone().unwrap_or_default();
+        let what = format!("consumer {name} on {stream}");
+        let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
+        let ask = || self.request::<consumer::Info>(format!("CONSUMER.INFO.{stream}.{name}"));
+        let info = match patiently(ask).await.map_err(&failed)? {
+            Found::Yes(info) => info,
+            Found::No if settings.provision == Provision::Create => {
+                tracing::info!(consumer = name, stream, "creating the consumer");
+                let create = || async {
+                    let made: Result<PullConsumer, _> =
+                        self.jetstream.create_consumer_on_stream(want.clone(), stream).await;
+                    made.map_err(|error| error.to_string())
+                };
+                create.retry(patience()).await.map_err(&failed)?.cached_info().clone()
+            }
+            Found::No => return Err(TopologyError::Missing { what, mode: "verify" }),
+        };
+        judge(settings, consumer_differences(stream, &want, &info.config))
+    }
+
+    async fn request<T: serde::de::DeserializeOwned>(&self, subject: String) -> Result<Found<T>, ReadError> {
+        let answer: Response<T> =
+            self.jetstream.request(subject, &()).await.map_err(|error| ReadError::new(&error))?;
+        match answer {
+            Response::Ok(info) => Ok(Found::Yes(info)),
+            Response::Err { error } if error.code() == 404 => Ok(Found::No),
+            Response::Err { error } => Err(ReadError::new(&error)),
+        }
+    }
+}
+
+enum Found<T> {
+    Yes(T),
+    No,
+}
+
+/// Right after a cluster's start its API may not answer yet.
+fn patience() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(10)
+}
+
+async fn patiently<T, F, Fut>(ask: F) -> Result<Found<T>, String>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Found<T>, ReadError>>,
+{
+    ask.retry(patience()).await.map_err(|error| error.to_string())
+}
+
+fn judge(settings: &Settings, differences: Vec<Difference>) -> Result<(), TopologyError> {
+    let refuse = |d: &Difference| d.breaks_a_promise || settings.provision == Provision::Verify;
+    if differences.iter().any(refuse) {
+        return Err(TopologyError::Differs(differences));
+    }
+    for d in differences {
+        tracing::warn!(
+            what = d.what,
+            got = d.got,
+            want = d.want,
+            "NATS is set up differently from the settings; it stays as it is"
+        );
+    }
+    Ok(())
+}
+
+fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
+    let short = Duration::from_secs(120);
+    let config =
+        |name: String, subject: String, max_age: Duration, duplicate_window: Duration| stream::Config {
+            name,
+            subjects: vec![subject],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            max_age,
+            duplicate_window: duplicate_window.min(max_age),
+            num_replicas: settings.replicas,
+            allow_direct: true,
+            ..Default::default()
+        };
+    [
+        config(subjects.stream_in(), subjects.all_in(), settings.in_max_age, settings.duplicate_window),
+        config(subjects.stream_out(), subjects.all_out(), settings.out_max_age, short),
+        config(subjects.stream_dlq(), subjects.all_dlq(), settings.dlq_max_age, short),
+    ]
+}
+
+fn forwarder(subjects: &Subjects, settings: &Settings) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subjects.consumer_forwarder()),
+        filter_subject: subjects.all_messages(),
+        ack_wait: settings.forwarder_ack_wait,
+        max_ack_pending: 100_000,
+        max_waiting: 2_048,
+        ..common()
+    }
+}
+
+fn edge(subjects: &Subjects, settings: &Settings, account: &Account) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subjects.consumer_edge(account)),
+        filter_subject: subjects.out_of(account),
+        ack_wait: settings.edge_ack_wait,
+        max_ack_pending: 10_000,
+        ..common()
+    }
+}
+
+fn common() -> pull::Config {
+    pull::Config {
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        max_deliver: -1,
+        ..Default::default()
+    }
+}
+
+struct Comparison {
+    owner: String,
+    differences: Vec<Difference>,
+}
+
+impl Comparison {
+    fn field<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+        want: &T,
+        got: &T,
+        breaks_a_promise: bool,
+    ) {
+        if want != got {
+            self.differences.push(Difference {
+                what: format!("{}.{name}", self.owner),
+                want: format!("{want:?}"),
+                got: format!("{got:?}"),
+                breaks_a_promise,
+            });
+        }
+    }
+}
+
+fn stream_differences(want: &stream::Config, got: &stream::Config) -> Vec<Difference> {
+    let mut c = Comparison { owner: want.name.clone(), differences: Vec::new() };
+    c.field("subjects", &want.subjects, &got.subjects, true);
+    c.field("retention", &want.retention, &got.retention, true);
+    c.field("storage", &want.storage, &got.storage, true);
+    c.field("allow_direct", &want.allow_direct, &got.allow_direct, true);
+    c.field("no_ack", &want.no_ack, &got.no_ack, true);
+    c.field("max_age", &want.max_age, &got.max_age, false);
+    c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, false);
+    c.field("num_replicas", &want.num_replicas, &got.num_replicas, false);
+    c.differences
+}
+
+fn consumer_differences(stream: &str, want: &pull::Config, got: &consumer::Config) -> Vec<Difference> {
+    let name = want.durable_name.clone().unwrap_or_default();
+    let mut c = Comparison { owner: format!("{stream}/{name}"), differences: Vec::new() };
+    c.field("filter_subject", &want.filter_subject, &got.filter_subject, true);
+    c.field("ack_policy", &want.ack_policy, &got.ack_policy, true);
+    c.field("deliver_policy", &want.deliver_policy, &got.deliver_policy, true);
+    c.field("max_deliver", &want.max_deliver, &got.max_deliver, true);
+    c.field("backoff", &want.backoff, &got.backoff, true);
+    c.field("ack_wait", &want.ack_wait, &got.ack_wait, false);
+    c.field("max_ack_pending", &want.max_ack_pending, &got.max_ack_pending, false);
+    c.differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(provision: Provision) -> Settings {
+        Settings {
+            provision,
+            replicas: 1,
+            in_max_age: Duration::from_secs(7 * 86_400),
+            out_max_age: Duration::from_secs(8 * 86_400),
+            dlq_max_age: Duration::from_secs(30 * 86_400),
+            duplicate_window: Duration::from_secs(86_400),
+            forwarder_ack_wait: Duration::from_secs(15),
+            edge_ack_wait: Duration::from_secs(30),
+        }
+    }
+
+    #[test]
+    fn a_difference_that_breaks_a_promise_is_refused_in_every_mode() {
+        let subjects = Subjects::new("wa").unwrap();
+        let [want, ..] = streams(&subjects, &settings(Provision::Create));
+        let got = stream::Config { retention: RetentionPolicy::WorkQueue, ..want.clone() };
+        let differences = stream_differences(&want, &got);
+        let error = judge(&settings(Provision::Create), differences).unwrap_err().to_string();
+        assert!(error.contains("WA_IN.retention: is WorkQueue, must be Limits"), "{error}");
+    }
+
+    #[test]
+    fn a_harmless_difference_is_refused_by_verify_only() {
+        let subjects = Subjects::new("wa").unwrap();
+        let [want, ..] = streams(&subjects, &settings(Provision::Create));
+        let got = stream::Config { max_age: Duration::from_secs(1), ..want.clone() };
+        assert!(judge(&settings(Provision::Create), stream_differences(&want, &got)).is_ok());
+        assert!(judge(&settings(Provision::Verify), stream_differences(&want, &got)).is_err());
+    }
+
+    #[test]
+    fn outcomes_outlive_what_they_answer() {
+        let subjects = Subjects::new("wa").unwrap();
+        let [inbound, outbound, _] = streams(&subjects, &settings(Provision::Create));
+        assert!(outbound.max_age > inbound.max_age);
+    }
+}

@@ -1,0 +1,32 @@
+//! Switches for tests: dying at a chosen await, and running with a guard taken out.
+//!
+//! They exist only in builds with the `simulator` feature, which is never a production build.
+
+/// Dies by SIGKILL if the test named this point in `CRASH_AT`: what `kill -9` at this very place costs
+/// is then seen, not guessed.
+#[inline]
+pub fn point(name: &str) {
+    #[cfg(feature = "simulator")]
+    if is_named("CRASH_AT", name) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+    #[cfg(not(feature = "simulator"))]
+    let _ = name;
+}
+
+/// Is this guard named in `WITHOUT_GUARD`? Tests that must be able to fail run a control with it.
+#[inline]
+pub fn switched_off(guard: &str) -> bool {
+    #[cfg(feature = "simulator")]
+    return is_named("WITHOUT_GUARD", guard);
+    #[cfg(not(feature = "simulator"))]
+    {
+        let _ = guard;
+        false
+    }
+}
+
+#[cfg(feature = "simulator")]
+fn is_named(variable: &str, name: &str) -> bool {
+    std::env::var(variable).is_ok_and(|names| names.split(',').any(|one| one == name))
+}

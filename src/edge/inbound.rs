@@ -1,0 +1,308 @@
+//! WhatsApp → bus: the hook that every message passes before WhatsApp is told "received".
+//!
+//! While the bus is away the hook waits and tries again inside; it gives up only when the process stops.
+//! (Refusing instead would let later messages overtake: WhatsApp redelivers only on a reconnect.)
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future;
+use prost::Message as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
+use whatsapp_rust::wacore::types::message::MessageCategory;
+use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
+
+use super::chats::{Chat, Chats, End};
+use super::content::{self, Mapped};
+use super::identity;
+use crate::bus::{AppendError, Bus, ReadError, Record};
+use crate::crash;
+use crate::telemetry::propagation;
+use crate::wire::v1::{ChatKind, InboundMessage, inbound_message::Content};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
+
+/// How long the bus may say that a subject ends earlier than this edge knows before it is believed: a
+/// follower lags by seconds, a stream that was made anew stays behind.
+const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
+
+/// The process stops; WhatsApp hands the message over again.
+#[derive(Debug, thiserror::Error)]
+#[error("the edge is stopping")]
+pub struct Stopping;
+
+/// (chat, sender, id): what makes a WhatsApp message id unique.
+type Key = (String, String, String);
+
+/// The hook. Cheap to clone; clones share everything.
+#[derive(Debug, Clone)]
+pub struct Inbound(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bus: Bus,
+    subjects: Subjects,
+    account: Account,
+    chats: Chats,
+    /// What is being stored at this moment: a reconnect hands the same messages over again beside the
+    /// hooks that still wait.
+    under_way: Mutex<HashMap<Key, watch::Receiver<bool>>>,
+    stop: CancellationToken,
+}
+
+#[async_trait::async_trait]
+impl InboundDurabilityHook for Inbound {
+    async fn on_messages(&self, client: Arc<Client>, batch: &[Incoming]) -> anyhow::Result<()> {
+        // A drain brings many chats at once: they do not wait for each other, each keeps its order.
+        let mut lanes: Vec<(String, Vec<&Incoming>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for incoming in batch {
+            let chat = incoming.info.source.chat.to_non_ad_string();
+            let place = *places.entry(chat.clone()).or_insert_with(|| {
+                lanes.push((chat, Vec::new()));
+                lanes.len() - 1
+            });
+            if let Some((_, lane)) = lanes.get_mut(place) {
+                lane.push(incoming);
+            }
+        }
+        let lanes = lanes.into_iter().map(|(_, lane)| async {
+            for incoming in lane {
+                self.receive(&client, incoming).await?;
+            }
+            Ok::<(), Stopping>(())
+        });
+        future::try_join_all(lanes).await?;
+        crash::point("edge.after-puback");
+        Ok(())
+    }
+}
+
+impl Inbound {
+    /// A hook that publishes for `account` until `stop`.
+    pub fn new(bus: Bus, subjects: Subjects, account: Account, stop: CancellationToken) -> Self {
+        let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
+        Self(Arc::new(Shared { bus, subjects, account, chats, under_way: Mutex::default(), stop }))
+    }
+
+    /// Returns once the message is stored, by this call or by another one that has it in hand.
+    async fn receive(&self, client: &Client, incoming: &Incoming) -> Result<(), Stopping> {
+        if incoming.info.category == MessageCategory::Peer {
+            return Ok(());
+        }
+        let mapped = content::map(&incoming.message);
+        let (content, on_the_chain) = match mapped {
+            Mapped::Nothing => return Ok(()),
+            Mapped::Message(content) => (content, true),
+            Mapped::Update(content) => (content, false),
+        };
+        let source = &incoming.info.source;
+        let key =
+            (source.chat.to_non_ad_string(), source.sender.to_non_ad_string(), incoming.info.id.to_string());
+        loop {
+            let mut other = match self.begin(&key) {
+                Ok(turn) => {
+                    let span = tracing::info_span!("whatsapp receive", offline = incoming.info.is_offline);
+                    let stored = self.store(client, incoming, content, on_the_chain).instrument(span).await;
+                    turn.end(stored.is_ok());
+                    return stored;
+                }
+                Err(other) => other,
+            };
+            let stored = tokio::select! {
+                () = self.0.stop.cancelled() => return Err(Stopping),
+                stored = other.wait_for(|stored| *stored) => stored.is_ok(),
+            };
+            if stored {
+                return Ok(());
+            }
+        }
+    }
+
+    fn begin(&self, key: &Key) -> Result<UnderWay, watch::Receiver<bool>> {
+        let mut under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = under_way.get(key) {
+            return Err(other.clone());
+        }
+        let (sender, receiver) = watch::channel(false);
+        under_way.insert(key.clone(), receiver);
+        Ok(UnderWay { shared: Arc::clone(&self.0), key: key.clone(), sender })
+    }
+
+    async fn store(
+        &self,
+        client: &Client,
+        incoming: &Incoming,
+        content: Content,
+        on_the_chain: bool,
+    ) -> Result<(), Stopping> {
+        let info = &incoming.info;
+        let learned = self.learn(client, incoming).await;
+        let peer = identity::peer(&info.source, learned.as_ref());
+        let chat = self.until_answered(|| self.0.chats.find(&peer.candidates)).await?;
+        let sender_other =
+            if info.source.is_group { info.source.sender_alt.as_ref() } else { learned.as_ref() };
+        let message = InboundMessage {
+            account: self.0.account.to_string(),
+            chat: chat.token.as_str().to_owned(),
+            chat_jid: peer.jid,
+            message_id: info.id.to_string(),
+            sender: Some(identity::identity(
+                &info.source.sender,
+                sender_other.filter(|_| !info.source.is_from_me),
+            )),
+            push_name: info.push_name.clone(),
+            from_me: info.source.is_from_me,
+            chat_kind: peer.kind.into(),
+            sent_at_ms: info.timestamp.timestamp_millis(),
+            received_at_ms: now_ms(),
+            quoted_message_id: content::quoted(&incoming.message),
+            offline: info.is_offline,
+            content: Some(content),
+        };
+        let id = self.id(&chat.token, &message, &info.source.sender);
+        tracing::info!(chat = %chat.token.masked(), message_id = %info.id, offline = info.is_offline, "received");
+        let span = tracing::info_span!("wa.in publish");
+        async {
+            if on_the_chain {
+                self.append(&chat, &id, message).await
+            } else {
+                self.update(&chat.token, &id, message).await
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The peer's other address: from the stanza, else from what the client has learned.
+    async fn learn(&self, client: &Client, incoming: &Incoming) -> Option<Jid> {
+        let source = &incoming.info.source;
+        if let Some(other) = identity::other_address(source) {
+            return Some(other.clone());
+        }
+        let entry = client.get_lid_pn_entry(&source.chat).await.ok().flatten()?;
+        Some(if source.chat.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
+    }
+
+    fn id(&self, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
+        // In a direct chat there are two senders, whatever address they come with.
+        let sender = match (message.chat_kind(), message.from_me) {
+            (_, true) => "me".to_owned(),
+            (ChatKind::Direct, false) => token.as_str().to_owned(),
+            (_, false) => sender.to_non_ad_string(),
+        };
+        id::inbound(&self.0.account, token, &sender, &message.message_id)
+    }
+
+    fn record(&self, subject: String, id: &str, message: &InboundMessage) -> Record {
+        let mut headers =
+            Headers::cloud_event(id, "InboundMessage", self.0.account.as_str(), message.received_at_ms);
+        headers.set(header::MSG_ID, id);
+        propagation::inject(&mut headers);
+        Record { subject, headers, payload: Bytes::from(message.encode_to_vec()) }
+    }
+
+    /// Appends to the chat's list: one at a time, each expecting the one before it to be the last.
+    async fn append(&self, chat: &Chat, id: &str, message: InboundMessage) -> Result<(), Stopping> {
+        let mut end = tokio::select! {
+            () = self.0.stop.cancelled() => return Err(Stopping),
+            end = chat.end.lock() => end,
+        };
+        let subject = self.0.subjects.message(&self.0.account, &chat.token);
+        let mut record = self.record(subject.clone(), id, &message);
+        let mut earlier_since = None;
+        // Our own id at the end: an earlier attempt was stored, and nobody was there to hear it.
+        while end.id.as_deref() != Some(id) {
+            record.headers.set(header::PREV_SEQ, &end.sequence.to_string());
+            record.headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.sequence.to_string());
+            crash::point("edge.before-publish");
+            match self.0.bus.append_until_known(&record, &self.0.stop).await {
+                Ok(stored) => {
+                    *end = End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()) };
+                }
+                Err(AppendError::Refused) => {
+                    let found = self.until_answered(|| self.0.chats.end(&chat.token)).await?;
+                    if found.sequence >= end.sequence {
+                        *end = found;
+                        continue;
+                    }
+                    // Never believe in less than is known, until it cannot be a lagging follower.
+                    let since = *earlier_since.get_or_insert_with(tokio::time::Instant::now);
+                    if since.elapsed() > BELIEVE_AN_EARLIER_END {
+                        tracing::error!(chat = %chat.token.masked(), known = end.sequence, found = found.sequence, "the inbound stream has lost messages that it had stored");
+                        *end = found;
+                    }
+                    self.pause(Duration::from_millis(100)).await?;
+                }
+                Err(AppendError::Impossible(why)) => {
+                    tracing::error!(chat = %chat.token.masked(), why, "a message cannot be stored as it is; its content is left out");
+                    record = self.record(subject.clone(), id, &content::too_large(message.clone()));
+                }
+                Err(AppendError::Stopped | AppendError::Unknown(_)) => return Err(Stopping),
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates hang on no list: the message id is all they need.
+    async fn update(&self, token: &ChatToken, id: &str, message: InboundMessage) -> Result<(), Stopping> {
+        let subject = self.0.subjects.update(&self.0.account, token);
+        let record = self.record(subject, id, &message);
+        match self.0.bus.append_until_known(&record, &self.0.stop).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Impossible(why)) => {
+                tracing::error!(why, "an update cannot be stored; it is left out");
+                Ok(())
+            }
+            Err(_) => Err(Stopping),
+        }
+    }
+
+    async fn until_answered<T, Fut>(&self, ask: impl Fn() -> Fut) -> Result<T, Stopping>
+    where
+        Fut: Future<Output = Result<T, ReadError>>,
+    {
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = self.0.stop.cancelled() => return Err(Stopping),
+                answer = ask() => answer,
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::debug!(%error, "the bus did not answer; asking again"),
+            }
+            self.pause(Duration::from_millis(200)).await?;
+        }
+    }
+
+    async fn pause(&self, time: Duration) -> Result<(), Stopping> {
+        match tokio::time::timeout(time, self.0.stop.cancelled()).await {
+            Ok(()) => Err(Stopping),
+            Err(_elapsed) => Ok(()),
+        }
+    }
+}
+
+/// The right to store one message; given up on drop, so that a waiting copy takes over.
+struct UnderWay {
+    shared: Arc<Shared>,
+    key: Key,
+    sender: watch::Sender<bool>,
+}
+
+impl UnderWay {
+    fn end(self, stored: bool) {
+        self.sender.send_replace(stored);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

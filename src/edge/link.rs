@@ -1,0 +1,238 @@
+//! The linked number's state, as a pure machine: what happened → where we are, and what to do.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::wire::v1::{SessionAction, SessionState};
+
+/// Where the link stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum State {
+    /// The session is being opened.
+    #[default]
+    Starting,
+    /// No session: a person has to scan the QR code.
+    Unlinked {
+        /// What the QR code says, once WhatsApp has sent it. A secret while it is valid.
+        qr: Option<Qr>,
+    },
+    /// A session, and no connection yet.
+    Connecting,
+    /// Messages go both ways.
+    Online,
+    /// The connection is gone; it comes back by itself.
+    Offline,
+    /// Another program took the session over. Stays until a person acts.
+    Replaced,
+    /// WhatsApp refuses the number for a while.
+    Banned,
+    /// WhatsApp refuses this version of the client.
+    Outdated,
+    /// The process stops.
+    Stopped,
+}
+
+/// A QR code on offer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Qr {
+    /// The payload: whoever has it can link the number.
+    pub code: String,
+    /// When WhatsApp will not take it any more.
+    pub expires: Instant,
+}
+
+impl std::fmt::Debug for Qr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Qr").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The client runs, with or without a session in its store.
+    Started {
+        /// There is one.
+        linked: bool,
+    },
+    /// A QR code came.
+    Qr(Qr),
+    /// All QR codes of this connection have expired.
+    QrExhausted,
+    /// The phone has scanned it.
+    Paired,
+    /// Logged in, and the offline queue is drained.
+    Connected,
+    /// The connection broke.
+    Disconnected,
+    /// Somebody else logged in with this session.
+    Replaced,
+    /// The session is dead for good.
+    LoggedOut,
+    /// The number may not log in for this long.
+    Banned(Duration),
+    /// The client is too old for WhatsApp.
+    Outdated,
+    /// WhatsApp refused the login for another reason, and the client gave up.
+    Refused,
+    /// The client's loop ended without a word.
+    Ended,
+    /// The process stops.
+    Stopping,
+}
+
+/// What to do with the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Leave it alone: it reconnects by itself.
+    Nothing,
+    /// Build a new one on the same session, after a pause.
+    Rebuild {
+        /// The pause.
+        after: Duration,
+    },
+    /// Set the dead session aside and build a new client, for a new QR code.
+    StartOver,
+    /// Leave it stopped: whatever came next would make it worse.
+    Halt,
+}
+
+impl State {
+    /// The transition.
+    pub fn after(&self, input: Input) -> (Self, Then) {
+        let soon = Then::Rebuild { after: Duration::from_secs(1) };
+        match input {
+            Input::Stopping => (Self::Stopped, Then::Nothing),
+            _ if *self == Self::Stopped => (Self::Stopped, Then::Nothing),
+            Input::Started { linked: true } => (Self::Connecting, Then::Nothing),
+            Input::Started { linked: false } => (Self::Unlinked { qr: None }, Then::Nothing),
+            Input::Qr(qr) => (Self::Unlinked { qr: Some(qr) }, Then::Nothing),
+            Input::QrExhausted => (Self::Unlinked { qr: None }, soon),
+            Input::Paired => (Self::Connecting, Then::Nothing),
+            Input::Connected => (Self::Online, Then::Nothing),
+            // Closing the socket while nobody has scanned is part of pairing.
+            Input::Disconnected => match self {
+                Self::Online | Self::Offline => (Self::Offline, Then::Nothing),
+                other => (other.clone(), Then::Nothing),
+            },
+            Input::Replaced => (Self::Replaced, Then::Halt),
+            Input::LoggedOut => (Self::Unlinked { qr: None }, Then::StartOver),
+            Input::Banned(time) => (Self::Banned, Then::Rebuild { after: time.max(Duration::from_secs(60)) }),
+            Input::Outdated => (Self::Outdated, Then::Halt),
+            Input::Refused => (Self::Offline, Then::Rebuild { after: Duration::from_secs(60) }),
+            Input::Ended => match self {
+                Self::Replaced | Self::Outdated => (self.clone(), Then::Halt),
+                Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
+                Self::Banned => (Self::Banned, Then::Rebuild { after: Duration::from_secs(60) }),
+                _ => (Self::Offline, soon),
+            },
+        }
+    }
+
+    /// A stable code for machines: in `/link.json`, on the bus, in readiness.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Unlinked { qr: None } => "unlinked",
+            Self::Unlinked { qr: Some(_) } => "qr-ready",
+            Self::Connecting => "connecting",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Replaced => "replaced",
+            Self::Banned => "banned",
+            Self::Outdated => "outdated",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// One sentence for people.
+    pub fn detail(&self) -> &'static str {
+        match self {
+            Self::Starting => "The session is being opened.",
+            Self::Unlinked { .. } => {
+                "No number is linked: scan the QR code with WhatsApp on the phone, under Linked devices."
+            }
+            Self::Connecting => "Connecting to WhatsApp.",
+            Self::Online => "Linked and online.",
+            Self::Offline => "The connection to WhatsApp is gone; it comes back by itself.",
+            Self::Replaced => "Another program logged in with this session. Stop it, then restart this edge.",
+            Self::Banned => "WhatsApp refuses this number for a while.",
+            Self::Outdated => "WhatsApp refuses this version of the client. Upgrade the connector.",
+            Self::Stopped => "The edge is stopping.",
+        }
+    }
+
+    /// What a person has to do now.
+    pub fn action(&self) -> SessionAction {
+        match self {
+            Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
+            Self::Unlinked { .. } => SessionAction::ScanQr,
+            Self::Offline | Self::Banned => SessionAction::Wait,
+            Self::Replaced => SessionAction::StopOtherEdge,
+            Self::Outdated => SessionAction::Upgrade,
+        }
+    }
+
+    /// As the bus has it.
+    pub fn on_the_wire(&self) -> SessionState {
+        match self {
+            Self::Starting => SessionState::Starting,
+            Self::Unlinked { .. } => SessionState::Unlinked,
+            Self::Connecting => SessionState::Connecting,
+            Self::Online => SessionState::Online,
+            Self::Offline => SessionState::Offline,
+            Self::Replaced => SessionState::Replaced,
+            Self::Banned => SessionState::Banned,
+            Self::Outdated => SessionState::Outdated,
+            Self::Stopped => SessionState::Stopped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn qr() -> Qr {
+        Qr { code: "secret".into(), expires: Instant::now() }
+    }
+
+    #[test]
+    fn linking_from_nothing() {
+        let mut state = State::Starting;
+        for (input, want) in [
+            (Input::Started { linked: false }, "unlinked"),
+            (Input::Qr(qr()), "qr-ready"),
+            (Input::Paired, "connecting"),
+            (Input::Disconnected, "connecting"),
+            (Input::Connected, "online"),
+            (Input::Disconnected, "offline"),
+            (Input::Connected, "online"),
+        ] {
+            let (next, then) = state.after(input);
+            assert_eq!((next.code(), then), (want, Then::Nothing));
+            state = next;
+        }
+    }
+
+    #[test]
+    fn a_replaced_edge_never_fights() {
+        let (state, then) = State::Online.after(Input::Replaced);
+        assert_eq!((state.code(), then), ("replaced", Then::Halt));
+        assert_eq!(state.after(Input::Ended), (State::Replaced, Then::Halt));
+    }
+
+    #[test]
+    fn a_logged_out_session_starts_over_with_a_new_qr() {
+        let (state, then) = State::Online.after(Input::LoggedOut);
+        assert_eq!((state.code(), then), ("unlinked", Then::StartOver));
+    }
+
+    #[test]
+    fn stopping_is_final_and_no_debug_output_shows_the_qr() {
+        let (state, _) = State::Online.after(Input::Stopping);
+        assert_eq!(state.after(Input::Ended), (State::Stopped, Then::Nothing));
+        assert!(!format!("{:?}", State::Unlinked { qr: Some(qr()) }).contains("secret"));
+    }
+}

@@ -1,0 +1,386 @@
+//! Bus → WhatsApp: outcomes and send requests, one at a time per chat, chats side by side.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+use whatsapp_rust::Jid;
+
+use super::content;
+use super::online::Online;
+use super::order::Progress;
+use super::sending::{Sender, Undeliverable};
+use crate::bus::topology::{self, Role};
+use crate::bus::{AppendError, Bus, Delivery, Pulled, ReadError, Record};
+use crate::crash;
+use crate::telemetry::propagation;
+use crate::wire::v1::{Outcome, Receipt, ReceiptStatus, SendMessage, outcome, send_message};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
+
+/// More messages than this are not taken from the bus at once.
+const MAX_IN_HAND: usize = 256;
+/// How often a message that has to wait for its predecessor looks at the consumer.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The sending half of the edge.
+#[derive(Debug)]
+pub struct Outbound {
+    bus: Bus,
+    subjects: Subjects,
+    account: Account,
+    online: Online,
+    sender: Sender,
+    topology: topology::Settings,
+    progress: Mutex<Progress>,
+    in_hand: Mutex<HashMap<ChatToken, Lane>>,
+    /// Something was finished, or came in: whoever waits looks again.
+    moved: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    abandon: CancellationToken,
+}
+
+/// What one chat has in hand, by sequence. Its task works on the lowest.
+type Lane = BTreeMap<u64, Arc<Delivery>>;
+
+/// What has to be sent.
+struct Job {
+    to: String,
+    text: String,
+    /// What the WhatsApp message id is derived from.
+    cause: String,
+    first_contact: bool,
+}
+
+impl Outbound {
+    /// Ready to run.
+    pub async fn new(
+        bus: Bus,
+        subjects: Subjects,
+        account: Account,
+        online: Online,
+        sender: Sender,
+        topology: topology::Settings,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, ReadError> {
+        let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
+        Ok(Arc::new(Self {
+            progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
+            bus,
+            subjects,
+            account,
+            online,
+            sender,
+            topology,
+            in_hand: Mutex::default(),
+            moved: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop,
+            abandon: CancellationToken::new(),
+        }))
+    }
+
+    /// Works until `stop`, then waits for the sends under way, up to `grace`.
+    pub async fn run(self: Arc<Self>, grace: Duration) {
+        let heart = {
+            let this = Arc::clone(&self);
+            let beat = this.abandon.clone();
+            tokio::spawn(async move { beat.run_until_cancelled(this.keep_in_hand()).await })
+        };
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.pull().await {
+                tracing::warn!(%error, "pulling replies is interrupted");
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(500), self.stop.cancelled()).await;
+            self.rebind().await;
+        }
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                chats = self.tasks.len(),
+                "sends that did not end in time are unknown; they go again under the same ids"
+            );
+        }
+        self.abandon.cancel();
+        self.tasks.wait().await;
+        let rest: Vec<_> =
+            std::mem::take(&mut *self.lanes()).into_values().flat_map(Lane::into_values).collect();
+        for delivery in rest {
+            delivery.nak(None).await;
+        }
+        // Ended by `abandon`.
+        let _ = heart.await;
+    }
+
+    /// The consumer or its stream may be gone: makes sure of both, as at the start.
+    async fn rebind(&self) {
+        let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Edge(&self.account));
+        if let Some(Err(error)) = self.stop.run_until_cancelled(ensured).await {
+            tracing::warn!(%error, "the outbound consumer is not to be had yet");
+        }
+    }
+
+    async fn pull(self: &Arc<Self>) -> Result<(), ReadError> {
+        let mut puller =
+            self.bus.puller(&self.subjects.stream_out(), &self.subjects.consumer_edge(&self.account)).await?;
+        'requests: loop {
+            let room = tokio::select! {
+                () = self.stop.cancelled() => break,
+                room = self.room() => room,
+            };
+            puller.request(room).await?;
+            loop {
+                let pulled = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => break 'requests,
+                    pulled = puller.next() => pulled,
+                };
+                match pulled {
+                    Pulled::Message(delivery) => self.take(*delivery).await,
+                    Pulled::End => break,
+                    Pulled::Gone => return Ok(()),
+                }
+            }
+        }
+        puller.drain().await;
+        Ok(())
+    }
+
+    /// How many more may be taken; waits until WhatsApp is there and it is at least one.
+    async fn room(&self) -> usize {
+        loop {
+            let moved = self.moved.notified();
+            let in_hand: usize = self.lanes().values().map(Lane::len).sum();
+            if in_hand < MAX_IN_HAND {
+                self.online.client().await;
+                return MAX_IN_HAND - in_hand;
+            }
+            moved.await;
+        }
+    }
+
+    /// Puts a delivery into its chat's lane, and starts the lane's task if it has none.
+    async fn take(self: &Arc<Self>, delivery: Delivery) {
+        let Some(route) = self.subjects.route(&delivery.subject) else {
+            tracing::error!("a message on a subject that no chat has; it is skipped");
+            delivery.ack().await;
+            return;
+        };
+        let finished = {
+            let mut progress = self.progress();
+            progress.delivered(delivery.sequence);
+            progress.is_done(delivery.sequence)
+        };
+        if finished {
+            delivery.ack().await;
+            return;
+        }
+        let is_new = {
+            let mut lanes = self.lanes();
+            let is_new = !lanes.contains_key(&route.chat);
+            // A second delivery of what is in hand: its acks reach further than the first one's.
+            lanes.entry(route.chat.clone()).or_default().insert(delivery.sequence, Arc::new(delivery));
+            is_new
+        };
+        if is_new {
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move { this.work_off(route.chat).await });
+        }
+        self.moved.notify_waiters();
+    }
+
+    /// Works off one chat's lane, lowest sequence first, until it is empty.
+    async fn work_off(&self, chat: ChatToken) {
+        loop {
+            let next = {
+                let mut lanes = self.lanes();
+                match lanes.get(&chat).and_then(|lane| lane.first_key_value()) {
+                    Some((_, delivery)) => Arc::clone(delivery),
+                    None => {
+                        lanes.remove(&chat);
+                        return;
+                    }
+                }
+            };
+            let ended = tokio::select! {
+                biased;
+                () = self.abandon.cancelled() => return,
+                ended = self.work(&chat, &next) => ended,
+            };
+            if ended {
+                crash::point("edge.before-ack");
+                next.ack().await;
+                self.progress().finished(next.sequence);
+                if let Some(lane) = self.lanes().get_mut(&chat) {
+                    lane.remove(&next.sequence);
+                }
+                self.moved.notify_waiters();
+            } else if self.stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether the delivery is finished; else the lane has to be looked at again.
+    async fn work(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
+        let moved = self.moved.notified();
+        let previous = delivery.headers.sequence(header::PREV_SEQ).unwrap_or(0);
+        let may_send = self.progress().may_send(previous);
+        if !may_send {
+            // An earlier reply may be on its way here, or the consumer may tell that it is not.
+            let heard = tokio::select! {
+                () = moved => true,
+                () = tokio::time::sleep(LOOK) => false,
+                () = self.stop.cancelled() => return false,
+            };
+            if !heard {
+                self.look_at_floor().await;
+            }
+            return false;
+        }
+        if self.stop.is_cancelled() {
+            return false;
+        }
+        let span = tracing::info_span!(
+            "wa.out process",
+            delivered = delivery.delivered,
+            sequence = delivery.sequence
+        );
+        propagation::continue_from(&span, &delivery.headers);
+        self.process(chat, delivery).instrument(span).await
+    }
+
+    async fn look_at_floor(&self) {
+        let consumer = self.subjects.consumer_edge(&self.account);
+        match self.bus.consumer_state(&self.subjects.stream_out(), &consumer).await {
+            Ok(state) => self.progress().floor(state.ack_floor),
+            Err(error) => tracing::debug!(%error, "the consumer's state is not to be had"),
+        }
+    }
+
+    async fn process(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
+        let job = match self.job(delivery) {
+            Ok(Some(job)) => job,
+            Ok(None) => return true,
+            Err(why) => {
+                tracing::error!(chat = %chat.masked(), why, "a message for WhatsApp cannot be read; it is skipped");
+                return true;
+            }
+        };
+        let whatsapp_id = id::whatsapp(&job.cause);
+        let span = tracing::info_span!("whatsapp send", whatsapp_id);
+        match self.send(&job, &whatsapp_id).instrument(span).await {
+            Ok(()) => {
+                tracing::info!(chat = %chat.masked(), whatsapp_id, "sent");
+                true
+            }
+            Err(why) => {
+                tracing::error!(chat = %chat.masked(), whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
+                self.report_failure(chat, &job, &whatsapp_id, &why).await
+            }
+        }
+    }
+
+    fn job(&self, delivery: &Delivery) -> Result<Option<Job>, &'static str> {
+        let route = self.subjects.route(&delivery.subject).ok_or("its subject is none of the design")?;
+        let cause = |name| delivery.headers.get(name).map(str::to_owned);
+        match route.kind.as_str() {
+            "reply" => {
+                let outcome = Outcome::decode(delivery.payload.clone()).map_err(|_| "it is no outcome")?;
+                let text = match &outcome.result {
+                    Some(outcome::Result::Reply(reply)) => content::reply_text(reply),
+                    Some(outcome::Result::Dead(dead)) => dead.fallback_text.clone(),
+                    Some(outcome::Result::None(_)) => String::new(),
+                    None => return Err("its result is of an unknown kind"),
+                };
+                if text.is_empty() {
+                    return Ok(None);
+                }
+                let cause = cause(header::CE_ID).ok_or("it has no ce-id")?;
+                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false }))
+            }
+            "send" => {
+                let request =
+                    SendMessage::decode(delivery.payload.clone()).map_err(|_| "it is no send request")?;
+                let Some(send_message::Content::Text(text)) = request.content else {
+                    return Err("its content is of an unknown kind");
+                };
+                let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
+                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true }))
+            }
+            _ => Err("its subject is none of the design"),
+        }
+    }
+
+    async fn send(&self, job: &Job, whatsapp_id: &str) -> Result<(), Undeliverable> {
+        let is_phone = !job.to.is_empty() && job.to.chars().all(|c| c.is_ascii_digit());
+        let to: Jid = if is_phone {
+            Jid::pn(job.to.as_str())
+        } else {
+            job.to.parse().map_err(|_| Undeliverable::Invalid)?
+        };
+        if job.first_contact && is_phone && !self.sender.is_known(&to).await {
+            return Err(Undeliverable::UnknownNumber);
+        }
+        self.sender.send(&to, whatsapp_id, &job.text).await
+    }
+
+    /// A failure is stored on the bus before its cause is acknowledged: nothing ends without a trace.
+    async fn report_failure(
+        &self,
+        chat: &ChatToken,
+        job: &Job,
+        whatsapp_id: &str,
+        why: &Undeliverable,
+    ) -> bool {
+        let now = now_ms();
+        let receipt = Receipt {
+            account: self.account.to_string(),
+            chat: chat.as_str().to_owned(),
+            message_ids: vec![whatsapp_id.to_owned()],
+            status: ReceiptStatus::Failed.into(),
+            at_ms: now,
+            reason: why.to_string(),
+            request_id: job.cause.clone(),
+        };
+        let id = format!("{}/failed", job.cause);
+        let mut headers = Headers::cloud_event(&id, "Receipt", self.account.as_str(), now);
+        headers.set(header::MSG_ID, &id);
+        propagation::inject(&mut headers);
+        let subject = self.subjects.receipt(&self.account, chat);
+        let record = Record { subject, headers, payload: receipt.encode_to_vec().into() };
+        match self.bus.append_until_known(&record, &self.abandon).await {
+            Ok(_) => true,
+            Err(AppendError::Stopped) => false,
+            Err(error) => {
+                tracing::error!(%error, "the failure cannot be stored");
+                true
+            }
+        }
+    }
+
+    /// Tells the bus, well within the ack wait, that everything in hand is still in hand.
+    async fn keep_in_hand(&self) {
+        let mut ticks = tokio::time::interval(self.topology.edge_ack_wait / 3);
+        loop {
+            ticks.tick().await;
+            let all: Vec<_> = self.lanes().values().flat_map(|lane| lane.values().cloned()).collect();
+            for delivery in all {
+                delivery.progress().await;
+            }
+        }
+    }
+
+    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,288 @@
+//! The session with WhatsApp: builds the client, hears its events, and does what the link's state
+//! machine says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
+use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event};
+
+use super::inbound::Inbound;
+use super::link::{Input, Qr, State, Then};
+use super::lock::AuthDir;
+use super::online::Now;
+use super::sending::Acks;
+use crate::bus::{AppendError, Bus, Record};
+use crate::wire::v1::SessionEvent;
+use crate::wire::{Account, Headers, Subjects, header, now_ms};
+
+/// How long the library may take to flush at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// The library tries a broken file for thirty seconds before it says so.
+const OPEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the session needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Ask for a pair code for this number instead of only a QR code.
+    pub pair_phone: Option<String>,
+    /// The simulator's address, in builds that can talk to one.
+    pub simulator_url: Option<String>,
+}
+
+/// The session with WhatsApp of one account.
+pub struct Session {
+    settings: Settings,
+    auth: AuthDir,
+    inbound: Inbound,
+    acks: Acks,
+    now: watch::Sender<Now>,
+    announce: mpsc::UnboundedSender<State>,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("auth", &self.auth).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Everything it works with; `announce` gets each new state.
+    pub fn new(
+        settings: Settings,
+        auth: AuthDir,
+        inbound: Inbound,
+        acks: Acks,
+        now: watch::Sender<Now>,
+        announce: mpsc::UnboundedSender<State>,
+    ) -> Self {
+        Self { settings, auth, inbound, acks, now, announce, stop: CancellationToken::new() }
+    }
+
+    /// Keeps the account linked and connected until `stop`, which is later than the edge's own: the
+    /// session carries the sends that are under way.
+    pub async fn keep_until(mut self, stop: CancellationToken) {
+        self.stop = stop;
+        while !self.stop.is_cancelled() {
+            match self.live().await {
+                Then::Nothing => break,
+                Then::Rebuild { after } => self.pause(after).await,
+                Then::StartOver => {
+                    let suffix = format!("logged-out-{}", now_ms());
+                    if let Err(error) = self.auth.set_aside(&suffix) {
+                        tracing::error!(%error, "the dead session cannot be set aside; move the files in WHATSAPP_AUTH_DIR away by hand");
+                        self.pause(Duration::from_secs(30)).await;
+                    }
+                }
+                Then::Halt => {
+                    self.stop.cancelled().await;
+                }
+            }
+        }
+        self.apply(Input::Stopping);
+    }
+
+    /// One client's life, from its building to its end.
+    async fn live(&self) -> Then {
+        let bot = match self.build().await {
+            Ok(bot) => bot,
+            Err(error) => {
+                tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
+                return Then::Rebuild { after: OPEN_PAUSE };
+            }
+        };
+        let client = bot.client();
+        // Two grey ticks for the customer without showing the number as "online".
+        client.set_force_active_delivery_receipts(true);
+        let (handler, events) = ChannelEventHandler::new();
+        let subscription = client.subscribe_handler(handler);
+        self.now.send_modify(|now| now.client = Some(Arc::clone(&client)));
+        self.apply(Input::Started { linked: client.pn().is_some() });
+        let mut handle = bot.spawn();
+        let then = loop {
+            let input = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    self.end(handle).await;
+                    break Then::Nothing;
+                }
+                event = events.recv() => match event {
+                    Ok(event) => self.hear(&event),
+                    Err(_closed) => Some(Input::Ended),
+                },
+                () = &mut handle => {
+                    // What it said last is still in the channel.
+                    let mut then = self.apply(Input::Ended);
+                    while let Ok(event) = events.try_recv() {
+                        if let Some(input) = self.hear(&event) {
+                            then = self.apply(input);
+                        }
+                    }
+                    break if then == Then::Nothing { Then::Rebuild { after: Duration::from_secs(1) } } else { then };
+                }
+            };
+            let Some(input) = input else { continue };
+            let then = self.apply(input);
+            if then != Then::Nothing {
+                self.end(handle).await;
+                break then;
+            }
+        };
+        drop(subscription);
+        self.now.send_modify(|now| now.client = None);
+        then
+    }
+
+    async fn build(&self) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
+        let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
+        let path = self.auth.store();
+        let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
+        let bot = Bot::builder()
+            .with_backend(store)
+            .skip_history_sync()
+            .with_inbound_durability_hook(self.inbound.clone());
+        #[cfg(feature = "simulator")]
+        if let Some(url) = &self.settings.simulator_url {
+            use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+            return Ok(bot
+                .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url.as_str()))
+                // Any version will do; fetching the current one would need the internet.
+                .with_version((2, 3000, 0))
+                .with_wanted_pre_key_count(30)
+                .build()
+                .await?);
+        }
+        let bot = match &self.settings.pair_phone {
+            Some(phone) => bot.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
+                phone_number: phone.clone(),
+                ..Default::default()
+            }),
+            None => bot,
+        };
+        Ok(bot.build().await?)
+    }
+
+    async fn end(&self, handle: BotHandle) {
+        // What the library does not flush in time, WhatsApp hands over again.
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, handle.shutdown()).await;
+    }
+
+    /// Moves the link's state on, and tells those who want to know.
+    fn apply(&self, input: Input) -> Then {
+        let mut then = Then::Nothing;
+        self.now.send_modify(|now| {
+            let (state, next) = now.state.after(input);
+            then = next;
+            if state != now.state {
+                if state.code() != now.state.code() {
+                    tracing::info!(state = state.code(), "{}", state.detail());
+                    // Nobody listens only when the edge is going down.
+                    let _ = self.announce.send(state.clone());
+                }
+                now.state = state;
+            }
+        });
+        then
+    }
+
+    fn hear(&self, event: &Event) -> Option<Input> {
+        Some(match event {
+            Event::ServerAck(ack) => {
+                self.acks.heard(ack);
+                return None;
+            }
+            Event::PairingQrCode(qr) => {
+                Input::Qr(Qr { code: qr.code.clone(), expires: Instant::now() + qr.timeout })
+            }
+            Event::PairingCode(pairing) => {
+                println!(
+                    "Pair code for WhatsApp, under Linked devices → Link with phone number: {}",
+                    pairing.code
+                );
+                return None;
+            }
+            Event::PairError(error) => {
+                tracing::error!(error = error.error, "linking failed; scan the next QR code");
+                return None;
+            }
+            Event::PairingQrCodesExhausted(_) => Input::QrExhausted,
+            Event::PairSuccess(_) => Input::Paired,
+            Event::Connected(_) => Input::Connected,
+            Event::Disconnected(_) => Input::Disconnected,
+            Event::StreamReplaced(_) => {
+                tracing::error!(
+                    "another program logged in with this session; this edge stays off until it is restarted"
+                );
+                Input::Replaced
+            }
+            Event::LoggedOut(_) => {
+                tracing::error!("WhatsApp has logged this number out; it has to be linked again");
+                Input::LoggedOut
+            }
+            Event::TemporaryBan(ban) => {
+                tracing::error!(wait = ?ban.expire, "WhatsApp refuses this number for a while");
+                Input::Banned(ban.expire.to_std().unwrap_or_default())
+            }
+            Event::ClientOutdated(_) => {
+                tracing::error!("WhatsApp refuses this version of the client; upgrade the connector");
+                Input::Outdated
+            }
+            Event::ConnectFailure(failure) => {
+                tracing::error!(reason = ?failure.reason, "WhatsApp refused the login; trying again in a minute");
+                Input::Refused
+            }
+            Event::UndecryptableMessage(_) => {
+                tracing::warn!("a message could not be decrypted; its sender is asked to send it again");
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
+    async fn pause(&self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
+    }
+}
+
+/// Puts every new state on the bus, in order. Ends when the session does, or with `stop` if the bus is
+/// away then.
+pub async fn announce(
+    bus: Bus,
+    subjects: Subjects,
+    account: Account,
+    mut states: mpsc::UnboundedReceiver<State>,
+    stop: CancellationToken,
+) {
+    while let Some(state) = states.recv().await {
+        let now = now_ms();
+        let event = SessionEvent {
+            account: account.to_string(),
+            state: state.on_the_wire().into(),
+            code: state.code().to_owned(),
+            detail: state.detail().to_owned(),
+            action: state.action().into(),
+            at_ms: now,
+        };
+        let id = format!("{account}/session/{}/{now}", state.code());
+        let mut headers = Headers::cloud_event(&id, "SessionEvent", account.as_str(), now);
+        headers.set(header::MSG_ID, &id);
+        let record =
+            Record { subject: subjects.session(&account), headers, payload: event.encode_to_vec().into() };
+        let stored = if stop.is_cancelled() {
+            tokio::time::timeout(Duration::from_secs(2), bus.append(&record))
+                .await
+                .unwrap_or(Err(AppendError::Stopped))
+        } else {
+            bus.append_until_known(&record, &stop).await
+        };
+        if let Err(error) = stored {
+            tracing::warn!(%error, state = state.code(), "a change of the session's state did not get on the bus");
+        }
+    }
+}

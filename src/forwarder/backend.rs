@@ -1,0 +1,279 @@
+//! The assistant's HTTP endpoint.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::BytesMut;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::telemetry::propagation;
+
+/// The endpoint, below `BACKEND_URL`.
+const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
+/// A larger answer is no answer.
+const MAX_BODY: usize = 1 << 20;
+
+/// How to reach the backend.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `http(s)://host:port`, with or without a path.
+    pub url: reqwest::Url,
+    /// Goes into `X-API-Key`.
+    pub api_key: Option<SecretString>,
+    /// Signs every request.
+    pub webhook_secret: Option<SecretString>,
+    /// For a whole call, the body included.
+    pub timeout: Duration,
+}
+
+/// A call's body.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Question {
+    /// WhatsApp's own id: the backend is idempotent on it.
+    pub message_id: String,
+    /// Digits without `+`.
+    pub from_number: String,
+    /// What the person wrote.
+    pub text: String,
+    /// UTC with milliseconds and `Z`.
+    pub timestamp_iso: String,
+    /// The sender's profile name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_name: Option<String>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// 200 with a readable body.
+    Reply(Box<Reply>),
+    /// Any other status.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The `Retry-After` header in seconds, if there was one.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A 200's body. Unknown fields are ignored, so that the backend can grow.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Reply {
+    /// The conversation, as the backend names it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub conversation_id: String,
+    /// What to tell the person; empty: nothing.
+    #[serde(default, rename = "response_text", deserialize_with = "or_default")]
+    pub text: String,
+    /// Buttons to offer.
+    #[serde(default, deserialize_with = "or_default")]
+    pub buttons: Vec<String>,
+    /// The title of the list to offer.
+    #[serde(default, deserialize_with = "or_default")]
+    pub list_title: String,
+    /// The rows of the list to offer.
+    #[serde(default, deserialize_with = "or_default")]
+    pub list_items: Vec<ListItem>,
+}
+
+/// A row of a list: a text, or a title with a description.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum ListItem {
+    /// Just a title.
+    Title(String),
+    /// A title with a description.
+    Full {
+        /// The title.
+        title: String,
+        /// The line below it.
+        #[serde(default, deserialize_with = "or_default")]
+        description: String,
+    },
+}
+
+fn or_default<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(input)?.unwrap_or_default())
+}
+
+/// No readable answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection: refused, no such host, TLS.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// No complete answer in time.
+    #[error("did not answer in time")]
+    Timeout,
+    /// The connection broke in the middle of the answer.
+    #[error("broke off its answer")]
+    Broken,
+    /// A 200 whose body is not what the contract says.
+    #[error("answered 200 with a body that is not the contract's JSON")]
+    NotJson,
+    /// A body over 1 MiB.
+    #[error("answered with more than 1 MiB")]
+    TooLarge,
+}
+
+impl Failure {
+    /// A code for logs, readiness and dead letters.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken-answer",
+            Self::NotJson => "bad-body",
+            Self::TooLarge => "body-too-large",
+        }
+    }
+}
+
+/// The HTTP client. One per process; connections are reused.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    http: reqwest::Client,
+    url: reqwest::Url,
+    settings: Settings,
+}
+
+impl Backend {
+    /// A client for these settings.
+    pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            // A redirect would take the key to wherever it points.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5).min(settings.timeout))
+            .timeout(settings.timeout)
+            .user_agent(concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let mut url = settings.url.clone();
+        url.set_path(&format!("{}/{PATH}", settings.url.path().trim_end_matches('/')));
+        Ok(Self { http, url, settings })
+    }
+
+    /// One call. Signed afresh, because the backend refuses old signatures.
+    pub async fn ask(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
+        let body = serde_json::to_vec(question).map_err(|_| Failure::Broken)?;
+        let headers = self.headers(&body, request_id, unix_seconds());
+        let request = self.http.post(self.url.clone()).headers(headers).body(body);
+        let mut response = request.send().await.map_err(failure)?;
+        let status = response.status();
+        if status != reqwest::StatusCode::OK {
+            let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+            return Ok(Answer::Status { code: status.as_u16(), retry_after });
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(Failure::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let reply = serde_json::from_slice(&body).map_err(|_| Failure::NotJson)?;
+        Ok(Answer::Reply(Box::new(reply)))
+    }
+
+    fn headers(&self, body: &[u8], request_id: &str, timestamp: u64) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert("x-request-id", id);
+        }
+        if let Some(key) = &self.settings.api_key
+            && let Ok(mut value) = HeaderValue::from_str(key.expose_secret())
+        {
+            value.set_sensitive(true);
+            headers.insert("x-api-key", value);
+        }
+        if let Some(secret) = &self.settings.webhook_secret {
+            headers.insert("x-webhook-timestamp", HeaderValue::from(timestamp));
+            let signature = sign(secret.expose_secret(), timestamp, body);
+            if let Ok(value) = HeaderValue::from_str(&signature) {
+                headers.insert("x-webhook-signature", value);
+            }
+        }
+        for (name, value) in propagation::current().iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+/// `base64(HMAC_SHA256(secret, timestamp + "." + body))`.
+fn sign(secret: &str, timestamp: u64, body: &[u8]) -> String {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
+    mac.update(timestamp.to_string().as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())
+}
+
+fn failure(error: reqwest::Error) -> Failure {
+    if error.is_connect() {
+        Failure::Unreachable
+    } else if error.is_timeout() {
+        Failure::Timeout
+    } else {
+        Failure::Broken
+    }
+}
+
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_the_contracts() {
+        // printf '1700000000.{}' | openssl dgst -sha256 -hmac secret -binary | base64
+        assert_eq!(sign("secret", 1_700_000_000, b"{}"), "uFabeHmf+ePL/w/C1jozorV/MoKr0Hw3rl6OfXml8WM=");
+    }
+
+    #[test]
+    fn nulls_missing_and_unknown_fields_are_all_fine() {
+        let reply: Reply = serde_json::from_str(
+            r#"{"conversation_id":"c","message_id":"m","response_text":null,"buttons":null,"new":1,
+                "list_items":["a",{"title":"b","description":null}]}"#,
+        )
+        .unwrap();
+        assert_eq!(reply.text, "");
+        assert_eq!(reply.list_items.len(), 2);
+    }
+
+    #[test]
+    fn the_endpoint_is_below_the_url_with_or_without_a_path() {
+        for (url, want) in [
+            ("http://localhost:8000", "http://localhost:8000/v1/channels/whatsapp/gateway/inbound"),
+            ("https://h/api/", "https://h/api/v1/channels/whatsapp/gateway/inbound"),
+        ] {
+            // The provider is the process's; a second installation in the same test run is no error.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let settings = Settings {
+                url: url.parse().unwrap(),
+                api_key: None,
+                webhook_secret: None,
+                timeout: Duration::from_secs(1),
+            };
+            assert_eq!(Backend::new(settings).unwrap().url.as_str(), want);
+        }
+    }
+}

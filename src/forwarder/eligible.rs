@@ -1,0 +1,132 @@
+//! Which messages the backend is asked about, and with what words.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::backend::Question;
+use crate::wire::header::rfc3339_ms;
+use crate::wire::v1::{ChatKind, InboundMessage, NoReplyReason, inbound_message::Content};
+
+/// Which messages are asked about.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Phone numbers, digits only. Empty: everybody.
+    pub allowed_numbers: HashSet<String>,
+    /// A message older than this gets no answer.
+    pub reply_max_age: Duration,
+}
+
+/// The backend's question, or why there is none.
+pub fn question(
+    message: &InboundMessage,
+    settings: &Settings,
+    now_ms: i64,
+) -> Result<Question, NoReplyReason> {
+    if message.from_me {
+        return Err(NoReplyReason::FromMe);
+    }
+    if message.chat_kind() != ChatKind::Direct {
+        return Err(NoReplyReason::NotDirect);
+    }
+    let text = text(message).ok_or(NoReplyReason::NotText)?;
+    let phone = message.sender.as_ref().map(|sender| sender.phone.as_str()).unwrap_or_default();
+    if phone.is_empty() {
+        return Err(NoReplyReason::NoPhone);
+    }
+    if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(phone) {
+        return Err(NoReplyReason::NotAllowed);
+    }
+    let max_age_ms = i64::try_from(settings.reply_max_age.as_millis()).unwrap_or(i64::MAX);
+    if now_ms.saturating_sub(message.sent_at_ms) > max_age_ms {
+        return Err(NoReplyReason::Expired);
+    }
+    Ok(Question {
+        message_id: message.message_id.clone(),
+        from_number: phone.to_owned(),
+        text: text.to_owned(),
+        timestamp_iso: rfc3339_ms(message.sent_at_ms),
+        customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
+    })
+}
+
+/// The words in a message: plain text, a caption, or the label of what was chosen.
+fn text(message: &InboundMessage) -> Option<&str> {
+    let text = match message.content.as_ref()? {
+        Content::Text(text) => &text.body,
+        Content::Image(media) | Content::Video(media) | Content::Document(media) => &media.caption,
+        Content::ButtonReply(reply) => &reply.text,
+        Content::ListReply(reply) => &reply.title,
+        _ => return None,
+    };
+    Some(text.as_str()).filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::{Identity, Media, Text};
+
+    fn settings() -> Settings {
+        Settings { allowed_numbers: HashSet::new(), reply_max_age: Duration::from_secs(60) }
+    }
+
+    fn message() -> InboundMessage {
+        InboundMessage {
+            message_id: "ABC".into(),
+            sender: Some(Identity { phone: "5491112345678".into(), ..Identity::default() }),
+            push_name: "Ana".into(),
+            chat_kind: ChatKind::Direct.into(),
+            sent_at_ms: 1_736_330_400_000,
+            content: Some(Content::Text(Text { body: "Hola".into() })),
+            ..InboundMessage::default()
+        }
+    }
+
+    const NOW: i64 = 1_736_330_401_000;
+
+    #[test]
+    fn a_text_is_asked_as_the_contract_says() {
+        let got = question(&message(), &settings(), NOW).unwrap();
+        let want = Question {
+            message_id: "ABC".into(),
+            from_number: "5491112345678".into(),
+            text: "Hola".into(),
+            timestamp_iso: "2025-01-08T10:00:00.000Z".into(),
+            customer_name: Some("Ana".into()),
+        };
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_caption_is_a_text_and_a_bare_picture_is_none() {
+        let image = |caption: &str| InboundMessage {
+            content: Some(Content::Image(Media { caption: caption.into(), ..Media::default() })),
+            ..message()
+        };
+        assert_eq!(question(&image("mira"), &settings(), NOW).unwrap().text, "mira");
+        assert_eq!(question(&image(""), &settings(), NOW), Err(NoReplyReason::NotText));
+    }
+
+    #[test]
+    fn every_reason_not_to_ask() {
+        let only =
+            |number: &str| Settings { allowed_numbers: HashSet::from([number.to_owned()]), ..settings() };
+        let rows = [
+            (InboundMessage { from_me: true, ..message() }, settings(), NoReplyReason::FromMe),
+            (
+                InboundMessage { chat_kind: ChatKind::Group.into(), ..message() },
+                settings(),
+                NoReplyReason::NotDirect,
+            ),
+            (InboundMessage { chat_kind: 99, ..message() }, settings(), NoReplyReason::NotDirect),
+            (InboundMessage { content: None, ..message() }, settings(), NoReplyReason::NotText),
+            (InboundMessage { sender: None, ..message() }, settings(), NoReplyReason::NoPhone),
+            (message(), only("1"), NoReplyReason::NotAllowed),
+            (InboundMessage { sent_at_ms: NOW - 60_001, ..message() }, settings(), NoReplyReason::Expired),
+        ];
+        for (message, settings, want) in rows {
+            assert_eq!(question(&message, &settings, NOW), Err(want));
+        }
+        assert!(question(&message(), &only("5491112345678"), NOW).is_ok());
+    }
+}

@@ -1,0 +1,134 @@
+//! Holding everything while the backend is unavailable, behind one probe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::policy;
+
+/// The state of the backend as this replica sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Why; a code such as `http-401` or `unreachable`.
+    pub reason: String,
+    probes: u32,
+    retry_after: Option<Duration>,
+}
+
+/// Shared by all turns of a process.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    state: watch::Sender<Option<Held>>,
+    probe: Arc<Semaphore>,
+}
+
+/// Leave to call the backend.
+#[derive(Debug)]
+pub enum Pass {
+    /// Everybody may.
+    Free,
+    /// The backend is held, and this caller is the one that finds out whether it is back. The permit is
+    /// the right to; it lasts until the call's end is told.
+    Probe(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+}
+
+impl Hold {
+    /// Nothing is held at first.
+    pub fn new() -> Self {
+        Self { state: watch::Sender::new(None), probe: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Why everything is held, if it is.
+    pub fn reason(&self) -> Option<String> {
+        self.state.borrow().as_ref().map(|held| held.reason.clone())
+    }
+
+    /// Returns when nothing is held.
+    pub async fn free(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.state.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Returns when the caller may call: at once, after the hold, or in the middle of it as its probe.
+    pub async fn pass(&self) -> Pass {
+        let mut state = self.state.subscribe();
+        loop {
+            let Some(held) = state.borrow_and_update().clone() else { return Pass::Free };
+            let due = Instant::now() + policy::probe_delay(held.probes, held.retry_after);
+            tokio::select! {
+                _ = state.changed() => {}
+                permit = self.probe.clone().acquire_owned() => {
+                    let Ok(permit) = permit else { continue };
+                    tokio::select! {
+                        _ = state.changed() => {}
+                        () = tokio::time::sleep_until(due) => return Pass::Probe(permit),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A call found the backend unavailable.
+    pub fn down(&self, reason: &str, retry_after: Option<Duration>) {
+        self.state.send_modify(|state| {
+            if state.is_none() {
+                tracing::warn!(reason, "the backend is unavailable; everything is held until it is back");
+            }
+            let probes = state.as_ref().map_or(0, |held| held.probes + 1);
+            *state = Some(Held { reason: reason.to_owned(), probes, retry_after });
+        });
+    }
+
+    /// A call found the backend there, whatever it said.
+    pub fn up(&self) {
+        self.state.send_if_modified(|state| {
+            let was_held = state.take().is_some();
+            if was_held {
+                tracing::info!("the backend is back; going on");
+            }
+            was_held
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_probe_at_a_time_and_everybody_goes_when_it_is_back() {
+        let hold = Hold::new();
+        hold.down("http-503", None);
+        let probe = hold.pass().await;
+        assert!(matches!(probe, Pass::Probe(_)));
+        // While that probe is out, nobody else is let through however long it takes.
+        let second = tokio::time::timeout(Duration::from_secs(3600), hold.pass()).await;
+        assert!(second.is_err());
+        let waiting: Vec<_> = (0..10)
+            .map(|_| hold.clone())
+            .map(|hold| tokio::spawn(async move { hold.pass().await }))
+            .collect();
+        tokio::task::yield_now().await;
+        let before = Instant::now();
+        hold.up();
+        drop(probe);
+        for task in waiting {
+            assert!(matches!(task.await.unwrap(), Pass::Free));
+        }
+        assert!(before.elapsed() < Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_fails_hands_over_to_the_next_later() {
+        let hold = Hold::new();
+        hold.down("unreachable", None);
+        let first = hold.pass().await;
+        hold.down("unreachable", None);
+        drop(first);
+        let before = Instant::now();
+        assert!(matches!(hold.pass().await, Pass::Probe(_)));
+        assert_eq!(before.elapsed(), policy::probe_delay(1, None));
+    }
+}

@@ -1,0 +1,199 @@
+//! Bus → backend → bus.
+//!
+//! [`chain`] decides whose turn it is, [`turn`] takes one message through it, [`policy`] says what the
+//! backend's answers mean, [`hold`] keeps everybody back while it is away. Any number of processes run
+//! this side by side; what they share is on the bus.
+
+pub mod backend;
+pub mod chain;
+mod chats;
+pub mod eligible;
+mod floor;
+mod hold;
+pub mod policy;
+mod turn;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::topology::{self, Role, TopologyError};
+use crate::bus::{Bus, Pulled, ReadError};
+use crate::wire::Subjects;
+use backend::Backend;
+use chats::Chats;
+use floor::Floor;
+use hold::Hold;
+
+/// The most messages that one pull request asks for.
+const MAX_BATCH: usize = 256;
+
+/// What an operator can set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The backend.
+    pub backend: backend::Settings,
+    /// Which messages it is asked about.
+    pub eligible: eligible::Settings,
+    /// How many calls may be under way in this process.
+    pub concurrency: usize,
+    /// How long a failing message is tried before it is dead-lettered.
+    pub retry_for: Duration,
+    /// What the person gets instead of an answer; empty: nothing.
+    pub fallback_text: String,
+}
+
+/// Why the forwarder cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwarderError {
+    /// The streams are not as they must be.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The bus did not answer at the start.
+    #[error(transparent)]
+    Bus(#[from] ReadError),
+    /// The HTTP client could not be made.
+    #[error("the HTTP client for BACKEND_URL cannot be made: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// The forwarder of one process.
+#[derive(Debug)]
+pub struct Forwarder {
+    bus: Bus,
+    subjects: Subjects,
+    topology: topology::Settings,
+    settings: Settings,
+    backend: Backend,
+    chats: Arc<Chats>,
+    floor: Floor,
+    hold: Hold,
+    permits: Arc<Semaphore>,
+    /// Begin nothing new, give back what waits.
+    stop: CancellationToken,
+    /// Give back even what is under way.
+    abandon: CancellationToken,
+}
+
+impl Forwarder {
+    /// Makes sure of the streams, and gets ready.
+    pub async fn start(
+        bus: Bus,
+        subjects: Subjects,
+        topology: topology::Settings,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, ForwarderError> {
+        bus.ensure(&subjects, &topology, Role::Forwarder).await?;
+        let incarnation = bus.stream_created(&subjects.stream_in()).await?;
+        Ok(Arc::new(Self {
+            backend: Backend::new(settings.backend.clone())?,
+            chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
+            floor: Floor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
+            hold: Hold::new(),
+            permits: Arc::new(Semaphore::new(settings.concurrency)),
+            bus,
+            subjects,
+            topology,
+            settings,
+            stop,
+            abandon: CancellationToken::new(),
+        }))
+    }
+
+    /// Why nothing goes to the backend at present, if that is so.
+    pub fn held(&self) -> Option<String> {
+        self.hold.reason()
+    }
+
+    /// Works until `stop`, then finishes or gives back what is under way within `grace`.
+    pub async fn run(self: Arc<Self>, grace: Duration) {
+        let turns = TaskTracker::new();
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.pull(&turns).await {
+                tracing::warn!(%error, "pulling is interrupted");
+                self.pause(Duration::from_millis(500)).await;
+            }
+            if !self.stop.is_cancelled() {
+                self.rebind().await;
+            }
+        }
+        turns.close();
+        if !turns.is_empty() {
+            tracing::info!(turns = turns.len(), "finishing what is under way");
+        }
+        if tokio::time::timeout(grace, turns.wait()).await.is_err() {
+            tracing::warn!(turns = turns.len(), "giving back what did not finish in time");
+            self.abandon.cancel();
+            turns.wait().await;
+        }
+    }
+
+    /// Pulls until `stop`, or until the consumer is gone.
+    async fn pull(self: &Arc<Self>, turns: &TaskTracker) -> Result<(), ReadError> {
+        let mut puller =
+            self.bus.puller(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await?;
+        'requests: loop {
+            let room = tokio::select! {
+                () = self.stop.cancelled() => break,
+                room = self.room() => room,
+            };
+            puller.request(room).await?;
+            loop {
+                let pulled = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => break 'requests,
+                    pulled = puller.next() => pulled,
+                };
+                match pulled {
+                    Pulled::Message(delivery) => {
+                        turns.spawn(turn::run(Arc::clone(self), delivery));
+                    }
+                    Pulled::End => break,
+                    Pulled::Gone => return Ok(()),
+                }
+            }
+        }
+        puller.drain().await;
+        Ok(())
+    }
+
+    /// How many messages could be begun now; waits until it is at least one and nothing is held.
+    async fn room(&self) -> usize {
+        self.hold.free().await;
+        // Fails only once the semaphore is closed, which nobody does.
+        drop(self.permits.acquire().await);
+        self.permits.available_permits().clamp(1, MAX_BATCH)
+    }
+
+    /// The consumer or its stream may be gone: makes sure of both, as at the start.
+    async fn rebind(&self) {
+        let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder);
+        let bound = async {
+            ensured.await?;
+            let incarnation = self.bus.stream_created(&self.subjects.stream_in()).await?;
+            if incarnation != self.chats.incarnation() {
+                tracing::error!("the inbound stream was made anew; its messages are counted from the start");
+                self.chats.reincarnate(incarnation);
+                self.floor.reset();
+            }
+            Ok::<(), ForwarderError>(())
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            result = bound => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "the inbound consumer is not to be had yet");
+                    self.pause(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
+    }
+}

@@ -1,0 +1,144 @@
+//! What the backend's answer means, as pure functions: answer → class → next step.
+
+use std::time::Duration;
+
+use super::backend::{Answer, Failure, Reply};
+
+/// The classes of the design's table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Class {
+    /// An answer for the person.
+    Answered(Box<Reply>),
+    /// 200 without a text: nothing to say.
+    Silent,
+    /// Nothing is wrong with the message: hold everything, probe, use up no attempt.
+    Unavailable {
+        /// A code for logs and readiness.
+        reason: String,
+        /// The backend asked for this much time.
+        retry_after: Option<Duration>,
+    },
+    /// This message did not work this time.
+    Failed {
+        /// A code for logs and the dead letter.
+        reason: String,
+    },
+    /// This message will never work.
+    Rejected {
+        /// A code for logs and the dead letter.
+        reason: String,
+    },
+}
+
+/// One row per answer.
+pub fn class(answer: Result<Answer, Failure>) -> Class {
+    match answer {
+        Ok(Answer::Reply(reply)) => {
+            if reply.text.trim().is_empty() {
+                Class::Silent
+            } else {
+                Class::Answered(reply)
+            }
+        }
+        Ok(Answer::Status { code, retry_after }) => {
+            let reason = format!("http-{code}");
+            match code {
+                401 | 403 | 404 | 405 | 429 | 503 => Class::Unavailable { reason, retry_after },
+                400 | 413 | 415 | 422 => Class::Rejected { reason },
+                _ => Class::Failed { reason },
+            }
+        }
+        Err(Failure::Unreachable) => {
+            Class::Unavailable { reason: "unreachable".to_owned(), retry_after: None }
+        }
+        Err(failure) => Class::Failed { reason: failure.code().to_owned() },
+    }
+}
+
+/// How long to wait before attempt `attempt + 1` of a failed message: 0.5 s doubling up to 30 s, of
+/// which a random half is taken (`jitter` in 0..1), so that many chats do not retry in step.
+pub fn retry_delay(attempt: u32, jitter: f64) -> Duration {
+    let full = Duration::from_millis(500).saturating_mul(1 << attempt.min(6)).min(Duration::from_secs(30));
+    full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// How long the next probe of an unavailable backend waits: 0.25 s doubling up to 2 s, or what the
+/// backend asked for, up to 30 s. One probe at a time costs nobody anything, and a recovery is to be
+/// noticed within two seconds.
+pub fn probe_delay(probes: u32, retry_after: Option<Duration>) -> Duration {
+    let own = Duration::from_millis(250).saturating_mul(1 << probes.min(3)).min(Duration::from_secs(2));
+    retry_after.map_or(own, |asked| asked.min(Duration::from_secs(30)).max(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Result<Answer, Failure> {
+        Ok(Answer::Status { code, retry_after: None })
+    }
+
+    fn reply(text: &str) -> Result<Answer, Failure> {
+        Ok(Answer::Reply(Box::new(Reply { text: text.to_owned(), ..Reply::default() })))
+    }
+
+    fn name(class: &Class) -> &'static str {
+        match class {
+            Class::Answered(_) => "answered",
+            Class::Silent => "silent",
+            Class::Unavailable { .. } => "unavailable",
+            Class::Failed { .. } => "failed",
+            Class::Rejected { .. } => "rejected",
+        }
+    }
+
+    #[test]
+    fn a_row_per_answer() {
+        let rows = [
+            (reply("Hola"), "answered"),
+            (reply(""), "silent"),
+            (reply(" \n"), "silent"),
+            (status(401), "unavailable"),
+            (status(403), "unavailable"),
+            (status(404), "unavailable"),
+            (status(405), "unavailable"),
+            (status(503), "unavailable"),
+            (status(429), "unavailable"),
+            (Err(Failure::Unreachable), "unavailable"),
+            (status(500), "failed"),
+            (status(502), "failed"),
+            (status(504), "failed"),
+            (status(408), "failed"),
+            (status(301), "failed"),
+            (status(204), "failed"),
+            (status(418), "failed"),
+            (Err(Failure::Timeout), "failed"),
+            (Err(Failure::Broken), "failed"),
+            (Err(Failure::NotJson), "failed"),
+            (Err(Failure::TooLarge), "failed"),
+            (status(400), "rejected"),
+            (status(413), "rejected"),
+            (status(415), "rejected"),
+            (status(422), "rejected"),
+        ];
+        for (answer, want) in rows {
+            let shown = format!("{answer:?}");
+            assert_eq!(name(&class(answer)), want, "{shown}");
+        }
+    }
+
+    #[test]
+    fn retries_back_off_to_thirty_seconds_with_jitter() {
+        assert_eq!(retry_delay(0, 1.0), Duration::from_millis(500));
+        assert_eq!(retry_delay(0, 0.0), Duration::from_millis(250));
+        assert_eq!(retry_delay(40, 1.0), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_recovery_is_noticed_within_two_seconds_unless_the_backend_asked_for_more() {
+        assert_eq!(probe_delay(40, None), Duration::from_secs(2));
+        assert_eq!(probe_delay(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(probe_delay(0, Some(Duration::from_secs(700))), Duration::from_secs(30));
+        assert_eq!(probe_delay(5, Some(Duration::ZERO)), Duration::from_secs(2));
+    }
+}

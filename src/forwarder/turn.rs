@@ -1,0 +1,367 @@
+//! One message's turn: from its delivery to its stored outcome.
+//!
+//! Nothing here is lost by a `kill -9` at any await: until the outcome is stored the message is not
+//! acknowledged, and it comes again, to any replica; once it is stored, whoever gets the message again
+//! sees that and acknowledges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::backend::{ListItem, Question, Reply};
+use super::chain::{self, Last, Place, Step};
+use super::chats::Open;
+use super::policy::{self, Class};
+use super::{Forwarder, eligible};
+use crate::bus::{AppendError, Delivery, Record};
+use crate::crash;
+use crate::telemetry::propagation;
+use crate::wire::subject::Route;
+use crate::wire::v1::{self, Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, outcome};
+use crate::wire::{Headers, header, id, now_ms};
+
+/// More turns of one chat than this do not wait in memory; the bus keeps them.
+const MAX_WAITING_PER_CHAT: usize = 1_000;
+/// When such a message is delivered again.
+const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its outcome is stored, by this turn.
+    Stored,
+    /// Its outcome was stored already, by whomever.
+    Answered,
+    /// Not now: the message is given back to the bus.
+    GivenBack {
+        /// When to deliver it again; at once without.
+        after: Option<Duration>,
+    },
+}
+
+/// A decided outcome, not stored yet.
+type Decision = outcome::Result;
+
+/// Why a turn did not get to its end.
+enum Interrupted {
+    /// The process stops.
+    Stopping,
+    /// The bus did not answer; the message will come again.
+    Bus(String),
+}
+
+impl From<crate::bus::ReadError> for Interrupted {
+    fn from(error: crate::bus::ReadError) -> Self {
+        Self::Bus(error.to_string())
+    }
+}
+
+/// Runs a turn to its end, tells the bus that it is being worked on meanwhile, and how it ended.
+pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>) {
+    let span =
+        tracing::info_span!("wa.in process", delivered = delivery.delivered, sequence = delivery.sequence);
+    propagation::continue_from(&span, &delivery.headers);
+    async {
+        let work = work(&forwarder, &delivery);
+        tokio::pin!(work);
+        let mut ticks = tokio::time::interval(forwarder.topology.forwarder_ack_wait / 3);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut work => break ended,
+                _ = ticks.tick() => delivery.progress().await,
+            }
+        };
+        crash::point("forwarder.before-ack");
+        match ended {
+            Ended::Stored | Ended::Answered => delivery.ack().await,
+            Ended::GivenBack { after } => delivery.nak(after).await,
+        }
+        tracing::debug!(?ended, "turn ended");
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn work(forwarder: &Forwarder, delivery: &Delivery) -> Ended {
+    let turn = match Turn::open(forwarder, delivery) {
+        Ok(turn) => turn,
+        Err(reason) => {
+            // Not a subject of the design: nothing can be answered, and nobody else waits for it.
+            tracing::error!(
+                subject_tokens = delivery.subject.split('.').count(),
+                reason,
+                "a message on a subject that no chat has; it is skipped"
+            );
+            return Ended::Answered;
+        }
+    };
+    match turn.take().await {
+        Ok(ended) => ended,
+        Err(Interrupted::Stopping) => Ended::GivenBack { after: None },
+        Err(Interrupted::Bus(error)) => {
+            tracing::warn!(error, "the bus did not answer; the message is given back");
+            Ended::GivenBack { after: Some(Duration::from_millis(500)) }
+        }
+    }
+}
+
+struct Turn<'a> {
+    forwarder: &'a Forwarder,
+    delivery: &'a Delivery,
+    route: Route,
+    place: Place,
+    chat: Open,
+    /// Tells to give back what has not begun its call.
+    stop: &'a CancellationToken,
+}
+
+impl<'a> Turn<'a> {
+    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery) -> Result<Self, &'static str> {
+        let route =
+            forwarder.subjects.route(&delivery.subject).ok_or("not <prefix>.in.<account>.message.<chat>")?;
+        let previous = delivery.headers.sequence(header::PREV_SEQ).unwrap_or(0);
+        let chat = forwarder.chats.open(forwarder.subjects.reply(&route.account, &route.chat));
+        Ok(Self {
+            forwarder,
+            delivery,
+            place: Place { sequence: delivery.sequence, previous },
+            route,
+            chat,
+            stop: &forwarder.stop,
+        })
+    }
+
+    async fn take(&self) -> Result<Ended, Interrupted> {
+        let mut decided: Option<Decision> = None;
+        loop {
+            // A permit from here on: it bounds what is being worked on, and what is pulled.
+            let permit = self.permit().await?;
+            match self.step().await? {
+                Step::Answered => return Ok(Ended::Answered),
+                Step::Wait => {
+                    drop(permit);
+                    let (waiting, _guard) = self.chat.waiting();
+                    if waiting > MAX_WAITING_PER_CHAT {
+                        return Ok(Ended::GivenBack { after: Some(OVER_CAP_DELAY) });
+                    }
+                    self.or_stop(self.chat.changed(self.place.previous)).await??;
+                }
+                Step::Go { expected } => {
+                    let decision = match decided.take() {
+                        Some(decision) => decision,
+                        None => self.decide(permit).await?,
+                    };
+                    match self.store(&decision, expected).await {
+                        Ok(()) => return Ok(Ended::Stored),
+                        // Another replica was faster, or what was known is old: look again. A decision
+                        // whose place is gone is dropped by the next step.
+                        Err(AppendError::Refused) => {
+                            self.chat.forget();
+                            decided = Some(decision);
+                        }
+                        Err(AppendError::Impossible(why)) => {
+                            tracing::error!(
+                                why,
+                                "the outcome cannot be stored; the message is dead-lettered"
+                            );
+                            decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
+                        }
+                        Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
+                        Err(AppendError::Unknown(error)) => return Err(Interrupted::Bus(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Interrupted> {
+        let permit = self.or_stop(self.forwarder.permits.clone().acquire_owned()).await?;
+        permit.map_err(|_closed| Interrupted::Stopping)
+    }
+
+    async fn step(&self) -> Result<Step, Interrupted> {
+        let last = self.chat.last().await?;
+        let step = chain::step(self.place, last, self.forwarder.floor.known());
+        if step != Step::Wait {
+            return Ok(step);
+        }
+        if crash::switched_off("chain") {
+            return Ok(Step::Go { expected: last.out_sequence });
+        }
+        Ok(chain::step(self.place, last, self.forwarder.floor.fresh().await?))
+    }
+
+    /// Ends `work` when the process stops.
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupted> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Interrupted::Stopping),
+            done = work => Ok(done),
+        }
+    }
+
+    async fn decide(&self, permit: OwnedSemaphorePermit) -> Result<Decision, Interrupted> {
+        let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
+            return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await;
+        };
+        let started = tokio::time::Instant::now();
+        let mut permit = Some(permit);
+        let mut attempt = 0;
+        loop {
+            // Asked each time: a message may have grown too old while everything was held.
+            let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
+                Ok(question) => question,
+                Err(reason) => return Ok(Decision::None(NoReply { reason: reason.into() })),
+            };
+            let pass = self.or_stop(self.forwarder.hold.pass()).await?;
+            if permit.is_none() {
+                permit = Some(self.permit().await?);
+            }
+            crash::point("forwarder.before-call");
+            let class = self.call(&question).await?;
+            crash::point("forwarder.after-call");
+            if let Class::Unavailable { reason, retry_after } = &class {
+                self.forwarder.hold.down(reason, *retry_after);
+            } else {
+                self.forwarder.hold.up();
+            }
+            drop(pass);
+            match class {
+                Class::Answered(reply) => return Ok(Decision::Reply(on_the_wire(*reply))),
+                Class::Silent => {
+                    return Ok(Decision::None(NoReply { reason: NoReplyReason::BackendSilent.into() }));
+                }
+                Class::Unavailable { .. } => {}
+                Class::Rejected { reason } => return self.dead(DeadReason::Rejected, &reason).await,
+                Class::Failed { reason } if started.elapsed() >= self.forwarder.settings.retry_for => {
+                    return self.dead(DeadReason::Failed, &reason).await;
+                }
+                Class::Failed { reason } => {
+                    let wait = policy::retry_delay(attempt, fastrand(self.place.sequence, attempt));
+                    tracing::warn!(chat = %self.route.chat.masked(), reason, attempt, ?wait, "the backend failed; trying again");
+                    attempt += 1;
+                    // A waiting retry holds no permit.
+                    permit = None;
+                    self.or_stop(tokio::time::sleep(wait)).await?;
+                }
+            }
+        }
+    }
+
+    async fn call(&self, question: &Question) -> Result<Class, Interrupted> {
+        let span = tracing::info_span!("POST /v1/channels/whatsapp/gateway/inbound");
+        let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
+        let call = self.forwarder.backend.ask(question, &request_id).instrument(span);
+        tokio::select! {
+            answer = call => Ok(policy::class(answer)),
+            () = self.forwarder.abandon.cancelled() => Err(Interrupted::Stopping),
+        }
+    }
+
+    /// Dead letter: the copy first, then the outcome, then the ack.
+    async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
+        let code = reason.as_str_name().trim_start_matches("DEAD_REASON_").to_lowercase();
+        tracing::error!(chat = %self.route.chat.masked(), reason = code, detail, "a message is given up on; its copy is in the dead letters");
+        let mut headers = self.delivery.headers.clone();
+        for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
+            headers.remove(chain);
+        }
+        headers.set(header::MSG_ID, &id::dead_letter(self.inbound_id()));
+        headers.set(header::IN_SEQ, &self.place.sequence.to_string());
+        headers.set(header::DEAD_REASON, &code);
+        propagation::inject(&mut headers);
+        let record = Record {
+            subject: self.forwarder.subjects.dead(&self.route.account, &self.route.chat),
+            headers,
+            payload: self.delivery.payload.clone(),
+        };
+        match self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await {
+            Ok(_) => {}
+            Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
+            Err(error) => return Err(Interrupted::Bus(error.to_string())),
+        }
+        crash::point("forwarder.after-dead-letter");
+        Ok(Decision::Dead(Dead {
+            reason: reason.into(),
+            detail: detail.to_owned(),
+            fallback_text: self.forwarder.settings.fallback_text.clone(),
+        }))
+    }
+
+    fn inbound_id(&self) -> &str {
+        self.delivery.headers.get(header::CE_ID).unwrap_or_default()
+    }
+
+    async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
+        let span = tracing::info_span!("wa.out publish");
+        let now = now_ms();
+        // An unreadable message has no JID; its chat's token is all that is known.
+        let message = InboundMessage::decode(self.delivery.payload.clone()).unwrap_or_default();
+        let payload = Outcome {
+            account: self.route.account.to_string(),
+            chat: self.route.chat.as_str().to_owned(),
+            chat_jid: message.chat_jid,
+            inbound_id: self.inbound_id().to_owned(),
+            message_id: message.message_id,
+            decided_at_ms: now,
+            result: Some(decision.clone()),
+        };
+        let mut headers = Headers::cloud_event(
+            &id::outcome(self.inbound_id()),
+            "Outcome",
+            self.route.account.as_str(),
+            now,
+        );
+        headers.set(header::IN_SEQ, &self.place.sequence.to_string());
+        headers.set(header::IN_CREATED, &self.forwarder.chats.incarnation());
+        headers.set(header::PREV_SEQ, &expected.to_string());
+        headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
+        async {
+            propagation::inject(&mut headers);
+            let record = Record {
+                subject: self.chat.subject().to_owned(),
+                headers,
+                payload: payload.encode_to_vec().into(),
+            };
+            crash::point("forwarder.before-outcome");
+            let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
+            crash::point("forwarder.after-outcome");
+            self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
+            Ok(())
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+fn on_the_wire(reply: Reply) -> v1::Reply {
+    let interactive = v1::Interactive {
+        buttons: reply.buttons,
+        list_title: reply.list_title,
+        list_items: reply
+            .list_items
+            .into_iter()
+            .map(|item| match item {
+                ListItem::Title(title) => v1::ListItem { title, description: String::new() },
+                ListItem::Full { title, description } => v1::ListItem { title, description },
+            })
+            .collect(),
+    };
+    let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
+    v1::Reply {
+        text: reply.text,
+        conversation_id: reply.conversation_id,
+        interactive: has_choices.then_some(interactive),
+    }
+}
+
+/// 0..1, spread over messages and attempts.
+fn fastrand(sequence: u64, attempt: u32) -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let hash = RandomState::new().hash_one((sequence, attempt));
+    f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}

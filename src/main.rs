@@ -1,0 +1,54 @@
+//! Parse, load the settings, run a role, exit code; nothing else.
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use whatsapp_connector::bus::embedded;
+use whatsapp_connector::cli::{Cli, Command};
+use whatsapp_connector::config::{self, Config};
+use whatsapp_connector::run::{Sides, run};
+use whatsapp_connector::telemetry::{self, LogFormat};
+
+/// `EX_CONFIG` of `sysexits.h`.
+const BAD_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let sides = match Cli::parse().command {
+        Command::Run => Sides::Both,
+        Command::Edge => Sides::Edge,
+        Command::Forwarder => Sides::Forwarder,
+        Command::EmbeddedNatsServer { parent, program, args } => {
+            let error = embedded::become_server(parent, &program, &args);
+            eprintln!("{}: {error}", program.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let config = match config::environment().and_then(Config::parse) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("whatsapp-connector: {error}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let by_terminal = if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json };
+    let _tracer = telemetry::start(config.log_format.unwrap_or(by_terminal), &config.log_filter);
+    // Fails only if one was installed before, and nobody did.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("whatsapp-connector: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config, sides)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot go on");
+            eprintln!("whatsapp-connector: {error}");
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Puts the parts together, and takes them apart in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::bus::embedded::{Embedded, EmbeddedError};
+use crate::bus::{Bus, ConnectError, Settings as BusSettings};
+use crate::config::Config;
+use crate::edge::{Edge, EdgeError};
+use crate::forwarder::{Forwarder, ForwarderError};
+
+/// Which sides run in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// Both.
+    Both,
+    /// WhatsApp ↔ bus.
+    Edge,
+    /// Bus ↔ backend.
+    Forwarder,
+}
+
+/// Why a process ended without having been told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A role needs a bus.
+    #[error(
+        "NATS_URL is not set, and only `run` starts a nats-server of its own. Set it to nats://host:port"
+    )]
+    NoBus,
+    /// The private nats-server.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The bus.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The edge.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
+    /// The forwarder.
+    #[error(transparent)]
+    Forwarder(#[from] ForwarderError),
+    /// The admin server.
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
+    /// The bus became one that this program must not run on.
+    #[error("nats-server is not one that this connector can work with any more; see the log")]
+    Doomed,
+    /// No signal handler.
+    #[error("signals cannot be heard: {0}")]
+    Signals(std::io::Error),
+}
+
+impl RunError {
+    /// `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
+            Self::Connect(ConnectError::BadUrl(_)) => ExitCode::from(78),
+            Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
+            _ => ExitCode::from(69),
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let told = {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+            stop.cancel();
+        }
+    };
+    let embedded_stop = CancellationToken::new();
+    let (url, embedded) = match (&config.nats_url, sides) {
+        (Some(url), _) => (url.expose_secret().to_owned(), None),
+        (None, Sides::Both) => {
+            let embedded = Embedded::start(&config.embedded)?;
+            (embedded.url(), Some(tokio::spawn(embedded.supervise(embedded_stop.clone()))))
+        }
+        (None, _) => return Err(RunError::NoBus),
+    };
+    let told = tokio::spawn(told);
+    let result = work(&config, sides, url, stop).await;
+    told.abort();
+    embedded_stop.cancel();
+    if let Some(embedded) = embedded {
+        // It logs its own failures.
+        let _ = embedded.await;
+    }
+    match result {
+        // Told to stop before the bus was there: that is a stop like any other.
+        Err(RunError::Connect(ConnectError::Stopped)) => Ok(()),
+        result => result,
+    }
+}
+
+async fn work(config: &Config, sides: Sides, url: String, stop: CancellationToken) -> Result<(), RunError> {
+    // Liveness must not depend on the bus: the admin server comes first.
+    let admin = Admin::bind(config.http_addr).await?;
+    let status = admin.status();
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin.serve(admin_stop.clone()));
+    let result = sides_on_bus(config, sides, url, &status, &stop).await;
+    admin_stop.cancel();
+    // A failed admin server has been logged.
+    let _ = admin.await;
+    result
+}
+
+async fn sides_on_bus(
+    config: &Config,
+    sides: Sides,
+    url: String,
+    status: &Arc<admin::Status>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let name = match sides {
+        Sides::Both => "whatsapp-connector".to_owned(),
+        Sides::Edge => format!("whatsapp-connector edge {}", config.edge.account),
+        Sides::Forwarder => "whatsapp-connector forwarder".to_owned(),
+    };
+    let bus = Bus::connect(&BusSettings { url, name }, stop).await?;
+    status.bus(bus.clone(), config.subjects.stream_in());
+    // Of the grace, the last part is for the library's flush and the server's.
+    let grace = config.shutdown_grace.mul_f64(0.7);
+    let (subjects, topology) = (config.subjects.clone(), config.topology.clone());
+    let edge = match sides {
+        Sides::Forwarder => None,
+        Sides::Both | Sides::Edge => Some(
+            Edge::start(bus.clone(), subjects.clone(), topology.clone(), config.edge.clone(), stop.clone())
+                .await?,
+        ),
+    };
+    let forwarder = match sides {
+        Sides::Edge => None,
+        Sides::Both | Sides::Forwarder => Some(
+            Forwarder::start(bus.clone(), subjects, topology, config.forwarder.clone(), stop.clone()).await?,
+        ),
+    };
+    if let Some(edge) = &edge {
+        status.edge(config.edge.account.clone(), edge.online());
+    }
+    if let Some(forwarder) = &forwarder {
+        status.forwarder(Arc::clone(forwarder));
+    }
+    tracing::info!(?sides, "ready to work");
+    let edge = async {
+        if let Some(edge) = edge {
+            edge.run(grace).await;
+        }
+    };
+    let forwarder = async {
+        if let Some(forwarder) = forwarder {
+            forwarder.run(grace).await;
+        }
+    };
+    let all = async { tokio::join!(edge, forwarder) };
+    tokio::pin!(all);
+    let result = tokio::select! {
+        _ = &mut all => Ok(()),
+        () = bus.doomed() => {
+            stop.cancel();
+            all.await;
+            Err(RunError::Doomed)
+        }
+    };
+    bus.flush(Duration::from_secs(2)).await;
+    result
+}

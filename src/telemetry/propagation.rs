@@ -1,0 +1,49 @@
+//! The trace context in headers: W3C `traceparent`/`tracestate`, on the bus and towards the backend.
+
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::wire::Headers;
+
+struct Carrier<'a>(&'a mut Headers);
+
+impl Injector for Carrier<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if !value.is_empty() {
+            self.0.set(key, &value);
+        }
+    }
+}
+
+struct Source<'a>(&'a Headers);
+
+impl Extractor for Source<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// Writes the current span's context into `headers`.
+pub fn inject(headers: &mut Headers) {
+    let context = tracing::Span::current().context();
+    TraceContextPropagator::new().inject_context(&context, &mut Carrier(headers));
+}
+
+/// The current span's context as headers.
+pub fn current() -> Headers {
+    let mut headers = Headers::default();
+    inject(&mut headers);
+    headers
+}
+
+/// Makes `span` a child of the context in `headers`; without one it stays a root.
+pub fn continue_from(span: &tracing::Span, headers: &Headers) {
+    let context = TraceContextPropagator::new().extract(&Source(headers));
+    // Fails only without an OpenTelemetry layer, as in unit tests.
+    let _ = span.set_parent(context);
+}

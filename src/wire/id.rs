@@ -1,0 +1,89 @@
+//! Ids. Each is derived from what it names, so that the same thing after a crash has the same id.
+
+use sha2::{Digest, Sha256};
+
+use super::subject::{Account, ChatToken};
+
+/// The id of an inbound message: `<account>/<chat>/<sender>/<whatsapp id>`, JetStream's `Nats-Msg-Id` and
+/// the CloudEvents id. WhatsApp ids are unique only within (chat, sender).
+pub fn inbound(account: &Account, chat: &ChatToken, sender: &str, message_id: &str) -> String {
+    format!("{account}/{}/{}/{}", chat.as_str(), escaped(sender), escaped(message_id))
+}
+
+/// The id of the outcome of an inbound message.
+pub fn outcome(inbound_id: &str) -> String {
+    format!("{inbound_id}/outcome")
+}
+
+/// The id of the dead letter of an inbound message.
+pub fn dead_letter(inbound_id: &str) -> String {
+    format!("dlq-{inbound_id}")
+}
+
+/// The WhatsApp id of the message that carries out `cause` (an outcome's or a send request's id). The
+/// form is that of WhatsApp Web's own ids: `3EB0` and 18 hex digits. A resend has the same id, and
+/// phones drop a repeated id.
+pub fn whatsapp(cause: &str) -> String {
+    let digest = Sha256::digest(format!("whatsapp-message\0{cause}").as_bytes());
+    let hex: String = digest.iter().take(9).map(|byte| format!("{byte:02X}")).collect();
+    format!("3EB0{hex}")
+}
+
+/// Twelve hex digits over the parts.
+pub(super) fn short_hash(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.as_bytes());
+        digest.update([0]);
+    }
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Keeps an id one legal header value of four parts whatever a phone put in it.
+fn escaped(text: &str) -> String {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte);
+    text.bytes()
+        .map(|byte| if legal(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn account() -> Account {
+        Account::parse("default").unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn ids_are_derived_never_random(sender in ".{0,40}", id in ".{0,60}") {
+            let chat = ChatToken::phone("5491112345678");
+            let first = inbound(&account(), &chat, &sender, &id);
+            prop_assert_eq!(&first, &inbound(&account(), &chat, &sender, &id));
+            prop_assert_eq!(whatsapp(&first), whatsapp(&first));
+            prop_assert!(first.is_ascii() && !first.contains(['\r', '\n', ' ']));
+            prop_assert_eq!(first.split('/').count(), 4);
+        }
+
+        #[test]
+        fn different_messages_have_different_ids(
+            a in ("[^/]{0,20}", ".{0,30}"), b in ("[^/]{0,20}", ".{0,30}")
+        ) {
+            prop_assume!(a != b);
+            let chat = ChatToken::phone("5491112345678");
+            let ids = [&a, &b].map(|(sender, id)| inbound(&account(), &chat, sender, id));
+            prop_assert_ne!(&ids[0], &ids[1]);
+            prop_assert_ne!(whatsapp(&ids[0]), whatsapp(&ids[1]));
+        }
+    }
+
+    #[test]
+    fn a_whatsapp_id_looks_like_one() {
+        let id = whatsapp("default/5491112345678/5491112345678/ABC/outcome");
+        assert_eq!(id.len(), 22);
+        assert!(id.starts_with("3EB0") && id[4..].chars().all(|c| c.is_ascii_hexdigit()));
+        assert_eq!(id, "3EB0".to_owned() + &id[4..].to_uppercase());
+    }
+}

@@ -1,0 +1,23 @@
+//! What is on the bus: subjects, headers, ids and payloads. No I/O here.
+//!
+//! Everything another service of the platform may rely on is defined in this folder and in `proto/`.
+
+pub mod header;
+pub mod id;
+pub mod subject;
+
+pub use header::Headers;
+pub use subject::{Account, ChatToken, Subjects};
+
+/// The generated payload types of `proto/whatsapp/connector/v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/whatsapp.connector.v1.rs"));
+}
+
+/// Milliseconds since the Unix epoch, as every `*_at_ms` field on the bus has them.
+pub fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

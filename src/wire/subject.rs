@@ -1,0 +1,309 @@
+//! Subjects, stream names and the tokens in them.
+//!
+//! A token must be legal in a NATS subject and must never change for a chat, because the chat's subject
+//! is the linked list that its order and its one answer hang on.
+
+use std::fmt;
+
+/// The longest chat token. WhatsApp's ids are far shorter; a longer one is hashed down.
+const MAX_TOKEN: usize = 64;
+
+/// Why a text is no account, chat token or subject prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{got}` is not {what}: it takes {takes}")]
+pub struct InvalidToken {
+    what: &'static str,
+    got: String,
+    takes: &'static str,
+}
+
+/// The operator's name for a linked WhatsApp number: `[a-z0-9_-]+`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account(String);
+
+impl Account {
+    /// Checks and takes a name.
+    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if text.is_empty() || text.len() > MAX_TOKEN || !text.chars().all(legal) {
+            return Err(InvalidToken {
+                what: "an account name",
+                got: text.to_owned(),
+                takes: "1 to 64 of a-z, 0-9, `_` and `-`",
+            });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A chat's token in subjects: phone digits, `lid-<digits>` or `group-<id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChatToken(String);
+
+impl ChatToken {
+    /// A direct chat whose phone number is known.
+    pub fn phone(user: &str) -> Self {
+        Self(clean(user))
+    }
+
+    /// A direct chat of which only the hidden id is known.
+    pub fn lid(user: &str) -> Self {
+        Self(format!("lid-{}", clean(user)))
+    }
+
+    /// A group.
+    pub fn group(user: &str) -> Self {
+        Self(format!("group-{}", clean(user)))
+    }
+
+    /// Anything else that has a JID (status broadcast, newsletter, broadcast list).
+    pub fn other(server: &str, user: &str) -> Self {
+        Self(format!("{}-{}", clean(server), clean(user)))
+    }
+
+    /// Takes a token off a subject.
+    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
+        if text.is_empty() || text.len() > 2 * MAX_TOKEN + 1 || !text.chars().all(is_legal) {
+            return Err(InvalidToken {
+                what: "a chat token",
+                got: masked(text),
+                takes: "letters, digits, `_` and `-`",
+            });
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The token.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The token as logs may show it: no more than its last four characters.
+    pub fn masked(&self) -> String {
+        masked(&self.0)
+    }
+}
+
+/// `…5678`: what a log line may hold of a phone number or a chat.
+pub fn masked(text: &str) -> String {
+    let tail: Vec<char> = text.chars().rev().take(4).collect();
+    let tail: String = tail.into_iter().rev().collect();
+    if text.chars().count() <= 4 { "…".to_owned() } else { format!("…{tail}") }
+}
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// A legal token part out of any text: legal texts stay as they are, others keep what is legal of them
+/// and get a hash, so that two different texts never share a token.
+fn clean(text: &str) -> String {
+    if !text.is_empty() && text.len() <= MAX_TOKEN && text.chars().all(is_legal) {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().filter(|c| is_legal(*c)).take(32).collect();
+    format!("{kept}-x{}", super::id::short_hash(&[text]))
+}
+
+/// All subjects and stream names, from the configured prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects {
+    prefix: String,
+}
+
+/// What a message on the reply or message subject is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The linked number.
+    pub account: Account,
+    /// The third token: `message`, `reply`, `send`, ...
+    pub kind: String,
+    /// The chat.
+    pub chat: ChatToken,
+}
+
+impl Subjects {
+    /// Checks and takes the prefix (`NATS_SUBJECT_PREFIX`): one token.
+    pub fn new(prefix: &str) -> Result<Self, InvalidToken> {
+        if prefix.is_empty() || prefix.len() > 32 || !prefix.chars().all(is_legal) {
+            return Err(InvalidToken {
+                what: "a subject prefix",
+                got: prefix.to_owned(),
+                takes: "1 to 32 letters, digits, `_` and `-`",
+            });
+        }
+        Ok(Self { prefix: prefix.to_owned() })
+    }
+
+    /// The stream of everything that comes from WhatsApp.
+    pub fn stream_in(&self) -> String {
+        format!("{}_IN", self.prefix.to_uppercase())
+    }
+
+    /// The stream of everything that goes to WhatsApp.
+    pub fn stream_out(&self) -> String {
+        format!("{}_OUT", self.prefix.to_uppercase())
+    }
+
+    /// The stream of inbound messages given up on.
+    pub fn stream_dlq(&self) -> String {
+        format!("{}_DLQ", self.prefix.to_uppercase())
+    }
+
+    /// All that `WA_IN` holds.
+    pub fn all_in(&self) -> String {
+        format!("{}.in.>", self.prefix)
+    }
+
+    /// All that `WA_OUT` holds.
+    pub fn all_out(&self) -> String {
+        format!("{}.out.>", self.prefix)
+    }
+
+    /// All that `WA_DLQ` holds.
+    pub fn all_dlq(&self) -> String {
+        format!("{}.dlq.>", self.prefix)
+    }
+
+    /// What the forwarders consume.
+    pub fn all_messages(&self) -> String {
+        format!("{}.in.*.message.*", self.prefix)
+    }
+
+    /// What one account's edge consumes.
+    pub fn out_of(&self, account: &Account) -> String {
+        format!("{}.out.{account}.>", self.prefix)
+    }
+
+    /// A chat's inbound messages: the list that its order hangs on.
+    pub fn message(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.in.{account}.message.{}", self.prefix, chat.as_str())
+    }
+
+    /// A chat's edits, revokes, reactions and poll votes.
+    pub fn update(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.in.{account}.update.{}", self.prefix, chat.as_str())
+    }
+
+    /// What became of the messages sent to a chat.
+    pub fn receipt(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.in.{account}.receipt.{}", self.prefix, chat.as_str())
+    }
+
+    /// The account's link and connection state.
+    pub fn session(&self, account: &Account) -> String {
+        format!("{}.in.{account}.session", self.prefix)
+    }
+
+    /// A chat's outcomes: its last message is the chat's state.
+    pub fn reply(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.out.{account}.reply.{}", self.prefix, chat.as_str())
+    }
+
+    /// A chat's dead letters.
+    pub fn dead(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.dlq.{account}.{}", self.prefix, chat.as_str())
+    }
+
+    /// The durable consumer that all forwarders share.
+    pub fn consumer_forwarder(&self) -> String {
+        "forwarder".to_owned()
+    }
+
+    /// The durable consumer of one account's edge.
+    pub fn consumer_edge(&self, account: &Account) -> String {
+        format!("edge-{account}")
+    }
+
+    /// Reads `<prefix>.<in|out>.<account>.<kind>.<chat>`.
+    pub fn route(&self, subject: &str) -> Option<Route> {
+        let mut tokens = subject.strip_prefix(&self.prefix)?.strip_prefix('.')?.split('.');
+        let (_direction, account, kind, chat) =
+            (tokens.next()?, tokens.next()?, tokens.next()?, tokens.next()?);
+        if tokens.next().is_some() {
+            return None;
+        }
+        Some(Route {
+            account: Account::parse(account).ok()?,
+            kind: kind.to_owned(),
+            chat: ChatToken::parse(chat).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_token(text: &str) -> bool {
+        !text.is_empty()
+            && text.is_ascii()
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || ".*>$".contains(c))
+    }
+
+    proptest! {
+        #[test]
+        fn every_chat_token_is_a_legal_nats_token_and_stable(user in ".{0,200}", server in ".{0,40}") {
+            for token in [
+                ChatToken::phone(&user),
+                ChatToken::lid(&user),
+                ChatToken::group(&user),
+                ChatToken::other(&server, &user),
+            ] {
+                prop_assert!(is_token(token.as_str()), "{token:?}");
+                prop_assert_eq!(ChatToken::parse(token.as_str()).ok(), Some(token));
+            }
+            prop_assert_eq!(ChatToken::phone(&user), ChatToken::phone(&user));
+        }
+
+        #[test]
+        fn different_people_never_share_a_token(a in ".{0,80}", b in ".{0,80}") {
+            prop_assume!(a != b);
+            prop_assert_ne!(ChatToken::phone(&a), ChatToken::phone(&b));
+            prop_assert_ne!(ChatToken::lid(&a), ChatToken::lid(&b));
+        }
+
+        #[test]
+        fn a_subject_leads_back_to_its_chat(user in "[0-9]{5,20}", name in "[a-z0-9_-]{1,20}") {
+            let subjects = Subjects::new("wa").unwrap();
+            let account = Account::parse(&name).unwrap();
+            for chat in [ChatToken::phone(&user), ChatToken::lid(&user), ChatToken::group(&user)] {
+                let route = subjects.route(&subjects.message(&account, &chat)).unwrap();
+                prop_assert_eq!((&route.account, &route.chat), (&account, &chat));
+                prop_assert_eq!(route.kind, "message");
+            }
+        }
+
+        #[test]
+        fn no_account_name_can_break_a_subject(name in ".{0,40}") {
+            if let Ok(account) = Account::parse(&name) {
+                prop_assert!(is_token(account.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn known_chats_keep_the_tokens_they_have_on_disk() {
+        assert_eq!(ChatToken::phone("5491112345678").as_str(), "5491112345678");
+        assert_eq!(ChatToken::lid("987").as_str(), "lid-987");
+        assert_eq!(ChatToken::group("120363-99").as_str(), "group-120363-99");
+    }
+
+    #[test]
+    fn masking_shows_four_characters_at_most() {
+        assert_eq!(ChatToken::phone("5491112345678").masked(), "…5678");
+        assert_eq!(masked("123"), "…");
+    }
+}
