@@ -139,19 +139,24 @@ async fn sides_on_bus(
     // Of the grace, the last part is for the library's flush and the server's.
     let grace = config.shutdown_grace.mul_f64(0.7);
     let (subjects, topology) = (config.subjects.clone(), config.topology.clone());
-    let edge = match sides {
-        Sides::Forwarder => None,
-        Sides::Both | Sides::Edge => Some(
-            Edge::start(bus.clone(), subjects.clone(), topology.clone(), config.edge.clone(), stop.clone())
-                .await?,
-        ),
+    let started = async {
+        // One after the other: the second finds the streams that the first has made.
+        let edge = if sides == Sides::Forwarder {
+            None
+        } else {
+            let (subjects, topology) = (subjects.clone(), topology.clone());
+            Some(Edge::start(bus.clone(), subjects, topology, config.edge.clone(), stop.clone()).await?)
+        };
+        let forwarder = if sides == Sides::Edge {
+            None
+        } else {
+            let settings = config.forwarder.clone();
+            Some(Forwarder::start(bus.clone(), subjects, topology, settings, stop.clone()).await?)
+        };
+        Ok::<_, RunError>((edge, forwarder))
     };
-    let forwarder = match sides {
-        Sides::Edge => None,
-        Sides::Both | Sides::Forwarder => Some(
-            Forwarder::start(bus.clone(), subjects, topology, config.forwarder.clone(), stop.clone()).await?,
-        ),
-    };
+    let Some(started) = stop.run_until_cancelled(started).await else { return Ok(()) };
+    let (edge, forwarder) = started?;
     if let Some(edge) = &edge {
         status.edge(config.edge.account.clone(), edge.online());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{consumer, response::Response, stream, stream::DirectGetErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
+use serde::de::DeserializeOwned;
 
 use super::Bus;
 use crate::wire::Headers;
@@ -79,17 +80,13 @@ impl Bus {
 
     /// How far the durable `consumer` of `stream` has come.
     pub async fn consumer_state(&self, stream: &str, name: &str) -> Result<ConsumerState, ReadError> {
-        let subject = format!("CONSUMER.INFO.{stream}.{name}");
-        let answer: Response<consumer::Info> =
-            self.jetstream.request(subject, &()).await.map_err(|error| ReadError::new(&error))?;
-        match answer {
-            Response::Err { error } => Err(ReadError::new(&error)),
-            Response::Ok(info) => Ok(ConsumerState {
-                ack_floor: info.ack_floor.stream_sequence,
-                delivered: info.delivered.stream_sequence,
-                ack_pending: info.num_ack_pending,
-            }),
-        }
+        let answer = self.ask::<consumer::Info>(&format!("CONSUMER.INFO.{stream}.{name}")).await?;
+        let info = answer.ok_or_else(|| ReadError::new(&"the consumer does not exist"))?;
+        Ok(ConsumerState {
+            ack_floor: info.ack_floor.stream_sequence,
+            delivered: info.delivered.stream_sequence,
+            ack_pending: info.num_ack_pending,
+        })
     }
 
     /// When the stream was created, in nanoseconds since the epoch: which incarnation it is.
@@ -98,14 +95,19 @@ impl Bus {
     }
 
     pub(super) async fn stream_info(&self, stream: &str) -> Result<stream::Info, ReadError> {
-        let answer: Response<stream::Info> = self
-            .jetstream
-            .request(format!("STREAM.INFO.{stream}"), &())
-            .await
-            .map_err(|error| ReadError::new(&error))?;
-        match answer {
+        let answer = self.ask(&format!("STREAM.INFO.{stream}")).await?;
+        answer.ok_or_else(|| ReadError::new(&"the stream does not exist"))
+    }
+
+    /// Asks JetStream's API; `None` if what is asked about does not exist. The payload has to be empty:
+    /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
+        let request = self.client.request(format!("$JS.API.{api}"), Bytes::new());
+        let message = request.await.map_err(|error| ReadError::new(&error))?;
+        match serde_json::from_slice(&message.payload).map_err(|error| ReadError::new(&error))? {
+            Response::Ok(info) => Ok(Some(info)),
+            Response::Err { error } if error.code() == 404 => Ok(None),
             Response::Err { error } => Err(ReadError::new(&error)),
-            Response::Ok(info) => Ok(info),
         }
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull},
-    response::Response,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use backon::{ExponentialBuilder, Retryable};
@@ -124,11 +123,12 @@ impl Bus {
     async fn ensure_stream(&self, settings: &Settings, want: stream::Config) -> Result<(), TopologyError> {
         let what = format!("stream {}", want.name);
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
-        let ask = || self.request::<stream::Info>(format!("STREAM.INFO.{}", want.name));
+        let api = format!("STREAM.INFO.{}", want.name);
+        let ask = || self.ask::<stream::Info>(&api);
         let found = patiently(ask).await.map_err(&failed)?;
         let info = match found {
-            Found::Yes(info) => info,
-            Found::No if settings.provision == Provision::Create => {
+            Some(info) => info,
+            None if settings.provision == Provision::Create => {
                 tracing::info!(stream = want.name, "creating the stream");
                 let create = || async {
                     self.jetstream.get_or_create_stream(want.clone()).await.map_err(|error| error.to_string())
@@ -136,7 +136,7 @@ impl Bus {
                 let made = create.retry(patience()).await.map_err(&failed)?;
                 made.cached_info().clone()
             }
-            Found::No => return Err(TopologyError::Missing { what, mode: "verify" }),
+            None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
         judge(settings, stream_differences(&want, &info.config))
     }
@@ -150,10 +150,11 @@ impl Bus {
         let name = want.durable_name.clone().unwrap_or_default();
         let what = format!("consumer {name} on {stream}");
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
-        let ask = || self.request::<consumer::Info>(format!("CONSUMER.INFO.{stream}.{name}"));
+        let api = format!("CONSUMER.INFO.{stream}.{name}");
+        let ask = || self.ask::<consumer::Info>(&api);
         let info = match patiently(ask).await.map_err(&failed)? {
-            Found::Yes(info) => info,
-            Found::No if settings.provision == Provision::Create => {
+            Some(info) => info,
+            None if settings.provision == Provision::Create => {
                 tracing::info!(consumer = name, stream, "creating the consumer");
                 let create = || async {
                     let made: Result<PullConsumer, _> =
@@ -162,25 +163,10 @@ impl Bus {
                 };
                 create.retry(patience()).await.map_err(&failed)?.cached_info().clone()
             }
-            Found::No => return Err(TopologyError::Missing { what, mode: "verify" }),
+            None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
         judge(settings, consumer_differences(stream, &want, &info.config))
     }
-
-    async fn request<T: serde::de::DeserializeOwned>(&self, subject: String) -> Result<Found<T>, ReadError> {
-        let answer: Response<T> =
-            self.jetstream.request(subject, &()).await.map_err(|error| ReadError::new(&error))?;
-        match answer {
-            Response::Ok(info) => Ok(Found::Yes(info)),
-            Response::Err { error } if error.code() == 404 => Ok(Found::No),
-            Response::Err { error } => Err(ReadError::new(&error)),
-        }
-    }
-}
-
-enum Found<T> {
-    Yes(T),
-    No,
 }
 
 /// Right after a cluster's start its API may not answer yet.
@@ -191,10 +177,10 @@ fn patience() -> ExponentialBuilder {
         .with_max_times(10)
 }
 
-async fn patiently<T, F, Fut>(ask: F) -> Result<Found<T>, String>
+async fn patiently<T, F, Fut>(ask: F) -> Result<Option<T>, String>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<Found<T>, ReadError>>,
+    Fut: Future<Output = Result<Option<T>, ReadError>>,
 {
     ask.retry(patience()).await.map_err(|error| error.to_string())
 }
