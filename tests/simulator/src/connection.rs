@@ -1,0 +1,284 @@
+//! One client's life: handshake, login or linking, stanzas in and out, the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{Message, WebSocket};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::faults::FaultKind;
+use crate::hub::Hub;
+use crate::ids::{Key32, PhoneNumber};
+use crate::iq::Asker;
+use crate::noise::{self, Accepted, Established, Intake, NoiseError, Opener, Pattern, Sealer};
+use crate::pairing::{self, Linking, Registration};
+use crate::routing;
+use crate::stanza::{self, attr};
+use crate::world::{ConnectionId, Outgoing, Role, World};
+
+/// How long a client may take for the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// How long the client may take to close after the server has said its last word. Without waiting,
+/// the system could throw that word away (observed with whatsapp-rust 0.7.0).
+const LINGER: Duration = Duration::from_secs(2);
+
+type Sink = SplitSink<WebSocket, Message>;
+type Stream = SplitStream<WebSocket>;
+
+/// Why a connection ended, when it was not one side's wish.
+#[derive(Debug, thiserror::Error)]
+enum EndError {
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    #[error("the connection broke: {0}")]
+    Socket(#[from] axum::Error),
+    #[error("the client left during the handshake")]
+    Left,
+    #[error("the handshake took more than {} s", HANDSHAKE.as_secs())]
+    Slow,
+    #[error("the client's registration lacks `{0}`")]
+    Registration(&'static str),
+}
+
+/// Serves a client until one side ends it or the simulator stops.
+pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket) {
+    hub.update(|world| world.counters.connects += 1);
+    let (sink, stream) = socket.split();
+    if let Err(error) = converse(&hub, sink, stream).await {
+        if matches!(error, EndError::Noise(_) | EndError::Registration(_)) {
+            hub.update(|world| world.counters.malformed += 1);
+            tracing::warn!(%error, "a connection ended");
+        } else {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+}
+
+async fn converse(hub: &Arc<Hub>, mut sink: Sink, mut stream: Stream) -> Result<(), EndError> {
+    let mut intake = Intake::new();
+    let greeting = shake_hands(hub, &mut sink, &mut stream, &mut intake);
+    let established = tokio::select! {
+        () = hub.stopping.cancelled() => return Ok(()),
+        result = tokio::time::timeout(HANDSHAKE, greeting) => result.map_err(|_| EndError::Slow)??,
+    };
+    let Established { pattern, client_static, payload, opener, sealer } = established;
+    let (outbox, inbox) = mpsc::unbounded_channel();
+    let id = hub.update(|world| {
+        count_handshake(world, pattern);
+        match payload.device_pairing_data.as_option() {
+            Some(data) => match Registration::read(data) {
+                Ok(registration) => Ok(Some(begin_linking(world, outbox, client_static, registration))),
+                Err(field) => Err(EndError::Registration(field)),
+            },
+            None => {
+                let number = payload.username.map(|user| user.to_string());
+                let device = payload.device.and_then(|device| u16::try_from(device).ok());
+                Ok(log_in(world, outbox, client_static, number, device))
+            }
+        }
+    })?;
+    let Some(id) = id else {
+        return Ok(()); // kept out by a fault
+    };
+    let outcome = tokio::select! {
+        () = hub.stopping.cancelled() => Ok(()),
+        result = write(&mut sink, inbox, sealer) => match result {
+            Ok(()) => {
+                linger(&mut stream).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        result = read(hub, id, &mut stream, intake, opener) => result,
+    };
+    hub.update(|world| world.disconnect(id));
+    // Best effort: the client may be gone.
+    let _ = tokio::time::timeout(LINGER, sink.close()).await;
+    outcome
+}
+
+fn count_handshake(world: &mut World, pattern: Pattern) {
+    let counts = &mut world.counters.handshakes;
+    match pattern {
+        Pattern::Xx => counts.xx += 1,
+        Pattern::Ik => counts.ik += 1,
+        Pattern::XxFallback => counts.xxfallback += 1,
+    }
+}
+
+async fn shake_hands(
+    hub: &Arc<Hub>,
+    sink: &mut Sink,
+    stream: &mut Stream,
+    intake: &mut Intake,
+) -> Result<Established, EndError> {
+    let key = hub.read(|world| Arc::clone(&world.key));
+    let hello = next_frame(stream, intake).await?.ok_or(EndError::Left)?;
+    match noise::accept(&key, &hello)? {
+        Accepted::Done(reply, established) => {
+            sink.send(Message::Binary(reply.into())).await?;
+            Ok(*established)
+        }
+        Accepted::Finish(reply, awaiting) => {
+            sink.send(Message::Binary(reply.into())).await?;
+            let finish = next_frame(stream, intake).await?.ok_or(EndError::Left)?;
+            Ok(awaiting.finish(&finish)?)
+        }
+    }
+}
+
+/// The next frame, or `None` when the client has closed.
+async fn next_frame(stream: &mut Stream, intake: &mut Intake) -> Result<Option<bytes::BytesMut>, EndError> {
+    loop {
+        if let Some(frame) = intake.next_frame() {
+            return Ok(Some(frame));
+        }
+        match stream.next().await {
+            Some(Ok(Message::Binary(bytes))) => intake.feed(&bytes)?,
+            Some(Ok(Message::Close(_))) | None => return Ok(None),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error.into()),
+        }
+    }
+}
+
+fn begin_linking(
+    world: &mut World,
+    outbox: UnboundedSender<Outgoing>,
+    noise: Key32,
+    registration: Registration,
+) -> ConnectionId {
+    let linking = Linking::new(noise, registration);
+    let request = linking.request();
+    let id = world.connect(outbox, Role::Linking(Box::new(linking)));
+    world.send(id, request);
+    tracing::info!("a device wants to be linked; scan its QR code");
+    id
+}
+
+/// Lets a device in, or refuses it. `None` if a fault keeps everybody out.
+fn log_in(
+    world: &mut World,
+    outbox: UnboundedSender<Outgoing>,
+    noise: Key32,
+    number: Option<String>,
+    device: Option<u16>,
+) -> Option<ConnectionId> {
+    let number: Option<PhoneNumber> = number.and_then(|number| number.parse().ok());
+    let known = number.zip(device).filter(|(number, device)| {
+        world.device(number, *device).is_some_and(|known| known.record.noise == noise)
+    });
+    let Some((number, device)) = known else {
+        world.counters.logins_refused += 1;
+        tracing::info!("refused a login: the device is not linked, or no longer");
+        // The role does not matter: the connection ends with the refusal.
+        let nobody = PhoneNumber::nobody();
+        let id = world.connect(outbox, Role::Device(nobody, 0));
+        world.send(id, stanza::failure(401));
+        world.close(id);
+        return Some(id);
+    };
+    let kept_out = world.faults.find(FaultKind::DropConnection, &number, Instant::now());
+    if kept_out.is_some() {
+        return None;
+    }
+    let id = world.connect(outbox, Role::Device(number.clone(), device));
+    let before = world.device_mut(&number, device).and_then(|state| {
+        state.active = false;
+        state.queue.disconnected();
+        state.online.replace(id)
+    });
+    if let Some(before) = before {
+        world.send(before, stanza::stream_replaced());
+        world.close(before);
+    }
+    world.counters.logins += 1;
+    world.send(id, stanza::success(number.lid_jid(device)));
+    tracing::info!(account = %number, device, "device online");
+    Some(id)
+}
+
+async fn write(
+    sink: &mut Sink,
+    mut inbox: UnboundedReceiver<Outgoing>,
+    mut sealer: Sealer,
+) -> Result<(), EndError> {
+    while let Some(outgoing) = inbox.recv().await {
+        match outgoing {
+            Outgoing::Stanza(stanza, due) => {
+                if let Some(due) = due {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                if tracing::enabled!(tracing::Level::TRACE) {
+                    tracing::trace!("out {}", wacore::xml::DisplayableNode(&stanza));
+                }
+                let frame = sealer.seal(&stanza)?;
+                sink.send(Message::Binary(frame.into())).await?;
+            }
+            Outgoing::Close => {
+                // The client may close first; either way it is the end.
+                let _ = sink.send(Message::Close(None)).await;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the client to close, and ignores what it still says.
+async fn linger(stream: &mut Stream) {
+    let gone = async { while let Some(Ok(_)) = stream.next().await {} };
+    // Whether it closed or not, the connection is over.
+    let _ = tokio::time::timeout(LINGER, gone).await;
+}
+
+async fn read(
+    hub: &Arc<Hub>,
+    id: ConnectionId,
+    stream: &mut Stream,
+    mut intake: Intake,
+    mut opener: Opener,
+) -> Result<(), EndError> {
+    while let Some(frame) = next_frame(stream, &mut intake).await? {
+        let node = opener.open(frame)?;
+        if tracing::enabled!(tracing::Level::TRACE) {
+            tracing::trace!("in {}", wacore::xml::DisplayableNode(&node));
+        }
+        let linking = hub.read(|world| {
+            matches!(world.connections.get(&id).map(|connection| &connection.role), Some(Role::Linking(_)))
+        });
+        if linking {
+            while_linking(hub, id, &node);
+        } else {
+            hub.update(|world| {
+                let Some((number, device)) = linked_at(world, id) else {
+                    return; // unlinked or replaced; the connection is about to end
+                };
+                let sender = Asker { number: &number, device, connection: id };
+                routing::handle(world, &sender, &node);
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The device at the other end, if the connection is its present one.
+fn linked_at(world: &World, id: ConnectionId) -> Option<(PhoneNumber, u16)> {
+    let Role::Device(number, device) = &world.connections.get(&id)?.role else {
+        return None;
+    };
+    let state = world.device(number, *device)?;
+    (state.online == Some(id)).then(|| (number.clone(), *device))
+}
+
+fn while_linking(hub: &Arc<Hub>, id: ConnectionId, node: &wacore_binary::Node) {
+    if node.tag != "iq" {
+        return;
+    }
+    match attr(node, "type").as_str() {
+        "result" | "error" => pairing::answered(hub, id, node),
+        _ => hub.update(|world| world.send(id, stanza::iq_result(node, vec![]))),
+    }
+}

@@ -1,0 +1,317 @@
+//! What a message says: building the ones customers send, reading the ones phones receive.
+
+use buffa::MessageField;
+use serde::{Deserialize, Serialize};
+use wacore::proto_helpers::MessageExt as _;
+use waproto::whatsapp::{self as wa, message};
+
+/// The kinds of message a simulated customer can send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// Plain text.
+    #[default]
+    Text,
+    /// A picture; the text is its caption. There is no media server: the picture cannot be loaded.
+    Image,
+    /// A sticker; the text is ignored.
+    Sticker,
+    /// A place; the text is its name.
+    Location,
+    /// A reaction; the text is the emoji.
+    Reaction,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Text, Self::Image, Self::Sticker, Self::Location, Self::Reaction];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Sticker => "sticker",
+            Self::Location => "location",
+            Self::Reaction => "reaction",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The `type` of the stanza that carries this kind.
+    pub(crate) fn stanza_type(self) -> &'static str {
+        match self {
+            Self::Text | Self::Location => "text",
+            Self::Image | Self::Sticker => "media",
+            Self::Reaction => "reaction",
+        }
+    }
+
+    /// The `mediatype` of the encrypted part.
+    pub(crate) fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::Image => Some("image"),
+            Self::Sticker => Some("sticker"),
+            Self::Text | Self::Location | Self::Reaction => None,
+        }
+    }
+}
+
+/// The message a customer sends. `reacts_to` is the id of the message a reaction is about, and
+/// whether the customer wrote it.
+pub(crate) fn compose(kind: Kind, text: &str, reacts_to: Option<(&str, bool)>) -> wa::Message {
+    let mut message = wa::Message::default();
+    match kind {
+        Kind::Text => message.conversation = Some(text.to_owned()),
+        Kind::Image => {
+            message.image_message = MessageField::some(message::ImageMessage {
+                url: Some("https://mmg.whatsapp.net/simulated".to_owned()),
+                direct_path: Some("/v/simulated".to_owned()),
+                mimetype: Some("image/jpeg".to_owned()),
+                caption: (!text.is_empty()).then(|| text.to_owned()),
+                file_sha256: Some(vec![1; 32]),
+                file_enc_sha256: Some(vec![2; 32]),
+                media_key: Some(vec![3; 32]),
+                file_length: Some(1024),
+                height: Some(16),
+                width: Some(16),
+                ..Default::default()
+            });
+        }
+        Kind::Sticker => {
+            message.sticker_message = MessageField::some(message::StickerMessage {
+                url: Some("https://mmg.whatsapp.net/simulated".to_owned()),
+                direct_path: Some("/v/simulated".to_owned()),
+                mimetype: Some("image/webp".to_owned()),
+                file_sha256: Some(vec![1; 32]),
+                file_enc_sha256: Some(vec![2; 32]),
+                media_key: Some(vec![3; 32]),
+                file_length: Some(1024),
+                ..Default::default()
+            });
+        }
+        Kind::Location => {
+            message.location_message = MessageField::some(message::LocationMessage {
+                degrees_latitude: Some(-34.6037),
+                degrees_longitude: Some(-58.3816),
+                name: (!text.is_empty()).then(|| text.to_owned()),
+                ..Default::default()
+            });
+        }
+        Kind::Reaction => {
+            let key = reacts_to.map(|(id, from_me)| wa::MessageKey {
+                id: Some(id.to_owned()),
+                from_me: Some(from_me),
+                ..Default::default()
+            });
+            message.reaction_message = MessageField::some(message::ReactionMessage {
+                key: key.into(),
+                text: Some(if text.is_empty() { "👍" } else { text }.to_owned()),
+                ..Default::default()
+            });
+        }
+    }
+    message
+}
+
+/// A choice that a received message offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Choice {
+    /// What the choice is called by the sender.
+    pub(crate) id: String,
+    /// What the person sees.
+    pub(crate) title: String,
+}
+
+/// What a received message says, for the inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// `text`, `buttons`, `list`, `image`, …; `other` for what has no name here.
+    pub(crate) kind: &'static str,
+    pub(crate) text: String,
+    pub(crate) choices: Vec<Choice>,
+    /// The id of the message that this one quotes, edits, revokes or reacts to.
+    pub(crate) about: Option<String>,
+}
+
+impl Reading {
+    fn of(kind: &'static str, text: Option<&str>) -> Self {
+        Self { kind, text: text.unwrap_or_default().to_owned(), ..Default::default() }
+    }
+}
+
+/// Reads a message, wrappers peeled; `None` if there is nothing for a person in it.
+pub(crate) fn read(message: &wa::Message) -> Option<Reading> {
+    let base = message.get_base_message();
+    if let Some(text) = base.conversation.as_deref().filter(|t| !t.is_empty()) {
+        return Some(Reading::of("text", Some(text)));
+    }
+    if let Some(m) = base.extended_text_message.as_option() {
+        let reading = Reading::of("text", m.text.as_deref());
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.protocol_message.as_option() {
+        return read_protocol(m);
+    }
+    if let Some(m) = base.reaction_message.as_option() {
+        let mut reading = Reading::of("reaction", m.text.as_deref());
+        reading.about = m.key.as_option().and_then(|key| key.id.clone());
+        return Some(reading);
+    }
+    read_choices(base).or_else(|| read_media(base)).or_else(|| anything_else(base))
+}
+
+fn quoting(mut reading: Reading, context: Option<&wa::ContextInfo>) -> Reading {
+    reading.about = context.and_then(|context| context.stanza_id.clone());
+    reading
+}
+
+fn read_protocol(m: &message::ProtocolMessage) -> Option<Reading> {
+    use message::protocol_message::Type;
+    let about = m.key.as_option().and_then(|key| key.id.clone());
+    let mut reading = match m.r#type {
+        Some(Type::REVOKE) => Reading::of("revoke", None),
+        Some(Type::MESSAGE_EDIT) => {
+            let edited = m.edited_message.as_option().and_then(read);
+            Reading::of("edit", edited.as_ref().map(|edited| edited.text.as_str()))
+        }
+        _ => return None,
+    };
+    reading.about = about;
+    Some(reading)
+}
+
+fn choice(id: Option<&str>, title: Option<&str>) -> Choice {
+    Choice { id: id.unwrap_or_default().to_owned(), title: title.unwrap_or_default().to_owned() }
+}
+
+fn read_choices(base: &wa::Message) -> Option<Reading> {
+    if let Some(m) = base.buttons_message.as_option() {
+        let mut reading = Reading::of("buttons", m.content_text.as_deref());
+        for button in &m.buttons {
+            let title = button.button_text.as_option();
+            let title = title.and_then(|text| text.display_text.as_deref());
+            reading.choices.push(choice(button.button_id.as_deref(), title));
+        }
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.list_message.as_option() {
+        let text = m.description.as_deref().or(m.title.as_deref());
+        let mut reading = Reading::of("list", text);
+        for row in m.sections.iter().flat_map(|section| &section.rows) {
+            reading.choices.push(choice(row.row_id.as_deref(), row.title.as_deref()));
+        }
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.interactive_message.as_option() {
+        let body = m.body.as_option().and_then(|body| body.text.as_deref());
+        let mut reading = Reading::of("interactive", body);
+        if let Some(message::interactive_message::InteractiveMessage::NativeFlowMessage(flow)) =
+            &m.interactive_message
+        {
+            for button in &flow.buttons {
+                let parameters = button.button_params_json.as_deref();
+                reading.choices.push(choice(button.name.as_deref(), parameters));
+            }
+        }
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    None
+}
+
+fn read_media(base: &wa::Message) -> Option<Reading> {
+    if let Some(m) = base.image_message.as_option() {
+        let reading = Reading::of("image", m.caption.as_deref());
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.video_message.as_option() {
+        let reading = Reading::of("video", m.caption.as_deref());
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.document_message.as_option() {
+        let text = m.caption.as_deref().or(m.file_name.as_deref());
+        return Some(quoting(Reading::of("document", text), m.context_info.as_option()));
+    }
+    if let Some(m) = base.audio_message.as_option() {
+        return Some(quoting(Reading::of("audio", None), m.context_info.as_option()));
+    }
+    if let Some(m) = base.sticker_message.as_option() {
+        return Some(quoting(Reading::of("sticker", None), m.context_info.as_option()));
+    }
+    if let Some(m) = base.location_message.as_option() {
+        let reading = Reading::of("location", m.name.as_deref());
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.contact_message.as_option() {
+        let reading = Reading::of("contact", m.display_name.as_deref());
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    None
+}
+
+/// Something for a person that has no name here; nothing if the message is only bookkeeping.
+fn anything_else(base: &wa::Message) -> Option<Reading> {
+    let mut rest = base.clone();
+    rest.message_context_info = MessageField::none();
+    rest.sender_key_distribution_message = MessageField::none();
+    (rest != wa::Message::default()).then(|| Reading::of("other", None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_customer_composes_reads_as_its_kind() {
+        for kind in Kind::ALL {
+            let reading = read(&compose(kind, "hola", Some(("ID", true))));
+            assert_eq!(reading.map(|r| r.kind), Some(kind.name()), "{kind:?}");
+            assert_eq!(Kind::parse(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::parse("fax"), None);
+    }
+
+    #[test]
+    fn buttons_are_read_with_their_choices_inside_a_wrapper() {
+        use message::buttons_message::{Button, button::ButtonText};
+        let buttons = message::ButtonsMessage {
+            content_text: Some("¿Qué hora?".to_owned()),
+            buttons: vec![Button {
+                button_id: Some("1".to_owned()),
+                button_text: MessageField::some(ButtonText {
+                    display_text: Some("Las dos".to_owned()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let inner = wa::Message { buttons_message: MessageField::some(buttons), ..Default::default() };
+        let wrapped = wa::Message {
+            view_once_message: MessageField::some(message::FutureProofMessage {
+                message: MessageField::some(inner),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let reading = read(&wrapped).unwrap_or_default();
+        assert_eq!(reading.kind, "buttons");
+        assert_eq!(reading.text, "¿Qué hora?");
+        assert_eq!(reading.choices, [choice(Some("1"), Some("Las dos"))]);
+    }
+
+    #[test]
+    fn bookkeeping_is_not_shown() {
+        assert_eq!(read(&wa::Message::default()), None);
+        let only_context = wa::Message {
+            message_context_info: MessageField::some(wa::MessageContextInfo {
+                message_secret: Some(vec![1; 32]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(read(&only_context), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Business accounts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::error::{ApiError, body, message_id, name, number};
+use crate::delivery;
+use crate::hub::Hub;
+use crate::ids::PhoneNumber;
+use crate::pairing;
+use crate::party::{Account, AccountRecord, Handset, Mailbox};
+use crate::records;
+use crate::signal::Secrets;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    phone: String,
+    name: String,
+    #[serde(default = "yes")]
+    lid_migrated: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Serialize)]
+pub(super) struct AccountView {
+    phone: PhoneNumber,
+    name: String,
+    lid: String,
+    lid_migrated: bool,
+    devices: Vec<u16>,
+}
+
+fn view(account: &Account) -> AccountView {
+    AccountView {
+        phone: account.record.phone.clone(),
+        name: account.record.name.clone(),
+        lid: account.record.phone.lid(),
+        lid_migrated: account.record.lid_migrated,
+        devices: account.devices.keys().copied().collect(),
+    }
+}
+
+pub(super) async fn create(
+    State(hub): State<Arc<Hub>>,
+    bytes: Bytes,
+) -> Result<(StatusCode, Json<AccountView>), ApiError> {
+    let request: Create = body(&bytes)?;
+    let phone = number("phone", &request.phone)?;
+    let name = name(request.name)?;
+    let record = AccountRecord {
+        phone: phone.clone(),
+        name,
+        lid_migrated: request.lid_migrated,
+        raw_id: rand::random(),
+        next_device: 1,
+        secrets: Secrets::generate().map_err(|error| ApiError::conflict(error.to_string()))?,
+    };
+    let handset = Handset::new(phone.clone(), &record.secrets, [])
+        .map_err(|error| ApiError::conflict(error.to_string()))?;
+    hub.update(|world| {
+        if world.customers.contains_key(&phone) {
+            return Err(ApiError::conflict(format!(
+                "phone: {phone} is a customer; give the account another number"
+            )));
+        }
+        if let Some(known) = world.accounts.get(&phone) {
+            let same = known.record.name == record.name
+                && known.record.lid_migrated == record.lid_migrated;
+            return if same {
+                Ok((StatusCode::OK, Json(view(known))))
+            } else {
+                Err(ApiError::conflict(format!(
+                    "phone: the account {phone} exists with another name or lid_migrated; repeat its values or choose another number"
+                )))
+            };
+        }
+        world.store.put(records::account_key(&phone), &record);
+        let account = Account {
+            record,
+            handset,
+            mailbox: Mailbox::default(),
+            devices: BTreeMap::new(),
+        };
+        let view = view(&account);
+        world.add_account(account);
+        tracing::info!(account = %phone, "account created");
+        Ok((StatusCode::CREATED, Json(view)))
+    })
+}
+
+pub(super) async fn show(
+    State(hub): State<Arc<Hub>>,
+    Path(phone): Path<String>,
+) -> Result<Json<AccountView>, ApiError> {
+    let phone = number("phone", &phone)?;
+    hub.read(|world| world.accounts.get(&phone).map(view)).map(Json).ok_or_else(|| unknown(&phone))
+}
+
+pub(super) fn unknown(phone: &PhoneNumber) -> ApiError {
+    ApiError::not_found(format!("no account {phone}; create it with POST /sim/accounts"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scan {
+    qr: String,
+}
+
+pub(super) async fn scan(
+    State(hub): State<Arc<Hub>>,
+    Path(phone): Path<String>,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let phone = number("phone", &phone)?;
+    let request: Scan = body(&bytes)?;
+    let device = tokio::select! {
+        () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
+        linked = pairing::scan(&hub, &phone, &request.qr) => linked?,
+    };
+    Ok(Json(json!({
+        "account": phone,
+        "device": device,
+        "jid": phone.pn_jid(device).to_string(),
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Write {
+    to: String,
+    text: String,
+    id: Option<String>,
+}
+
+pub(super) async fn write(
+    State(hub): State<Arc<Hub>>,
+    Path(phone): Path<String>,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let phone = number("phone", &phone)?;
+    let request: Write = body(&bytes)?;
+    let to = number("to", &request.to)?;
+    let id = message_id(request.id)?;
+    let work = move |hub: &Arc<Hub>| delivery::owner_writes(hub, &phone, &to, &request.text, id);
+    let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
+    Ok(Json(json!({"id": id})))
+}

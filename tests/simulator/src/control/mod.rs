@@ -1,0 +1,66 @@
+//! The control API over HTTP, on the same port as the WhatsApp server.
+
+mod accounts;
+mod customers;
+mod error;
+mod faults;
+mod state;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{State, WebSocketUpgrade};
+use axum::http::Method;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+
+use crate::connection;
+use crate::hub::Hub;
+use error::ApiError;
+
+/// What `GET /sim/help` says.
+const HELP: &str = include_str!("help.txt");
+
+/// All routes.
+pub(crate) fn router(hub: Arc<Hub>) -> Router {
+    Router::new()
+        .route("/", get(help))
+        .route("/sim/help", get(help))
+        .route("/ws/chat", any(web_socket))
+        .route("/sim/state", get(state::show))
+        .route("/sim/accounts", post(accounts::create))
+        .route("/sim/accounts/{phone}", get(accounts::show))
+        .route("/sim/accounts/{phone}/scan", post(accounts::scan))
+        .route("/sim/accounts/{phone}/messages", post(accounts::write))
+        .route("/sim/customers", post(customers::create))
+        .route("/sim/customers/{phone}", get(customers::show))
+        .route("/sim/customers/{phone}/messages", post(customers::write))
+        .route("/sim/customers/{phone}/inbox", get(customers::inbox))
+        .route("/sim/customers/{phone}/sent", get(customers::sent))
+        .route("/sim/customers/{phone}/typing", post(customers::typing))
+        .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(hub)
+}
+
+async fn help() -> &'static str {
+    HELP
+}
+
+async fn web_socket(
+    State(hub): State<Arc<Hub>>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|error| ApiError::bad(format!("/ws/chat is a WebSocket: {error}")))?;
+    let tasks = hub.tasks.clone();
+    Ok(upgrade.on_upgrade(move |socket| tasks.track_future(connection::serve(hub, socket))))
+}
+
+async fn unknown(method: Method, uri: axum::http::Uri) -> ApiError {
+    ApiError::not_found(format!("no {method} {}; GET /sim/help lists the calls", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: axum::http::Uri) -> ApiError {
+    ApiError::wrong_method(format!("{} does not take {method}; GET /sim/help lists the calls", uri.path()))
+}

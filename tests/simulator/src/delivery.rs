@@ -1,0 +1,397 @@
+//! The work of simulated phones: writing to accounts, reading what accounts write, receipts.
+//!
+//! A phone's lock is held from its cryptography to the journalled result, so what it has decrypted
+//! and what it remembers of it never differ. These functions block; they run on the pool.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use buffa::MessageField;
+use wacore::messages::MessageUtils;
+use wacore_binary::builder::NodeBuilder;
+use waproto::whatsapp as wa;
+
+use crate::content::{self, Kind, Reading};
+use crate::hub::Hub;
+use crate::ids::{PhoneNumber, new_message_id, rfc3339_now, unix_now};
+use crate::pairing;
+use crate::party::{Handset, Mail, MailBody, Sent, Status};
+use crate::queue::Class;
+use crate::records;
+use crate::signal::{Phone, PhoneError, Sealed, address};
+use crate::stanza::{self, Addressing, Envelope};
+use crate::world::World;
+
+/// Why a message could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("no customer {0}; create it with POST /sim/customers")]
+    NoCustomer(PhoneNumber),
+    #[error(
+        "no account {0}; `to` is the phone number of a business account, created with POST /sim/accounts"
+    )]
+    NoAccount(PhoneNumber),
+    #[error(
+        "the customer has already sent a message with the id `{0}` and another content; repeat it as it was, or choose another id"
+    )]
+    OtherContent(String),
+    #[error(transparent)]
+    Phone(#[from] PhoneError),
+}
+
+/// What a customer is to write.
+pub(crate) struct Draft {
+    pub(crate) to: PhoneNumber,
+    pub(crate) kind: Kind,
+    pub(crate) text: String,
+    pub(crate) id: Option<String>,
+    /// Seconds since the epoch; now when absent.
+    pub(crate) at: Option<u64>,
+    /// The message a reaction is about.
+    pub(crate) about: Option<String>,
+}
+
+/// A message and the devices that get it.
+struct Parcel<'a> {
+    account: &'a PhoneNumber,
+    message: &'a wa::Message,
+    media_type: Option<&'static str>,
+}
+
+/// Encrypts for each device, opening sessions where there is none.
+fn seal_for(
+    hub: &Arc<Hub>,
+    phone: &mut Phone,
+    parcel: &Parcel<'_>,
+    devices: &[u16],
+) -> Result<Vec<(u16, Sealed)>, PhoneError> {
+    let mut sealed = Vec::new();
+    for device in devices {
+        let peer = address(parcel.account, *device);
+        if !phone.has_session(&peer) {
+            let bundle = hub.update(|world| world.take_bundle(parcel.account, *device));
+            let Some(bundle) = bundle else {
+                continue; // unlinked meanwhile
+            };
+            phone.open_session(&peer, &bundle)?;
+        }
+        let padded = MessageUtils::encode_and_pad(parcel.message);
+        sealed.push((*device, phone.seal(&peer, &padded)?));
+    }
+    Ok(sealed)
+}
+
+/// A customer writes to an account. Returns the message's id.
+pub(crate) fn customer_writes(
+    hub: &Arc<Hub>,
+    customer: &PhoneNumber,
+    draft: Draft,
+) -> Result<String, SendError> {
+    let handset = hub
+        .read(|world| world.customers.get(customer).map(|c| c.handset.clone()))
+        .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
+    let mut phone = handset.lock();
+    let id = draft.id.clone().unwrap_or_else(new_message_id);
+    let (devices, from_me) = hub.read(|world| {
+        if !world.accounts.contains_key(&draft.to) {
+            return Err(SendError::NoAccount(draft.to.clone()));
+        }
+        let sent = world.customers.get(customer).map(|c| &c.sent);
+        if let Some(before) = sent.and_then(|sent| sent.get(&id))
+            && (before.to != draft.to || before.kind != draft.kind || before.text != draft.text)
+        {
+            return Err(SendError::OtherContent(id.clone()));
+        }
+        let about = draft.about.as_deref();
+        let from_me = about.is_some_and(|about| sent.is_some_and(|s| s.get(about).is_some()));
+        Ok((world.devices_of(&draft.to), from_me))
+    })?;
+    let about = draft.about.as_deref().map(|about| (about, from_me));
+    let parcel = Parcel {
+        account: &draft.to,
+        message: &content::compose(draft.kind, &draft.text, about),
+        media_type: draft.kind.media_type(),
+    };
+    let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
+    let changes = phone.take_changes();
+    hub.update(|world| {
+        world.save_sessions(customer, changes);
+        let at = note_sent(world, customer, &id, &draft);
+        world.counters.messages_in += 1;
+        for (device, sealed) in sealed {
+            deliver(world, customer, &parcel, device, sealed, &id, draft.kind, at);
+        }
+    });
+    tracing::debug!(%customer, account = %draft.to, %id, kind = draft.kind.name(), "a customer wrote");
+    Ok(id)
+}
+
+/// Notes the message in the customer's list, and returns the time it carries.
+fn note_sent(world: &mut World, customer: &PhoneNumber, id: &str, draft: &Draft) -> u64 {
+    let Some(owner) = world.customers.get_mut(customer) else {
+        return unix_now();
+    };
+    let sent = match owner.sent.get_mut(id) {
+        Some(sent) => {
+            sent.copies += 1;
+            sent.clone()
+        }
+        None => owner.sent.add(Sent {
+            n: 0,
+            id: id.to_owned(),
+            to: draft.to.clone(),
+            kind: draft.kind,
+            text: draft.text.clone(),
+            status: Status::Sent,
+            at: draft.at.unwrap_or_else(unix_now),
+            status_at: rfc3339_now(),
+            copies: 1,
+            about: draft.about.clone(),
+        }),
+    };
+    world.store.put(records::sent_key(customer, sent.n), &sent);
+    sent.at
+}
+
+#[allow(clippy::too_many_arguments)]
+fn deliver(
+    world: &mut World,
+    customer: &PhoneNumber,
+    parcel: &Parcel<'_>,
+    device: u16,
+    sealed: Sealed,
+    id: &str,
+    kind: Kind,
+    at: u64,
+) {
+    let Some(owner) = world.customers.get(customer) else {
+        return;
+    };
+    let envelope = Envelope {
+        from: customer,
+        device: 0,
+        addressing: owner.record.addressing,
+        id,
+        kind: kind.stanza_type(),
+        at,
+        push_name: &owner.record.name,
+    };
+    let stanza = envelope.open().children([stanza::enc(sealed, parcel.media_type)]).build();
+    world.enqueue(parcel.account, device, Class::Message, id, stanza);
+}
+
+/// Deals with all that waits for a phone.
+pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
+    // Whoever posts after this starts another round, which waits for the lock.
+    handset.called.store(false, Ordering::Release);
+    let number = &handset.number;
+    let mut phone = handset.lock();
+    while !hub.stopping.is_cancelled() {
+        let Some(mail) = hub.read(|world| world.next_mail(number)) else {
+            break;
+        };
+        match &mail.body {
+            MailBody::Message { enc, bytes } => {
+                let opened = phone.open(&address(&mail.from, mail.device), enc, &bytes.0);
+                let changes = phone.take_changes();
+                hub.update(|world| {
+                    world.save_sessions(number, changes);
+                    world.mail_done(number, mail.seq);
+                    match opened {
+                        Ok(message) => receive(world, number, &mail, &message),
+                        Err(error) => undecryptable(world, number, &mail, &error),
+                    }
+                });
+            }
+            MailBody::Retry => {
+                if let Err(error) = send_again(hub, &mut phone, number, &mail) {
+                    tracing::warn!(phone = %number, id = %mail.id, %error, "could not send again");
+                }
+                hub.update(|world| world.mail_done(number, mail.seq));
+            }
+        }
+    }
+}
+
+/// A phone has decrypted a message of an account's device.
+fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::Message) {
+    let Some(customer) = world.customers.get_mut(number) else {
+        return; // the account's own phone, whose screen nobody looks at
+    };
+    let mut read = false;
+    if let Some(reading) = content::read(message) {
+        let (entry, first) = customer.inbox.receive(&mail.from, &mail.id, reading);
+        if !first {
+            world.counters.duplicate_ids += 1;
+        }
+        read = customer.record.read_receipts;
+        world.store.put(records::inbox_key(number, entry.seq), &entry);
+        customer.typing.remove(&mail.from);
+        customer.arrived.notify_waiters();
+    }
+    let addressing = customer.record.addressing;
+    let kinds: &[Option<&str>] = if read { &[None, Some("read")] } else { &[None] };
+    for kind in kinds {
+        let receipt = stanza::receipt(number, addressing, &mail.id, *kind).build();
+        world.enqueue(&mail.from, mail.device, Class::Receipt, &mail.id, receipt);
+    }
+}
+
+/// A phone could not decrypt a message: it asks for another copy, as phones do.
+fn undecryptable(world: &mut World, number: &PhoneNumber, mail: &Mail, error: &PhoneError) {
+    world.counters.undecryptable += 1;
+    tracing::warn!(phone = %number, id = %mail.id, %error, "a phone cannot decrypt a message");
+    let Some(customer) = world.customers.get(number) else {
+        return;
+    };
+    let retry = NodeBuilder::new("retry")
+        .attr("count", 1u8)
+        .attr("id", mail.id.as_str())
+        .attr("t", unix_now())
+        .attr("v", 1u8)
+        .build();
+    let registration = NodeBuilder::new("registration")
+        .bytes(customer.handset.bundle.registration_id.to_be_bytes().to_vec())
+        .build();
+    let receipt = stanza::receipt(number, customer.record.addressing, &mail.id, Some("retry"))
+        .children([retry, registration])
+        .build();
+    world.enqueue(&mail.from, mail.device, Class::Receipt, &mail.id, receipt);
+}
+
+/// A device could not decrypt a phone's message: same id, same content, a new session.
+fn send_again(
+    hub: &Arc<Hub>,
+    phone: &mut Phone,
+    number: &PhoneNumber,
+    mail: &Mail,
+) -> Result<(), PhoneError> {
+    phone.forget_session(&address(&mail.from, mail.device));
+    let sent = hub.read(|world| {
+        let sent = world.customers.get(number)?.sent.get(&mail.id)?;
+        (sent.to == mail.from).then(|| sent.clone())
+    });
+    let Some(sent) = sent else {
+        tracing::info!(phone = %number, id = %mail.id, "asked to repeat a message it never sent");
+        let changes = phone.take_changes();
+        hub.update(|world| world.save_sessions(number, changes));
+        return Ok(());
+    };
+    let about = sent.about.as_deref().map(|about| (about, false));
+    let parcel = Parcel {
+        account: &mail.from,
+        message: &content::compose(sent.kind, &sent.text, about),
+        media_type: sent.kind.media_type(),
+    };
+    let sealed = seal_for(hub, phone, &parcel, &[mail.device])?;
+    let changes = phone.take_changes();
+    hub.update(|world| {
+        world.save_sessions(number, changes);
+        for (device, sealed) in sealed {
+            deliver(world, number, &parcel, device, sealed, &sent.id, sent.kind, sent.at);
+        }
+    });
+    Ok(())
+}
+
+/// The account's phone gives its keys to a device that has just published its own.
+pub(crate) fn share_keys(hub: &Arc<Hub>, account: &PhoneNumber, device: u16) {
+    let Some(handset) = hub.read(|world| world.handset(account).cloned()) else {
+        return;
+    };
+    let mut phone = handset.lock();
+    let message = pairing::key_share(device);
+    let parcel = Parcel { account, message: &message, media_type: None };
+    let sealed = match seal_for(hub, &mut phone, &parcel, &[device]) {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            tracing::error!(%account, device, %error, "keys could not be shared");
+            return;
+        }
+    };
+    let changes = phone.take_changes();
+    hub.update(|world| {
+        world.save_sessions(account, changes);
+        let Some(target) =
+            world.accounts.get_mut(account).and_then(|account| account.devices.get_mut(&device))
+        else {
+            return;
+        };
+        if std::mem::replace(&mut target.record.keys_shared, true) {
+            return;
+        }
+        let key = records::device_key(account, device);
+        world.store.put(key, &target.record);
+        let id = new_message_id();
+        for (device, sealed) in sealed {
+            let stanza = NodeBuilder::new("message")
+                .attr("from", account.pn_jid(0))
+                .attr("category", "peer")
+                .attr("id", id.as_str())
+                .attr("type", "text")
+                .attr("t", unix_now())
+                .children([stanza::enc(sealed, None)])
+                .build();
+            world.enqueue(account, device, Class::Message, &id, stanza);
+        }
+    });
+}
+
+/// The owner of an account writes to a customer on the phone itself. The linked devices see it as
+/// an own message. Returns the message's id.
+pub(crate) fn owner_writes(
+    hub: &Arc<Hub>,
+    account: &PhoneNumber,
+    customer: &PhoneNumber,
+    text: &str,
+    id: Option<String>,
+) -> Result<String, SendError> {
+    let handset = hub
+        .read(|world| world.accounts.get(account).map(|a| a.handset.clone()))
+        .ok_or_else(|| SendError::NoAccount(account.clone()))?;
+    let addressing = hub
+        .read(|world| world.customers.get(customer).map(|c| c.record.addressing))
+        .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
+    let chat = match addressing {
+        Addressing::Pn => customer.pn_jid(0),
+        Addressing::Lid => customer.lid_jid(0),
+    };
+    let id = id.unwrap_or_else(new_message_id);
+    let message = wa::Message {
+        device_sent_message: MessageField::some(wa::message::DeviceSentMessage {
+            destination_jid: Some(chat.to_string()),
+            message: MessageField::some(content::compose(Kind::Text, text, None)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut phone = handset.lock();
+    let devices = hub.read(|world| world.devices_of(account));
+    let parcel = Parcel { account, message: &message, media_type: None };
+    let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
+    let changes = phone.take_changes();
+    hub.update(|world| {
+        world.save_sessions(account, changes);
+        let reading = Reading { kind: Kind::Text.name(), text: text.to_owned(), ..Default::default() };
+        if let Some(owner) = world.customers.get_mut(customer) {
+            let (entry, _) = owner.inbox.receive(account, &id, reading);
+            world.store.put(records::inbox_key(customer, entry.seq), &entry);
+            owner.arrived.notify_waiters();
+        }
+        for (device, sealed) in sealed {
+            let envelope = Envelope {
+                from: account,
+                device: 0,
+                addressing,
+                id: &id,
+                kind: Kind::Text.stanza_type(),
+                at: unix_now(),
+                push_name: "",
+            };
+            let stanza =
+                envelope.open().attr("recipient", chat.clone()).children([stanza::enc(sealed, None)]).build();
+            world.enqueue(account, device, Class::Message, &id, stanza);
+        }
+    });
+    Ok(id)
+}

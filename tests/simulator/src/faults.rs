@@ -1,0 +1,150 @@
+//! Faults that a test can switch on: which there are, whom they concern, when they end.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::PhoneNumber;
+
+/// The kinds of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// Close the connections, and with a duration keep new ones out for so long.
+    DropConnection,
+    /// Route the client's messages but do not acknowledge them.
+    MuteAcks,
+    /// Ignore the client's acknowledgements of messages.
+    MuteReceipts,
+    /// Refuse the client's messages with an error code.
+    Nack,
+    /// Send what is queued again on the live connections.
+    RedeliverUnacked,
+    /// Tell the clients that another one took their place, and close.
+    StreamReplaced,
+    /// Unlink the devices.
+    LoggedOut,
+    /// Delay every stanza to the clients.
+    Delay,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::DropConnection,
+        Self::MuteAcks,
+        Self::MuteReceipts,
+        Self::Nack,
+        Self::RedeliverUnacked,
+        Self::StreamReplaced,
+        Self::LoggedOut,
+        Self::Delay,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DropConnection => "drop_connection",
+            Self::MuteAcks => "mute_acks",
+            Self::MuteReceipts => "mute_receipts",
+            Self::Nack => "nack",
+            Self::RedeliverUnacked => "redeliver_unacked",
+            Self::StreamReplaced => "stream_replaced",
+            Self::LoggedOut => "logged_out",
+            Self::Delay => "delay",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether the fault stays until its time is over or it is cleared. The others happen at once;
+    /// `drop_connection` does both if it is given a duration.
+    pub(crate) fn lasts(self) -> bool {
+        matches!(self, Self::MuteAcks | Self::MuteReceipts | Self::Nack | Self::Delay)
+    }
+}
+
+/// A fault that is on.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    /// Whom it concerns; every account when absent.
+    pub(crate) account: Option<PhoneNumber>,
+    /// When it ends; when cleared if absent.
+    pub(crate) until: Option<Instant>,
+    /// The error code of a nack.
+    pub(crate) code: u16,
+    /// How late stanzas are.
+    pub(crate) delay: Duration,
+}
+
+/// The faults that are on.
+#[derive(Default)]
+pub(crate) struct Faults {
+    list: Vec<Fault>,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.list.push(fault);
+    }
+
+    /// Switches all off, and says how many were on.
+    pub(crate) fn clear(&mut self, now: Instant) -> usize {
+        self.expire(now);
+        std::mem::take(&mut self.list).len()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.list.retain(|fault| fault.until.is_none_or(|until| until > now));
+    }
+
+    /// The faults that are on now.
+    pub(crate) fn active(&mut self, now: Instant) -> &[Fault] {
+        self.expire(now);
+        &self.list
+    }
+
+    /// The latest fault of this kind that concerns this account now.
+    pub(crate) fn find(&self, kind: FaultKind, account: &PhoneNumber, now: Instant) -> Option<&Fault> {
+        self.list.iter().rev().find(|fault| {
+            fault.kind == kind
+                && fault.account.as_ref().is_none_or(|a| a == account)
+                && fault.until.is_none_or(|until| until > now)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(kind: FaultKind, account: Option<&PhoneNumber>, until: Option<Instant>) -> Fault {
+        Fault { kind, account: account.cloned(), until, code: 463, delay: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_fault_concerns_its_account_until_its_end() -> Result<(), crate::ids::PhoneNumberError> {
+        let (one, two) = ("5491111".parse()?, "5492222".parse()?);
+        let now = Instant::now();
+        let end = now + Duration::from_secs(1);
+        let mut faults = Faults::default();
+        faults.add(fault(FaultKind::Nack, Some(&one), Some(end)));
+        faults.add(fault(FaultKind::Delay, None, None));
+
+        assert!(faults.find(FaultKind::Nack, &one, now).is_some());
+        assert!(faults.find(FaultKind::Nack, &two, now).is_none());
+        assert!(faults.find(FaultKind::Nack, &one, end).is_none());
+        assert!(faults.find(FaultKind::Delay, &two, end).is_some());
+        assert!(faults.find(FaultKind::MuteAcks, &one, now).is_none());
+        assert_eq!(faults.active(end).len(), 1);
+        assert_eq!(faults.clear(end), 1);
+        assert!(faults.find(FaultKind::Delay, &two, end).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        for kind in FaultKind::ALL {
+            assert_eq!(FaultKind::parse(kind.name()), Some(kind));
+        }
+        assert_eq!(FaultKind::parse("earthquake"), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! A WhatsApp server on loopback that the unmodified client library `whatsapp-rust` talks to.
+//!
+//! It links devices by QR code, keeps their queues, routes messages to simulated customers with
+//! real Signal sessions, and can misbehave on request. Everything is driven over HTTP; see the
+//! README for the control API. [`Simulator::start`] runs it inside another program, such as a test.
+//!
+//! It is no WhatsApp: it listens on loopback only, signs with a certificate that only a client with
+//! its certificate check off accepts, and knows nothing of policies and limits of the real network.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs, unreachable_pub)]
+
+mod connection;
+mod content;
+mod control;
+mod counters;
+mod delivery;
+mod faults;
+mod hub;
+mod ids;
+mod iq;
+mod noise;
+mod pairing;
+mod party;
+mod prekeys;
+mod queue;
+mod records;
+mod routing;
+mod signal;
+mod simulator;
+mod stanza;
+mod store;
+mod usync;
+mod world;
+
+pub use records::LoadError;
+pub use simulator::{Config, Handle, Simulator, StartError, StopError};
+pub use store::StoreError;

@@ -1,0 +1,366 @@
+//! Who is on this WhatsApp: business accounts with linked devices, customers, and their phones.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::content::{Choice, Kind, Reading};
+use crate::ids::{Blob, Key32, PhoneNumber, rfc3339_now};
+use crate::queue::Queue;
+use crate::signal::{Bundle, IdentityKeys, OneTimePreKey, Phone, PhoneError, Secrets, SignedPreKey};
+use crate::stanza::Addressing;
+use crate::world::ConnectionId;
+
+/// A simulated phone. Its lock comes before the world's: hold it while using the hub, never the
+/// other way round.
+pub(crate) struct Handset {
+    pub(crate) number: PhoneNumber,
+    /// What the server publishes of it.
+    pub(crate) bundle: Bundle,
+    pub(crate) identity: IdentityKeys,
+    /// Whether somebody is about to look into its mailbox.
+    pub(crate) called: AtomicBool,
+    phone: Mutex<Phone>,
+}
+
+impl Handset {
+    pub(crate) fn new(
+        number: PhoneNumber,
+        secrets: &Secrets,
+        sessions: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Arc<Self>, PhoneError> {
+        let phone = Phone::restore(secrets, sessions)?;
+        Ok(Arc::new(Self {
+            number,
+            bundle: phone.bundle(),
+            identity: IdentityKeys::of(secrets)?,
+            called: AtomicBool::new(false),
+            phone: Mutex::new(phone),
+        }))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Phone> {
+        self.phone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is saved of a business account.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AccountRecord {
+    pub(crate) phone: PhoneNumber,
+    pub(crate) name: String,
+    pub(crate) lid_migrated: bool,
+    pub(crate) raw_id: u32,
+    pub(crate) next_device: u16,
+    pub(crate) secrets: Secrets,
+}
+
+pub(crate) struct Account {
+    pub(crate) record: AccountRecord,
+    pub(crate) handset: Arc<Handset>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) devices: BTreeMap<u16, Device>,
+}
+
+/// What is saved of a linked device, besides its queue and one-time keys.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DeviceRecord {
+    pub(crate) id: u16,
+    pub(crate) noise: Key32,
+    pub(crate) identity: Key32,
+    pub(crate) registration_id: u32,
+    pub(crate) signed: SignedPreKey,
+    /// The signed device identity, as it goes into prekey bundles.
+    pub(crate) adv: Blob,
+    pub(crate) keys_uploaded: bool,
+    pub(crate) keys_shared: bool,
+    pub(crate) linked_at: String,
+}
+
+pub(crate) struct Device {
+    pub(crate) record: DeviceRecord,
+    pub(crate) one_time: VecDeque<OneTimePreKey>,
+    pub(crate) queue: Queue,
+    pub(crate) online: Option<ConnectionId>,
+    /// Whether the connection has asked for what waits.
+    pub(crate) active: bool,
+}
+
+impl Device {
+    pub(crate) fn new(record: DeviceRecord) -> Self {
+        Self { record, one_time: VecDeque::new(), queue: Queue::default(), online: None, active: false }
+    }
+}
+
+/// What is saved of a customer.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct CustomerRecord {
+    pub(crate) phone: PhoneNumber,
+    pub(crate) name: String,
+    pub(crate) addressing: Addressing,
+    pub(crate) read_receipts: bool,
+    pub(crate) secrets: Secrets,
+}
+
+pub(crate) struct Customer {
+    pub(crate) record: CustomerRecord,
+    pub(crate) handset: Arc<Handset>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) inbox: Inbox,
+    pub(crate) sent: SentMessages,
+    /// Who types to this customer, and since when.
+    pub(crate) typing: BTreeMap<PhoneNumber, Typing>,
+    /// Signalled when something new is in the inbox.
+    pub(crate) arrived: Arc<Notify>,
+}
+
+/// Somebody's typing state.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Typing {
+    pub(crate) state: String,
+    pub(crate) at: String,
+}
+
+/// What waits for a simulated phone.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    pub(crate) waiting: VecDeque<Mail>,
+    last: u64,
+}
+
+impl Mailbox {
+    pub(crate) fn push(&mut self, from: PhoneNumber, device: u16, id: String, body: MailBody) -> Mail {
+        self.last += 1;
+        let mail = Mail { seq: self.last, from, device, id, body };
+        self.waiting.push_back(mail.clone());
+        mail
+    }
+
+    pub(crate) fn restore(&mut self, mail: Mail) {
+        self.last = self.last.max(mail.seq);
+        self.waiting.push_back(mail);
+    }
+}
+
+/// Something for a simulated phone to work on.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Mail {
+    pub(crate) seq: u64,
+    pub(crate) from: PhoneNumber,
+    pub(crate) device: u16,
+    pub(crate) id: String,
+    pub(crate) body: MailBody,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MailBody {
+    /// An encrypted message.
+    Message { enc: String, bytes: Blob },
+    /// A request to send a message again.
+    Retry,
+}
+
+/// One received message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InboxEntry {
+    pub(crate) seq: u64,
+    pub(crate) id: String,
+    pub(crate) from: PhoneNumber,
+    pub(crate) kind: String,
+    pub(crate) text: String,
+    /// When the first copy came.
+    pub(crate) at: String,
+    /// How many copies came.
+    pub(crate) copies: u64,
+    /// When the latest copy came.
+    pub(crate) last_at: String,
+    /// Copies whose kind or text was not that of the first.
+    #[serde(default)]
+    pub(crate) altered: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) choices: Vec<Choice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<String>,
+}
+
+/// The messages a customer received, one entry for an id.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    entries: Vec<InboxEntry>,
+    index: HashMap<(PhoneNumber, String), usize>,
+}
+
+impl Inbox {
+    /// Notes a message, and says whether it is the first copy.
+    pub(crate) fn receive(&mut self, from: &PhoneNumber, id: &str, reading: Reading) -> (InboxEntry, bool) {
+        let now = rfc3339_now();
+        let key = (from.clone(), id.to_owned());
+        if let Some(entry) = self.index.get(&key).and_then(|i| self.entries.get_mut(*i)) {
+            entry.copies += 1;
+            entry.last_at = now;
+            if entry.kind != reading.kind || entry.text != reading.text {
+                entry.altered += 1;
+            }
+            return (entry.clone(), false);
+        }
+        let entry = InboxEntry {
+            seq: self.entries.last().map_or(1, |last| last.seq + 1),
+            id: id.to_owned(),
+            from: from.clone(),
+            kind: reading.kind.to_owned(),
+            text: reading.text,
+            at: now.clone(),
+            copies: 1,
+            last_at: now,
+            altered: 0,
+            choices: reading.choices,
+            about: reading.about,
+        };
+        self.restore(entry.clone());
+        (entry, true)
+    }
+
+    pub(crate) fn restore(&mut self, entry: InboxEntry) {
+        let key = (entry.from.clone(), entry.id.clone());
+        self.index.insert(key, self.entries.len());
+        self.entries.push(entry);
+    }
+
+    /// The entries with a greater sequence number.
+    pub(crate) fn since(&self, seq: u64) -> &[InboxEntry] {
+        let start = self.entries.partition_point(|entry| entry.seq <= seq);
+        &self.entries[start..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// How far a customer's message got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// WhatsApp has it.
+    Sent,
+    /// A device of the business has it.
+    Delivered,
+    /// The business has read it.
+    Read,
+}
+
+/// A message a customer wrote.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) n: u64,
+    pub(crate) id: String,
+    pub(crate) to: PhoneNumber,
+    pub(crate) kind: Kind,
+    pub(crate) text: String,
+    pub(crate) status: Status,
+    /// Seconds since the epoch that the message carries.
+    pub(crate) at: u64,
+    /// When the status last changed.
+    pub(crate) status_at: String,
+    /// How often the customer sent it.
+    pub(crate) copies: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<String>,
+}
+
+/// The messages a customer wrote, one entry for an id.
+#[derive(Default)]
+pub(crate) struct SentMessages {
+    entries: Vec<Sent>,
+    index: HashMap<String, usize>,
+}
+
+impl SentMessages {
+    pub(crate) fn get(&self, id: &str) -> Option<&Sent> {
+        self.entries.get(*self.index.get(id)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Sent> {
+        self.entries.get_mut(*self.index.get(id)?)
+    }
+
+    /// Puts an entry in, with the next number.
+    pub(crate) fn add(&mut self, mut sent: Sent) -> Sent {
+        sent.n = self.entries.last().map_or(1, |last| last.n + 1);
+        self.restore(sent.clone());
+        sent
+    }
+
+    pub(crate) fn restore(&mut self, sent: Sent) {
+        self.index.insert(sent.id.clone(), self.entries.len());
+        self.entries.push(sent);
+    }
+
+    pub(crate) fn all(&self) -> &[Sent] {
+        &self.entries
+    }
+
+    /// Raises a message's status; returns it if that changed anything.
+    pub(crate) fn advance(&mut self, id: &str, status: Status) -> Option<Sent> {
+        let sent = self.get_mut(id)?;
+        if sent.status >= status {
+            return None;
+        }
+        sent.status = status;
+        sent.status_at = rfc3339_now();
+        Some(sent.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(text: &str) -> Reading {
+        Reading { kind: "text", text: text.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_repeated_id_is_one_entry_with_copies() -> Result<(), crate::ids::PhoneNumberError> {
+        let (one, two) = ("5491111".parse()?, "5492222".parse()?);
+        let mut inbox = Inbox::default();
+        assert!(inbox.receive(&one, "A", reading("hola")).1);
+        assert!(!inbox.receive(&one, "A", reading("hola")).1);
+        assert!(!inbox.receive(&one, "A", reading("otra cosa")).1);
+        assert!(inbox.receive(&one, "B", reading("chau")).1);
+        assert!(inbox.receive(&two, "A", reading("hola")).1);
+        let copies: Vec<_> = inbox.since(0).iter().map(|e| (e.seq, e.copies)).collect();
+        assert_eq!(copies, [(1, 3), (2, 1), (3, 1)]);
+        assert_eq!(inbox.since(0)[0].text, "hola");
+        assert_eq!(inbox.since(0)[0].altered, 1);
+        assert_eq!(inbox.since(1).len(), 2);
+        assert!(inbox.since(3).is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_status_only_rises() -> Result<(), crate::ids::PhoneNumberError> {
+        let mut sent = SentMessages::default();
+        sent.add(Sent {
+            n: 0,
+            id: "A".to_owned(),
+            to: "5491111".parse()?,
+            kind: Kind::Text,
+            text: String::new(),
+            status: Status::Sent,
+            at: 0,
+            status_at: String::new(),
+            copies: 1,
+            about: None,
+        });
+        assert!(sent.advance("A", Status::Read).is_some());
+        assert!(sent.advance("A", Status::Delivered).is_none());
+        assert!(sent.advance("B", Status::Read).is_none());
+        assert_eq!(sent.get("A").map(|s| s.status), Some(Status::Read));
+        Ok(())
+    }
+}
