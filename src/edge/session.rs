@@ -26,6 +26,11 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The library tries a broken file for thirty seconds before it says so.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often the connection is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// After so many looks in vain WhatsApp counts as out of reach.
+const UNREACHABLE_AFTER: u32 = 5;
+
 /// What the session needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -105,9 +110,15 @@ impl Session {
         self.now.send_modify(|now| now.client = Some(Arc::clone(&client)));
         self.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
+        let mut reach = Reach::default();
+        let mut looks = tokio::time::interval(LOOK);
         let then = loop {
             let input = tokio::select! {
                 biased;
+                _ = looks.tick() => {
+                    reach.look(client.is_connected());
+                    None
+                }
                 () = self.stop.cancelled() => {
                     self.end(handle).await;
                     break Then::Nothing;
@@ -247,6 +258,31 @@ impl Session {
 
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
+    }
+}
+
+/// Says once when WhatsApp cannot be reached, and once when it can again: the library retries without a
+/// word to us.
+#[derive(Default)]
+struct Reach {
+    missed: u32,
+}
+
+impl Reach {
+    fn look(&mut self, connected: bool) {
+        if connected {
+            if self.missed >= UNREACHABLE_AFTER {
+                tracing::info!("WhatsApp can be reached again");
+            }
+            self.missed = 0;
+            return;
+        }
+        self.missed = self.missed.saturating_add(1);
+        if self.missed == UNREACHABLE_AFTER {
+            tracing::warn!(
+                "WhatsApp cannot be reached: check that this machine may open connections to web.whatsapp.com:443; trying on"
+            );
+        }
     }
 }
 
