@@ -231,6 +231,7 @@ impl Config {
             retry_for: check.duration("BACKEND_RETRY_FOR", raw.backend_retry_for, Duration::from_secs(300)),
             fallback_text: raw.fallback_text.unwrap_or_default(),
         };
+        let shutdown_grace = check.duration("SHUTDOWN_GRACE", raw.shutdown_grace, Duration::from_secs(25));
         let simulator_url = raw.whatsapp_simulator_url;
         if let Some(got) = &simulator_url {
             if cfg!(not(feature = "simulator")) {
@@ -260,6 +261,7 @@ impl Config {
                     )
                 }),
                 simulator_url,
+                flush_timeout: shutdown_grace.mul_f64(0.3),
             },
         };
         let log_filter = raw.rust_log.unwrap_or_else(|| telemetry::DEFAULT_FILTER.to_owned());
@@ -283,7 +285,7 @@ impl Config {
                 "an address and a port, such as 127.0.0.1:8080",
                 |text| text.parse().ok(),
             ),
-            shutdown_grace: check.duration("SHUTDOWN_GRACE", raw.shutdown_grace, Duration::from_secs(25)),
+            shutdown_grace,
             log_format: raw.log_format.map(|format| {
                 check.parse("LOG_FORMAT", Some(format), "pretty", "pretty or json", |text| match text {
                     "pretty" => Some(LogFormat::Pretty),

@@ -77,12 +77,18 @@ pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
     let told = {
         let stop = stop.clone();
         async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if stop.is_cancelled() {
+                    // Told twice: whoever does that does not want to wait. Nothing is lost by it.
+                    std::process::exit(130);
+                }
+                tracing::info!("stopping");
+                stop.cancel();
             }
-            tracing::info!("stopping");
-            stop.cancel();
         }
     };
     let embedded_stop = CancellationToken::new();
@@ -95,7 +101,17 @@ pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
         (None, _) => return Err(RunError::NoBus),
     };
     let told = tokio::spawn(told);
-    let result = work(&config, sides, url, stop).await;
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(config.shutdown_grace).await;
+    };
+    let result = tokio::select! {
+        result = work(&config, sides, url, stop.clone()) => result,
+        () = overdue => {
+            tracing::warn!("not everything ended within SHUTDOWN_GRACE; what did not comes again");
+            Ok(())
+        }
+    };
     told.abort();
     embedded_stop.cancel();
     if let Some(embedded) = embedded {
@@ -137,7 +153,7 @@ async fn sides_on_bus(
     let bus = Bus::connect(&BusSettings { url, name }, stop).await?;
     status.bus(bus.clone(), config.subjects.stream_in());
     // Of the grace, the last part is for the library's flush and the server's.
-    let grace = config.shutdown_grace.mul_f64(0.7);
+    let grace = config.shutdown_grace.mul_f64(0.6);
     let (subjects, topology) = (config.subjects.clone(), config.topology.clone());
     let started = async {
         // One after the other: the second finds the streams that the first has made.

@@ -55,6 +55,10 @@ pub enum AppendError {
 impl Bus {
     /// Publishes once and waits for the PubAck.
     pub async fn append(&self, record: &Record) -> Result<Appended, AppendError> {
+        if !self.is_connected() {
+            // The client would keep it and send it later; with every attempt once more.
+            return Err(AppendError::Unknown("nats-server is away".to_owned()));
+        }
         let mut headers = async_nats::HeaderMap::new();
         for (name, value) in record.headers.iter() {
             headers.insert(name, value);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{StatusCode, jetstream, jetstream::AckKind};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,6 +17,8 @@ use crate::wire::Headers;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Silence for this long means that the request is gone.
 const SILENCE: Duration = Duration::from_millis(1250);
+/// How often a server that is away is looked for.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a request stays open.
 const EXPIRES: Duration = Duration::from_secs(30);
 
@@ -48,7 +51,10 @@ impl Delivery {
 
     /// Still at it: the ack wait starts anew.
     pub async fn progress(&self) {
-        self.answer(AckKind::Progress).await;
+        // Of no use to a server that is away; the ack wait of one that restarts starts anew by itself.
+        if self.message.context.client().connection_state() == State::Connected {
+            self.answer(AckKind::Progress).await;
+        }
     }
 
     async fn answer(&self, kind: AckKind) {
@@ -100,8 +106,13 @@ impl Bus {
 }
 
 impl Puller {
-    /// Asks for up to `batch` messages. Any earlier request is taken for ended.
+    /// Asks for up to `batch` messages, as soon as the server is there. Any earlier request is taken for
+    /// ended. Cancel-safe.
     pub async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
+        // Requests made meanwhile would all reach the server at once when it is back.
+        while !self.bus.is_connected() {
+            tokio::time::sleep(LOOK).await;
+        }
         self.request += 1;
         self.missing = batch.max(1);
         let body = serde_json::json!({

@@ -133,7 +133,10 @@ impl Outbound {
                 () = self.stop.cancelled() => break,
                 room = self.room() => room,
             };
-            puller.request(room).await?;
+            match self.stop.run_until_cancelled(puller.request(room)).await {
+                Some(requested) => requested?,
+                None => break,
+            }
             loop {
                 let pulled = tokio::select! {
                     biased;

@@ -21,8 +21,6 @@ use crate::bus::{AppendError, Bus, Record};
 use crate::wire::v1::SessionEvent;
 use crate::wire::{Account, Headers, Subjects, header, now_ms};
 
-/// How long the library may take to flush at the end.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The library tries a broken file for thirty seconds before it says so.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -38,6 +36,8 @@ pub struct Settings {
     pub pair_phone: Option<String>,
     /// The simulator's address, in builds that can talk to one.
     pub simulator_url: Option<String>,
+    /// How long the library may take to flush when a client ends.
+    pub flush_timeout: Duration,
 }
 
 /// The session with WhatsApp of one account.
@@ -131,8 +131,9 @@ impl Session {
                     // What it said last is still in the channel.
                     let mut then = self.apply(Input::Ended);
                     while let Ok(event) = events.try_recv() {
-                        if let Some(input) = self.hear(&event) {
-                            then = self.apply(input);
+                        match self.hear(&event).map(|input| self.apply(input)) {
+                            None | Some(Then::Nothing) => {}
+                            Some(said) => then = said,
                         }
                     }
                     break if then == Then::Nothing { Then::Rebuild { after: Duration::from_secs(1) } } else { then };
@@ -181,7 +182,7 @@ impl Session {
 
     async fn end(&self, handle: BotHandle) {
         // What the library does not flush in time, WhatsApp hands over again.
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, handle.shutdown()).await;
+        let _ = tokio::time::timeout(self.settings.flush_timeout, handle.shutdown()).await;
     }
 
     /// Moves the link's state on, and tells those who want to know.

@@ -141,7 +141,10 @@ impl Forwarder {
                 () = self.stop.cancelled() => break,
                 room = self.room() => room,
             };
-            puller.request(room).await?;
+            match self.stop.run_until_cancelled(puller.request(room)).await {
+                Some(requested) => requested?,
+                None => break,
+            }
             loop {
                 let pulled = tokio::select! {
                     biased;
@@ -150,7 +153,9 @@ impl Forwarder {
                 };
                 match pulled {
                     Pulled::Message(delivery) => {
-                        turns.spawn(turn::run(Arc::clone(self), delivery));
+                        // Taken here and not in the turn: what is pulled next counts on it.
+                        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+                        turns.spawn(turn::run(Arc::clone(self), delivery, permit));
                     }
                     Pulled::End => break,
                     Pulled::Gone => return Ok(()),

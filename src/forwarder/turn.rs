@@ -61,12 +61,14 @@ impl From<crate::bus::ReadError> for Interrupted {
 }
 
 /// Runs a turn to its end, tells the bus that it is being worked on meanwhile, and how it ended.
-pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>) {
+///
+/// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
+pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
     let span =
         tracing::info_span!("wa.in process", delivered = delivery.delivered, sequence = delivery.sequence);
     propagation::continue_from(&span, &delivery.headers);
     async {
-        let work = work(&forwarder, &delivery);
+        let work = work(&forwarder, &delivery, permit);
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(forwarder.topology.forwarder_ack_wait / 3);
         let ended = loop {
@@ -86,7 +88,7 @@ pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>) {
     .await;
 }
 
-async fn work(forwarder: &Forwarder, delivery: &Delivery) -> Ended {
+async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSemaphorePermit>) -> Ended {
     let turn = match Turn::open(forwarder, delivery) {
         Ok(turn) => turn,
         Err(reason) => {
@@ -99,7 +101,7 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery) -> Ended {
             return Ended::Answered;
         }
     };
-    match turn.take().await {
+    match turn.take(permit).await {
         Ok(ended) => ended,
         Err(Interrupted::Stopping) => Ended::GivenBack { after: None },
         Err(Interrupted::Bus(error)) => {
@@ -135,11 +137,18 @@ impl<'a> Turn<'a> {
         })
     }
 
-    async fn take(&self) -> Result<Ended, Interrupted> {
+    async fn take(&self, mut permit: Option<OwnedSemaphorePermit>) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decision> = None;
+        if self.delivery.delivered > 1 {
+            // Somebody may have answered it in the meantime: what is known may be from before that.
+            self.chat.forget();
+        }
         loop {
             // A permit from here on: it bounds what is being worked on, and what is pulled.
-            let permit = self.permit().await?;
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit().await?,
+            };
             match self.step().await? {
                 Step::Answered => return Ok(Ended::Answered),
                 Step::Wait => {
@@ -208,19 +217,22 @@ impl<'a> Turn<'a> {
         let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
             return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await;
         };
-        let started = tokio::time::Instant::now();
         let mut permit = Some(permit);
         let mut attempt = 0;
+        // Time that passes while everything is held uses up nothing.
+        let mut failing_since: Option<tokio::time::Instant> = None;
         loop {
             // Asked each time: a message may have grown too old while everything was held.
             let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
                 Ok(question) => question,
                 Err(reason) => return Ok(Decision::None(NoReply { reason: reason.into() })),
             };
-            let pass = self.or_stop(self.forwarder.hold.pass()).await?;
+            // The permit before the pass: a probe that had to wait for a permit would wait for those who
+            // wait for the probe.
             if permit.is_none() {
                 permit = Some(self.permit().await?);
             }
+            let pass = self.or_stop(self.forwarder.hold.pass()).await?;
             crash::point("forwarder.before-call");
             let class = self.call(&question).await?;
             crash::point("forwarder.after-call");
@@ -235,13 +247,14 @@ impl<'a> Turn<'a> {
                 Class::Silent => {
                     return Ok(Decision::None(NoReply { reason: NoReplyReason::BackendSilent.into() }));
                 }
-                Class::Unavailable { .. } => {}
+                Class::Unavailable { .. } => failing_since = None,
                 Class::Rejected { reason } => return self.dead(DeadReason::Rejected, &reason).await,
-                Class::Failed { reason } if started.elapsed() >= self.forwarder.settings.retry_for => {
-                    return self.dead(DeadReason::Failed, &reason).await;
-                }
                 Class::Failed { reason } => {
-                    let wait = policy::retry_delay(attempt, fastrand(self.place.sequence, attempt));
+                    let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
+                    let wait = policy::retry_delay(attempt, jitter());
+                    if since.elapsed() + wait > self.forwarder.settings.retry_for {
+                        return self.dead(DeadReason::Failed, &reason).await;
+                    }
                     tracing::warn!(chat = %self.route.chat.masked(), reason, attempt, ?wait, "the backend failed; trying again");
                     attempt += 1;
                     // A waiting retry holds no permit.
@@ -359,9 +372,9 @@ fn on_the_wire(reply: Reply) -> v1::Reply {
     }
 }
 
-/// 0..1, spread over messages and attempts.
-fn fastrand(sequence: u64, attempt: u32) -> f64 {
+/// Random, 0..1.
+fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
-    let hash = RandomState::new().hash_one((sequence, attempt));
-    f64::from(u32::try_from(hash >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+    let random = RandomState::new().hash_one(()) >> 32;
+    f64::from(u32::try_from(random).unwrap_or(0)) / f64::from(u32::MAX)
 }
