@@ -1,0 +1,242 @@
+//! `kill -9` at every await that matters, and in the middle of traffic: one answer, nothing lost, in
+//! order.
+
+use crate::support::oracle::Written;
+use crate::support::{Addressing, Connector, Customer, Layout, PATIENCE, Product, Role, Stage, eventually};
+
+/// Something that a process leaves behind that died at a crash point. It shows that the point is where its
+/// name says.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    /// So many messages that WhatsApp was not told to be received.
+    WithWhatsApp(usize),
+    /// So many messages in `WA_IN`.
+    Stored(usize),
+    /// So many calls of the backend.
+    Called(usize),
+    /// So many outcomes in `WA_OUT`.
+    Decided(usize),
+    /// So many messages on the customer's phone.
+    Shown(usize),
+}
+use Left::{Called, Decided, Shown, Stored, WithWhatsApp};
+
+/// A test per crash point: what its victim leaves (where others are still at work nobody can say), and
+/// how often the backend is called for the message in all: twice only where the first answer is lost.
+macro_rules! killed_at {
+    ($($name:ident: $role:ident $point:literal leaves [$($left:expr),*], called $calls:literal;)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                killed_at(Role::$role, $point, &[$($left),*], $calls).await;
+            }
+        )*
+    };
+}
+
+killed_at! {
+    edge_killed_before_the_publish:
+        Edge "edge.before-publish"
+        leaves [WithWhatsApp(1), Stored(0), Called(0), Decided(0), Shown(0)], called 1;
+    edge_killed_after_the_puback_before_whatsapps_ack:
+        Edge "edge.after-puback"
+        leaves [WithWhatsApp(1), Stored(1)], called 1;
+    edge_killed_before_the_send:
+        Edge "edge.before-send"
+        leaves [Stored(1), Called(1), Decided(1), Shown(0)], called 1;
+    edge_killed_after_the_send_before_the_bus_ack:
+        Edge "edge.after-send"
+        leaves [Stored(1), Called(1), Decided(1)], called 1;
+    edge_killed_before_the_bus_ack_of_an_accepted_send:
+        Edge "edge.before-ack"
+        leaves [Stored(1), Called(1), Decided(1), Shown(1)], called 1;
+    forwarder_killed_before_the_call:
+        Forwarder "forwarder.before-call"
+        leaves [Stored(1), Called(0), Decided(0)], called 1;
+    forwarder_killed_after_the_call:
+        Forwarder "forwarder.after-call"
+        leaves [Stored(1), Called(1), Decided(0)], called 2;
+    forwarder_killed_before_the_outcome:
+        Forwarder "forwarder.before-outcome"
+        leaves [Stored(1), Called(1), Decided(0)], called 2;
+    forwarder_killed_after_the_outcome_before_the_ack:
+        Forwarder "forwarder.after-outcome"
+        leaves [Stored(1), Called(1), Decided(1)], called 1;
+    forwarder_killed_before_the_ack:
+        Forwarder "forwarder.before-ack"
+        leaves [Stored(1), Called(1), Decided(1)], called 1;
+}
+
+/// The first message kills `role` at `point`; a second one comes while it is dead; a new process takes
+/// over.
+async fn killed_at(role: Role, point: &str, leaves: &[Left], calls: usize) {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let mut doomed = take_over(&stage, product, role, &[("CRASH_AT", point)]).await;
+    let customer = stage.customer().await;
+
+    let first = customer.write("primero").await;
+    doomed.dying.process.end_by_kill(PATIENCE).await;
+    for left in leaves {
+        assert_left(&stage, &customer, *left).await;
+    }
+    let second = customer.write("segundo").await;
+    let _successor = stage.start(role).await;
+
+    let written = [
+        Written::echoed(customer.phone(), first.clone(), "primero"),
+        Written::echoed(customer.phone(), second, "segundo"),
+    ];
+    customer.receives(2).await;
+    let evidence = stage.evidence(2, [&customer]).await;
+    evidence.assert_kept(&written);
+    assert_eq!(evidence.calls_of(&first), calls, "{:?}", evidence.calls);
+}
+
+/// The product, with one process that is going to die.
+struct Doomed {
+    dying: Connector,
+    _other: Connector,
+}
+
+/// Replaces the process of `role` by one with `settings`.
+async fn take_over(stage: &Stage, product: Product, role: Role, settings: &[(&str, &str)]) -> Doomed {
+    let Product { edge, mut forwarders } = product;
+    let forwarder = forwarders.pop().expect("a forwarder");
+    let (old, other) = match role {
+        Role::Forwarder => (forwarder, edge),
+        Role::Edge | Role::Run => (edge, forwarder),
+    };
+    old.stop().await;
+    let mut dying = stage.start_with(role, settings).await;
+    dying.ready().await;
+    Doomed { dying, _other: other }
+}
+
+async fn assert_left(stage: &Stage, customer: &Customer, left: Left) {
+    let streams = stage.streams().await;
+    let (want, found) = match left {
+        WithWhatsApp(want) => (want, stage.simulator.unreceived().await),
+        Stored(want) => (want, streams.messages().await.len()),
+        Called(want) => (want, stage.backend.calls().await.len()),
+        Decided(want) => (want, streams.outcomes().await.len()),
+        Shown(want) => (want, customer.inbox().await.len()),
+    };
+    assert_eq!(found, want, "it died somewhere else: it was to leave {left:?}");
+}
+
+/// The dead letter's copy is stored, the outcome is not.
+#[tokio::test]
+async fn forwarder_killed_after_the_dead_letter() {
+    let mut stage = Stage::plan()
+        .backend("BACKEND_FAIL", "1:422")
+        .setting("FALLBACK_TEXT", "Ahora no puedo contestar.")
+        .set()
+        .await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let mut doomed =
+        take_over(&stage, product, Role::Forwarder, &[("CRASH_AT", "forwarder.after-dead-letter")]).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+
+    let rejected = customer.write("esto no").await;
+    doomed.dying.process.end_by_kill(PATIENCE).await;
+    assert_eq!((streams.dead_letters().await.len(), streams.outcomes().await.len()), (1, 0));
+    let _successor = stage.start(Role::Forwarder).await;
+    streams.decided(1).await;
+    stage.backend.kill();
+    stage.backend.set("BACKEND_FAIL", "");
+    stage.backend.restart().await;
+    let accepted = customer.write("esto sí").await;
+
+    let mut fallback = Written::echoed(customer.phone(), rejected, "");
+    fallback.answer = Some("Ahora no puedo contestar.".to_owned());
+    let written = [fallback, Written::echoed(customer.phone(), accepted, "esto sí")];
+    customer.receives(2).await;
+    stage.evidence(2, [&customer]).await.assert_kept(&written);
+    assert_eq!(streams.dead_letters().await.len(), 1, "one copy, however often it was made");
+}
+
+/// Not a crash point but the real thing: the backend is working on the answer.
+#[tokio::test]
+async fn forwarder_killed_while_the_backend_works_on_the_answer() {
+    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "1500").set().await;
+    let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+
+    let first = customer.write("primero").await;
+    let second = customer.write("segundo").await;
+    eventually("a call that is under way", PATIENCE, async || {
+        let calls = stage.backend.calls().await;
+        if calls.iter().any(|call| call.ended_at.is_none()) { Ok(()) } else { Err(format!("{calls:?}")) }
+    })
+    .await;
+    product.forwarders[0].process.kill();
+    assert_eq!(stage.streams().await.outcomes().await.len(), 0, "it was killed too late");
+    let _successor = stage.start(Role::Forwarder).await;
+
+    let written = [
+        Written::echoed(customer.phone(), first.clone(), "primero"),
+        Written::echoed(customer.phone(), second, "segundo"),
+    ];
+    customer.receives(2).await;
+    let evidence = stage.evidence(2, [&customer]).await;
+    evidence.assert_kept(&written);
+    assert_eq!(evidence.calls_of(&first), 2, "the first call's answer is lost with the forwarder");
+}
+
+/// Of two forwarders one is killed; the other one takes over what it had in hand.
+#[tokio::test]
+async fn a_killed_forwarders_messages_go_to_the_other_one() {
+    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "300-600").set().await;
+    let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
+    let customers = customers(&stage, 8).await;
+
+    let mut written = write_to_all(&customers, 1).await;
+    stage.streams().await.decided(1).await;
+    product.forwarders[0].process.kill();
+    written.extend(write_to_all(&customers, 2).await);
+
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+}
+
+/// The bus dies with answers and messages in the air, customers go on writing, and it comes back with
+/// what was on its disk.
+#[tokio::test]
+async fn nats_server_killed_and_restarted_in_the_middle_of_traffic() {
+    let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
+    let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
+    let customers = customers(&stage, 8).await;
+
+    let mut written = write_to_all(&customers, 1).await;
+    written.extend(write_to_all(&customers, 2).await);
+    stage.streams().await.decided(4).await;
+    stage.nats.kill();
+    written.extend(write_to_all(&customers, 3).await);
+    product.edge.not_ready("not-writable").await;
+    stage.nats.restart().await;
+
+    let evidence = stage.evidence(written.len(), &customers).await;
+    evidence.assert_kept(&written);
+    product.edge.ready().await;
+}
+
+async fn customers(stage: &Stage, count: usize) -> Vec<Customer> {
+    let mut customers = Vec::new();
+    for number in 0..count {
+        let phone = format!("54911333{number:05}");
+        customers.push(stage.simulator.customer(&phone, Addressing::Phone).await);
+    }
+    customers
+}
+
+/// Each customer writes its message number `number`.
+async fn write_to_all(customers: &[Customer], number: usize) -> Vec<Written> {
+    let mut written = Vec::new();
+    for customer in customers {
+        let text = format!("{number} de {}", customer.phone());
+        let id = customer.write(&text).await;
+        written.push(Written::echoed(customer.phone(), id, &text));
+    }
+    written
+}

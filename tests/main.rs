@@ -1,0 +1,20 @@
+//! The promises, each proved on real parts: the connector's binary, a real nats-server, the reference
+//! backend, and the unmodified WhatsApp client library against the simulator. One file per promise.
+//!
+//! `make test` runs them. By hand: `make tools build`, then
+//! `cargo test --workspace --features simulator --test promises -- NAME`.
+#![forbid(unsafe_code)]
+
+mod embedded;
+mod hello;
+mod hold;
+mod kill;
+mod offline;
+mod order;
+mod other_kinds;
+mod production_build;
+mod restart;
+mod settings;
+mod shutdown;
+mod support;
+mod trace;

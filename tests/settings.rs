@@ -1,0 +1,107 @@
+//! Bad settings end the start with one message for people and an exit code for supervisors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::support::{PATIENCE, Process, Role, Stage, spawn};
+
+/// `EX_CONFIG` of `sysexits.h`.
+const BAD_CONFIG: i32 = 78;
+/// `EX_TEMPFAIL`.
+const TAKEN: i32 = 75;
+
+/// Starts the product without any other part, waits for its end, and returns exit code and message.
+async fn refusal(role: Role, settings: &[(&str, &str)], dir: &Path) -> (Option<i32>, String) {
+    let mut process = spawn(role, &owned(settings), dir);
+    ending(&mut process).await
+}
+
+async fn ending(process: &mut Process) -> (Option<i32>, String) {
+    let status = process.end(PATIENCE).await;
+    (status.code(), process.stderr())
+}
+
+fn owned(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+    settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bad = [
+        ("BACKEND_URL", "localhost:8000", "http://host:port"),
+        ("BACKEND_TIMEOUT", "soon", "30s"),
+        ("BACKEND_CONCURRENCY", "many", "a number"),
+        ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
+        ("EDGE_ACK_WAIT", "0s", "30s"),
+        ("HTTP_ADDR", "8080", "127.0.0.1:8080"),
+        ("LOG_FORMAT", "xml", "json"),
+        ("NATS_PROVISION", "maybe", "verify"),
+        ("NATS_SUBJECT_PREFIX", "a.b", "letters"),
+        ("SHUTDOWN_GRACE", "never", "30s"),
+        ("WHATSAPP_ACCOUNT", "My Shop", "a-z"),
+    ];
+    let settings = bad.map(|(name, got, _takes)| (name, got));
+
+    let (code, said) = refusal(Role::Run, &settings, dir.path()).await;
+
+    assert_eq!(code, Some(BAD_CONFIG), "{said}");
+    for (name, got, takes) in bad {
+        let line = said.lines().find(|line| line.contains(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not named in:\n{said}"));
+        assert!(line.contains(got) && line.contains(takes), "expected `{got}` and `{takes}` in `{line}`");
+    }
+}
+
+#[tokio::test]
+async fn the_dotenv_file_is_read_and_the_environment_wins_over_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let work = dir.path().join("work");
+    std::fs::create_dir(&work).expect("a working directory");
+    std::fs::write(work.join(".env"), "NATS_PROVISION=from-file\nLOG_FORMAT=from-file\n").expect("a file");
+
+    let (code, said) = refusal(Role::Run, &[("LOG_FORMAT", "from-environment")], dir.path()).await;
+
+    assert_eq!(code, Some(BAD_CONFIG), "{said}");
+    assert!(said.contains("NATS_PROVISION=from-file"), "{said}");
+    assert!(said.contains("LOG_FORMAT=from-environment"), "{said}");
+}
+
+#[tokio::test]
+async fn one_side_alone_needs_a_bus() {
+    for role in [Role::Edge, Role::Forwarder] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (code, said) = refusal(role, &[("HTTP_ADDR", "127.0.0.1:0")], dir.path()).await;
+        assert_eq!(code, Some(BAD_CONFIG), "{said}");
+        assert!(said.contains("NATS_URL is not set"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_edge_on_the_same_session_is_refused() {
+    let stage = Stage::plan().set().await;
+    let first = stage.start(Role::Edge).await;
+    first.shows_a_code().await;
+
+    let mut second = spawn(Role::Edge, stage.settings(), stage.dir());
+    let (code, said) = ending(&mut second).await;
+
+    assert_eq!(code, Some(TAKEN), "{said}");
+    assert!(said.contains("another edge is running on account `default`"), "{said}");
+    assert!(said.contains("WHATSAPP_AUTH_DIR"), "it must say what to do: {said}");
+    // The lock goes with its holder, however that dies.
+    drop(first);
+    let third = stage.start(Role::Edge).await;
+    third.shows_a_code().await;
+}
+
+#[tokio::test]
+async fn streams_that_break_a_promise_are_refused_with_the_difference() {
+    let stage = Stage::plan().setting("NATS_PROVISION", "verify").set().await;
+
+    let mut process = spawn(Role::Forwarder, stage.settings(), stage.dir());
+    let (code, said) = ending(&mut process).await;
+
+    assert_ne!(code, Some(0));
+    assert!(said.contains("WA_IN"), "the missing stream is not named: {said}");
+}

@@ -1,0 +1,106 @@
+//! The reference backend, `deploy/backend`, in its echo mode: the answer to *text* is `eco: ` + *text*.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::http::Http;
+use super::process::{Process, clean};
+use super::{PATIENCE, root};
+
+/// One call of the inbound endpoint, as the backend's call log has it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Call {
+    /// `None` for a call that was refused before its body was read.
+    pub message_id: Option<String>,
+    /// Whom the call says the message is from.
+    pub from_number: Option<String>,
+    /// Unix seconds.
+    pub started_at: f64,
+    /// `None` while it is under way.
+    pub ended_at: Option<f64>,
+    /// `None` while it is under way.
+    pub status: Option<u16>,
+    /// The trace context that came with it.
+    pub traceparent: Option<String>,
+}
+
+/// The backend's process.
+#[derive(Debug)]
+pub struct Backend {
+    process: Process,
+    http: Http,
+    settings: BTreeMap<String, String>,
+    logs: PathBuf,
+}
+
+impl Backend {
+    /// Starts it on a free port, with its call log on.
+    pub async fn start(settings: BTreeMap<String, String>, logs: PathBuf) -> Self {
+        let mut process = spawn(&settings, 0, &logs);
+        let url = process.line("listening on ", PATIENCE).await;
+        Self { process, http: Http::new(url), settings, logs }
+    }
+
+    /// What goes into `BACKEND_URL`.
+    pub fn url(&self) -> &str {
+        self.http.base()
+    }
+
+    /// All calls since its start, in the order of their starts.
+    pub async fn calls(&self) -> Vec<Call> {
+        self.http.read("/calls").await
+    }
+
+    /// It takes calls and answers none.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// It answers again.
+    pub fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Ends it. Its call log ends with it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after its end, on the same port.
+    pub async fn restart(&mut self) {
+        let port = self.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        self.process = spawn(&self.settings, port, &self.logs);
+        self.process.line("listening on ", PATIENCE).await;
+    }
+
+    /// Changes a setting, blank for none; it counts from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+fn spawn(settings: &BTreeMap<String, String>, port: u16, logs: &Path) -> Process {
+    let mut command = clean(&python());
+    command
+        .args(["-m", "assistant", "--host", "127.0.0.1", "--port", &port.to_string()])
+        .current_dir(root().join("deploy/backend"))
+        .envs([("BACKEND_MODE", "echo"), ("BACKEND_CALL_LOG", "1"), ("PYTHONDONTWRITEBYTECODE", "1")])
+        .envs(settings);
+    Process::start("backend", &mut command, logs)
+}
+
+/// `BACKEND_PYTHON`, else what `make tools` installs.
+fn python() -> PathBuf {
+    if let Some(named) = std::env::var_os("BACKEND_PYTHON") {
+        return named.into();
+    }
+    let installed = root().join(".tools/venv/bin/python");
+    assert!(
+        installed.exists(),
+        "the reference backend has no Python environment: run `make tools`, or name an interpreter that \
+         has deploy/backend/requirements.txt with BACKEND_PYTHON"
+    );
+    installed
+}

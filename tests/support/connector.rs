@@ -1,0 +1,126 @@
+//! The product: its binary, with a clean environment, watched through its admin server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::http::Http;
+use super::process::{Process, clean};
+use super::simulator::Simulator;
+use super::{PATIENCE, eventually};
+
+/// A subcommand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Both sides in one process.
+    Run,
+    /// WhatsApp ↔ bus.
+    Edge,
+    /// Bus → backend → bus.
+    Forwarder,
+}
+
+impl Role {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Edge => "edge",
+            Self::Forwarder => "forwarder",
+        }
+    }
+}
+
+/// A process of the product whose admin server answers.
+#[derive(Debug)]
+pub struct Connector {
+    /// The process.
+    pub process: Process,
+    admin: Http,
+}
+
+impl Connector {
+    /// Starts one and waits for its admin server.
+    pub async fn start(role: Role, settings: &BTreeMap<String, String>, dir: &Path) -> Self {
+        let mut process = spawn(role, settings, dir);
+        let url = process.line("admin: ", PATIENCE).await;
+        Self { process, admin: Http::new(url) }
+    }
+
+    /// `GET /readyz`: the status and the body.
+    pub async fn readiness(&self) -> Result<(u16, Value), String> {
+        self.admin.get("/readyz").await
+    }
+
+    /// `GET /link.json`.
+    pub async fn link_state(&self) -> Value {
+        self.admin.read("/link.json").await
+    }
+
+    /// Waits until it shows a QR code.
+    #[track_caller]
+    pub fn shows_a_code(&self) -> impl Future<Output = ()> {
+        eventually("a QR code", PATIENCE, async || {
+            let link = self.link_state().await;
+            if link["qr"].is_string() { Ok(()) } else { Err(link.to_string()) }
+        })
+    }
+
+    /// Waits until it is ready.
+    #[track_caller]
+    pub fn ready(&mut self) -> impl Future<Output = ()> {
+        eventually("the connector to be ready", PATIENCE, async || {
+            if let Some(status) = self.process.ended() {
+                panic!("the connector ended before it was ready, {status}");
+            }
+            match self.readiness().await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            }
+        })
+    }
+
+    /// Waits until it is not ready, with `reason` somewhere in what it says.
+    #[track_caller]
+    pub fn not_ready(&self, reason: &str) -> impl Future<Output = ()> {
+        eventually(format!("a readiness of 503 because of {reason}"), PATIENCE, async move || {
+            match self.readiness().await? {
+                (503, body) if body.to_string().contains(reason) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            }
+        })
+    }
+
+    /// The business's phone scans the QR code that this edge shows; a fresh one, if that has run out.
+    pub async fn link(&mut self, simulator: &Simulator) {
+        eventually("the edge to be linked", PATIENCE, async || {
+            let link = self.link_state().await;
+            let qr = link["qr"].as_str().ok_or_else(|| format!("no QR code in {link}"))?;
+            simulator.scan(qr).await
+        })
+        .await;
+        self.ready().await;
+    }
+
+    /// `SIGTERM`, and waits for the clean end.
+    pub async fn stop(mut self) {
+        self.process.terminate();
+        let status = self.process.end(Duration::from_secs(30)).await;
+        assert!(status.success(), "a clean end is 0, this one was {status}");
+    }
+}
+
+/// Starts the product without waiting for anything, in a working directory below `dir`.
+pub fn spawn(role: Role, settings: &BTreeMap<String, String>, dir: &Path) -> Process {
+    let work = dir.join("work");
+    std::fs::create_dir_all(&work).expect("a working directory");
+    let mut command = clean(binary());
+    command.arg(role.command()).current_dir(work).envs(settings);
+    Process::start(&format!("connector-{}", role.command()), &mut command, dir)
+}
+
+/// The product's binary, as built for these tests.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_whatsapp-connector"))
+}

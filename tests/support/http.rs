@@ -1,0 +1,67 @@
+//! A small JSON client for the parts' HTTP sides.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// One part's HTTP side.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    base: String,
+}
+
+impl Http {
+    /// Below `base`, such as `http://127.0.0.1:1234`.
+    pub fn new(base: impl Into<String>) -> Self {
+        // The provider is the process's; only the first of the tests that run at once installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("an HTTP client");
+        Self { client, base: base.into() }
+    }
+
+    /// The address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// `GET`: the status and the JSON body. An error is a text, for [`super::eventually`].
+    pub async fn get(&self, path: &str) -> Result<(u16, Value), String> {
+        self.answer(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// `POST` of a JSON body: the status and the JSON body.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<(u16, Value), String> {
+        self.answer(self.client.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// `GET` of something that must be there.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> T {
+        let (status, body) = self.get(path).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(status, 200, "GET {}{path}: {body}", self.base);
+        let shown = body.to_string();
+        serde_json::from_value(body)
+            .unwrap_or_else(|error| panic!("GET {}{path}: {error} in {shown}", self.base))
+    }
+
+    /// `POST` of something that must succeed.
+    pub async fn make(&self, path: &str, body: &impl Serialize) -> Value {
+        let (status, answer) = self.post(path, body).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!((200..300).contains(&status), "POST {}{path}: {status} {answer}", self.base);
+        answer
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value), String> {
+        let response = request.send().await.map_err(|error| format!("{}: {error:?}", self.base))?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(|error| format!("{}: {error}", self.base))?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok((status, body))
+    }
+}

@@ -1,0 +1,32 @@
+//! The harness: starts real parts as child processes and reads, from outside, what became of the
+//! messages.
+//!
+//! A test sets a [`Stage`], starts the product on it ([`Layout`]), lets customers write, and has the
+//! [`oracle`] look at everything that is left behind.
+
+mod backend;
+mod connector;
+mod eventually;
+pub mod http;
+mod nats;
+pub mod oracle;
+mod process;
+mod simulator;
+mod stage;
+mod streams;
+
+pub use backend::Call;
+pub use connector::{Connector, Role, spawn};
+pub use eventually::{PATIENCE, eventually};
+pub use nats::binary as nats_server;
+pub use process::Process;
+pub use simulator::{Addressing, Customer};
+pub use stage::{Layout, Product, Stage};
+pub use streams::{Entry, Streams, trace_id};
+
+use std::path::Path;
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

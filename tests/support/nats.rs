@@ -1,0 +1,96 @@
+//! A real nats-server with JetStream on a disk of its own.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::process::{Process, clean};
+use super::{PATIENCE, Streams, eventually, root};
+
+/// One nats-server; it may be killed and started again on the same port and store.
+#[derive(Debug)]
+pub struct Nats {
+    process: Process,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Nats {
+    /// Starts one on a free port, with everything below `dir`.
+    pub async fn start(dir: PathBuf) -> Self {
+        std::fs::create_dir_all(&dir).expect("a directory for nats-server");
+        let mut process = spawn(&dir, "-1");
+        let port = port(&mut process, &dir).await;
+        Self { process, dir, port }
+    }
+
+    /// Where clients reach it.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it as an operator would.
+    pub async fn stop(&mut self) {
+        self.process.terminate();
+        self.process.end(PATIENCE).await;
+    }
+
+    /// Starts it again after its end: the same port, the same store.
+    pub async fn restart(&mut self) {
+        self.process = spawn(&self.dir, &self.port.to_string());
+        port(&mut self.process, &self.dir).await;
+    }
+
+    /// A look into its streams.
+    pub async fn streams(&self) -> Streams {
+        Streams::connect(&self.url()).await
+    }
+}
+
+fn spawn(dir: &Path, port: &str) -> Process {
+    let mut command = clean(&binary());
+    command.args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"]).arg(dir.join("store"));
+    command.arg("--ports_file_dir").arg(dir);
+    Process::start("nats-server", &mut command, dir)
+}
+
+/// The server writes its ports down once it is ready.
+async fn port(process: &mut Process, dir: &Path) -> u16 {
+    let pid = process.pid();
+    eventually("nats-server to listen", PATIENCE, async || {
+        if let Some(status) = process.ended() {
+            panic!("nats-server ended early, {status}");
+        }
+        let written = std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.to_string_lossy().ends_with(&format!("_{pid}.ports")))
+            .ok_or("no ports file")?;
+        let text = std::fs::read_to_string(written).map_err(|error| error.to_string())?;
+        let ports: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let url = ports["nats"][0].as_str().ok_or("no port in it")?;
+        url.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or_else(|| url.to_owned())
+    })
+    .await
+}
+
+/// `NATS_SERVER_BIN`, else what `make tools` installs, else the one on `PATH`.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("NATS_SERVER_BIN") {
+        return named.into();
+    }
+    let installed = root().join(".tools/bin/nats-server");
+    if installed.exists() {
+        return installed;
+    }
+    let on_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|dir| dir.join("nats-server"))
+        .find(|candidate| candidate.is_file());
+    on_path.expect("no nats-server: run `make tools`, or name one with NATS_SERVER_BIN")
+}

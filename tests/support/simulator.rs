@@ -1,0 +1,185 @@
+//! The WhatsApp simulator, through its control API: the business's phone and the customers' phones.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::http::Http;
+use super::process::{Process, clean};
+use super::{PATIENCE, eventually};
+
+/// The linked business number.
+pub const BUSINESS: &str = "5491100000000";
+
+/// How WhatsApp addresses a customer's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// By phone number.
+    Phone,
+    /// By the hidden id.
+    Lid,
+}
+
+/// A message on a customer's phone.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Received {
+    /// Its place in the inbox.
+    pub seq: u64,
+    /// Its WhatsApp id.
+    pub id: String,
+    /// `text`, ...
+    pub kind: String,
+    /// What the person reads.
+    pub text: String,
+    /// How often it arrived; phones show it once.
+    pub copies: u32,
+}
+
+/// The simulator's process.
+#[derive(Debug)]
+pub struct Simulator {
+    process: Process,
+    http: Http,
+    dir: PathBuf,
+}
+
+impl Simulator {
+    /// Starts it with its state below `dir`, and opens the business account.
+    pub async fn start(dir: PathBuf) -> Self {
+        std::fs::create_dir_all(&dir).expect("a directory for the simulator");
+        let mut process = spawn(&dir, 0);
+        let url = process.line("listening on ", PATIENCE).await;
+        let http = Http::new(url);
+        http.make("/sim/accounts", &json!({"phone": BUSINESS, "name": "Restaurante"})).await;
+        Self { process, http, dir }
+    }
+
+    /// What goes into `WHATSAPP_SIMULATOR_URL`.
+    pub fn chat_url(&self) -> String {
+        format!("{}/ws/chat", self.http.base().replacen("http://", "ws://", 1))
+    }
+
+    /// The business's phone scans a QR code; the refusal, if it is refused.
+    pub async fn scan(&self, qr: &str) -> Result<(), String> {
+        let (status, answer) =
+            self.http.post(&format!("/sim/accounts/{BUSINESS}/scan"), &json!({"qr": qr})).await?;
+        if (200..300).contains(&status) {
+            Ok(())
+        } else {
+            Err(format!("the scan was refused: {status} {answer}"))
+        }
+    }
+
+    /// A new customer's phone.
+    pub async fn customer(&self, phone: &str, addressing: Addressing) -> Customer {
+        let addressing = match addressing {
+            Addressing::Phone => "pn",
+            Addressing::Lid => "lid",
+        };
+        let customer = json!({"phone": phone, "name": "Ana", "addressing": addressing});
+        self.http.make("/sim/customers", &customer).await;
+        Customer { http: self.http.clone(), phone: phone.to_owned() }
+    }
+
+    /// How many messages the business's devices have not told WhatsApp to have received.
+    pub async fn unreceived(&self) -> usize {
+        let state: Value = self.http.read("/sim/state").await;
+        let devices = state["accounts"].as_array().into_iter().flatten();
+        let devices = devices.flat_map(|account| account["devices"].as_array().into_iter().flatten());
+        let counts = devices.map(|device| {
+            let count = device["queued_messages"].as_u64().and_then(|count| usize::try_from(count).ok());
+            count.unwrap_or_else(|| panic!("no count of queued messages in {device}"))
+        });
+        counts.sum()
+    }
+
+    /// Ends it as an operator would; its state stays.
+    pub async fn stop(&mut self) {
+        self.process.terminate();
+        self.process.end(PATIENCE).await;
+    }
+
+    /// Starts it again after its end: the same port, the same state.
+    pub async fn restart(&mut self) {
+        let port = self.http.base().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        self.process = spawn(&self.dir, port);
+        self.process.line("listening on ", PATIENCE).await;
+    }
+}
+
+/// A customer's phone.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    http: Http,
+    phone: String,
+}
+
+impl Customer {
+    /// Its number, digits without `+`: also the chat's token on the bus.
+    pub fn phone(&self) -> &str {
+        &self.phone
+    }
+
+    /// Writes to the business; returns the message's id.
+    pub async fn write(&self, text: &str) -> String {
+        self.send(json!({"to": BUSINESS, "text": text})).await
+    }
+
+    /// Sends a message of another kind; returns its id.
+    pub async fn write_kind(&self, kind: &str, text: &str) -> String {
+        self.send(json!({"to": BUSINESS, "kind": kind, "text": text})).await
+    }
+
+    async fn send(&self, message: Value) -> String {
+        let answer = self.http.make(&format!("/sim/customers/{}/messages", self.phone), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
+    /// All that this phone has received so far.
+    pub async fn inbox(&self) -> Vec<Received> {
+        self.after(0, 0).await
+    }
+
+    /// Waits until this phone has received `count` messages.
+    pub async fn receives(&self, count: usize) -> Vec<Received> {
+        let mut inbox: Vec<Received> = Vec::new();
+        let what = format!("{} to receive {count} messages", self.phone);
+        eventually(what, PATIENCE, async || {
+            let seen = inbox.last().map_or(0, |last| last.seq);
+            inbox.extend(self.after(seen, 1_000).await);
+            let texts: Vec<&str> = inbox.iter().map(|received| received.text.as_str()).collect();
+            if texts.len() >= count { Ok(()) } else { Err(format!("{texts:?}")) }
+        })
+        .await;
+        inbox
+    }
+
+    /// What came after `since`; waits up to `wait_ms` for the first.
+    async fn after(&self, since: u64, wait_ms: u64) -> Vec<Received> {
+        #[derive(Deserialize)]
+        struct Inbox {
+            messages: Vec<Received>,
+        }
+        let path = format!("/sim/customers/{}/inbox?since={since}&wait_ms={wait_ms}", self.phone);
+        self.http.read::<Inbox>(&path).await.messages
+    }
+}
+
+fn spawn(dir: &Path, port: u16) -> Process {
+    let mut command = clean(&binary());
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--state"]).arg(dir.join("state"));
+    command.current_dir(dir);
+    Process::start("simulator", &mut command, dir)
+}
+
+/// Beside the connector's binary, which cargo names; cargo does not name those of other packages.
+fn binary() -> PathBuf {
+    let binary = super::connector::binary().with_file_name("whatsapp-simulator");
+    assert!(
+        binary.exists(),
+        "there is no {}: run `make test`, or `cargo build --workspace --features simulator` first",
+        binary.display()
+    );
+    binary
+}

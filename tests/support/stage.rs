@@ -1,0 +1,174 @@
+//! All parts around the product, wired together, each on a free port and in a directory of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::backend::Backend;
+use super::nats::Nats;
+use super::oracle::Evidence;
+use super::simulator::{Addressing, Customer, Simulator};
+use super::{Connector, Role, Streams};
+
+/// How the product is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `run`.
+    OneProcess,
+    /// `edge`, and so many times `forwarder`.
+    Split {
+        /// How many.
+        forwarders: usize,
+    },
+}
+
+/// The product's processes, the edge linked and ready.
+#[derive(Debug)]
+pub struct Product {
+    /// The process that holds the link.
+    pub edge: Connector,
+    /// The others.
+    pub forwarders: Vec<Connector>,
+}
+
+/// A stage that is not built yet.
+#[derive(Debug, Default)]
+pub struct Plan {
+    backend: BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
+}
+
+impl Plan {
+    /// A setting of the backend.
+    pub fn backend(mut self, name: &str, value: &str) -> Self {
+        self.backend.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A setting of every process of the product.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts nats-server, backend and simulator.
+    pub async fn set(self) -> Stage {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let path = |name: &str| -> PathBuf { dir.path().join(name) };
+        let (nats, backend, simulator) = tokio::join!(
+            Nats::start(path("nats")),
+            Backend::start(self.backend, dir.path().to_owned()),
+            Simulator::start(path("simulator")),
+        );
+        let mut settings = BTreeMap::from(
+            [
+                ("NATS_URL", nats.url()),
+                ("BACKEND_URL", backend.url().to_owned()),
+                ("WHATSAPP_SIMULATOR_URL", simulator.chat_url()),
+                ("WHATSAPP_AUTH_DIR", path("auth").display().to_string()),
+                ("NATS_DATA_DIR", path("embedded").display().to_string()),
+                ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
+                // What a killed process had in hand comes again soon.
+                ("FORWARDER_ACK_WAIT", "2s".to_owned()),
+                ("EDGE_ACK_WAIT", "2s".to_owned()),
+                ("RUST_LOG", "info,whatsapp_connector=debug".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        settings.extend(self.settings);
+        Stage { nats, backend, simulator, settings, dir }
+    }
+}
+
+/// The parts around the product.
+#[derive(Debug)]
+pub struct Stage {
+    /// The bus.
+    pub nats: Nats,
+    /// The assistant.
+    pub backend: Backend,
+    /// WhatsApp and everybody's phones.
+    pub simulator: Simulator,
+    settings: BTreeMap<String, String>,
+    /// Last, so that everything above has ended when it is removed.
+    dir: TempDir,
+}
+
+impl Stage {
+    /// A stage with an echoing backend and the product's default settings, but for short ack waits.
+    pub fn plan() -> Plan {
+        Plan::default()
+    }
+
+    /// The test's own directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The settings that every process of the product gets.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+
+    /// Changes a setting; it counts for processes started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Starts one process of the product.
+    pub async fn start(&self, role: Role) -> Connector {
+        self.start_with(role, &[]).await
+    }
+
+    /// Starts one process of the product with settings of its own.
+    pub async fn start_with(&self, role: Role, own: &[(&str, &str)]) -> Connector {
+        let mut settings = self.settings.clone();
+        settings.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Connector::start(role, &settings, self.dir()).await
+    }
+
+    /// Starts the product and links it.
+    pub async fn product(&self, layout: Layout) -> Product {
+        let (role, forwarders) = match layout {
+            Layout::OneProcess => (Role::Run, 0),
+            Layout::Split { forwarders } => (Role::Edge, forwarders),
+        };
+        let mut product = Product { edge: self.start(role).await, forwarders: Vec::new() };
+        for _ in 0..forwarders {
+            product.forwarders.push(self.start(Role::Forwarder).await);
+        }
+        product.edge.link(&self.simulator).await;
+        product
+    }
+
+    /// The customer of tests that need only one.
+    pub async fn customer(&self) -> Customer {
+        self.simulator.customer("5491112345678", Addressing::Phone).await
+    }
+
+    /// A look into the streams.
+    pub async fn streams(&self) -> Streams {
+        self.nats.streams().await
+    }
+
+    /// Waits until nothing more can happen to `count` messages, and gathers what they left behind.
+    pub async fn evidence<'a>(
+        &self,
+        count: usize,
+        customers: impl IntoIterator<Item = &'a Customer>,
+    ) -> Evidence {
+        let streams = self.streams().await;
+        streams.settled(count).await;
+        let mut inboxes = BTreeMap::new();
+        for customer in customers {
+            inboxes.insert(customer.phone().to_owned(), customer.inbox().await);
+        }
+        Evidence {
+            messages: streams.messages().await,
+            outcomes: streams.outcomes().await,
+            calls: self.backend.calls().await,
+            inboxes,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is on the bus, read as any other service of the platform would read it.
+
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use prost::Message as _;
+use whatsapp_connector::wire::v1::{InboundMessage, Outcome};
+use whatsapp_connector::wire::{Account, Subjects, header};
+
+use super::{PATIENCE, eventually};
+
+/// A message as a stream has it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// When the server stored it, in unix seconds.
+    pub stored_at: f64,
+    headers: async_nats::HeaderMap,
+    payload: bytes::Bytes,
+}
+
+impl Entry {
+    /// One header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        Some(self.headers.get(name)?.as_str())
+    }
+
+    /// One header that is a sequence.
+    pub fn sequence_in(&self, name: &str) -> u64 {
+        let value = self.header(name).unwrap_or_else(|| panic!("no {name} on {}", self.subject));
+        value.parse().unwrap_or_else(|_| panic!("{name}: {value} on {}", self.subject))
+    }
+
+    /// The payload of an inbound message.
+    pub fn inbound(&self) -> InboundMessage {
+        InboundMessage::decode(self.payload.clone())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.subject))
+    }
+
+    /// The payload of an outcome.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::decode(self.payload.clone()).unwrap_or_else(|error| panic!("{}: {error}", self.subject))
+    }
+
+    /// The trace id in its trace context.
+    pub fn trace_id(&self) -> String {
+        trace_id(
+            self.header(header::TRACEPARENT).unwrap_or_else(|| panic!("no traceparent on {}", self.subject)),
+        )
+    }
+
+    /// The chat's token, the last one of the subject.
+    pub fn chat(&self) -> &str {
+        self.subject.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// The 32 hex digits of a `traceparent`.
+pub fn trace_id(traceparent: &str) -> String {
+    let id = traceparent.split('-').nth(1).unwrap_or_default();
+    let legal = id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit()) && id.contains(|c| c != '0');
+    assert!(legal, "`{traceparent}` is no W3C trace context");
+    id.to_owned()
+}
+
+/// The three streams.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    jetstream: jetstream::Context,
+    subjects: Subjects,
+    account: Account,
+}
+
+impl Streams {
+    /// Connects with the default prefix and account name.
+    pub async fn connect(url: &str) -> Self {
+        let client = async_nats::connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        Self {
+            jetstream: jetstream::new(client),
+            subjects: Subjects::new("wa").expect("a prefix"),
+            account: Account::parse("default").expect("an account"),
+        }
+    }
+
+    /// User messages of all chats.
+    pub async fn messages(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".message."));
+        entries
+    }
+
+    /// Outcomes of all chats.
+    pub async fn outcomes(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_out()).await;
+        entries.retain(|entry| entry.subject.contains(".reply."));
+        entries
+    }
+
+    /// Dead letters of all chats.
+    pub async fn dead_letters(&self) -> Vec<Entry> {
+        self.all(&self.subjects.stream_dlq()).await
+    }
+
+    /// Waits until `count` user messages are stored.
+    pub async fn received(&self, count: usize) {
+        let what = format!("{count} messages in WA_IN");
+        eventually(what, PATIENCE, async || {
+            let found = self.messages().await.len();
+            if found >= count { Ok(()) } else { Err(format!("{found}")) }
+        })
+        .await;
+    }
+
+    /// Waits until `count` outcomes are stored.
+    pub async fn decided(&self, count: usize) {
+        let what = format!("{count} outcomes in WA_OUT");
+        eventually(what, PATIENCE, async || {
+            let found = self.outcomes().await.len();
+            if found >= count { Ok(()) } else { Err(format!("{found}")) }
+        })
+        .await;
+    }
+
+    /// Waits until `count` messages are stored, and neither the forwarders nor the edge have anything
+    /// left to do: from then on nothing more can happen by itself.
+    pub async fn settled(&self, count: usize) {
+        self.received(count).await;
+        self.idle(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await;
+        self.idle(&self.subjects.stream_out(), &self.subjects.consumer_edge(&self.account)).await;
+    }
+
+    async fn idle(&self, stream: &str, consumer: &str) {
+        let what = format!("the consumer {consumer} to have nothing left");
+        eventually(what, PATIENCE, async || {
+            let found: PullConsumer = self
+                .jetstream
+                .get_consumer_from_stream(consumer, stream)
+                .await
+                .map_err(|error| error.to_string())?;
+            let info = found.cached_info();
+            match (info.num_pending, info.num_ack_pending) {
+                (0, 0) => Ok(()),
+                (waiting, in_hand) => Err(format!("{waiting} not delivered, {in_hand} not acknowledged")),
+            }
+        })
+        .await;
+    }
+
+    async fn all(&self, name: &str) -> Vec<Entry> {
+        // A stream that nobody has made yet holds nothing.
+        let Ok(stream) = self.jetstream.get_stream(name).await else { return Vec::new() };
+        let state = stream.cached_info().state.clone();
+        let mut entries = Vec::new();
+        for sequence in state.first_sequence.max(1)..=state.last_sequence {
+            let message = stream
+                .direct_get(sequence)
+                .await
+                .unwrap_or_else(|error| panic!("{name} holds no message {sequence}: {error}"));
+            entries.push(Entry {
+                sequence,
+                subject: message.subject.to_string(),
+                stored_at: message.time.unix_timestamp_nanos() as f64 / 1e9,
+                headers: message.headers,
+                payload: message.payload,
+            });
+        }
+        entries
+    }
+}
