@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use append::{AppendError, Appended, Record};
 pub use connect::{ConnectError, Settings};
-pub use pull::{Delivery, Pulled, Puller};
+pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 
 /// How long one request to the server may take before it is asked again.

@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::{StatusCode, jetstream, jetstream::AckKind};
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 use super::{Bus, ReadError, read};
 use crate::wire::Headers;
@@ -68,7 +69,7 @@ impl Delivery {
 
 /// What the open request brought.
 #[derive(Debug)]
-pub enum Pulled {
+enum Pulled {
     /// A message.
     Message(Box<Delivery>),
     /// The request is used up, expired or lost: make another.
@@ -77,9 +78,39 @@ pub enum Pulled {
     Gone,
 }
 
+impl Bus {
+    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer
+    /// is gone. `room` says how many messages could be started now, and waits until it is at least one;
+    /// `take` starts one. What still arrives after `stop` is given back.
+    pub async fn pull(
+        &self,
+        (stream, consumer): (String, String),
+        stop: &CancellationToken,
+        room: impl AsyncFn() -> usize,
+        take: impl AsyncFn(Box<Delivery>),
+    ) -> Result<(), ReadError> {
+        let mut puller = Puller::new(self, &stream, &consumer).await?;
+        while let Some(room) = stop.run_until_cancelled(room()).await {
+            match stop.run_until_cancelled(puller.request(room)).await {
+                Some(requested) => requested?,
+                None => break,
+            }
+            while let Some(pulled) = stop.run_until_cancelled(puller.next()).await {
+                match pulled {
+                    Pulled::Message(delivery) => take(delivery).await,
+                    Pulled::End => break,
+                    Pulled::Gone => return Ok(()),
+                }
+            }
+        }
+        puller.drain().await;
+        Ok(())
+    }
+}
+
 /// Pulls from one durable consumer.
 #[derive(Debug)]
-pub struct Puller {
+struct Puller {
     bus: Bus,
     subject: String,
     inbox: String,
@@ -88,14 +119,13 @@ pub struct Puller {
     missing: usize,
 }
 
-impl Bus {
-    /// A puller for the durable `consumer` of `stream`.
-    pub async fn puller(&self, stream: &str, consumer: &str) -> Result<Puller, ReadError> {
-        let inbox = self.client.new_inbox();
+impl Puller {
+    async fn new(bus: &Bus, stream: &str, consumer: &str) -> Result<Self, ReadError> {
+        let inbox = bus.client.new_inbox();
         let subscriber =
-            self.client.subscribe(format!("{inbox}.*")).await.map_err(|error| ReadError::new(&error))?;
-        Ok(Puller {
-            bus: self.clone(),
+            bus.client.subscribe(format!("{inbox}.*")).await.map_err(|error| ReadError::new(&error))?;
+        Ok(Self {
+            bus: bus.clone(),
             subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
             inbox,
             subscriber,
@@ -103,12 +133,10 @@ impl Bus {
             missing: 0,
         })
     }
-}
 
-impl Puller {
     /// Asks for up to `batch` messages, as soon as the server is there. Any earlier request is taken for
     /// ended. Cancel-safe.
-    pub async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
+    async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
         // Requests made meanwhile would all reach the server at once when it is back.
         while !self.bus.is_connected() {
             tokio::time::sleep(LOOK).await;
@@ -129,7 +157,7 @@ impl Puller {
     }
 
     /// The next thing that the open request brings. Cancel-safe.
-    pub async fn next(&mut self) -> Pulled {
+    async fn next(&mut self) -> Pulled {
         while self.missing > 0 {
             let message = match tokio::time::timeout(SILENCE, self.subscriber.next()).await {
                 Ok(Some(message)) => message,
@@ -168,7 +196,7 @@ impl Puller {
     }
 
     /// Stops, and gives back what is still on its way here.
-    pub async fn drain(mut self) {
+    async fn drain(mut self) {
         if self.subscriber.drain().await.is_err() {
             return;
         }

@@ -16,7 +16,7 @@ use super::online::Online;
 use super::order::Progress;
 use super::sending::{Sender, Undeliverable};
 use crate::bus::topology::{self, Role};
-use crate::bus::{AppendError, Bus, Delivery, Pulled, ReadError, Record};
+use crate::bus::{AppendError, Bus, Delivery, ReadError, Record};
 use crate::crash;
 use crate::telemetry::propagation;
 use crate::wire::v1::{Outcome, Receipt, ReceiptStatus, SendMessage, outcome, send_message};
@@ -126,32 +126,15 @@ impl Outbound {
     }
 
     async fn pull(self: &Arc<Self>) -> Result<(), ReadError> {
-        let mut puller =
-            self.bus.puller(&self.subjects.stream_out(), &self.subjects.consumer_edge(&self.account)).await?;
-        'requests: loop {
-            let room = tokio::select! {
-                () = self.stop.cancelled() => break,
-                room = self.room() => room,
-            };
-            match self.stop.run_until_cancelled(puller.request(room)).await {
-                Some(requested) => requested?,
-                None => break,
-            }
-            loop {
-                let pulled = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => break 'requests,
-                    pulled = puller.next() => pulled,
-                };
-                match pulled {
-                    Pulled::Message(delivery) => self.take(*delivery).await,
-                    Pulled::End => break,
-                    Pulled::Gone => return Ok(()),
-                }
-            }
-        }
-        puller.drain().await;
-        Ok(())
+        let consumer = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+        self.bus
+            .pull(
+                consumer,
+                &self.stop,
+                async || self.room().await,
+                async |delivery| self.take(*delivery).await,
+            )
+            .await
     }
 
     /// How many more may be taken; waits until WhatsApp is there and it is at least one.

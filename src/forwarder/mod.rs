@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::topology::{self, Role, TopologyError};
-use crate::bus::{Bus, Pulled, ReadError};
+use crate::bus::{Bus, ReadError};
 use crate::wire::Subjects;
 use backend::Backend;
 use chats::Chats;
@@ -134,36 +134,19 @@ impl Forwarder {
 
     /// Pulls until `stop`, or until the consumer is gone.
     async fn pull(self: &Arc<Self>, turns: &TaskTracker) -> Result<(), ReadError> {
-        let mut puller =
-            self.bus.puller(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await?;
-        'requests: loop {
-            let room = tokio::select! {
-                () = self.stop.cancelled() => break,
-                room = self.room() => room,
-            };
-            match self.stop.run_until_cancelled(puller.request(room)).await {
-                Some(requested) => requested?,
-                None => break,
-            }
-            loop {
-                let pulled = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => break 'requests,
-                    pulled = puller.next() => pulled,
-                };
-                match pulled {
-                    Pulled::Message(delivery) => {
-                        // Taken here and not in the turn: what is pulled next counts on it.
-                        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-                        turns.spawn(turn::run(Arc::clone(self), delivery, permit));
-                    }
-                    Pulled::End => break,
-                    Pulled::Gone => return Ok(()),
-                }
-            }
-        }
-        puller.drain().await;
-        Ok(())
+        let consumer = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
+        self.bus
+            .pull(
+                consumer,
+                &self.stop,
+                async || self.room().await,
+                async |delivery| {
+                    // Taken here and not in the turn: what is pulled next counts on it.
+                    let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+                    turns.spawn(turn::run(Arc::clone(self), delivery, permit));
+                },
+            )
+            .await
     }
 
     /// How many messages could be begun now; waits until it is at least one and nothing is held.

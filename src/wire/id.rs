@@ -29,16 +29,6 @@ pub fn whatsapp(cause: &str) -> String {
     format!("3EB0{hex}")
 }
 
-/// Twelve hex digits over the parts.
-pub(super) fn short_hash(parts: &[&str]) -> String {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.as_bytes());
-        digest.update([0]);
-    }
-    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Keeps an id one legal header value of four parts whatever a phone put in it.
 fn escaped(text: &str) -> String {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte);

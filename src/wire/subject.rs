@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 /// The longest chat token. WhatsApp's ids are far shorter; a longer one is hashed down.
 const MAX_TOKEN: usize = 64;
 
@@ -113,7 +115,9 @@ fn clean(text: &str) -> String {
         return text.to_owned();
     }
     let kept: String = text.chars().filter(|c| is_legal(*c)).take(32).collect();
-    format!("{kept}-x{}", super::id::short_hash(&[text]))
+    let hash: String =
+        Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("{kept}-x{hash}")
 }
 
 /// All subjects and stream names, from the configured prefix.
