@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::ids::{Key32, PhoneNumber};
 use crate::iq::Asker;
 use crate::noise::{self, Accepted, Established, Intake, NoiseError, Opener, Pattern, Sealer};
+use crate::pair_code;
 use crate::pairing::{self, Linking, Registration};
 use crate::routing;
 use crate::stanza::{self, attr};
@@ -67,7 +68,10 @@ async fn converse(hub: &Arc<Hub>, mut sink: Sink, mut stream: Stream) -> Result<
     let (outbox, inbox) = mpsc::unbounded_channel();
     let id = hub.update(|world| {
         count_handshake(world, pattern);
+        let now = Instant::now();
         match payload.device_pairing_data.as_option() {
+            // Who is not linked is no account's: only a fault for all keeps it out.
+            Some(_) if world.faults.find(FaultKind::DropConnection, None, now).is_some() => Ok(None),
             Some(data) => match Registration::read(data) {
                 Ok(registration) => Ok(Some(begin_linking(world, outbox, client_static, registration))),
                 Err(field) => Err(EndError::Registration(field)),
@@ -180,7 +184,7 @@ fn log_in(
         world.close(id);
         return Some(id);
     };
-    let kept_out = world.faults.find(FaultKind::DropConnection, &number, Instant::now());
+    let kept_out = world.faults.find(FaultKind::DropConnection, Some(&number), Instant::now());
     if kept_out.is_some() {
         return None;
     }
@@ -279,6 +283,10 @@ fn while_linking(hub: &Arc<Hub>, id: ConnectionId, node: &wacore_binary::Node) {
     }
     match attr(node, "type").as_str() {
         "result" | "error" => pairing::answered(hub, id, node),
-        _ => hub.update(|world| world.send(id, stanza::iq_result(node, vec![]))),
+        _ => hub.update(|world| {
+            let reply = pair_code::request(world, id, node);
+            let reply = reply.unwrap_or_else(|| stanza::iq_result(node, vec![]));
+            world.send(id, reply);
+        }),
     }
 }

@@ -282,7 +282,6 @@ mod tests {
                 button_id: Some("1".to_owned()),
                 button_text: MessageField::some(ButtonText {
                     display_text: Some("Las dos".to_owned()),
-                    ..Default::default()
                 }),
                 ..Default::default()
             }],
@@ -292,7 +291,6 @@ mod tests {
         let wrapped = wa::Message {
             view_once_message: MessageField::some(message::FutureProofMessage {
                 message: MessageField::some(inner),
-                ..Default::default()
             }),
             ..Default::default()
         };

@@ -51,7 +51,15 @@ pub(crate) struct Draft {
     pub(crate) about: Option<String>,
 }
 
-/// A message and the devices that get it.
+/// What a message's stanza says of it.
+struct Stamp<'a> {
+    id: &'a str,
+    kind: Kind,
+    /// Seconds since the epoch.
+    at: u64,
+}
+
+/// A message and the account that gets it.
 struct Parcel<'a> {
     account: &'a PhoneNumber,
     message: &'a wa::Message,
@@ -118,8 +126,9 @@ pub(crate) fn customer_writes(
         world.save_sessions(customer, changes);
         let at = note_sent(world, customer, &id, &draft);
         world.counters.messages_in += 1;
+        let stamp = Stamp { id: &id, kind: draft.kind, at };
         for (device, sealed) in sealed {
-            deliver(world, customer, &parcel, device, sealed, &id, draft.kind, at);
+            deliver(world, customer, &parcel, &stamp, device, sealed);
         }
     });
     tracing::debug!(%customer, account = %draft.to, %id, kind = draft.kind.name(), "a customer wrote");
@@ -153,16 +162,13 @@ fn note_sent(world: &mut World, customer: &PhoneNumber, id: &str, draft: &Draft)
     sent.at
 }
 
-#[allow(clippy::too_many_arguments)]
 fn deliver(
     world: &mut World,
     customer: &PhoneNumber,
     parcel: &Parcel<'_>,
+    stamp: &Stamp<'_>,
     device: u16,
     sealed: Sealed,
-    id: &str,
-    kind: Kind,
-    at: u64,
 ) {
     let Some(owner) = world.customers.get(customer) else {
         return;
@@ -171,13 +177,13 @@ fn deliver(
         from: customer,
         device: 0,
         addressing: owner.record.addressing,
-        id,
-        kind: kind.stanza_type(),
-        at,
+        id: stamp.id,
+        kind: stamp.kind.stanza_type(),
+        at: stamp.at,
         push_name: &owner.record.name,
     };
     let stanza = envelope.open().children([stanza::enc(sealed, parcel.media_type)]).build();
-    world.enqueue(parcel.account, device, Class::Message, id, stanza);
+    world.enqueue(parcel.account, device, Class::Message, stamp.id, stanza);
 }
 
 /// Deals with all that waits for a phone.
@@ -287,8 +293,9 @@ fn send_again(
     let changes = phone.take_changes();
     hub.update(|world| {
         world.save_sessions(number, changes);
+        let stamp = Stamp { id: &sent.id, kind: sent.kind, at: sent.at };
         for (device, sealed) in sealed {
-            deliver(world, number, &parcel, device, sealed, &sent.id, sent.kind, sent.at);
+            deliver(world, number, &parcel, &stamp, device, sealed);
         }
     });
     Ok(())

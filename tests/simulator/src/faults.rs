@@ -102,11 +102,16 @@ impl Faults {
         &self.list
     }
 
-    /// The latest fault of this kind that concerns this account now.
-    pub(crate) fn find(&self, kind: FaultKind, account: &PhoneNumber, now: Instant) -> Option<&Fault> {
+    /// The latest fault of this kind that concerns this account now, or everybody if none is named.
+    pub(crate) fn find(
+        &self,
+        kind: FaultKind,
+        account: Option<&PhoneNumber>,
+        now: Instant,
+    ) -> Option<&Fault> {
         self.list.iter().rev().find(|fault| {
             fault.kind == kind
-                && fault.account.as_ref().is_none_or(|a| a == account)
+                && (fault.account.is_none() || fault.account.as_ref() == account)
                 && fault.until.is_none_or(|until| until > now)
         })
     }
@@ -129,14 +134,16 @@ mod tests {
         faults.add(fault(FaultKind::Nack, Some(&one), Some(end)));
         faults.add(fault(FaultKind::Delay, None, None));
 
-        assert!(faults.find(FaultKind::Nack, &one, now).is_some());
-        assert!(faults.find(FaultKind::Nack, &two, now).is_none());
-        assert!(faults.find(FaultKind::Nack, &one, end).is_none());
-        assert!(faults.find(FaultKind::Delay, &two, end).is_some());
-        assert!(faults.find(FaultKind::MuteAcks, &one, now).is_none());
+        assert!(faults.find(FaultKind::Nack, Some(&one), now).is_some());
+        assert!(faults.find(FaultKind::Nack, Some(&two), now).is_none());
+        assert!(faults.find(FaultKind::Nack, Some(&one), end).is_none());
+        assert!(faults.find(FaultKind::Delay, Some(&two), end).is_some());
+        assert!(faults.find(FaultKind::MuteAcks, Some(&one), now).is_none());
+        assert!(faults.find(FaultKind::Nack, None, now).is_none());
+        assert!(faults.find(FaultKind::Delay, None, now).is_some());
         assert_eq!(faults.active(end).len(), 1);
         assert_eq!(faults.clear(end), 1);
-        assert!(faults.find(FaultKind::Delay, &two, end).is_none());
+        assert!(faults.find(FaultKind::Delay, Some(&two), end).is_none());
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod hub;
 mod ids;
 mod iq;
 mod noise;
+mod pair_code;
 mod pairing;
 mod party;
 mod prekeys;

@@ -18,6 +18,7 @@ use waproto::whatsapp::{self as wa, ADVEncryptionType, client_payload};
 
 use crate::hub::Hub;
 use crate::ids::{Blob, Key32, PhoneNumber, random_hex, rfc3339_now, unix_now};
+use crate::pair_code::Hello;
 use crate::party::{Device, DeviceRecord, Handset};
 use crate::records;
 use crate::signal::{PhoneError, SignedPreKey};
@@ -72,6 +73,8 @@ pub(crate) struct Linking {
     pub(crate) registration: Registration,
     pub(crate) refs: Vec<String>,
     pub(crate) offer: Option<Offer>,
+    /// The code that the device shows, if it asked to be linked by one.
+    pub(crate) code: Option<Hello>,
 }
 
 /// A phone has accepted the device, which must now sign.
@@ -89,6 +92,7 @@ impl Linking {
             registration,
             refs: (0..REFS).map(|_| format!("2@{}", random_hex(16))).collect(),
             offer: None,
+            code: None,
         }
     }
 
@@ -111,6 +115,14 @@ pub(crate) enum PairError {
         "no device shows this QR code now: it has expired, was linked already, or its connection is gone; scan the code that is shown now"
     )]
     NobodyShowsIt,
+    #[error("`code`: expected the eight characters that the device shows, such as ABCD-1234")]
+    Code,
+    #[error(
+        "no device shows a pairing code for this number now; ask the client for one with this phone number"
+    )]
+    NobodyShowsCode,
+    #[error("the device did not recognise the code; type the one that it shows now")]
+    WrongCode,
     #[error("the device is being linked already")]
     Busy,
     #[error("the device refused: {0}")]
@@ -241,7 +253,6 @@ fn sign_device(
         key_index: Some(u32::from(device)),
         account_type: Some(ADVEncryptionType::E2EE),
         device_type: Some(ADVEncryptionType::E2EE),
-        ..Default::default()
     }
     .encode_to_vec();
     let message = [&[6, 0], details.as_slice(), &identity.0].concat();
@@ -265,7 +276,6 @@ fn seal_identity(signed: wa::ADVSignedDeviceIdentity, secret: &[u8]) -> Vec<u8> 
         // Every length of key is good for HMAC.
         hmac: hmac.ok(),
         account_type: Some(ADVEncryptionType::E2EE),
-        ..Default::default()
     }
     .encode_to_vec()
 }
@@ -279,7 +289,6 @@ pub(crate) fn key_index_list(handset: &Handset, raw_id: u32, devices: &[u16]) ->
         current_index: Some(indexes().max().unwrap_or(0)),
         valid_indexes: std::iter::once(0).chain(indexes()).collect(),
         account_type: Some(ADVEncryptionType::E2EE),
-        ..Default::default()
     }
     .encode_to_vec();
     let signature = handset.identity.sign(&[&[6, 2], details.as_slice()].concat())?;
@@ -287,7 +296,6 @@ pub(crate) fn key_index_list(handset: &Handset, raw_id: u32, devices: &[u16]) ->
         details: Some(details),
         account_signature: Some(signature),
         account_signature_key: Some(handset.identity.public().0.to_vec()),
-        ..Default::default()
     }
     .encode_to_vec())
 }
@@ -379,26 +387,17 @@ pub(crate) fn key_share(device: u16) -> wa::Message {
             raw_id: Some(1),
             current_index: Some(u32::from(device)),
             device_indexes: vec![0, u32::from(device)],
-            ..Default::default()
         }),
         timestamp: Some(i64::try_from(unix_now()).unwrap_or(0)),
-        ..Default::default()
     };
     let key = AppStateSyncKey {
-        key_id: MessageField::some(AppStateSyncKeyId {
-            key_id: Some(rand::random::<[u8; 6]>().to_vec()),
-            ..Default::default()
-        }),
+        key_id: MessageField::some(AppStateSyncKeyId { key_id: Some(rand::random::<[u8; 6]>().to_vec()) }),
         key_data: MessageField::some(data),
-        ..Default::default()
     };
     wa::Message {
         protocol_message: MessageField::some(ProtocolMessage {
             r#type: Some(protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
-            app_state_sync_key_share: MessageField::some(AppStateSyncKeyShare {
-                keys: vec![key],
-                ..Default::default()
-            }),
+            app_state_sync_key_share: MessageField::some(AppStateSyncKeyShare { keys: vec![key] }),
             ..Default::default()
         }),
         ..Default::default()

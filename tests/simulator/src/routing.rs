@@ -40,7 +40,7 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
         return;
     };
     let now = Instant::now();
-    let nack = world.faults.find(FaultKind::Nack, sender.number, now);
+    let nack = world.faults.find(FaultKind::Nack, Some(sender.number), now);
     if let Some(code) = nack.map(|fault| fault.code) {
         world.counters.nacks += 1;
         world.send(sender.connection, stanza::message_ack(node, Some(code)));
@@ -53,7 +53,7 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
         world.counters.unroutable += 1;
         tracing::info!(account = %sender.number, %id, "a message went to nobody on this WhatsApp");
     }
-    let muted = world.faults.find(FaultKind::MuteAcks, sender.number, now);
+    let muted = world.faults.find(FaultKind::MuteAcks, Some(sender.number), now);
     if muted.is_some() {
         world.counters.acks_muted += 1;
     } else {
@@ -134,7 +134,7 @@ fn companion_copy(
 fn receipt(world: &mut World, sender: &Asker<'_>, node: &Node) {
     world.counters.receipts += 1;
     let now = Instant::now();
-    let muted = world.faults.find(FaultKind::MuteReceipts, sender.number, now);
+    let muted = world.faults.find(FaultKind::MuteReceipts, Some(sender.number), now);
     if muted.is_some() {
         world.counters.receipts_muted += 1;
         return;
@@ -183,7 +183,7 @@ fn ack(world: &mut World, sender: &Asker<'_>, node: &Node) {
         return;
     };
     let now = Instant::now();
-    let muted = world.faults.find(FaultKind::MuteReceipts, sender.number, now);
+    let muted = world.faults.find(FaultKind::MuteReceipts, Some(sender.number), now);
     if class == Class::Message && muted.is_some() {
         world.counters.receipts_muted += 1;
         return;

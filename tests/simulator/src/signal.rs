@@ -120,6 +120,12 @@ impl IdentityKeys {
         let signature = self.pair.private_key.calculate_signature(message, &mut rand::rng())?;
         Ok(signature.to_vec())
     }
+
+    /// The Diffie-Hellman secret with another public key.
+    pub(crate) fn agree(&self, public: &Key32) -> Result<[u8; 32], PhoneError> {
+        let public = PublicKey::from_djb_public_key_bytes(&public.0)?;
+        Ok(self.pair.private_key.calculate_agreement(&public)?)
+    }
 }
 
 /// The device a session is with.

@@ -195,7 +195,7 @@ impl World {
     pub(crate) fn send(&mut self, id: ConnectionId, stanza: Node) {
         let now = Instant::now();
         let delay = match self.connections.get(&id).map(|c| &c.role) {
-            Some(Role::Device(number, _)) => self.faults.find(FaultKind::Delay, number, now),
+            Some(Role::Device(number, _)) => self.faults.find(FaultKind::Delay, Some(number), now),
             _ => None,
         }
         .map(|fault| fault.delay)

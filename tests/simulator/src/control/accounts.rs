@@ -14,6 +14,7 @@ use super::error::{ApiError, body, message_id, name, number};
 use crate::delivery;
 use crate::hub::Hub;
 use crate::ids::PhoneNumber;
+use crate::pair_code;
 use crate::pairing;
 use crate::party::{Account, AccountRecord, Handset, Mailbox};
 use crate::records;
@@ -128,11 +129,35 @@ pub(super) async fn scan(
         () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
         linked = pairing::scan(&hub, &phone, &request.qr) => linked?,
     };
-    Ok(Json(json!({
+    Ok(linked(&phone, device))
+}
+
+fn linked(phone: &PhoneNumber, device: u16) -> Json<Value> {
+    Json(json!({
         "account": phone,
         "device": device,
         "jid": phone.pn_jid(device).to_string(),
-    })))
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Code {
+    code: String,
+}
+
+pub(super) async fn pair_code(
+    State(hub): State<Arc<Hub>>,
+    Path(phone): Path<String>,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let phone = number("phone", &phone)?;
+    let request: Code = body(&bytes)?;
+    let device = tokio::select! {
+        () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
+        entered = pair_code::enter(&hub, &phone, &request.code) => entered?,
+    };
+    Ok(linked(&phone, device))
 }
 
 #[derive(Deserialize)]

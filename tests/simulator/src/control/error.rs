@@ -62,11 +62,14 @@ impl From<PairError> for ApiError {
     fn from(error: PairError) -> Self {
         let message = error.to_string();
         match error {
-            PairError::Qr(_) => Self::bad(message),
+            PairError::Qr(_) | PairError::Code => Self::bad(message),
             PairError::NoAccount(_) => Self::not_found(message),
-            PairError::NobodyShowsIt | PairError::Busy | PairError::Refused(_) | PairError::Gone => {
-                Self::conflict(message)
-            }
+            PairError::NobodyShowsIt
+            | PairError::NobodyShowsCode
+            | PairError::WrongCode
+            | PairError::Busy
+            | PairError::Refused(_)
+            | PairError::Gone => Self::conflict(message),
             PairError::Phone(_) => Self::internal(message),
         }
     }

@@ -31,6 +31,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/accounts", post(accounts::create))
         .route("/sim/accounts/{phone}", get(accounts::show))
         .route("/sim/accounts/{phone}/scan", post(accounts::scan))
+        .route("/sim/accounts/{phone}/pair-code", post(accounts::pair_code))
         .route("/sim/accounts/{phone}/messages", post(accounts::write))
         .route("/sim/customers", post(customers::create))
         .route("/sim/customers/{phone}", get(customers::show))

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::prelude::*;
 use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
 use whatsapp_rust_ureq_http_client::UreqHttpClient;
@@ -92,19 +93,32 @@ pub struct Edge {
 impl Edge {
     /// Starts a client on a store, which may be linked already.
     pub async fn start(ws_url: &str, store: &Path, manners: Manners) -> Result<Self> {
+        Self::start_with(ws_url, store, manners, None).await
+    }
+
+    /// The same; one that is not linked shows a code for this phone number besides the QR codes.
+    pub async fn start_with(
+        ws_url: &str,
+        store: &Path,
+        manners: Manners,
+        code_for: Option<&str>,
+    ) -> Result<Self> {
         let (seen, inbound) = mpsc::unbounded_channel();
         let store: PathBuf = store.to_owned();
         let backend = SqliteStore::new(&store.to_string_lossy()).await?;
-        let bot = Bot::builder()
+        let mut builder = Bot::builder()
             .with_backend(backend)
             .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(ws_url))
             .with_http_client(UreqHttpClient::new())
             .with_version((2, 3000, 0))
             .with_wanted_pre_key_count(30)
             .skip_history_sync()
-            .with_inbound_durability_hook(Hook { manners, seen })
-            .build()
-            .await?;
+            .with_inbound_durability_hook(Hook { manners, seen });
+        if let Some(phone) = code_for {
+            builder = builder
+                .with_pair_code(PairCodeOptions { phone_number: phone.to_owned(), ..Default::default() });
+        }
+        let bot = builder.build().await?;
         let client = bot.client();
         let (handler, events) = ChannelEventHandler::new();
         client.subscribe_handler(handler).detach();

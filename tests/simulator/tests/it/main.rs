@@ -1,5 +1,6 @@
 //! The simulator against the real client library. Each test has a simulator of its own.
 
+mod binary;
 mod control;
 mod edge;
 mod faults;

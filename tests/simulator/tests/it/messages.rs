@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use whatsapp_rust::prelude::*;
 
-use crate::edge::Manners;
-use crate::{ANA, LEO, SHOP, World, pn};
+use crate::edge::{Edge, Manners};
+use crate::{ANA, LEO, SHOP, World, http, pn};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_is_linked_by_its_qr_code() -> Result<()> {
@@ -25,6 +25,30 @@ async fn a_device_is_linked_by_its_qr_code() -> Result<()> {
     assert_eq!(state["counters"]["handshakes"]["xx"], 2);
     assert_eq!(state["counters"]["unknown_iqs"], 0);
     assert_eq!(state["counters"]["malformed"], 0);
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_linked_by_the_code_it_shows() -> Result<()> {
+    let world = World::new().await?;
+    let url = world.simulator.ws_url();
+    let mut edge = Edge::start_with(&url, &world.store(), Manners::Take, Some(SHOP)).await?;
+    let code = edge
+        .event("a pairing code", |event| match event {
+            Event::PairingCode(pairing) => Some(pairing.code.clone()),
+            _ => None,
+        })
+        .await?;
+    let path = format!("/sim/accounts/{SHOP}/pair-code");
+    let error = http::bad(world.address(), "POST", &path, r#"{"code":"123"}"#, 400).await?;
+    assert!(error.contains("eight characters"), "{error}");
+    let linked = world.post(&path, json!({"code": code})).await?;
+    assert_eq!(linked["device"], 1);
+    edge.connected().await?;
+    let id = world.writes(ANA, "hola").await?;
+    assert_eq!(edge.message().await?.id, id);
+    let error = http::bad(world.address(), "POST", &path, &json!({"code": code}).to_string(), 409).await?;
+    assert!(error.contains("no device shows"), "{error}");
     edge.stop().await
 }
 

@@ -83,3 +83,83 @@ async fn a_client_with_an_old_server_key_falls_back_and_is_refused() -> Result<(
     assert_eq!(state["counters"]["logins_refused"], 1);
     edge.ended().await
 }
+
+fn copy_store(from: &Path, to: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        let _ = std::fs::remove_file(name(to));
+        if Path::new(&name(from)).exists() {
+            std::fs::copy(name(from), name(to))?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_set_back_to_a_backup_recovers_by_retries() -> Result<()> {
+    let world = World::new().await?;
+    let mut edge = world.linked(Manners::Take).await?;
+    world.writes(ANA, "hola").await?;
+    let chat = edge.message().await?.chat;
+    edge.send(chat.clone(), "buenas").await?;
+    world.inbox(ANA, 0).await?;
+    world.all_acknowledged().await?;
+    edge.stop().await?;
+    let backup = world.directory.path().join("backup.db");
+    copy_store(&world.store(), &backup)?;
+
+    // The ratchet turns a few times after the backup.
+    let mut edge = world.edge(Manners::Take).await?;
+    for round in 0..3 {
+        world.writes(ANA, "¿y?").await?;
+        edge.message().await?;
+        edge.send(chat.clone(), "ya va").await?;
+        world.inbox(ANA, 1 + round).await?;
+    }
+    world.all_acknowledged().await?;
+    edge.stop().await?;
+    copy_store(&backup, &world.store())?;
+
+    let mut edge = world.edge(Manners::Take).await?;
+    let id = world.writes(ANA, "después del respaldo").await?;
+    let inbound = edge.message().await?;
+    assert_eq!((inbound.id, inbound.text.as_str()), (id, "después del respaldo"));
+    edge.send(chat, "aquí estamos").await?;
+    let inbox = world.inbox(ANA, 4).await?;
+    assert_eq!(inbox[0]["text"], "aquí estamos");
+    let state = world.all_acknowledged().await?;
+    let counters = &state["counters"];
+    assert!(counters["retry_requests"].as_u64() >= Some(1), "{counters}");
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_phone_cannot_decrypt_it_asks_for_again() -> Result<()> {
+    let world = World::new().await?;
+    let mut edge = world.linked(Manners::Take).await?;
+    world.writes(ANA, "hola").await?;
+    let chat = edge.message().await?.chat;
+    edge.send(chat.clone(), "uno").await?;
+    world.inbox(ANA, 0).await?;
+    world.all_acknowledged().await?;
+    edge.stop().await?;
+    let backup = world.directory.path().join("backup.db");
+    copy_store(&world.store(), &backup)?;
+    let edge = world.edge(Manners::Take).await?;
+    edge.send(chat.clone(), "dos").await?;
+    world.inbox(ANA, 1).await?;
+    world.all_acknowledged().await?;
+    edge.stop().await?;
+    copy_store(&backup, &world.store())?;
+
+    // The client now repeats ratchet keys that the phone has used up.
+    let edge = world.edge(Manners::Take).await?;
+    for n in 0..40 {
+        edge.send(chat.clone(), &format!("tres {n}")).await?;
+    }
+    let path = format!("/sim/customers/{ANA}/inbox");
+    world.until(&path, |inbox| inbox["messages"].as_array().is_some_and(|all| all.len() == 42)).await?;
+    let state = world.all_acknowledged().await?;
+    assert!(state["counters"]["undecryptable"].as_u64() >= Some(1), "{state}");
+    edge.stop().await
+}
