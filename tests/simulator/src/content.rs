@@ -280,9 +280,7 @@ mod tests {
             content_text: Some("¿Qué hora?".to_owned()),
             buttons: vec![Button {
                 button_id: Some("1".to_owned()),
-                button_text: MessageField::some(ButtonText {
-                    display_text: Some("Las dos".to_owned()),
-                }),
+                button_text: MessageField::some(ButtonText { display_text: Some("Las dos".to_owned()) }),
                 ..Default::default()
             }],
             ..Default::default()
