@@ -29,6 +29,9 @@ pub enum Command {
     Edge,
     /// NATS to the assistant and back: any number of them, anywhere. Needs NATS_URL.
     Forwarder,
+    /// Dead letters: list, show, replay, drop.
+    #[command(subcommand)]
+    Dlq(crate::dlq::command::Dlq),
     /// Becomes the private nats-server of `run`.
     #[command(name = crate::bus::embedded::CHILD_COMMAND, hide = true)]
     EmbeddedNatsServer {

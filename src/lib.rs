@@ -12,6 +12,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod crash;
+pub mod dlq;
 pub mod edge;
 pub mod forwarder;
 pub mod run;

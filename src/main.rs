@@ -8,23 +8,20 @@ use clap::Parser as _;
 use whatsapp_connector::bus::embedded;
 use whatsapp_connector::cli::{Cli, Command};
 use whatsapp_connector::config::{self, Config};
-use whatsapp_connector::run::{Sides, run};
+use whatsapp_connector::dlq;
+use whatsapp_connector::run::{RunError, Sides, run};
 use whatsapp_connector::telemetry::{self, LogFormat};
 
 /// `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    let sides = match Cli::parse().command {
-        Command::Run => Sides::Both,
-        Command::Edge => Sides::Edge,
-        Command::Forwarder => Sides::Forwarder,
-        Command::EmbeddedNatsServer { parent, program, args } => {
-            let error = embedded::become_server(parent, &program, &args);
-            eprintln!("{}: {error}", program.display());
-            return ExitCode::FAILURE;
-        }
-    };
+    let command = Cli::parse().command;
+    if let Command::EmbeddedNatsServer { parent, program, args } = &command {
+        let error = embedded::become_server(*parent, program, args);
+        eprintln!("{}: {error}", program.display());
+        return ExitCode::FAILURE;
+    }
     let config = match config::environment().and_then(Config::parse) {
         Ok(config) => config,
         Err(error) => {
@@ -43,7 +40,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config, sides)) {
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Run => run(config, Sides::Both).await,
+            Command::Edge => run(config, Sides::Edge).await,
+            Command::Forwarder => run(config, Sides::Forwarder).await,
+            Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
+            // Dealt with above.
+            Command::EmbeddedNatsServer { .. } => Ok(()),
+        }
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot go on");

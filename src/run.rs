@@ -49,6 +49,9 @@ pub enum RunError {
     /// The admin server.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
+    /// A command on dead letters.
+    #[error(transparent)]
+    Dlq(#[from] crate::dlq::command::CommandError),
     /// The bus became one that this program must not run on.
     #[error("nats-server is not one that this connector can work with any more; see the log")]
     Doomed,
@@ -61,7 +64,9 @@ impl RunError {
     /// `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
+            Self::NoBus
+            | Self::Embedded(EmbeddedError::Missing { .. })
+            | Self::Dlq(crate::dlq::command::CommandError::NoBus(_)) => ExitCode::from(78),
             Self::Connect(ConnectError::BadUrl(_)) => ExitCode::from(78),
             Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
             _ => ExitCode::from(69),

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The hidden command that becomes nats-server.
 pub const CHILD_COMMAND: &str = "embedded-nats-server";
+/// Where other commands find its address.
+const URL_FILE: &str = "url";
 /// How long nats-server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a crash.
@@ -82,6 +84,8 @@ impl Embedded {
             .map_err(io("finding a free port"))?
             .port();
         let child = spawn(&binary, &settings.data_dir, port).map_err(io("starting it"))?;
+        std::fs::write(settings.data_dir.join(URL_FILE), format!("nats://127.0.0.1:{port}"))
+            .map_err(io("writing its address"))?;
         tracing::info!(port, data = %settings.data_dir.display(), "NATS_URL is not set: started a private nats-server");
         Ok(Self { binary, data_dir: settings.data_dir.clone(), port, child, _lock: lock })
     }
@@ -120,6 +124,11 @@ impl Embedded {
             tracing::warn!("the embedded nats-server did not stop in time");
         }
     }
+}
+
+/// The address of the one that another process of this machine runs on the same data.
+pub fn running_url(settings: &Settings) -> Option<String> {
+    std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok()
 }
 
 fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {

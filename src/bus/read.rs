@@ -15,9 +15,13 @@ const DIRECT_GET_TIMEOUT: Duration = Duration::from_millis(300);
 /// How often in all; with the time-out above about three seconds.
 const DIRECT_GET_TRIES: usize = 10;
 
+type Get = stream::DirectGetBuilder<stream::WithHeaders>;
+
 /// A message as a stream has it.
 #[derive(Debug, Clone)]
 pub struct Stored {
+    /// Its subject.
+    pub subject: String,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// Its headers.
@@ -53,14 +57,29 @@ impl Bus {
     /// The last message on `subject`. May come from a follower and be some seconds old: the
     /// compare-and-set of whoever acts on it makes that harmless.
     pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ReadError> {
+        self.direct_get(stream, |get| get.last_by_subject(subject)).await
+    }
+
+    /// The first message on `subject` (which may hold wildcards) from `sequence` on.
+    pub async fn next_from(
+        &self,
+        stream: &str,
+        subject: &str,
+        sequence: u64,
+    ) -> Result<Option<Stored>, ReadError> {
+        self.direct_get(stream, |get| get.next_by_subject(subject).sequence(sequence)).await
+    }
+
+    async fn direct_get(&self, stream: &str, what: impl Fn(Get) -> Get) -> Result<Option<Stored>, ReadError> {
         let handle =
             self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
         let mut failure = String::new();
         for _ in 0..DIRECT_GET_TRIES {
-            let get = handle.direct_get_last_for_subject(subject);
+            let get = what(handle.direct_get_builder()).send();
             match tokio::time::timeout(DIRECT_GET_TIMEOUT, get).await {
                 Ok(Ok(message)) => {
                     return Ok(Some(Stored {
+                        subject: message.subject.to_string(),
                         sequence: message.sequence,
                         headers: headers(&message.headers),
                         payload: message.payload,
@@ -87,6 +106,13 @@ impl Bus {
             delivered: info.delivered.stream_sequence,
             ack_pending: info.num_ack_pending,
         })
+    }
+
+    /// Takes a message out of a stream. Says whether it was there.
+    pub async fn remove(&self, stream: &str, sequence: u64) -> Result<bool, ReadError> {
+        let handle =
+            self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
+        handle.delete_message(sequence).await.map_err(|error| ReadError::new(&error))
     }
 
     /// When the stream was created, in nanoseconds since the epoch: which incarnation it is.

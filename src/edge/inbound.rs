@@ -162,6 +162,7 @@ impl Inbound {
             received_at_ms: now_ms(),
             quoted_message_id: content::quoted(&incoming.message),
             offline: info.is_offline,
+            replay: None,
             content: Some(content),
         };
         let id = self.id(&chat.token, &message, &info.source.sender);

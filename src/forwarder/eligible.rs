@@ -37,7 +37,9 @@ pub fn question(
         return Err(NoReplyReason::NotAllowed);
     }
     let max_age_ms = i64::try_from(settings.reply_max_age.as_millis()).unwrap_or(i64::MAX);
-    if now_ms.saturating_sub(message.sent_at_ms) > max_age_ms {
+    // Somebody who replays a dead letter wants it answered, however old it is.
+    let since_ms = message.replay.as_ref().map_or(message.sent_at_ms, |replay| replay.at_ms);
+    if now_ms.saturating_sub(since_ms) > max_age_ms {
         return Err(NoReplyReason::Expired);
     }
     Ok(Question {
@@ -64,7 +66,7 @@ fn text(message: &InboundMessage) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Identity, Media, Text};
+    use crate::wire::v1::{Identity, Media, Replay, Text};
 
     fn settings() -> Settings {
         Settings { allowed_numbers: HashSet::new(), reply_max_age: Duration::from_secs(60) }
@@ -128,5 +130,7 @@ mod tests {
             assert_eq!(question(&message, &settings, NOW), Err(want));
         }
         assert!(question(&message(), &only("5491112345678"), NOW).is_ok());
+        let replay = Some(Replay { at_ms: NOW - 1, ..Replay::default() });
+        assert!(question(&InboundMessage { sent_at_ms: 0, replay, ..message() }, &settings(), NOW).is_ok());
     }
 }

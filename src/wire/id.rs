@@ -20,6 +20,11 @@ pub fn dead_letter(inbound_id: &str) -> String {
     format!("dlq-{inbound_id}")
 }
 
+/// The id of the message that a dead letter becomes when it is replayed: the same one however often.
+pub fn replay(inbound_id: &str, dead_letter: u64) -> String {
+    format!("{inbound_id}/replay-{dead_letter}")
+}
+
 /// The WhatsApp id of the message that carries out `cause` (an outcome's or a send request's id). The
 /// form is that of WhatsApp Web's own ids: `3EB0` and 18 hex digits. A resend has the same id, and
 /// phones drop a repeated id.

@@ -220,6 +220,19 @@ impl Subjects {
         format!("{}.dlq.{account}.{}", self.prefix, chat.as_str())
     }
 
+    /// One account's dead letters; all accounts' without one.
+    pub fn dead_of(&self, account: Option<&Account>) -> String {
+        let account = account.map_or("*", Account::as_str);
+        format!("{}.dlq.{account}.*", self.prefix)
+    }
+
+    /// Reads `<prefix>.dlq.<account>.<chat>`.
+    pub fn dead_route(&self, subject: &str) -> Option<(Account, ChatToken)> {
+        let rest = subject.strip_prefix(&self.prefix)?.strip_prefix(".dlq.")?;
+        let (account, chat) = rest.split_once('.')?;
+        Some((Account::parse(account).ok()?, ChatToken::parse(chat).ok()?))
+    }
+
     /// The durable consumer that all forwarders share.
     pub fn consumer_forwarder(&self) -> String {
         "forwarder".to_owned()

@@ -1,0 +1,173 @@
+//! `whatsapp-connector dlq ...`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{DlqError, Filter, Letters};
+use crate::bus::{Bus, ConnectError, Settings, Stored, embedded};
+use crate::config::Config;
+use crate::wire::Account;
+
+/// Dead letters: messages that were given up on.
+#[derive(Debug, Subcommand)]
+pub enum Dlq {
+    /// Shows which there are, oldest first.
+    List {
+        /// Which.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Shows one.
+    Show {
+        /// Its id, from `dlq list`.
+        id: u64,
+        /// How.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Puts one, or all that match, at the end of its chat again, to be answered.
+    Replay(WhichArgs),
+    /// Throws one, or all that match, away for good.
+    Drop(WhichArgs),
+}
+
+/// One, or all that match.
+#[derive(Debug, Args)]
+pub struct WhichArgs {
+    /// Its id, from `dlq list`.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<u64>,
+    /// All that match the filters.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Prints a JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Narrows them down.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Only of this account.
+    #[arg(long, value_parser = Account::parse)]
+    account: Option<Account>,
+    /// Only with this reason.
+    #[arg(long, value_parser = ["rejected", "failed", "unreadable"])]
+    reason: Option<String>,
+    /// Only what came in during this time, such as 2h.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+}
+
+/// How they are shown.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Prints a JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Shows what people wrote. It is left out otherwise.
+    #[arg(long)]
+    text: bool,
+}
+
+/// Why the command did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Nowhere to look.
+    #[error(
+        "NATS_URL is not set, and no `run` keeps a nats-server of its own in {0}. Set NATS_URL to nats://host:port"
+    )]
+    NoBus(std::path::PathBuf),
+    /// The bus.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The dead letters.
+    #[error(transparent)]
+    Dlq(#[from] DlqError),
+    /// No answer within bounds.
+    #[error("nats-server does not answer; check NATS_URL")]
+    Timeout,
+}
+
+/// How long nats-server may take to be there: a person waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs the command.
+pub async fn run(command: Dlq, config: &Config) -> Result<(), CommandError> {
+    let url = match &config.nats_url {
+        Some(url) => url.expose_secret().to_owned(),
+        None => embedded::running_url(&config.embedded)
+            .ok_or_else(|| CommandError::NoBus(config.embedded.data_dir.clone()))?,
+    };
+    let settings = Settings { url, name: "whatsapp-connector dlq".to_owned() };
+    let bus = tokio::time::timeout(PATIENCE, Bus::connect(&settings, &CancellationToken::new()))
+        .await
+        .map_err(|_elapsed| CommandError::Timeout)??;
+    let letters = Letters::new(bus, config.subjects.clone());
+    match command {
+        Dlq::List { filter, output } => {
+            let found = letters.list(&filter.into()).await?;
+            for letter in &found {
+                print(&letters, letter, &output);
+            }
+            eprintln!("{} dead letters", found.len());
+        }
+        Dlq::Show { id, output } => print(&letters, &letters.get(id).await?, &output),
+        Dlq::Replay(which) => {
+            let json = which.json;
+            for letter in which.find(&letters).await? {
+                letters.replay(&letter).await?;
+                done("replayed", letter.sequence, json);
+            }
+        }
+        Dlq::Drop(which) => {
+            let json = which.json;
+            for letter in which.find(&letters).await? {
+                letters.discard(&letter).await?;
+                done("dropped", letter.sequence, json);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl WhichArgs {
+    async fn find(self, letters: &Letters) -> Result<Vec<Stored>, DlqError> {
+        match self.id {
+            Some(id) => Ok(vec![letters.get(id).await?]),
+            None => letters.list(&self.filter.into()).await,
+        }
+    }
+}
+
+impl From<FilterArgs> for Filter {
+    fn from(args: FilterArgs) -> Self {
+        Self { account: args.account, reason: args.reason, since: args.since }
+    }
+}
+
+fn print(letters: &Letters, stored: &Stored, output: &OutputArgs) {
+    let letter = letters.describe(stored, output.text);
+    if output.json {
+        // Plain data always serialises.
+        println!("{}", serde_json::to_string(&letter).unwrap_or_default());
+    } else {
+        println!("{letter}");
+    }
+}
+
+fn done(what: &str, id: u64, json: bool) {
+    if json {
+        println!("{}", serde_json::json!({ "id": id, "done": what }));
+    } else {
+        println!("{what} {id}");
+    }
+}
