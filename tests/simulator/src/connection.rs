@@ -290,3 +290,70 @@ fn while_linking(hub: &Arc<Hub>, id: ConnectionId, node: &wacore_binary::Node) {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Blob;
+    use crate::noise::ServerKey;
+    use crate::party::{Account, AccountRecord, Device, DeviceRecord};
+    use crate::signal::{Secrets, SignedPreKey};
+    use crate::store::Store;
+
+    const KEY: Key32 = Key32([7; 32]);
+
+    fn world(number: &PhoneNumber) -> Result<World, Box<dyn std::error::Error>> {
+        let mut world = World::new(ServerKey::generate(), Store::in_memory());
+        let mut account = Account::new(AccountRecord {
+            phone: number.clone(),
+            name: "Shop".to_owned(),
+            lid_migrated: true,
+            raw_id: 1,
+            next_device: 2,
+            secrets: Secrets::generate()?,
+        })?;
+        let device = DeviceRecord {
+            id: 1,
+            noise: KEY,
+            identity: KEY,
+            registration_id: 1,
+            signed: SignedPreKey { id: 1, public: KEY, signature: Blob(vec![0; 64]) },
+            adv: Blob::default(),
+            keys_uploaded: false,
+            keys_shared: false,
+            linked_at: String::new(),
+        };
+        account.devices.insert(1, Device::new(device));
+        world.add_account(account);
+        Ok(world)
+    }
+
+    #[test]
+    fn only_the_linked_key_of_a_known_device_may_log_in() -> Result<(), Box<dyn std::error::Error>> {
+        let shop: PhoneNumber = "5491150000000".parse()?;
+        let cases = [
+            (KEY, Some(shop.to_string()), Some(1), true),
+            (Key32([8; 32]), Some(shop.to_string()), Some(1), false),
+            (KEY, Some(shop.to_string()), Some(2), false),
+            (KEY, Some(shop.to_string()), None, false),
+            (KEY, Some("5491150000001".to_owned()), Some(1), false),
+            (KEY, None, Some(1), false),
+        ];
+        for (key, number, device, welcome) in cases {
+            let case = format!("{number:?} {device:?}");
+            let mut world = world(&shop)?;
+            let (outbox, mut said) = mpsc::unbounded_channel();
+            assert!(log_in(&mut world, outbox, key, number, device).is_some());
+            world.commit();
+            let Some(Outgoing::Stanza(first, _)) = said.blocking_recv() else {
+                return Err("nothing was said".into());
+            };
+            assert_eq!(first.tag, if welcome { "success" } else { "failure" }, "{case}");
+            let online = world.device(&shop, 1).and_then(|device| device.online);
+            assert_eq!(online.is_some(), welcome, "{case}");
+            let refused = u64::from(!welcome);
+            assert_eq!(world.counters.logins_refused, refused, "{case}");
+        }
+        Ok(())
+    }
+}

@@ -65,6 +65,18 @@ pub(crate) struct Account {
     pub(crate) devices: BTreeMap<u16, Device>,
 }
 
+impl Account {
+    /// An account without devices.
+    pub(crate) fn new(record: AccountRecord) -> Result<Self, PhoneError> {
+        Ok(Self {
+            handset: Handset::new(record.phone.clone(), &record.secrets, [])?,
+            mailbox: Mailbox::default(),
+            devices: BTreeMap::new(),
+            record,
+        })
+    }
+}
+
 /// What is saved of a linked device, besides its queue and one-time keys.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct DeviceRecord {
@@ -115,6 +127,21 @@ pub(crate) struct Customer {
     pub(crate) typing: BTreeMap<PhoneNumber, Typing>,
     /// Signalled when something new is in the inbox.
     pub(crate) arrived: Arc<Notify>,
+}
+
+impl Customer {
+    /// A customer who has written and received nothing.
+    pub(crate) fn new(record: CustomerRecord) -> Result<Self, PhoneError> {
+        Ok(Self {
+            handset: Handset::new(record.phone.clone(), &record.secrets, [])?,
+            mailbox: Mailbox::default(),
+            inbox: Inbox::default(),
+            sent: SentMessages::default(),
+            typing: BTreeMap::new(),
+            arrived: Arc::new(Notify::new()),
+            record,
+        })
+    }
 }
 
 /// Somebody's typing state.

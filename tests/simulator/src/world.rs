@@ -384,3 +384,68 @@ impl World {
         tracing::info!(account = %number, device = device_id, "device unlinked");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Blob;
+    use crate::party::CustomerRecord;
+    use crate::signal::Secrets;
+    use crate::stanza::Addressing;
+
+    #[test]
+    fn what_waits_for_a_phone_is_there_after_a_restart() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let (ana, shop): (PhoneNumber, PhoneNumber) = ("5491111".parse()?, "5492222".parse()?);
+        let mut world = records::load(Store::open(directory.path())?)?;
+        let record = CustomerRecord {
+            phone: ana.clone(),
+            name: "Ana".to_owned(),
+            addressing: Addressing::Pn,
+            read_receipts: false,
+            secrets: Secrets::generate()?,
+        };
+        world.store.put(records::customer_key(&ana), &record);
+        world.add_customer(Customer::new(record)?);
+        for id in ["A", "B", "C"] {
+            let body = MailBody::Message { enc: "msg".to_owned(), bytes: Blob(vec![1, 2, 3]) };
+            world.post(&ana, &shop, 1, id, body);
+        }
+        let jobs = world.commit();
+        assert_eq!(jobs.len(), 3);
+        world.mail_done(&ana, 1);
+        world.commit();
+        drop(world);
+
+        let mut world = records::load(Store::open(directory.path())?)?;
+        let mail = world.next_mail(&ana).ok_or("the mail is lost")?;
+        assert_eq!((mail.seq, mail.id.as_str(), mail.device), (2, "B", 1));
+        // New mail comes after the old.
+        world.post(&ana, &shop, 1, "D", MailBody::Retry);
+        world.mail_done(&ana, 2);
+        world.mail_done(&ana, 3);
+        let last = world.next_mail(&ana).map(|mail| (mail.seq, mail.id));
+        assert_eq!(last, Some((4, "D".to_owned())));
+        Ok(())
+    }
+
+    #[test]
+    fn a_person_is_found_by_either_name() -> Result<(), Box<dyn std::error::Error>> {
+        let ana: PhoneNumber = "5491111".parse()?;
+        let mut world = World::new(ServerKey::generate(), Store::in_memory());
+        assert_eq!(world.number_of(&ana.pn_jid(0)), None);
+        assert_eq!(world.number_of(&ana.lid_jid(0)), None);
+        let record = CustomerRecord {
+            phone: ana.clone(),
+            name: "Ana".to_owned(),
+            addressing: Addressing::Lid,
+            read_receipts: false,
+            secrets: Secrets::generate()?,
+        };
+        world.add_customer(Customer::new(record)?);
+        assert_eq!(world.number_of(&ana.pn_jid(3)), Some(ana.clone()));
+        assert_eq!(world.number_of(&ana.lid_jid(0)), Some(ana.clone()));
+        assert_eq!(world.number_of(&Jid::group("123")), None);
+        Ok(())
+    }
+}

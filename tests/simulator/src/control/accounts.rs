@@ -1,6 +1,5 @@
 //! Business accounts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,7 +15,7 @@ use crate::hub::Hub;
 use crate::ids::PhoneNumber;
 use crate::pair_code;
 use crate::pairing;
-use crate::party::{Account, AccountRecord, Handset, Mailbox};
+use crate::party::{Account, AccountRecord};
 use crate::records;
 use crate::signal::Secrets;
 
@@ -65,10 +64,9 @@ pub(super) async fn create(
         lid_migrated: request.lid_migrated,
         raw_id: rand::random(),
         next_device: 1,
-        secrets: Secrets::generate().map_err(|error| ApiError::conflict(error.to_string()))?,
+        secrets: Secrets::generate().map_err(|error| ApiError::internal(error.to_string()))?,
     };
-    let handset = Handset::new(phone.clone(), &record.secrets, [])
-        .map_err(|error| ApiError::conflict(error.to_string()))?;
+    let account = Account::new(record).map_err(|error| ApiError::internal(error.to_string()))?;
     hub.update(|world| {
         if world.customers.contains_key(&phone) {
             return Err(ApiError::conflict(format!(
@@ -76,8 +74,8 @@ pub(super) async fn create(
             )));
         }
         if let Some(known) = world.accounts.get(&phone) {
-            let same = known.record.name == record.name
-                && known.record.lid_migrated == record.lid_migrated;
+            let same = known.record.name == account.record.name
+                && known.record.lid_migrated == account.record.lid_migrated;
             return if same {
                 Ok((StatusCode::OK, Json(view(known))))
             } else {
@@ -86,13 +84,7 @@ pub(super) async fn create(
                 )))
             };
         }
-        world.store.put(records::account_key(&phone), &record);
-        let account = Account {
-            record,
-            handset,
-            mailbox: Mailbox::default(),
-            devices: BTreeMap::new(),
-        };
+        world.store.put(records::account_key(&phone), &account.record);
         let view = view(&account);
         world.add_account(account);
         tracing::info!(account = %phone, "account created");

@@ -10,7 +10,6 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::accounts;
 use super::error::{ApiError, body, message_id, name, number};
@@ -18,9 +17,7 @@ use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
 use crate::ids::{PhoneNumber, parse_instant, rfc3339_unix};
-use crate::party::{
-    Customer, CustomerRecord, Handset, Inbox, InboxEntry, Mailbox, Sent, SentMessages, Status, Typing,
-};
+use crate::party::{Customer, CustomerRecord, InboxEntry, Sent, Status, Typing};
 use crate::records;
 use crate::routing;
 use crate::signal::Secrets;
@@ -87,10 +84,9 @@ pub(super) async fn create(
         name: name(request.name)?,
         addressing: addressing(request.addressing.as_deref())?,
         read_receipts: request.read_receipts,
-        secrets: Secrets::generate().map_err(|error| ApiError::conflict(error.to_string()))?,
+        secrets: Secrets::generate().map_err(|error| ApiError::internal(error.to_string()))?,
     };
-    let handset = Handset::new(phone.clone(), &record.secrets, [])
-        .map_err(|error| ApiError::conflict(error.to_string()))?;
+    let customer = Customer::new(record).map_err(|error| ApiError::internal(error.to_string()))?;
     hub.update(|world| {
         if world.accounts.contains_key(&phone) {
             return Err(ApiError::conflict(format!(
@@ -98,9 +94,9 @@ pub(super) async fn create(
             )));
         }
         if let Some(known) = world.customers.get(&phone) {
-            let same = known.record.name == record.name
-                && known.record.addressing == record.addressing
-                && known.record.read_receipts == record.read_receipts;
+            let same = known.record.name == customer.record.name
+                && known.record.addressing == customer.record.addressing
+                && known.record.read_receipts == customer.record.read_receipts;
             return if same {
                 Ok((StatusCode::OK, Json(view(known))))
             } else {
@@ -109,16 +105,7 @@ pub(super) async fn create(
                 )))
             };
         }
-        world.store.put(records::customer_key(&phone), &record);
-        let customer = Customer {
-            record,
-            handset,
-            mailbox: Mailbox::default(),
-            inbox: Inbox::default(),
-            sent: SentMessages::default(),
-            typing: BTreeMap::new(),
-            arrived: Arc::new(Notify::new()),
-        };
+        world.store.put(records::customer_key(&phone), &customer.record);
         let view = view(&customer);
         world.add_customer(customer);
         tracing::debug!(customer = %phone, "customer created");

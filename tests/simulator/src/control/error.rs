@@ -47,7 +47,8 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the simulator is stopping")
     }
 
-    fn internal(message: impl Into<String>) -> Self {
+    /// A defect of the simulator.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 }

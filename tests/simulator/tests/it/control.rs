@@ -159,7 +159,7 @@ async fn an_address_that_others_can_reach_is_refused() -> Result<()> {
 #[tokio::test]
 async fn nonsense_on_the_socket_ends_that_connection_only() -> Result<()> {
     let world = World::new().await?;
-    for garbage in [&b"\x82\x05hello"[..], b"\x82\x08WA\x06\x03\x00\x00\x01\xff", b"\xff\xff\xff"] {
+    for garbage in [&b"\x82\x05hello"[..], b"\x82\x08WA\x06\x03\x00\x00\x01\xff", b"\xff\x00"] {
         let mut socket = tokio::net::TcpStream::connect(world.address()).await?;
         let upgrade = "GET /ws/chat HTTP/1.1\r\nHost: sim\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

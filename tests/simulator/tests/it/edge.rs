@@ -165,6 +165,18 @@ impl Edge {
         .await
     }
 
+    /// Whether the server's word on a message has come that nobody asked for yet. Asks the server
+    /// something first, whose answer comes after the word.
+    pub async fn was_acked(&self, id: &str) -> Result<bool> {
+        self.client.contacts().is_on_whatsapp(&[crate::pn(crate::ANA)]).await?;
+        let mut acked = false;
+        while let Ok(event) = self.events.try_recv() {
+            acked |= matches!(&*event, Event::ServerAck(ack)
+                if ack.class.as_deref() == Some("message") && ack.id == id);
+        }
+        Ok(acked)
+    }
+
     /// The next message that came to the hook.
     pub async fn message(&mut self) -> Result<Inbound> {
         tokio::time::timeout(LIMIT, self.inbound.recv())

@@ -16,8 +16,8 @@ async fn muted_acks_leave_the_sender_in_doubt_though_the_message_arrives() -> Re
     edge.client.send_message_with_options(pn(ANA), wa::Message::text("¿llegó?"), options.clone()).await?;
     assert_eq!(world.inbox(ANA, 0).await?[0]["id"], "3EB0DOUBT");
     assert_eq!(world.get("/sim/state").await?["counters"]["acks_muted"], 1);
+    assert!(!edge.was_acked("3EB0DOUBT").await?);
     world.clear_faults().await?;
-    // The ack that comes now is that of the second copy.
     edge.client.send_message_with_options(pn(ANA), wa::Message::text("¿llegó?"), options).await?;
     assert_eq!(edge.server_ack("3EB0DOUBT").await?, None);
     let path = format!("/sim/customers/{ANA}/inbox");

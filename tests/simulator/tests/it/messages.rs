@@ -119,8 +119,9 @@ async fn the_edge_can_write_first_and_is_told_of_delivery_and_reading() -> Resul
     let body = json!({"phone": reader, "name": "Eva", "addressing": "lid", "read_receipts": true});
     world.post("/sim/customers", body).await?;
     let edge = world.linked(Manners::Take).await?;
-    let id = edge.send(pn(reader), "¿Sigue en pie la reserva?").await?;
-    // The client hands receipts on in parallel, so they may come in either order.
+    let text = wa::Message::text("¿Sigue en pie la reserva?");
+    let id = edge.client.send_message(pn(reader), text).await?.message_id;
+    // The client hands them on in parallel, so they may come in either order.
     let mut kinds = Vec::new();
     for _ in 0..2 {
         let kind = edge.event("a receipt", |event| match event {
