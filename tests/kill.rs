@@ -1,8 +1,8 @@
 //! `kill -9` at every await that matters, and in the middle of traffic: one answer, nothing lost, in
 //! order.
 
-use crate::support::oracle::Written;
-use crate::support::{Addressing, Connector, Customer, Layout, PATIENCE, Product, Role, Stage, eventually};
+use crate::support::oracle::{Written, write_each};
+use crate::support::{Connector, Customer, Layout, PATIENCE, Product, Role, Stage, eventually};
 
 /// Something that a process leaves behind that died at a crash point. It shows that the point is where its
 /// name says.
@@ -190,12 +190,12 @@ async fn forwarder_killed_while_the_backend_works_on_the_answer() {
 async fn a_killed_forwarders_messages_go_to_the_other_one() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "300-600").set().await;
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
-    let customers = customers(&stage, 8).await;
+    let customers = stage.customers("54911333", 8).await;
 
-    let mut written = write_to_all(&customers, 1).await;
+    let mut written = write_each(&customers, 1).await;
     stage.streams().await.decided(1).await;
     product.forwarders[0].process.kill();
-    written.extend(write_to_all(&customers, 2).await);
+    written.extend(write_each(&customers, 2).await);
 
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
 }
@@ -206,37 +206,17 @@ async fn a_killed_forwarders_messages_go_to_the_other_one() {
 async fn nats_server_killed_and_restarted_in_the_middle_of_traffic() {
     let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
-    let customers = customers(&stage, 8).await;
+    let customers = stage.customers("54911333", 8).await;
 
-    let mut written = write_to_all(&customers, 1).await;
-    written.extend(write_to_all(&customers, 2).await);
+    let mut written = write_each(&customers, 1).await;
+    written.extend(write_each(&customers, 2).await);
     stage.streams().await.decided(4).await;
     stage.nats.kill();
-    written.extend(write_to_all(&customers, 3).await);
+    written.extend(write_each(&customers, 3).await);
     product.edge.not_ready("not-writable").await;
     stage.nats.restart().await;
 
     let evidence = stage.evidence(written.len(), &customers).await;
     evidence.assert_kept(&written);
     product.edge.ready().await;
-}
-
-async fn customers(stage: &Stage, count: usize) -> Vec<Customer> {
-    let mut customers = Vec::new();
-    for number in 0..count {
-        let phone = format!("54911333{number:05}");
-        customers.push(stage.simulator.customer(&phone, Addressing::Phone).await);
-    }
-    customers
-}
-
-/// Each customer writes its message number `number`.
-async fn write_to_all(customers: &[Customer], number: usize) -> Vec<Written> {
-    let mut written = Vec::new();
-    for customer in customers {
-        let text = format!("{number} de {}", customer.phone());
-        let id = customer.write(&text).await;
-        written.push(Written::echoed(customer.phone(), id, &text));
-    }
-    written
 }

@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features simulator --test promises -- NAME`.
 #![forbid(unsafe_code)]
 
+mod dead_letters;
 mod embedded;
 mod hello;
 mod hold;
@@ -14,6 +15,7 @@ mod order;
 mod other_kinds;
 mod production_build;
 mod restart;
+mod sending;
 mod settings;
 mod shutdown;
 mod support;

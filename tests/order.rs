@@ -3,8 +3,8 @@
 
 use tokio::sync::Semaphore;
 
-use crate::support::oracle::{Evidence, Written};
-use crate::support::{Addressing, Customer, Layout, Stage};
+use crate::support::oracle::{Evidence, Written, write_each};
+use crate::support::{Customer, Layout, Stage};
 
 const CUSTOMERS: usize = 50;
 const MESSAGES: usize = 3;
@@ -38,6 +38,22 @@ async fn without_the_chains_check_the_same_scenario_is_seen_to_fail() {
     );
 }
 
+/// There is no order across chats to wait for: the calls of all are under way at the same time.
+#[tokio::test]
+async fn chats_do_not_wait_for_each_other() {
+    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "2000").set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customers = stage.customers("54911444", 5).await;
+
+    let written = write_each(&customers, 1).await;
+
+    let evidence = stage.evidence(written.len(), &customers).await;
+    evidence.assert_kept(&written);
+    let first_end = evidence.calls.iter().filter_map(|call| call.ended_at).fold(f64::INFINITY, f64::min);
+    let waited = evidence.calls.iter().filter(|call| call.started_at > first_end).count();
+    assert_eq!(waited, 0, "calls that began only after another one's end: {:?}", evidence.calls);
+}
+
 /// Fifty customers write three messages each, all at once; ends when nothing more can happen.
 async fn fifty_customers(layout: Layout, settings: &[(&str, &str)]) -> (Evidence, Vec<Written>) {
     let _turn = ONE_AT_A_TIME.acquire().await;
@@ -45,11 +61,7 @@ async fn fifty_customers(layout: Layout, settings: &[(&str, &str)]) -> (Evidence
     let plan = settings.iter().fold(plan, |plan, (name, value)| plan.setting(name, value));
     let mut stage = plan.set().await;
     let _product = stage.product(layout).await;
-    let mut customers = Vec::new();
-    for number in 0..CUSTOMERS {
-        let phone = format!("54911222{number:05}");
-        customers.push(stage.simulator.customer(&phone, Addressing::Phone).await);
-    }
+    let customers = stage.customers("54911222", CUSTOMERS).await;
 
     // The assistant thinks until all have written: every message then has to wait for those before it.
     stage.backend.freeze();

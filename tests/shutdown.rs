@@ -5,17 +5,29 @@ use std::time::{Duration, Instant};
 use crate::support::oracle::Written;
 use crate::support::{Customer, Layout, PATIENCE, Role, Stage, eventually};
 
+/// Longer than any test waits: what is not given back by the process that ends would never come again.
+const LONG: &str = "10m";
+
 #[tokio::test]
 async fn a_call_that_ends_within_the_grace_is_finished() {
-    let stage =
-        Stage::plan().backend("BACKEND_DELAY_MS", "1500").setting("SHUTDOWN_GRACE", "20s").set().await;
+    let stage = Stage::plan()
+        .backend("BACKEND_DELAY_MS", "1500")
+        .setting("SHUTDOWN_GRACE", "20s")
+        .setting("FORWARDER_ACK_WAIT", LONG)
+        .set()
+        .await;
     let took = terminated_in_a_call(stage, 1).await;
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 #[tokio::test]
 async fn a_call_that_outlasts_the_grace_is_given_back() {
-    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "8000").setting("SHUTDOWN_GRACE", "3s").set().await;
+    let stage = Stage::plan()
+        .backend("BACKEND_DELAY_MS", "5000")
+        .setting("SHUTDOWN_GRACE", "3s")
+        .setting("FORWARDER_ACK_WAIT", LONG)
+        .set()
+        .await;
     let took = terminated_in_a_call(stage, 2).await;
     assert!(took < Duration::from_millis(4_500), "a grace of 3 s, and it took {took:?}");
 }

@@ -113,11 +113,23 @@ impl Connector {
 
 /// Starts the product without waiting for anything, in a working directory below `dir`.
 pub fn spawn(role: Role, settings: &BTreeMap<String, String>, dir: &Path) -> Process {
+    spawn_command(&[role.command()], settings, dir)
+}
+
+/// Runs a command of the product that ends by itself and well; returns what it prints.
+pub async fn output(arguments: &[&str], settings: &BTreeMap<String, String>, dir: &Path) -> String {
+    let mut process = spawn_command(arguments, settings, dir);
+    let status = process.end(PATIENCE).await;
+    assert!(status.success(), "{arguments:?} ended with {status}");
+    process.stdout()
+}
+
+fn spawn_command(arguments: &[&str], settings: &BTreeMap<String, String>, dir: &Path) -> Process {
     let work = dir.join("work");
     std::fs::create_dir_all(&work).expect("a working directory");
     let mut command = clean(binary());
-    command.arg(role.command()).current_dir(work).envs(settings);
-    Process::start(&format!("connector-{}", role.command()), &mut command, dir)
+    command.args(arguments).current_dir(work).envs(settings);
+    Process::start(&format!("connector-{}", arguments.join("-")), &mut command, dir)
 }
 
 /// The product's binary, as built for these tests.

@@ -57,6 +57,13 @@ impl Http {
         answer
     }
 
+    /// `DELETE` of something that can be deleted.
+    pub async fn remove(&self, path: &str) {
+        let request = self.client.delete(format!("{}{path}", self.base));
+        let (status, answer) = self.answer(request).await.unwrap_or_else(|error| panic!("{error}"));
+        assert!((200..300).contains(&status), "DELETE {}{path}: {status} {answer}", self.base);
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value), String> {
         let response = request.send().await.map_err(|error| format!("{}: {error:?}", self.base))?;
         let status = response.status().as_u16();

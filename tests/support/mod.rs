@@ -16,7 +16,7 @@ mod stage;
 mod streams;
 
 pub use backend::Call;
-pub use connector::{Connector, Role, spawn};
+pub use connector::{Connector, Role, output, spawn};
 pub use eventually::{PATIENCE, eventually};
 pub use nats::binary as nats_server;
 pub use process::Process;

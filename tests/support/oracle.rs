@@ -7,7 +7,7 @@ use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use super::simulator::Received;
-use super::{Call, Entry};
+use super::{Call, Customer, Entry};
 
 /// The backend's and the bus's clocks are one machine's, and read a moment apart.
 const CLOCKS_S: f64 = 0.005;
@@ -33,6 +33,17 @@ impl Written {
     pub fn unanswered(phone: &str, id: String) -> Self {
         Self { phone: phone.to_owned(), id, answer: None }
     }
+}
+
+/// Each customer writes its message number `number`.
+pub async fn write_each(customers: &[Customer], number: usize) -> Vec<Written> {
+    let mut written = Vec::new();
+    for customer in customers {
+        let text = format!("{number} de {}", customer.phone());
+        let id = customer.write(&text).await;
+        written.push(Written::echoed(customer.phone(), id, &text));
+    }
+    written
 }
 
 /// Everything that can be seen from outside when all is over.

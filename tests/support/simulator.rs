@@ -94,6 +94,17 @@ impl Simulator {
         counts.sum()
     }
 
+    /// Switches a fault on, for the business's connections.
+    pub async fn fault(&self, kind: &str, for_ms: Option<u64>) {
+        let fault = json!({"kind": kind, "account": BUSINESS, "for_ms": for_ms});
+        self.http.make("/sim/faults", &fault).await;
+    }
+
+    /// Switches all faults off.
+    pub async fn no_faults(&self) {
+        self.http.remove("/sim/faults").await;
+    }
+
     /// Ends it as an operator would; its state stays.
     pub async fn stop(&mut self) {
         self.process.terminate();

@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::nats::Nats;
 use super::oracle::Evidence;
 use super::simulator::{Addressing, Customer, Simulator};
-use super::{Connector, Role, Streams};
+use super::{Connector, Role, Streams, output};
 
 /// How the product is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,9 +142,24 @@ impl Stage {
         product
     }
 
+    /// Runs a command of the product that ends by itself; returns what it prints.
+    pub async fn output(&self, arguments: &[&str]) -> String {
+        output(arguments, &self.settings, self.dir()).await
+    }
+
     /// The customer of tests that need only one.
     pub async fn customer(&self) -> Customer {
         self.simulator.customer("5491112345678", Addressing::Phone).await
+    }
+
+    /// Customers whose numbers begin with `prefix`.
+    pub async fn customers(&self, prefix: &str, count: usize) -> Vec<Customer> {
+        let mut customers = Vec::new();
+        for number in 0..count {
+            let phone = format!("{prefix}{number:05}");
+            customers.push(self.simulator.customer(&phone, Addressing::Phone).await);
+        }
+        customers
     }
 
     /// A look into the streams.

@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use prost::Message as _;
-use whatsapp_connector::wire::v1::{InboundMessage, Outcome};
+use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus};
 use whatsapp_connector::wire::{Account, Subjects, header};
 
 use super::{PATIENCE, eventually};
@@ -97,6 +97,21 @@ impl Streams {
         entries
     }
 
+    /// What WhatsApp did not take.
+    pub async fn failed_sends(&self) -> Vec<Receipt> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".receipt."));
+        let receipts = entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok());
+        receipts.filter(|receipt| receipt.status() == ReceiptStatus::Failed).collect()
+    }
+
+    /// How many messages the edge has in hand: taken from the bus and not acknowledged.
+    pub async fn in_the_edges_hand(&self) -> usize {
+        let consumer = self.subjects.consumer_edge(&self.account);
+        let found = self.consumer(&self.subjects.stream_out(), &consumer).await;
+        found.unwrap_or_else(|error| panic!("{consumer}: {error}")).cached_info().num_ack_pending
+    }
+
     /// Dead letters of all chats.
     pub async fn dead_letters(&self) -> Vec<Entry> {
         self.all(&self.subjects.stream_dlq()).await
@@ -133,11 +148,7 @@ impl Streams {
     async fn idle(&self, stream: &str, consumer: &str) {
         let what = format!("the consumer {consumer} to have nothing left");
         eventually(what, PATIENCE, async || {
-            let found: PullConsumer = self
-                .jetstream
-                .get_consumer_from_stream(consumer, stream)
-                .await
-                .map_err(|error| error.to_string())?;
+            let found = self.consumer(stream, consumer).await?;
             let info = found.cached_info();
             match (info.num_pending, info.num_ack_pending) {
                 (0, 0) => Ok(()),
@@ -145,6 +156,10 @@ impl Streams {
             }
         })
         .await;
+    }
+
+    async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer, String> {
+        self.jetstream.get_consumer_from_stream(name, stream).await.map_err(|error| error.to_string())
     }
 
     async fn all(&self, name: &str) -> Vec<Entry> {

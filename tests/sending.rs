@@ -1,0 +1,117 @@
+//! What is written to the socket is not sent: only WhatsApp's own word counts, and until then the same
+//! message goes again under the same id.
+
+use crate::support::oracle::{Written, write_each};
+use crate::support::{Layout, PATIENCE, Role, Stage, eventually};
+
+#[tokio::test]
+async fn a_message_that_whatsapp_does_not_acknowledge_is_not_taken_for_sent() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    stage.simulator.fault("mute_acks", None).await;
+
+    let id = customer.write("¿llegó?").await;
+    customer.receives(1).await;
+    assert_eq!(stage.streams().await.in_the_edges_hand().await, 1, "nobody said that it was sent");
+    stage.simulator.no_faults().await;
+
+    let written = [Written::echoed(customer.phone(), id, "¿llegó?")];
+    stage.evidence(1, [&customer]).await.assert_kept(&written);
+    assert_eq!(customer.inbox().await[0].copies, 2, "it went again, under the same id");
+}
+
+#[tokio::test]
+async fn a_message_that_whatsapp_refuses_for_a_moment_is_sent_in_the_end() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    stage.simulator.fault("nack", Some(1_500)).await;
+
+    let written = [
+        Written::echoed(customer.phone(), customer.write("uno").await, "uno"),
+        Written::echoed(customer.phone(), customer.write("dos").await, "dos"),
+    ];
+
+    customer.receives(2).await;
+    stage.evidence(2, [&customer]).await.assert_kept(&written);
+    assert!(stage.streams().await.failed_sends().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_whatsapp_refuses_for_good_is_reported_and_the_chat_goes_on() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    stage.simulator.fault("nack", None).await;
+
+    customer.write("uno").await;
+    let failed = eventually("a report that WhatsApp refused it", PATIENCE, async || {
+        streams.failed_sends().await.pop().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    assert_eq!((failed.chat.as_str(), failed.reason.as_str()), (customer.phone(), "refused-463"));
+    stage.simulator.no_faults().await;
+    customer.write("dos").await;
+
+    let inbox = customer.receives(1).await;
+    assert_eq!(inbox[0].text, "eco: dos");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_middle_of_traffic_loses_nothing() {
+    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
+    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customers = stage.customers("54911666", 8).await;
+
+    let mut written = write_each(&customers, 1).await;
+    stage.streams().await.decided(2).await;
+    stage.simulator.fault("drop_connection", Some(500)).await;
+    written.extend(write_each(&customers, 2).await);
+    stage.streams().await.decided(10).await;
+    stage.simulator.fault("drop_connection", None).await;
+    written.extend(write_each(&customers, 3).await);
+
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+}
+
+/// Two programs on one session would throw each other out for ever.
+#[tokio::test]
+async fn an_edge_that_was_replaced_stays_out_until_it_is_restarted() {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    stage.simulator.fault("stream_replaced", None).await;
+    product.edge.not_ready("replaced").await;
+
+    let id = customer.write("¿hola?").await;
+    assert_eq!(stage.simulator.unreceived().await, 1, "it fights for the session");
+    product.edge.stop().await;
+    let _again = stage.start(Role::Run).await;
+
+    customer.receives(1).await;
+    let written = [Written::echoed(customer.phone(), id, "¿hola?")];
+    stage.evidence(1, [&customer]).await.assert_kept(&written);
+}
+
+#[tokio::test]
+async fn a_session_that_was_logged_out_is_linked_again_with_a_new_code() {
+    let stage = Stage::plan().set().await;
+    let mut product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let before = customer.write("antes").await;
+    customer.receives(1).await;
+
+    stage.simulator.fault("logged_out", None).await;
+    product.edge.shows_a_code().await;
+    product.edge.link(&stage.simulator).await;
+    let after = customer.write("después").await;
+
+    customer.receives(2).await;
+    let written = [
+        Written::echoed(customer.phone(), before, "antes"),
+        Written::echoed(customer.phone(), after, "después"),
+    ];
+    stage.evidence(2, [&customer]).await.assert_kept(&written);
+}
