@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull},
+    kv,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use backon::{ExponentialBuilder, Retryable};
@@ -113,6 +114,9 @@ impl Bus {
         for want in streams(subjects, settings) {
             self.ensure_stream(settings, want).await?;
         }
+        if let Role::Edge(_) = role {
+            self.ensure_bucket(subjects, settings).await?;
+        }
         let (stream, want) = match role {
             Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
             Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
@@ -139,6 +143,27 @@ impl Bus {
             None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
         judge(settings, stream_differences(&want, &info.config))
+    }
+
+    /// The leases' bucket: one value a key, nothing expires (the edges' own clocks say when a lease has).
+    async fn ensure_bucket(&self, subjects: &Subjects, settings: &Settings) -> Result<(), TopologyError> {
+        let bucket = subjects.bucket_leases();
+        let what = format!("key-value bucket {bucket}");
+        let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
+        let api = format!("STREAM.INFO.{}", subjects.stream_leases());
+        if patiently(|| self.ask::<stream::Info>(&api)).await.map_err(&failed)?.is_some() {
+            return Ok(());
+        }
+        if settings.provision == Provision::Verify {
+            return Err(TopologyError::Missing { what, mode: "verify" });
+        }
+        tracing::info!(bucket, "creating the key-value bucket");
+        let config = kv::Config { bucket, history: 1, num_replicas: settings.replicas, ..Default::default() };
+        let create = || async {
+            let made = self.jetstream.create_key_value(config.clone()).await;
+            made.map(|_store| ()).map_err(|error| error.to_string())
+        };
+        create.retry(patience()).await.map_err(failed)
     }
 
     async fn ensure_consumer(

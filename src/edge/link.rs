@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use crate::wire::v1::{SessionAction, SessionState};
 
+/// How long an edge that was replaced stays away.
+const REPLACED_PAUSE: Duration = Duration::from_secs(45);
+
 /// Where the link stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum State {
@@ -17,13 +20,15 @@ pub enum State {
         /// What the QR code says, once WhatsApp has sent it. A secret while it is valid.
         qr: Option<Qr>,
     },
+    /// Another edge has the account; this one takes over when it ends.
+    Standby,
     /// A session, and no connection yet.
     Connecting,
     /// Messages go both ways.
     Online,
     /// The connection is gone; it comes back by itself.
     Offline,
-    /// Another program took the session over. Stays until a person acts.
+    /// Another program took the session over. Tried again after a pause, by the holder of the lease only.
     Replaced,
     /// WhatsApp refuses the number for a while.
     Banned,
@@ -51,6 +56,8 @@ impl std::fmt::Debug for Qr {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// Another edge holds the account's lease.
+    StandBy,
     /// The client runs, with or without a session in its store.
     Started {
         /// There is one.
@@ -105,6 +112,7 @@ impl State {
         match input {
             Input::Stopping => (Self::Stopped, Then::Nothing),
             _ if *self == Self::Stopped => (Self::Stopped, Then::Nothing),
+            Input::StandBy => (Self::Standby, Then::Nothing),
             Input::Started { linked: true } => (Self::Connecting, Then::Nothing),
             Input::Started { linked: false } => (Self::Unlinked { qr: None }, Then::Nothing),
             Input::Qr(qr) => (Self::Unlinked { qr: Some(qr) }, Then::Nothing),
@@ -116,13 +124,15 @@ impl State {
                 Self::Online | Self::Offline => (Self::Offline, Then::Nothing),
                 other => (other.clone(), Then::Nothing),
             },
-            Input::Replaced => (Self::Replaced, Then::Halt),
+            // Never at once: whoever replaced this edge would be replaced in turn, for ever.
+            Input::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
             Input::LoggedOut => (Self::Unlinked { qr: None }, Then::StartOver),
             Input::Banned(time) => (Self::Banned, Then::Rebuild { after: time.max(Duration::from_secs(60)) }),
             Input::Outdated => (Self::Outdated, Then::Halt),
             Input::Refused => (Self::Offline, Then::Rebuild { after: Duration::from_secs(60) }),
             Input::Ended => match self {
-                Self::Replaced | Self::Outdated => (self.clone(), Then::Halt),
+                Self::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
+                Self::Outdated => (Self::Outdated, Then::Halt),
                 Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
                 Self::Banned => (Self::Banned, Then::Rebuild { after: Duration::from_secs(60) }),
                 _ => (Self::Offline, soon),
@@ -136,6 +146,7 @@ impl State {
             Self::Starting => "starting",
             Self::Unlinked { qr: None } => "unlinked",
             Self::Unlinked { qr: Some(_) } => "qr-ready",
+            Self::Standby => "standby",
             Self::Connecting => "connecting",
             Self::Online => "online",
             Self::Offline => "offline",
@@ -153,10 +164,13 @@ impl State {
             Self::Unlinked { .. } => {
                 "No number is linked: scan the QR code with WhatsApp on the phone, under Linked devices."
             }
+            Self::Standby => "Waiting for the account's lease: another edge has it, or nats-server is away.",
             Self::Connecting => "Connecting to WhatsApp.",
             Self::Online => "Linked and online.",
             Self::Offline => "The connection to WhatsApp is gone; it comes back by itself.",
-            Self::Replaced => "Another program logged in with this session. Stop it, then restart this edge.",
+            Self::Replaced => {
+                "Another program logged in with this session. Stop it; this edge tries again in a minute."
+            }
             Self::Banned => "WhatsApp refuses this number for a while.",
             Self::Outdated => "WhatsApp refuses this version of the client. Upgrade the connector.",
             Self::Stopped => "The edge is stopping.",
@@ -168,7 +182,7 @@ impl State {
         match self {
             Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
             Self::Unlinked { .. } => SessionAction::ScanQr,
-            Self::Offline | Self::Banned => SessionAction::Wait,
+            Self::Offline | Self::Banned | Self::Standby => SessionAction::Wait,
             Self::Replaced => SessionAction::StopOtherEdge,
             Self::Outdated => SessionAction::Upgrade,
         }
@@ -179,6 +193,7 @@ impl State {
         match self {
             Self::Starting => SessionState::Starting,
             Self::Unlinked { .. } => SessionState::Unlinked,
+            Self::Standby => SessionState::Standby,
             Self::Connecting => SessionState::Connecting,
             Self::Online => SessionState::Online,
             Self::Offline => SessionState::Offline,
@@ -219,8 +234,9 @@ mod tests {
     #[test]
     fn a_replaced_edge_never_fights() {
         let (state, then) = State::Online.after(Input::Replaced);
-        assert_eq!((state.code(), then), ("replaced", Then::Halt));
-        assert_eq!(state.after(Input::Ended), (State::Replaced, Then::Halt));
+        let later = Then::Rebuild { after: REPLACED_PAUSE };
+        assert_eq!((state.code(), then), ("replaced", later));
+        assert_eq!(state.after(Input::Ended), (State::Replaced, later));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! other's connection for ever.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +64,24 @@ impl AuthDir {
         }
     }
 
+    /// A name for the edge on this directory and machine, the same after a restart.
+    pub fn name(&self) -> std::io::Result<String> {
+        let path = self.dir.join(format!("{}.edge-id", self.account));
+        let id = match std::fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => id,
+            _ => {
+                let id = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+                let mut file =
+                    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+                file.write_all(id.as_bytes())?;
+                id
+            }
+        };
+        // A copied directory on another machine is another edge.
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(format!("{host}/{}", id.trim()))
+    }
+
     /// The session store's file.
     pub fn store(&self) -> PathBuf {
         self.dir.join(format!("{}.db", self.account))
@@ -99,7 +119,9 @@ mod tests {
         let refused = AuthDir::lock(dir.path(), &a).unwrap_err();
         assert!(matches!(refused, LockError::Taken { .. }), "{refused}");
         assert!(AuthDir::lock(dir.path(), &b).is_ok());
+        let name = first.name().unwrap();
         drop(first);
-        assert!(AuthDir::lock(dir.path(), &a).is_ok());
+        let again = AuthDir::lock(dir.path(), &a).unwrap();
+        assert_eq!(again.name().unwrap(), name, "the lease is its own after a restart");
     }
 }

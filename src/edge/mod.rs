@@ -8,6 +8,7 @@ mod chats;
 mod content;
 mod identity;
 mod inbound;
+mod lease;
 pub mod link;
 mod lock;
 mod online;
@@ -27,8 +28,11 @@ use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
 use inbound::Inbound;
+use lease::{Held, Lease};
+use link::Input;
 use lock::AuthDir;
 pub use lock::LockError;
+use online::Board;
 pub use online::Online;
 use outbound::Outbound;
 use sending::{Acks, Sender};
@@ -66,16 +70,18 @@ pub enum EdgeError {
 pub struct Edge {
     bus: Bus,
     subjects: Subjects,
-    account: Account,
+    topology: topology::Settings,
+    settings: Settings,
+    auth: Arc<AuthDir>,
+    lease: Lease,
+    board: Board,
     online: Online,
-    session: Session,
-    outbound: Arc<Outbound>,
     states: mpsc::UnboundedReceiver<link::State>,
     stop: CancellationToken,
 }
 
 impl Edge {
-    /// Takes the lock, makes sure of the streams, and gets ready.
+    /// Takes the lock on the auth directory, makes sure of the streams, and gets ready.
     pub async fn start(
         bus: Bus,
         subjects: Subjects,
@@ -84,25 +90,23 @@ impl Edge {
         stop: CancellationToken,
     ) -> Result<Self, EdgeError> {
         let auth = AuthDir::lock(&settings.auth_dir, &settings.account)?;
+        let name =
+            auth.name().map_err(|source| LockError::Unusable { dir: settings.auth_dir.clone(), source })?;
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
-        let account = settings.account;
-        let (now, online) = Online::channel();
-        let acks = Acks::default();
-        let inbound = Inbound::new(bus.clone(), subjects.clone(), account.clone(), stop.clone());
-        let sender = Sender::new(online.clone(), acks.clone());
-        let outbound = Outbound::new(
-            bus.clone(),
-            subjects.clone(),
-            account.clone(),
-            online.clone(),
-            sender,
+        let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
+        let (board, online, states) = Online::channel();
+        Ok(Self {
+            bus,
+            subjects,
             topology,
-            stop.clone(),
-        )
-        .await?;
-        let (announce, states) = mpsc::unbounded_channel();
-        let session = Session::new(settings.session, auth, inbound, acks, now, announce);
-        Ok(Self { bus, subjects, account, online, session, outbound, states, stop })
+            settings,
+            auth: Arc::new(auth),
+            lease,
+            board,
+            online,
+            states,
+            stop,
+        })
     }
 
     /// The link's state, for readiness and the linking page.
@@ -110,16 +114,86 @@ impl Edge {
         self.online.clone()
     }
 
-    /// Works until `stop`; sends under way get up to `grace`.
-    pub async fn run(self, grace: Duration) {
-        // The session has to outlive the sends under way: it carries them.
-        let carry = CancellationToken::new();
-        let session = self.session.keep_until(carry.clone());
+    /// Works whenever this edge has the lease, until `stop`; sends under way get up to `grace` then.
+    pub async fn run(mut self, grace: Duration) {
+        let states = std::mem::replace(&mut self.states, mpsc::unbounded_channel().1);
+        let (bus, subjects) = (self.bus.clone(), self.subjects.clone());
+        let announcing =
+            session::announce(bus, subjects, self.settings.account.clone(), states, self.stop.clone());
+        let working = async {
+            while let Some(held) = self.stop.run_until_cancelled(self.acquire()).await {
+                self.term(&held.lost, grace).await;
+                if self.stop.is_cancelled() {
+                    held.release().await;
+                } else {
+                    self.board.apply(Input::StandBy);
+                }
+            }
+            self.board.apply(Input::Stopping);
+            // Ends the announcing.
+            drop(self);
+        };
+        tokio::join!(working, announcing);
+    }
+
+    async fn acquire(&self) -> Held {
+        self.lease
+            .acquire(|| {
+                self.board.apply(Input::StandBy);
+            })
+            .await
+    }
+
+    /// One term of the lease: until `stop`, or until it is `lost`.
+    async fn term(&self, lost: &CancellationToken, grace: Duration) {
+        let stop = self.stop.child_token();
+        let account = &self.settings.account;
+        let acks = Acks::default();
+        let outbound = Outbound::new(
+            self.bus.clone(),
+            self.subjects.clone(),
+            account.clone(),
+            self.online.clone(),
+            Sender::new(self.online.clone(), acks.clone()),
+            self.topology.clone(),
+            stop.clone(),
+        );
+        let outbound = match lost.run_until_cancelled(outbound).await {
+            Some(Ok(outbound)) => outbound,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the outbound consumer does not answer");
+                let _ = tokio::time::timeout(Duration::from_secs(1), self.stop.cancelled()).await;
+                return;
+            }
+            None => return,
+        };
+        // The session outlives the sends under way, which it carries; but not the lease.
+        let carry = lost.child_token();
+        let session = Session {
+            settings: self.settings.session.clone(),
+            auth: Arc::clone(&self.auth),
+            inbound: Inbound::new(self.bus.clone(), self.subjects.clone(), account.clone(), stop.clone()),
+            acks,
+            board: self.board.clone(),
+            stop: carry.clone(),
+        };
         let sends = async {
-            self.outbound.run(grace).await;
+            outbound.run(grace, lost.clone()).await;
             carry.cancel();
         };
-        let announcing = session::announce(self.bus, self.subjects, self.account, self.states, self.stop);
-        tokio::join!(session, sends, announcing);
+        let ended = async {
+            // Hooks and sends must not outlive the lease either.
+            lost.cancelled().await;
+            stop.cancel();
+        };
+        tokio::pin!(ended);
+        let work = async { tokio::join!(session.run(), sends) };
+        tokio::pin!(work);
+        tokio::select! {
+            _ = &mut work => {}
+            () = &mut ended => {
+                work.await;
+            }
+        }
     }
 }

@@ -3,21 +3,59 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use whatsapp_rust::Client;
 
-use super::link::State;
+use super::link::{Input, State, Then};
 
 /// How soon a connection that died without an event is noticed.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The current client and the link's state.
 #[derive(Clone, Default)]
-pub struct Now {
+struct Now {
     /// The client, while one runs.
-    pub client: Option<Arc<Client>>,
+    client: Option<Arc<Client>>,
     /// The link.
-    pub state: State,
+    state: State,
+}
+
+/// Write access to it: the link's state machine is run here. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    now: watch::Sender<Now>,
+    announce: mpsc::UnboundedSender<State>,
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Board").field(&self.now.borrow().state).finish()
+    }
+}
+
+impl Board {
+    /// Which client there is.
+    pub fn client(&self, client: Option<Arc<Client>>) {
+        self.now.send_modify(|now| now.client = client);
+    }
+
+    /// Moves the link's state on, tells those who want to know, and says what to do.
+    pub fn apply(&self, input: Input) -> Then {
+        let mut then = Then::Nothing;
+        self.now.send_modify(|now| {
+            let (state, next) = now.state.after(input);
+            then = next;
+            if state != now.state {
+                if state.code() != now.state.code() {
+                    tracing::info!(state = state.code(), "{}", state.detail());
+                    // Nobody listens only when the edge is going down.
+                    let _ = self.announce.send(state.clone());
+                }
+                now.state = state;
+            }
+        });
+        then
+    }
 }
 
 /// Read access to it. Cheap to clone.
@@ -31,10 +69,11 @@ impl std::fmt::Debug for Online {
 }
 
 impl Online {
-    /// A sender to be told, and readers of it.
-    pub fn channel() -> (watch::Sender<Now>, Self) {
-        let (sender, receiver) = watch::channel(Now::default());
-        (sender, Self(receiver))
+    /// A board to write on, a reader of it, and every new state in order.
+    pub fn channel() -> (Board, Self, mpsc::UnboundedReceiver<State>) {
+        let (now, reader) = watch::channel(Now::default());
+        let (announce, states) = mpsc::unbounded_channel();
+        (Board { now, announce }, Self(reader), states)
     }
 
     /// Where the link stands. "Online" only while the connection really is.

@@ -85,8 +85,8 @@ impl Outbound {
         }))
     }
 
-    /// Works until `stop`, then waits for the sends under way, up to `grace`.
-    pub async fn run(self: Arc<Self>, grace: Duration) {
+    /// Works until `stop`, then waits for the sends under way, up to `grace`, and not at all once `lost`.
+    pub async fn run(self: Arc<Self>, grace: Duration, lost: CancellationToken) {
         let heart = {
             let this = Arc::clone(&self);
             let beat = this.abandon.clone();
@@ -100,7 +100,8 @@ impl Outbound {
             self.rebind().await;
         }
         self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+        let finished = tokio::time::timeout(grace, lost.run_until_cancelled(self.tasks.wait())).await;
+        if !matches!(finished, Ok(Some(()))) {
             tracing::warn!(
                 chats = self.tasks.len(),
                 "sends that did not end in time are unknown; they go again under the same ids"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
@@ -15,7 +15,7 @@ use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event};
 use super::inbound::Inbound;
 use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
-use super::online::Now;
+use super::online::Board;
 use super::sending::Acks;
 use crate::bus::{AppendError, Bus, Record};
 use crate::wire::v1::SessionEvent;
@@ -40,15 +40,20 @@ pub struct Settings {
     pub flush_timeout: Duration,
 }
 
-/// The session with WhatsApp of one account.
+/// The session with WhatsApp of one account, for the time of one lease.
 pub struct Session {
-    settings: Settings,
-    auth: AuthDir,
-    inbound: Inbound,
-    acks: Acks,
-    now: watch::Sender<Now>,
-    announce: mpsc::UnboundedSender<State>,
-    stop: CancellationToken,
+    /// What it needs to know.
+    pub settings: Settings,
+    /// Where the store is; its lock is held.
+    pub auth: Arc<AuthDir>,
+    /// What every message passes.
+    pub inbound: Inbound,
+    /// Who waits for the server's acks.
+    pub acks: Acks,
+    /// Where the link's state is written down.
+    pub board: Board,
+    /// Ends it.
+    pub stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Session {
@@ -58,22 +63,8 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Everything it works with; `announce` gets each new state.
-    pub fn new(
-        settings: Settings,
-        auth: AuthDir,
-        inbound: Inbound,
-        acks: Acks,
-        now: watch::Sender<Now>,
-        announce: mpsc::UnboundedSender<State>,
-    ) -> Self {
-        Self { settings, auth, inbound, acks, now, announce, stop: CancellationToken::new() }
-    }
-
-    /// Keeps the account linked and connected until `stop`, which is later than the edge's own: the
-    /// session carries the sends that are under way.
-    pub async fn keep_until(mut self, stop: CancellationToken) {
-        self.stop = stop;
+    /// Keeps the account linked and connected until `stop`.
+    pub async fn run(self) {
         while !self.stop.is_cancelled() {
             match self.live().await {
                 Then::Nothing => break,
@@ -90,7 +81,6 @@ impl Session {
                 }
             }
         }
-        self.apply(Input::Stopping);
     }
 
     /// One client's life, from its building to its end.
@@ -107,8 +97,8 @@ impl Session {
         client.set_force_active_delivery_receipts(true);
         let (handler, events) = ChannelEventHandler::new();
         let subscription = client.subscribe_handler(handler);
-        self.now.send_modify(|now| now.client = Some(Arc::clone(&client)));
-        self.apply(Input::Started { linked: client.pn().is_some() });
+        self.board.client(Some(Arc::clone(&client)));
+        self.board.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
         let mut reach = Reach::default();
         let mut looks = tokio::time::interval(LOOK);
@@ -129,9 +119,9 @@ impl Session {
                 },
                 () = &mut handle => {
                     // What it said last is still in the channel.
-                    let mut then = self.apply(Input::Ended);
+                    let mut then = self.board.apply(Input::Ended);
                     while let Ok(event) = events.try_recv() {
-                        match self.hear(&event).map(|input| self.apply(input)) {
+                        match self.hear(&event).map(|input| self.board.apply(input)) {
                             None | Some(Then::Nothing) => {}
                             Some(said) => then = said,
                         }
@@ -140,14 +130,14 @@ impl Session {
                 }
             };
             let Some(input) = input else { continue };
-            let then = self.apply(input);
+            let then = self.board.apply(input);
             if then != Then::Nothing {
                 self.end(handle).await;
                 break then;
             }
         };
         drop(subscription);
-        self.now.send_modify(|now| now.client = None);
+        self.board.client(None);
         then
     }
 
@@ -185,24 +175,6 @@ impl Session {
         let _ = tokio::time::timeout(self.settings.flush_timeout, handle.shutdown()).await;
     }
 
-    /// Moves the link's state on, and tells those who want to know.
-    fn apply(&self, input: Input) -> Then {
-        let mut then = Then::Nothing;
-        self.now.send_modify(|now| {
-            let (state, next) = now.state.after(input);
-            then = next;
-            if state != now.state {
-                if state.code() != now.state.code() {
-                    tracing::info!(state = state.code(), "{}", state.detail());
-                    // Nobody listens only when the edge is going down.
-                    let _ = self.announce.send(state.clone());
-                }
-                now.state = state;
-            }
-        });
-        then
-    }
-
     fn hear(&self, event: &Event) -> Option<Input> {
         Some(match event {
             Event::ServerAck(ack) => {
@@ -229,7 +201,7 @@ impl Session {
             Event::Disconnected(_) => Input::Disconnected,
             Event::StreamReplaced(_) => {
                 tracing::error!(
-                    "another program logged in with this session; this edge stays off until it is restarted"
+                    "another program logged in with this session; this edge stays away for a while"
                 );
                 Input::Replaced
             }

@@ -165,6 +165,21 @@ impl Subjects {
         format!("{}_DLQ", self.prefix.to_uppercase())
     }
 
+    /// The key-value bucket of the edges' leases.
+    pub fn bucket_leases(&self) -> String {
+        format!("{}_LEASES", self.prefix.to_uppercase())
+    }
+
+    /// The stream behind [`Self::bucket_leases`].
+    pub fn stream_leases(&self) -> String {
+        format!("KV_{}", self.bucket_leases())
+    }
+
+    /// Where one account's lease is.
+    pub fn lease(&self, account: &Account) -> String {
+        format!("$KV.{}.{account}", self.bucket_leases())
+    }
+
     /// All that `WA_IN` holds.
     pub fn all_in(&self) -> String {
         format!("{}.in.>", self.prefix)
