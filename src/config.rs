@@ -143,162 +143,128 @@ impl Config {
             ConfigError(vec![Bad { name: "environment", got: error.to_string(), takes: "text".to_owned() }])
         })?;
         let mut check = Check::default();
-        let config = Self::checked(raw, &mut check);
-        if check.bad.is_empty() { Ok(config) } else { Err(ConfigError(check.bad)) }
+        match Self::checked(raw, &mut check) {
+            Some(config) if check.bad.is_empty() => Ok(config),
+            _ => Err(ConfigError(check.bad)),
+        }
     }
 
-    fn checked(raw: Raw, check: &mut Check) -> Self {
+    /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
+    fn checked(raw: Raw, check: &mut Check) -> Option<Self> {
         const DAY: Duration = Duration::from_secs(86_400);
-        let subjects = check.parse(
-            "NATS_SUBJECT_PREFIX",
-            raw.nats_subject_prefix,
-            "wa",
-            "1 to 32 letters, digits, `_` and `-`",
-            |text| Subjects::new(text).ok(),
-        );
-        let account = check.parse(
-            "WHATSAPP_ACCOUNT",
-            raw.whatsapp_account,
-            "default",
-            "1 to 64 of a-z, 0-9, `_` and `-`",
-            |text| Account::parse(text).ok(),
-        );
-        let topology = topology::Settings {
-            provision: check.parse(
-                "NATS_PROVISION",
-                raw.nats_provision,
-                "create",
-                "create, verify or off",
-                provision,
-            ),
-            replicas: check.parse("NATS_REPLICAS", raw.nats_replicas, "1", "1, 3 or 5", replicas),
-            in_max_age: check.duration("NATS_IN_MAX_AGE", raw.nats_in_max_age, 7 * DAY),
-            out_max_age: check.duration("NATS_OUT_MAX_AGE", raw.nats_out_max_age, 8 * DAY),
-            dlq_max_age: check.duration("NATS_DLQ_MAX_AGE", raw.nats_dlq_max_age, 30 * DAY),
-            duplicate_window: check.duration("NATS_DUPLICATE_WINDOW", raw.nats_duplicate_window, DAY),
-            forwarder_ack_wait: check.duration(
-                "FORWARDER_ACK_WAIT",
-                raw.forwarder_ack_wait,
-                Duration::from_secs(15),
-            ),
-            edge_ack_wait: check.duration("EDGE_ACK_WAIT", raw.edge_ack_wait, Duration::from_secs(30)),
-        };
-        if topology.out_max_age <= topology.in_max_age {
-            check.bad(
-                "NATS_OUT_MAX_AGE",
-                human(topology.out_max_age),
-                "more than NATS_IN_MAX_AGE: an outcome has to outlive its message",
-            );
-        }
+        let secs = Duration::from_secs;
+        let token = "1 to 32 letters, digits, `_` and `-`";
+        let subjects = check.parse("NATS_SUBJECT_PREFIX", raw.nats_subject_prefix, "wa", token, |text| {
+            Subjects::new(text).ok()
+        });
+        let name = "1 to 64 of a-z, 0-9, `_` and `-`";
+        let account = check.parse("WHATSAPP_ACCOUNT", raw.whatsapp_account, "default", name, |text| {
+            Account::parse(text).ok()
+        });
+        let modes = "create, verify or off";
+        let provision = check.parse("NATS_PROVISION", raw.nats_provision, "create", modes, provision);
+        let replicas = check.parse("NATS_REPLICAS", raw.nats_replicas, "1", "1, 3 or 5", replicas);
+        let in_max_age = check.duration("NATS_IN_MAX_AGE", raw.nats_in_max_age, 7 * DAY);
+        let out_max_age = check.duration("NATS_OUT_MAX_AGE", raw.nats_out_max_age, 8 * DAY);
+        let dlq_max_age = check.duration("NATS_DLQ_MAX_AGE", raw.nats_dlq_max_age, 30 * DAY);
+        let window = check.duration("NATS_DUPLICATE_WINDOW", raw.nats_duplicate_window, DAY);
+        let forwarder_ack_wait = check.duration("FORWARDER_ACK_WAIT", raw.forwarder_ack_wait, secs(15));
+        let edge_ack_wait = check.duration("EDGE_ACK_WAIT", raw.edge_ack_wait, secs(30));
         let reply_max_age = check.duration("REPLY_MAX_AGE", raw.reply_max_age, DAY);
-        if reply_max_age > topology.duplicate_window {
-            check.bad(
-                "REPLY_MAX_AGE",
-                human(reply_max_age),
-                "at most NATS_DUPLICATE_WINDOW: a message that WhatsApp hands over again later than that could be answered twice",
-            );
-        }
-        let forwarder = forwarder::Settings {
-            backend: forwarder::backend::Settings {
-                url: check.parse(
-                    "BACKEND_URL",
-                    raw.backend_url,
-                    "http://localhost:8000",
-                    "http://host:port or https://host",
-                    url,
-                ),
-                api_key: check.header("API_KEY", raw.api_key),
-                webhook_secret: raw.whatsapp_webhook_secret,
-                timeout: check.duration("BACKEND_TIMEOUT", raw.backend_timeout, Duration::from_secs(120)),
-            },
-            eligible: forwarder::eligible::Settings {
-                allowed_numbers: check.parse(
-                    "ALLOWED_NUMBERS",
-                    raw.allowed_numbers,
-                    "",
-                    "phone numbers separated by commas",
-                    numbers,
-                ),
-                reply_max_age,
-            },
-            concurrency: check.parse(
-                "BACKEND_CONCURRENCY",
-                raw.backend_concurrency,
-                "256",
-                "a number from 1 to 100000",
-                |text| text.parse().ok().filter(|count| (1..=100_000).contains(count)),
+        for (bad, name, got, takes) in [
+            (
+                out_max_age <= in_max_age,
+                "NATS_OUT_MAX_AGE",
+                out_max_age,
+                "more than NATS_IN_MAX_AGE: an outcome has to outlive its message",
             ),
-            retry_for: check.duration("BACKEND_RETRY_FOR", raw.backend_retry_for, Duration::from_secs(300)),
-            fallback_text: raw.fallback_text.unwrap_or_default(),
-        };
-        let shutdown_grace = check.duration("SHUTDOWN_GRACE", raw.shutdown_grace, Duration::from_secs(25));
-        let simulator_url = raw.whatsapp_simulator_url;
-        if let Some(got) = &simulator_url {
-            if cfg!(not(feature = "simulator")) {
-                check.bad(
-                    "WHATSAPP_SIMULATOR_URL",
-                    got.clone(),
-                    "nothing: this build talks to WhatsApp only; build with `--features simulator`",
-                );
-            } else if !got.starts_with("ws://") {
-                check.bad("WHATSAPP_SIMULATOR_URL", got.clone(), "ws://127.0.0.1:7080/ws/chat");
+            (
+                window > in_max_age,
+                "NATS_DUPLICATE_WINDOW",
+                window,
+                "at most NATS_IN_MAX_AGE: what is not stored any more is not recognised",
+            ),
+            (
+                reply_max_age > window,
+                "REPLY_MAX_AGE",
+                reply_max_age,
+                "at most NATS_DUPLICATE_WINDOW: a message that WhatsApp hands over again later than that could \
+                 be answered twice",
+            ),
+        ] {
+            if bad {
+                check.bad(name, human(got), takes);
             }
         }
-        let edge = edge::Settings {
-            account,
-            auth_dir: raw.whatsapp_auth_dir.unwrap_or_else(|| "./auth_info".into()),
-            session: edge::SessionSettings {
-                pair_phone: raw.whatsapp_pair_phone.map(|phone| {
-                    check.parse(
-                        "WHATSAPP_PAIR_PHONE",
-                        Some(phone),
-                        "",
-                        "a phone number in digits, with its country code",
-                        |text| {
-                            let digits = digits(text)?;
-                            Some(digits)
-                        },
-                    )
-                }),
-                simulator_url,
-                flush_timeout: shutdown_grace.mul_f64(0.3),
-            },
-        };
-        let log_filter = raw.rust_log.unwrap_or_else(|| telemetry::DEFAULT_FILTER.to_owned());
-        if telemetry::check_filter(&log_filter).is_err() {
-            check.bad("RUST_LOG", log_filter.clone(), "such as `info` or `off,whatsapp_connector=debug`");
-        }
-        Self {
+        let takes = "http://host:port or https://host";
+        let backend_url = check.parse("BACKEND_URL", raw.backend_url, "http://localhost:8000", takes, url);
+        let api_key = check.header("API_KEY", raw.api_key);
+        let backend_timeout = check.duration("BACKEND_TIMEOUT", raw.backend_timeout, secs(120));
+        let takes = "phone numbers separated by commas";
+        let allowed_numbers = check.parse("ALLOWED_NUMBERS", raw.allowed_numbers, "", takes, numbers);
+        let takes = "a number from 1 to 100000";
+        let concurrency =
+            check.parse("BACKEND_CONCURRENCY", raw.backend_concurrency, "256", takes, concurrency);
+        let retry_for = check.duration("BACKEND_RETRY_FOR", raw.backend_retry_for, secs(300));
+        let shutdown_grace = check.duration("SHUTDOWN_GRACE", raw.shutdown_grace, secs(25));
+        let takes = "a phone number in digits, with its country code";
+        let pair_phone = check.optional("WHATSAPP_PAIR_PHONE", raw.whatsapp_pair_phone, takes, digits);
+        check.simulator(raw.whatsapp_simulator_url.as_deref());
+        let takes = "an address and a port, such as 127.0.0.1:8080";
+        let http_addr =
+            check.parse("HTTP_ADDR", raw.http_addr, "127.0.0.1:8080", takes, |text| text.parse().ok());
+        let log_format = check.optional("LOG_FORMAT", raw.log_format, "pretty or json", log_format);
+        let takes = "such as `info` or `off,whatsapp_connector=debug`";
+        let log_filter = check.parse("RUST_LOG", raw.rust_log, telemetry::DEFAULT_FILTER, takes, |text| {
+            telemetry::check_filter(text).is_ok().then(|| text.to_owned())
+        });
+        Some(Self {
             nats_url: raw.nats_url,
             embedded: embedded::Settings {
                 binary: raw.nats_server_bin,
                 data_dir: raw.nats_data_dir.unwrap_or_else(|| "./data/nats".into()),
             },
-            subjects,
-            topology,
-            forwarder,
-            edge,
-            http_addr: check.parse(
-                "HTTP_ADDR",
-                raw.http_addr,
-                "127.0.0.1:8080",
-                "an address and a port, such as 127.0.0.1:8080",
-                |text| text.parse().ok(),
-            ),
+            subjects: subjects?,
+            topology: topology::Settings {
+                provision: provision?,
+                replicas: replicas?,
+                in_max_age,
+                out_max_age,
+                dlq_max_age,
+                duplicate_window: window,
+                forwarder_ack_wait,
+                edge_ack_wait,
+            },
+            forwarder: forwarder::Settings {
+                backend: forwarder::backend::Settings {
+                    url: backend_url?,
+                    api_key,
+                    webhook_secret: raw.whatsapp_webhook_secret,
+                    timeout: backend_timeout,
+                },
+                eligible: forwarder::eligible::Settings { allowed_numbers: allowed_numbers?, reply_max_age },
+                concurrency: concurrency?,
+                retry_for,
+                fallback_text: raw.fallback_text.unwrap_or_default(),
+            },
+            edge: edge::Settings {
+                account: account?,
+                auth_dir: raw.whatsapp_auth_dir.unwrap_or_else(|| "./auth_info".into()),
+                session: edge::SessionSettings {
+                    pair_phone,
+                    simulator_url: raw.whatsapp_simulator_url,
+                    flush_timeout: shutdown_grace.mul_f64(0.3),
+                },
+            },
+            http_addr: http_addr?,
             shutdown_grace,
-            log_format: raw.log_format.map(|format| {
-                check.parse("LOG_FORMAT", Some(format), "pretty", "pretty or json", |text| match text {
-                    "pretty" => Some(LogFormat::Pretty),
-                    "json" => Some(LogFormat::Json),
-                    _ => None,
-                })
-            }),
-            log_filter,
-        }
+            log_format,
+            log_filter: log_filter?,
+        })
     }
 }
 
-/// Collects what is bad; a bad value stands in for its default until all are checked.
+/// Collects what is bad.
 #[derive(Default)]
 struct Check {
     bad: Vec<Bad>,
@@ -309,7 +275,6 @@ impl Check {
         self.bad.push(Bad { name, got, takes: takes.to_owned() });
     }
 
-    #[allow(clippy::expect_used, reason = "a default is a constant of this file, and a test reads them all")]
     fn parse<T>(
         &mut self,
         name: &'static str,
@@ -317,14 +282,34 @@ impl Check {
         default: &str,
         takes: &str,
         read: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        if let Some(value) = value {
-            match read(value.trim()) {
-                Some(value) => return value,
-                None => self.bad(name, value, takes),
-            }
+    ) -> Option<T> {
+        self.optional(name, Some(value.unwrap_or_else(|| default.to_owned())), takes, read)
+    }
+
+    fn optional<T>(
+        &mut self,
+        name: &'static str,
+        value: Option<String>,
+        takes: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = value?;
+        let read = read(value.trim());
+        if read.is_none() {
+            self.bad(name, value, takes);
         }
-        read(default).or_else(|| read("0")).expect("the default of every setting is a value of it")
+        read
+    }
+
+    /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
+    fn simulator(&mut self, url: Option<&str>) {
+        let Some(url) = url else { return };
+        if cfg!(not(feature = "simulator")) {
+            let takes = "nothing: this build talks to WhatsApp only; build with `--features simulator`";
+            self.bad("WHATSAPP_SIMULATOR_URL", url.to_owned(), takes);
+        } else if !url.starts_with("ws://") {
+            self.bad("WHATSAPP_SIMULATOR_URL", url.to_owned(), "ws://127.0.0.1:7080/ws/chat");
+        }
     }
 
     fn duration(&mut self, name: &'static str, value: Option<String>, default: Duration) -> Duration {
@@ -359,6 +344,18 @@ fn provision(text: &str) -> Option<topology::Provision> {
 
 fn replicas(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| [1, 3, 5].contains(count))
+}
+
+fn concurrency(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count))
+}
+
+fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "pretty" => Some(LogFormat::Pretty),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
 }
 
 fn url(text: &str) -> Option<reqwest::Url> {
@@ -408,6 +405,7 @@ mod tests {
             ("WHATSAPP_ACCOUNT", "My Shop"),
             ("LOG_FORMAT", "xml"),
             ("HTTP_ADDR", "8080"),
+            ("WHATSAPP_PAIR_PHONE", "abc"),
         ])
         .unwrap_err();
         let names: Vec<_> = error.0.iter().map(|bad| bad.name).collect();

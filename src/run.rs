@@ -12,7 +12,7 @@ use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
-use crate::edge::{Edge, EdgeError};
+use crate::edge::{Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
 
 /// Which sides run in this process.
@@ -68,6 +68,7 @@ impl RunError {
             | Self::Embedded(EmbeddedError::Missing { .. })
             | Self::Dlq(crate::dlq::command::CommandError::NoBus(_)) => ExitCode::from(78),
             Self::Connect(ConnectError::BadUrl(_)) => ExitCode::from(78),
+            Self::Edge(EdgeError::Lock(LockError::Unusable { .. })) => ExitCode::from(78),
             Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
             _ => ExitCode::from(69),
         }

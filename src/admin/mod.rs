@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -179,8 +179,13 @@ async fn readyz(State(status): State<Arc<Status>>) -> Response {
 }
 
 /// Whoever has a QR code's text can link the number: loopback only.
-fn refusal(peer: SocketAddr) -> Option<Response> {
-    if peer.ip().to_canonical().is_loopback() {
+///
+/// The `Host` has to be loopback as well: a page in a browser on this machine can make a name of its own
+/// lead here.
+fn refusal(peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    if peer.ip().to_canonical().is_loopback() && ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
         return None;
     }
     let error = serde_json::json!({"error": "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward"});
@@ -190,8 +195,9 @@ fn refusal(peer: SocketAddr) -> Option<Response> {
 async fn link_json(
     State(status): State<Arc<Status>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer) {
+    if let Some(refusal) = refusal(peer, &headers) {
         return refusal;
     }
     ([(header::CACHE_CONTROL, "no-store")], Json(link(&status))).into_response()
@@ -200,8 +206,9 @@ async fn link_json(
 async fn link_page(
     State(status): State<Arc<Status>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer) {
+    if let Some(refusal) = refusal(peer, &headers) {
         return refusal;
     }
     let link = link(&status);

@@ -1,11 +1,14 @@
 //! A private nats-server child, for `run` without `NATS_URL`.
 //!
-//! It listens on loopback, keeps its data in a directory of its own, is restarted when it dies, and dies
+//! It listens on loopback, asks for a password that is in a file of this user only, keeps its data in a directory of its own, is restarted when it dies, and dies
 //! with its parent: the child is this binary, which asks the kernel to be killed with its parent and
 //! then becomes nats-server.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,8 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 /// The hidden command that becomes nats-server.
 pub const CHILD_COMMAND: &str = "embedded-nats-server";
-/// Where other commands find its address.
+/// Where other commands find its address and password.
 const URL_FILE: &str = "url";
+/// Where it finds the password itself: not on its command line, which everybody can read.
+const CONFIG_FILE: &str = "nats-server.conf";
+/// Held while it runs.
+const LOCK_FILE: &str = "lock";
 /// How long nats-server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a crash.
@@ -63,6 +70,7 @@ pub struct Embedded {
     binary: PathBuf,
     data_dir: PathBuf,
     port: u16,
+    url: String,
     child: Child,
     _lock: File,
 }
@@ -74,7 +82,7 @@ impl Embedded {
         let io = |what| move |source| EmbeddedError::Io { what, source };
         let binary = find(settings.binary.as_deref())?;
         std::fs::create_dir_all(&settings.data_dir).map_err(io("making NATS_DATA_DIR"))?;
-        let lock = File::create(settings.data_dir.join("lock")).map_err(io("locking NATS_DATA_DIR"))?;
+        let lock = File::create(settings.data_dir.join(LOCK_FILE)).map_err(io("locking NATS_DATA_DIR"))?;
         if lock.try_lock().is_err() {
             return Err(EmbeddedError::Taken(settings.data_dir.clone()));
         }
@@ -84,15 +92,19 @@ impl Embedded {
             .map_err(io("finding a free port"))?
             .port();
         let child = spawn(&binary, &settings.data_dir, port).map_err(io("starting it"))?;
-        std::fs::write(settings.data_dir.join(URL_FILE), format!("nats://127.0.0.1:{port}"))
-            .map_err(io("writing its address"))?;
+        let password = format!("{:016x}{:016x}", random(), random());
+        let url = format!("nats://connector:{password}@127.0.0.1:{port}");
+        write_private(&settings.data_dir.join(URL_FILE), &url).map_err(io("writing its address"))?;
+        let config = format!("authorization {{ user: connector, password: \"{password}\" }}\n");
+        write_private(&settings.data_dir.join(CONFIG_FILE), &config)
+            .map_err(io("writing its configuration"))?;
         tracing::info!(port, data = %settings.data_dir.display(), "NATS_URL is not set: started a private nats-server");
-        Ok(Self { binary, data_dir: settings.data_dir.clone(), port, child, _lock: lock })
+        Ok(Self { binary, data_dir: settings.data_dir.clone(), port, url, child, _lock: lock })
     }
 
-    /// Its address.
+    /// Its address, with the password.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.url.clone()
     }
 
     /// Restarts it whenever it dies; stops it after `stop`.
@@ -128,7 +140,27 @@ impl Embedded {
 
 /// The address of the one that another process of this machine runs on the same data.
 pub fn running_url(settings: &Settings) -> Option<String> {
+    let lock = File::open(settings.data_dir.join(LOCK_FILE)).ok()?;
+    // Nobody holds it: the address is that of one that has ended.
+    if lock.try_lock().is_ok() {
+        return None;
+    }
     std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok()
+}
+
+/// Seeded by the system, per call.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    // An older one may have wider permissions.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
@@ -137,6 +169,8 @@ fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
         .arg(CHILD_COMMAND)
         .arg(std::process::id().to_string())
         .arg(binary)
+        .arg("--config")
+        .arg(data_dir.join(CONFIG_FILE))
         .args(["--jetstream", "--addr", "127.0.0.1", "--port"])
         .arg(port.to_string())
         .arg("--store_dir")

@@ -12,6 +12,9 @@ use backon::{ExponentialBuilder, Retryable};
 use super::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
 
+/// How many replies may be delivered to an edge and not acknowledged.
+pub const EDGE_MAX_ACK_PENDING: usize = 10_000;
+
 /// What to do about streams and consumers at the start (`NATS_PROVISION`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provision {
@@ -111,9 +114,11 @@ impl Bus {
         if settings.provision == Provision::Off {
             return Ok(());
         }
+        let mut ages = Vec::new();
         for want in streams(subjects, settings) {
-            self.ensure_stream(settings, want).await?;
+            ages.push(self.ensure_stream(settings, want).await?.max_age);
         }
+        judge(settings, age_differences(subjects, &ages))?;
         if let Role::Edge(_) = role {
             self.ensure_bucket(subjects, settings).await?;
         }
@@ -124,7 +129,11 @@ impl Bus {
         self.ensure_consumer(settings, &stream, want).await
     }
 
-    async fn ensure_stream(&self, settings: &Settings, want: stream::Config) -> Result<(), TopologyError> {
+    async fn ensure_stream(
+        &self,
+        settings: &Settings,
+        want: stream::Config,
+    ) -> Result<stream::Config, TopologyError> {
         let what = format!("stream {}", want.name);
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
         let api = format!("STREAM.INFO.{}", want.name);
@@ -142,7 +151,8 @@ impl Bus {
             }
             None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
-        judge(settings, stream_differences(&want, &info.config))
+        judge(settings, stream_differences(&want, &info.config))?;
+        Ok(info.config)
     }
 
     /// The leases' bucket: one value a key, nothing expires (the edges' own clocks say when a lease has).
@@ -264,7 +274,7 @@ fn edge(subjects: &Subjects, settings: &Settings, account: &Account) -> pull::Co
         durable_name: Some(subjects.consumer_edge(account)),
         filter_subject: subjects.out_of(account),
         ack_wait: settings.edge_ack_wait,
-        max_ack_pending: 10_000,
+        max_ack_pending: i64::try_from(EDGE_MAX_ACK_PENDING).unwrap_or(i64::MAX),
         ..common()
     }
 }
@@ -310,9 +320,24 @@ fn stream_differences(want: &stream::Config, got: &stream::Config) -> Vec<Differ
     c.field("allow_direct", &want.allow_direct, &got.allow_direct, true);
     c.field("no_ack", &want.no_ack, &got.no_ack, true);
     c.field("max_age", &want.max_age, &got.max_age, false);
-    c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, false);
+    // A message that WhatsApp hands over again is recognised for this long, and answered for no longer.
+    let shorter = got.duplicate_window < want.duplicate_window;
+    c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, shorter);
     c.field("num_replicas", &want.num_replicas, &got.num_replicas, false);
     c.differences
+}
+
+/// Outcomes have to outlive what they answer. An age of zero is for ever.
+fn age_differences(subjects: &Subjects, ages: &[Duration]) -> Vec<Difference> {
+    let [inbound, outbound, ..] = ages else { return Vec::new() };
+    let outlives = outbound.is_zero() || (!inbound.is_zero() && outbound > inbound);
+    let difference = Difference {
+        what: format!("{}.max_age", subjects.stream_out()),
+        want: format!("more than {}'s, {inbound:?}", subjects.stream_in()),
+        got: format!("{outbound:?}"),
+        breaks_a_promise: true,
+    };
+    if outlives { Vec::new() } else { vec![difference] }
 }
 
 fn consumer_differences(stream: &str, want: &pull::Config, got: &consumer::Config) -> Vec<Difference> {
@@ -369,5 +394,10 @@ mod tests {
         let subjects = Subjects::new("wa").unwrap();
         let [inbound, outbound, _] = streams(&subjects, &settings(Provision::Create));
         assert!(outbound.max_age > inbound.max_age);
+        let hours = |hours: u64| Duration::from_secs(3600 * hours);
+        for (inbound, outbound, fine) in [(7, 8, true), (8, 8, false), (0, 8, false), (7, 0, true)] {
+            let found = age_differences(&subjects, &[hours(inbound), hours(outbound)]);
+            assert_eq!(found.is_empty(), fine, "{inbound} {outbound}");
+        }
     }
 }

@@ -17,6 +17,9 @@ use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
 use crate::wire::{Account, Headers, Subjects, header, id, now_ms};
 
+/// How long a replay may take to be stored: a person waits.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Which dead letters.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -144,7 +147,10 @@ impl Letters {
                 headers: headers.clone(),
                 payload: payload.clone().into(),
             };
-            match self.bus.append_until_known(&record, &CancellationToken::new()).await {
+            let never = CancellationToken::new();
+            let append = self.bus.append_until_known(&record, &never);
+            let appended = tokio::time::timeout(PATIENCE, append).await;
+            match appended.map_err(|_elapsed| fail(&"nats-server does not answer"))? {
                 Ok(_) => break,
                 // The person wrote on in the meantime: behind that, then.
                 Err(AppendError::Refused) => {}

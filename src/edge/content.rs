@@ -3,7 +3,7 @@
 use whatsapp_rust::prelude::{MessageExt, wa};
 
 use crate::wire::v1::{
-    self, Edit, InboundMessage, Location, Media, Poll, Reaction, Revoke, Text, Unsupported,
+    self, Edit, InboundMessage, Location, Media, Poll, PollVote, Reaction, Revoke, Text, Unsupported,
     inbound_message::Content,
 };
 
@@ -29,6 +29,11 @@ pub fn map(message: &wa::Message) -> Mapped {
             target_message_id: target(reaction.key.as_option()),
             emoji: reaction.text.clone().unwrap_or_default(),
         }));
+    }
+    if let Some(vote) = base.poll_update_message.as_option() {
+        // What was voted for is encrypted once more, with the poll's own key.
+        let target_message_id = target(vote.poll_creation_message_key.as_option());
+        return Mapped::Update(Content::PollVote(PollVote { target_message_id, options: Vec::new() }));
     }
     if let Some(body) = base.text_content() {
         return Mapped::Message(Content::Text(Text { body: body.to_owned() }));
@@ -79,13 +84,27 @@ fn kind(base: &wa::Message) -> Option<Content> {
     if base.live_location_message.as_option().is_some() {
         return Some(Content::Location(Location { live: true, ..Location::default() }));
     }
-    if base.contact_message.as_option().is_some() || base.contacts_array_message.as_option().is_some() {
-        return Some(Content::Contacts(v1::Contacts::default()));
+    let contacts: Vec<_> = base
+        .contact_message
+        .as_option()
+        .into_iter()
+        .chain(base.contacts_array_message.as_option().into_iter().flat_map(|array| &array.contacts))
+        .collect();
+    if !contacts.is_empty() {
+        return Some(Content::Contacts(v1::Contacts {
+            display_names: contacts.iter().filter_map(|contact| contact.display_name.clone()).collect(),
+            vcards: contacts.iter().filter_map(|contact| contact.vcard.clone()).collect(),
+        }));
     }
     if let Some(reply) = base.buttons_response_message.as_option() {
         return Some(Content::ButtonReply(v1::ButtonReply {
             button_id: reply.selected_button_id.clone().unwrap_or_default(),
-            text: String::new(),
+            text: match &reply.response {
+                Some(wa::message::buttons_response_message::Response::SelectedDisplayText(text)) => {
+                    text.clone()
+                }
+                _ => String::new(),
+            },
         }));
     }
     if let Some(reply) = base.template_button_reply_message.as_option() {
@@ -103,7 +122,10 @@ fn kind(base: &wa::Message) -> Option<Content> {
     }
     let polls = [&base.poll_creation_message, &base.poll_creation_message_v2, &base.poll_creation_message_v3];
     let poll = polls.iter().find_map(|poll| poll.as_option())?;
-    Some(Content::Poll(Poll { question: poll.name.clone().unwrap_or_default(), options: Vec::new() }))
+    Some(Content::Poll(Poll {
+        question: poll.name.clone().unwrap_or_default(),
+        options: poll.options.iter().filter_map(|option| option.option_name.clone()).collect(),
+    }))
 }
 
 fn protocol_message(protocol: &wa::message::ProtocolMessage) -> Mapped {

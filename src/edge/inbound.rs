@@ -61,7 +61,9 @@ impl InboundDurabilityHook for Inbound {
         let mut lanes: Vec<(String, Vec<&Incoming>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for incoming in batch {
-            let chat = incoming.info.source.chat.to_non_ad_string();
+            let source = &incoming.info.source;
+            let peer = identity::peer(source, identity::other_address(source));
+            let chat = peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned());
             let place = *places.entry(chat.clone()).or_insert_with(|| {
                 lanes.push((chat, Vec::new()));
                 lanes.len() - 1

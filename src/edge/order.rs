@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
-/// More than this many finished sequences need not be remembered: by then they are below the floor.
-const REMEMBERED: usize = 20_000;
+/// So many finished sequences are remembered above the floor. Beyond that (one message stuck while so many
+/// others went out) a chat whose last one is forgotten waits for the floor.
+const REMEMBERED: usize = 200_000;
 
 /// What this edge knows of its consumer.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -22,8 +22,13 @@ use crate::telemetry::propagation;
 use crate::wire::v1::{Outcome, Receipt, ReceiptStatus, SendMessage, outcome, send_message};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
 
-/// More messages than this are not taken from the bus at once.
-const MAX_IN_HAND: usize = 256;
+/// The most messages that one pull request asks for.
+const MAX_BATCH: usize = 256;
+/// More messages than this are not in hand at once. It is the consumer's own bound on what is not
+/// acknowledged: replies that wait for an earlier one must never keep that earlier one out.
+const MAX_IN_HAND: usize = topology::EDGE_MAX_ACK_PENDING;
+/// So many chats are sent to at once.
+const MAX_SENDING: usize = 64;
 /// How often a message that has to wait for its predecessor looks at the consumer.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -40,6 +45,7 @@ pub struct Outbound {
     in_hand: Mutex<HashMap<ChatToken, Lane>>,
     /// Something was finished, or came in: whoever waits looks again.
     moved: Notify,
+    sending: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
     abandon: CancellationToken,
@@ -79,6 +85,7 @@ impl Outbound {
             topology,
             in_hand: Mutex::default(),
             moved: Notify::new(),
+            sending: Semaphore::new(MAX_SENDING),
             tasks: TaskTracker::new(),
             stop,
             abandon: CancellationToken::new(),
@@ -145,7 +152,7 @@ impl Outbound {
             let in_hand: usize = self.lanes().values().map(Lane::len).sum();
             if in_hand < MAX_IN_HAND {
                 self.online.client().await;
-                return MAX_IN_HAND - in_hand;
+                return MAX_BATCH.min(MAX_IN_HAND - in_hand);
             }
             moved.await;
         }
@@ -239,6 +246,8 @@ impl Outbound {
             sequence = delivery.sequence
         );
         propagation::continue_from(&span, &delivery.headers);
+        // Fails only once the semaphore is closed, which nobody does.
+        let _permit = self.sending.acquire().await;
         self.process(chat, delivery).instrument(span).await
     }
 
@@ -255,8 +264,10 @@ impl Outbound {
             Ok(Some(job)) => job,
             Ok(None) => return true,
             Err(why) => {
-                tracing::error!(chat = %chat.masked(), why, "a message for WhatsApp cannot be read; it is skipped");
-                return true;
+                tracing::error!(chat = %chat.masked(), why, "a message for WhatsApp cannot be read; it is given up on");
+                let place = format!("{}/{}", self.subjects.stream_out(), delivery.sequence);
+                let cause = delivery.headers.get(header::MSG_ID).or(delivery.headers.get(header::CE_ID));
+                return self.report_failure(chat, cause.unwrap_or(&place), None, why).await;
             }
         };
         let whatsapp_id = id::whatsapp(&job.cause);
@@ -268,7 +279,7 @@ impl Outbound {
             }
             Err(why) => {
                 tracing::error!(chat = %chat.masked(), whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
-                self.report_failure(chat, &job, &whatsapp_id, &why).await
+                self.report_failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
             }
         }
     }
@@ -321,21 +332,21 @@ impl Outbound {
     async fn report_failure(
         &self,
         chat: &ChatToken,
-        job: &Job,
-        whatsapp_id: &str,
-        why: &Undeliverable,
+        cause: &str,
+        whatsapp_id: Option<String>,
+        reason: &str,
     ) -> bool {
         let now = now_ms();
         let receipt = Receipt {
             account: self.account.to_string(),
             chat: chat.as_str().to_owned(),
-            message_ids: vec![whatsapp_id.to_owned()],
+            message_ids: whatsapp_id.into_iter().collect(),
             status: ReceiptStatus::Failed.into(),
             at_ms: now,
-            reason: why.to_string(),
-            request_id: job.cause.clone(),
+            reason: reason.to_owned(),
+            request_id: cause.to_owned(),
         };
-        let id = format!("{}/failed", job.cause);
+        let id = format!("{cause}/failed");
         let mut headers = Headers::cloud_event(&id, "Receipt", self.account.as_str(), now);
         headers.set(header::MSG_ID, &id);
         propagation::inject(&mut headers);

@@ -149,6 +149,13 @@ impl Session {
             .with_backend(store)
             .skip_history_sync()
             .with_inbound_durability_hook(self.inbound.clone());
+        let bot = match &self.settings.pair_phone {
+            Some(phone) => bot.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
+                phone_number: phone.clone(),
+                ..Default::default()
+            }),
+            None => bot,
+        };
         #[cfg(feature = "simulator")]
         if let Some(url) = &self.settings.simulator_url {
             use whatsapp_rust::transport::TokioWebSocketTransportFactory;
@@ -160,13 +167,6 @@ impl Session {
                 .build()
                 .await?);
         }
-        let bot = match &self.settings.pair_phone {
-            Some(phone) => bot.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
-                phone_number: phone.clone(),
-                ..Default::default()
-            }),
-            None => bot,
-        };
         Ok(bot.build().await?)
     }
 

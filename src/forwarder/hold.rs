@@ -17,11 +17,51 @@ pub struct Held {
     retry_after: Option<Duration>,
 }
 
+/// What all turns of a process share.
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Held>,
+    /// How many turns wait for the hold's end. Without one nobody would probe.
+    waiting: usize,
+}
+
 /// Shared by all turns of a process.
 #[derive(Debug, Clone)]
 pub struct Hold {
-    state: watch::Sender<Option<Held>>,
+    state: watch::Sender<State>,
     probe: Arc<Semaphore>,
+}
+
+/// Which turns are of use now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// As many as can be.
+    Any,
+    /// One, to find out whether the backend is back.
+    Probe,
+}
+
+/// One turn's place among those that wait.
+struct Waiting(watch::Sender<State>);
+
+impl Waiting {
+    fn new(state: &watch::Sender<State>) -> Self {
+        // Nobody who waits for a change cares about this one.
+        state.send_if_modified(|state| {
+            state.waiting += 1;
+            false
+        });
+        Self(state.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|state| {
+            state.waiting -= 1;
+            state.waiting == 0
+        });
+    }
 }
 
 /// Leave to call the backend.
@@ -37,25 +77,33 @@ pub enum Pass {
 impl Hold {
     /// Nothing is held at first.
     pub fn new() -> Self {
-        Self { state: watch::Sender::new(None), probe: Arc::new(Semaphore::new(1)) }
+        Self { state: watch::Sender::new(State::default()), probe: Arc::new(Semaphore::new(1)) }
     }
 
     /// Why everything is held, if it is.
     pub fn reason(&self) -> Option<String> {
-        self.state.borrow().as_ref().map(|held| held.reason.clone())
+        self.state.borrow().held.as_ref().map(|held| held.reason.clone())
     }
 
-    /// Returns when nothing is held.
-    pub async fn free(&self) {
+    /// Returns when a new turn is of use: nothing is held, or everything is and nobody is there to probe.
+    /// Says which.
+    pub async fn wants_a_turn(&self) -> Wanted {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| state.held.is_none() || state.waiting == 0).await;
         // The sender lives as long as `self`.
-        let _ = self.state.subscribe().wait_for(Option::is_none).await;
+        match state {
+            Ok(state) if state.held.is_some() => Wanted::Probe,
+            _ => Wanted::Any,
+        }
     }
 
     /// Returns when the caller may call: at once, after the hold, or in the middle of it as its probe.
     pub async fn pass(&self) -> Pass {
         let mut state = self.state.subscribe();
+        let mut waiting = None;
         loop {
-            let Some(held) = state.borrow_and_update().clone() else { return Pass::Free };
+            let Some(held) = state.borrow_and_update().held.clone() else { return Pass::Free };
+            waiting.get_or_insert_with(|| Waiting::new(&self.state));
             let due = Instant::now() + policy::probe_delay(held.probes, held.retry_after);
             tokio::select! {
                 _ = state.changed() => {}
@@ -73,18 +121,18 @@ impl Hold {
     /// A call found the backend unavailable.
     pub fn down(&self, reason: &str, retry_after: Option<Duration>) {
         self.state.send_modify(|state| {
-            if state.is_none() {
+            if state.held.is_none() {
                 tracing::warn!(reason, "the backend is unavailable; everything is held until it is back");
             }
-            let probes = state.as_ref().map_or(0, |held| held.probes + 1);
-            *state = Some(Held { reason: reason.to_owned(), probes, retry_after });
+            let probes = state.held.as_ref().map_or(0, |held| held.probes + 1);
+            state.held = Some(Held { reason: reason.to_owned(), probes, retry_after });
         });
     }
 
     /// A call found the backend there, whatever it said.
     pub fn up(&self) {
         self.state.send_if_modified(|state| {
-            let was_held = state.take().is_some();
+            let was_held = state.held.take().is_some();
             if was_held {
                 tracing::info!("the backend is back; going on");
             }
@@ -118,6 +166,26 @@ mod tests {
             assert!(matches!(task.await.unwrap(), Pass::Free));
         }
         assert!(before.elapsed() < Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_without_a_waiting_turn_wants_one_to_probe() {
+        let hold = Hold::new();
+        assert_eq!(hold.wants_a_turn().await, Wanted::Any);
+        hold.down("http-503", None);
+        assert_eq!(hold.wants_a_turn().await, Wanted::Probe);
+        let probe = tokio::spawn({
+            let hold = hold.clone();
+            async move { hold.pass().await }
+        });
+        tokio::task::yield_now().await;
+        let nobody = tokio::time::timeout(Duration::from_millis(1), hold.wants_a_turn()).await;
+        assert!(nobody.is_err(), "one is there already");
+        // It grows too old and goes without a call: another one is wanted.
+        drop(probe.await.unwrap());
+        assert_eq!(hold.wants_a_turn().await, Wanted::Probe);
+        hold.up();
+        assert_eq!(hold.wants_a_turn().await, Wanted::Any);
     }
 
     #[tokio::test(start_paused = true)]

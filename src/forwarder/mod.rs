@@ -26,7 +26,7 @@ use crate::wire::Subjects;
 use backend::Backend;
 use chats::Chats;
 use floor::Floor;
-use hold::Hold;
+use hold::{Hold, Wanted};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -149,9 +149,11 @@ impl Forwarder {
             .await
     }
 
-    /// How many messages could be begun now; waits until it is at least one and nothing is held.
+    /// How many messages could be begun now; waits until it is at least one.
     async fn room(&self) -> usize {
-        self.hold.free().await;
+        if self.hold.wants_a_turn().await == Wanted::Probe {
+            return 1;
+        }
         // Fails only once the semaphore is closed, which nobody does.
         drop(self.permits.acquire().await);
         self.permits.available_permits().clamp(1, MAX_BATCH)

@@ -220,19 +220,26 @@ impl<'a> Turn<'a> {
         let mut permit = Some(permit);
         let mut attempt = 0;
         // Time that passes while everything is held uses up nothing.
+        let mut failing_for = Duration::ZERO;
         let mut failing_since: Option<tokio::time::Instant> = None;
+        let ask = || eligible::question(&message, &self.forwarder.settings.eligible, now_ms());
+        let none = |reason: NoReplyReason| Ok(Decision::None(NoReply { reason: reason.into() }));
         loop {
-            // Asked each time: a message may have grown too old while everything was held.
-            let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
-                Ok(question) => question,
-                Err(reason) => return Ok(Decision::None(NoReply { reason: reason.into() })),
-            };
+            // Nobody waits for a backend that is not to be asked.
+            if let Err(reason) = ask() {
+                return none(reason);
+            }
             // The permit before the pass: a probe that had to wait for a permit would wait for those who
             // wait for the probe.
             if permit.is_none() {
                 permit = Some(self.permit().await?);
             }
             let pass = self.or_stop(self.forwarder.hold.pass()).await?;
+            // Once more: the message may have grown too old while everything was held.
+            let question = match ask() {
+                Ok(question) => question,
+                Err(reason) => return none(reason),
+            };
             crash::point("forwarder.before-call");
             let class = self.call(&question).await?;
             crash::point("forwarder.after-call");
@@ -247,12 +254,14 @@ impl<'a> Turn<'a> {
                 Class::Silent => {
                     return Ok(Decision::None(NoReply { reason: NoReplyReason::BackendSilent.into() }));
                 }
-                Class::Unavailable { .. } => failing_since = None,
+                Class::Unavailable { .. } => {
+                    failing_for += failing_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+                }
                 Class::Rejected { reason } => return self.dead(DeadReason::Rejected, &reason).await,
                 Class::Failed { reason } => {
                     let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
                     let wait = policy::retry_delay(attempt, jitter());
-                    if since.elapsed() + wait > self.forwarder.settings.retry_for {
+                    if failing_for + since.elapsed() + wait > self.forwarder.settings.retry_for {
                         return self.dead(DeadReason::Failed, &reason).await;
                     }
                     tracing::warn!(chat = %self.route.chat.masked(), reason, attempt, ?wait, "the backend failed; trying again");
@@ -283,7 +292,7 @@ impl<'a> Turn<'a> {
         for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
             headers.remove(chain);
         }
-        headers.set(header::MSG_ID, &id::dead_letter(self.inbound_id()));
+        headers.set(header::MSG_ID, &id::dead_letter(&self.inbound_id()));
         headers.set(header::IN_SEQ, &self.place.sequence.to_string());
         headers.set(header::DEAD_REASON, &code);
         propagation::inject(&mut headers);
@@ -305,8 +314,15 @@ impl<'a> Turn<'a> {
         }))
     }
 
-    fn inbound_id(&self) -> &str {
-        self.delivery.headers.get(header::CE_ID).unwrap_or_default()
+    /// The message's id; one derived from its place if whoever published it gave it none.
+    fn inbound_id(&self) -> String {
+        self.delivery.headers.get(header::CE_ID).map_or_else(
+            || {
+                let incarnation = self.forwarder.chats.incarnation();
+                id::unnamed(&self.route.account, &self.route.chat, &incarnation, self.place.sequence)
+            },
+            str::to_owned,
+        )
     }
 
     async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
@@ -318,13 +334,13 @@ impl<'a> Turn<'a> {
             account: self.route.account.to_string(),
             chat: self.route.chat.as_str().to_owned(),
             chat_jid: message.chat_jid,
-            inbound_id: self.inbound_id().to_owned(),
+            inbound_id: self.inbound_id(),
             message_id: message.message_id,
             decided_at_ms: now,
             result: Some(decision.clone()),
         };
         let mut headers = Headers::cloud_event(
-            &id::outcome(self.inbound_id()),
+            &id::outcome(&self.inbound_id()),
             "Outcome",
             self.route.account.as_str(),
             now,
