@@ -30,7 +30,11 @@ fn main() -> ExitCode {
         }
     };
     let by_terminal = if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json };
-    let _tracer = telemetry::start(config.log_format.unwrap_or(by_terminal), &config.log_filter);
+    // A command's output is for whoever typed it; its log only for those who ask.
+    let is_service = !matches!(command, Command::Dlq(_));
+    let asked = std::env::var_os("RUST_LOG").is_some();
+    let filter = if is_service || asked { config.log_filter.as_str() } else { "off" };
+    let _tracer = telemetry::start(config.log_format.unwrap_or(by_terminal), filter);
     // Fails only if one was installed before, and nobody did.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -63,7 +63,8 @@ impl Bus {
             .build();
         let mut warned = false;
         let client = loop {
-            let attempt = options(settings, connects.clone()).connect(servers.clone());
+            let options = with_credentials(options(settings, connects.clone()), &servers);
+            let attempt = options.connect(servers.clone());
             let error = tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
                 result = attempt => match result {
@@ -121,6 +122,17 @@ fn check_version(client: &async_nats::Client) -> Result<(), ConnectError> {
         return Ok(());
     }
     Err(ConnectError::TooOld { found: client.server_info().version })
+}
+
+/// async-nats does not look at the user and password in an address by itself. A user alone is a token.
+fn with_credentials(options: ConnectOptions, servers: &[async_nats::ServerAddr]) -> ConnectOptions {
+    let Some((user, server)) = servers.iter().find_map(|server| Some((server.username()?, server))) else {
+        return options;
+    };
+    match server.password() {
+        Some(password) => options.user_and_password(user.to_owned(), password.to_owned()),
+        None => options.token(user.to_owned()),
+    }
 }
 
 fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions {
