@@ -78,7 +78,7 @@ async fn a_connection_that_breaks_in_the_middle_of_traffic_loses_nothing() {
 
 /// Two programs on one session would throw each other out for ever.
 #[tokio::test]
-async fn an_edge_that_was_replaced_stays_out_until_it_is_restarted() {
+async fn an_edge_that_was_replaced_does_not_fight_for_the_session() {
     let stage = Stage::plan().set().await;
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;

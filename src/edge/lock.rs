@@ -7,6 +7,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::wire::Account;
 
 /// Held while the edge runs; the kernel lets go of it when the process dies, however it dies.
@@ -77,9 +79,12 @@ impl AuthDir {
                 id
             }
         };
-        // A copied directory on another machine is another edge.
+        // A copy of the directory, here or on another machine, is another edge.
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(format!("{host}/{}", id.trim()))
+        let place = std::fs::canonicalize(&self.dir)?;
+        let place = Sha256::digest(place.as_os_str().as_encoded_bytes());
+        let place: String = place.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{host}/{}/{place}", id.trim()))
     }
 
     /// The session store's file.

@@ -1,0 +1,72 @@
+//! Of all edges of an account one is connected to WhatsApp; the others wait for its lease.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::oracle::Written;
+use crate::support::{Connector, Layout, Role, Stage, eventually};
+
+#[tokio::test]
+async fn a_standby_edge_takes_over_at_once_when_the_first_one_stops() {
+    let (stage, first, second) = two_edges().await;
+    first.stop().await;
+    takes_over(&stage, second, Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_standby_edge_takes_over_when_the_first_one_is_killed() {
+    let (stage, mut first, second) = two_edges().await;
+    first.process.kill();
+    takes_over(&stage, second, Duration::from_secs(40)).await;
+}
+
+#[tokio::test]
+async fn an_edge_that_was_killed_need_not_wait_for_its_own_lease() {
+    let stage = Stage::plan().set().await;
+    let mut product = stage.product(Layout::OneProcess).await;
+    product.edge.process.kill();
+    let again = stage.start(Role::Run).await;
+    eventually("the restarted edge to be online", Duration::from_secs(10), async || online(&again).await)
+        .await;
+}
+
+/// A linked edge, and another one with a copy of its session.
+async fn two_edges() -> (Stage, Connector, Connector) {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::OneProcess).await;
+    // Copied while nobody writes to it.
+    product.edge.stop().await;
+    let copy = stage.dir().join("auth-copy");
+    copy_dir(Path::new(&stage.settings()["WHATSAPP_AUTH_DIR"]), &copy);
+    let mut first = stage.start(Role::Run).await;
+    first.ready().await;
+    let copy = copy.display().to_string();
+    let second = stage.start_with(Role::Run, &[("WHATSAPP_AUTH_DIR", &copy)]).await;
+    second.not_ready("standby").await;
+    first.ready().await;
+    (stage, first, second)
+}
+
+async fn takes_over(stage: &Stage, second: Connector, bound: Duration) {
+    eventually("the second edge to be online", bound, async || online(&second).await).await;
+    let customer = stage.customer().await;
+    let id = customer.write("¿seguís ahí?").await;
+    customer.receives(1).await;
+    let written = [Written::echoed(customer.phone(), id, "¿seguís ahí?")];
+    stage.evidence(1, [&customer]).await.assert_kept(&written);
+}
+
+async fn online(edge: &Connector) -> Result<(), String> {
+    match edge.readiness().await? {
+        (200, _) => Ok(()),
+        (_, body) => Err(body.to_string()),
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory for the copy");
+    for entry in std::fs::read_dir(from).expect("the session's directory") {
+        let entry = entry.expect("an entry of it");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy of it");
+    }
+}
