@@ -28,7 +28,7 @@ use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
 use inbound::Inbound;
-use lease::{Held, Lease};
+use lease::Lease;
 use link::Input;
 use lock::AuthDir;
 pub use lock::LockError;
@@ -68,6 +68,13 @@ pub enum EdgeError {
 /// The edge of one process.
 #[derive(Debug)]
 pub struct Edge {
+    parts: Parts,
+    states: mpsc::UnboundedReceiver<link::State>,
+}
+
+/// What every term of the lease is made of.
+#[derive(Debug)]
+struct Parts {
     bus: Bus,
     subjects: Subjects,
     topology: topology::Settings,
@@ -76,7 +83,6 @@ pub struct Edge {
     lease: Lease,
     board: Board,
     online: Online,
-    states: mpsc::UnboundedReceiver<link::State>,
     stop: CancellationToken,
 }
 
@@ -89,66 +95,52 @@ impl Edge {
         settings: Settings,
         stop: CancellationToken,
     ) -> Result<Self, EdgeError> {
-        let auth = AuthDir::lock(&settings.auth_dir, &settings.account)?;
+        let auth = Arc::new(AuthDir::lock(&settings.auth_dir, &settings.account)?);
         let name =
             auth.name().map_err(|source| LockError::Unusable { dir: settings.auth_dir.clone(), source })?;
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (board, online, states) = Online::channel();
-        Ok(Self {
-            bus,
-            subjects,
-            topology,
-            settings,
-            auth: Arc::new(auth),
-            lease,
-            board,
-            online,
-            states,
-            stop,
-        })
+        let parts = Parts { bus, subjects, topology, settings, auth, lease, board, online, stop };
+        Ok(Self { parts, states })
     }
 
     /// The link's state, for readiness and the linking page.
     pub fn online(&self) -> Online {
-        self.online.clone()
+        self.parts.online.clone()
     }
 
     /// Works whenever this edge has the lease, until `stop`; sends under way get up to `grace` then.
-    pub async fn run(mut self, grace: Duration) {
-        let states = std::mem::replace(&mut self.states, mpsc::unbounded_channel().1);
-        let (bus, subjects) = (self.bus.clone(), self.subjects.clone());
+    pub async fn run(self, grace: Duration) {
+        let Self { parts, states } = self;
+        let account = parts.settings.account.clone();
         let announcing =
-            session::announce(bus, subjects, self.settings.account.clone(), states, self.stop.clone());
-        let working = async {
-            while let Some(held) = self.stop.run_until_cancelled(self.acquire()).await {
-                self.term(&held.lost, grace).await;
-                if self.stop.is_cancelled() {
-                    held.release().await;
-                } else {
-                    self.board.apply(Input::StandBy);
-                }
-            }
-            self.board.apply(Input::Stopping);
-            // Ends the announcing.
-            drop(self);
-        };
-        tokio::join!(working, announcing);
+            session::announce(parts.bus.clone(), parts.subjects.clone(), account, states, parts.stop.clone());
+        // The board goes with the parts, and with it the last of the states to announce.
+        tokio::join!(parts.work(grace), announcing);
     }
+}
 
-    async fn acquire(&self) -> Held {
-        self.lease
-            .acquire(|| {
-                self.board.apply(Input::StandBy);
-            })
-            .await
+impl Parts {
+    async fn work(self, grace: Duration) {
+        let stand_by = || {
+            self.board.apply(Input::StandBy);
+        };
+        while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
+            self.term(&held.lost, grace).await;
+            if self.stop.is_cancelled() {
+                held.release().await;
+            } else {
+                stand_by();
+            }
+        }
+        self.board.apply(Input::Stopping);
     }
 
     /// One term of the lease: until `stop`, or until it is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
-        let account = &self.settings.account;
-        let acks = Acks::default();
+        let (account, acks) = (&self.settings.account, Acks::default());
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
@@ -177,21 +169,19 @@ impl Edge {
             board: self.board.clone(),
             stop: carry.clone(),
         };
-        let sends = async {
-            outbound.run(grace, lost.clone()).await;
-            carry.cancel();
+        let work = async {
+            let sends = async {
+                outbound.run(grace, lost.clone()).await;
+                carry.cancel();
+            };
+            tokio::join!(session.run(), sends)
         };
-        let ended = async {
-            // Hooks and sends must not outlive the lease either.
-            lost.cancelled().await;
-            stop.cancel();
-        };
-        tokio::pin!(ended);
-        let work = async { tokio::join!(session.run(), sends) };
         tokio::pin!(work);
         tokio::select! {
             _ = &mut work => {}
-            () = &mut ended => {
+            () = lost.cancelled() => {
+                // Hooks and sends must not outlive the lease either.
+                stop.cancel();
                 work.await;
             }
         }
