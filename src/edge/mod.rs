@@ -1,7 +1,7 @@
 //! WhatsApp ↔ bus, for one account.
 //!
-//! [`inbound`] is the hook that stores before WhatsApp is told "received"; [`outbound`] sends what the
-//! bus holds, with [`order`] and [`sending`]; [`session`] keeps the link, by the rules of [`link`]. The
+//! `inbound` is the hook that stores before WhatsApp is told "received"; `outbound` sends what the
+//! bus holds, with `order` and `sending`; `session` keeps the link, by the rules of `link`. The
 //! only room that names the client library.
 
 mod chats;

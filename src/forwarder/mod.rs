@@ -1,7 +1,7 @@
 //! Bus → backend → bus.
 //!
-//! [`chain`] decides whose turn it is, [`turn`] takes one message through it, [`policy`] says what the
-//! backend's answers mean, [`hold`] keeps everybody back while it is away. Any number of processes run
+//! `chain` decides whose turn it is, `turn` takes one message through it, `policy` says what the
+//! backend's answers mean, `hold` keeps everybody back while it is away. Any number of processes run
 //! this side by side; what they share is on the bus.
 
 pub mod backend;
