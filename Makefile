@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-rust lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-rust chaos lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -34,6 +34,9 @@ test-backend: tools ## the reference backend's tests
 
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
+
+chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, ROUND=seconds, FAULTS=kills|scale, JSON=1
+	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
 
 lint: rust ## formatting, clippy and rustdoc; every warning is an error
 	cargo fmt --all --check

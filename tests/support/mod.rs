@@ -3,6 +3,7 @@
 //!
 //! A test sets a [`Stage`], starts the product on it ([`Layout`]), lets customers write, and has the
 //! [`oracle`] look at everything that is left behind.
+#![allow(dead_code, unused_imports, reason = "two test programs share it, and each uses a part")]
 
 mod backend;
 mod connector;
@@ -20,7 +21,7 @@ pub use connector::{Connector, Role, output, spawn};
 pub use eventually::{PATIENCE, eventually};
 pub use nats::binary as nats_server;
 pub use process::Process;
-pub use simulator::{Addressing, Customer};
+pub use simulator::{Addressing, Customer, Received, Sent};
 pub use stage::{Layout, Product, Stage};
 pub use streams::{Entry, Streams, trace_id};
 

@@ -34,6 +34,17 @@ pub struct Received {
     pub text: String,
     /// How often it arrived; phones show it once.
     pub copies: u32,
+    /// How many of the copies said something else.
+    pub altered: u32,
+}
+
+/// A message that a customer wrote.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Sent {
+    /// Its WhatsApp id.
+    pub id: String,
+    /// `sent`, or what the customer's phone was told later: `delivered`, `read`.
+    pub status: String,
 }
 
 /// The simulator's process.
@@ -145,6 +156,15 @@ impl Customer {
     async fn send(&self, message: Value) -> String {
         let answer = self.http.make(&format!("/sim/customers/{}/messages", self.phone), &message).await;
         answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
+    /// All that this phone has sent so far, and what became of it as far as WhatsApp tells.
+    pub async fn sent(&self) -> Vec<Sent> {
+        #[derive(Deserialize)]
+        struct All {
+            messages: Vec<Sent>,
+        }
+        self.http.read::<All>(&format!("/sim/customers/{}/sent", self.phone)).await.messages
     }
 
     /// All that this phone has received so far.

@@ -106,6 +106,11 @@ impl Stage {
         self.dir.path()
     }
 
+    /// The directory outlives the stage: whoever set it looks at it, or removes it.
+    pub fn keep(&mut self) {
+        self.dir.disable_cleanup(true);
+    }
+
     /// The settings that every process of the product gets.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings

@@ -145,17 +145,27 @@ impl Streams {
         self.idle(&self.subjects.stream_out(), &self.subjects.consumer_edge(&self.account)).await;
     }
 
+    /// What the forwarders' consumer and the edge's have left to do, if anything.
+    pub async fn left(&self) -> Result<(), String> {
+        let edge = self.subjects.consumer_edge(&self.account);
+        self.nothing_left(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await?;
+        self.nothing_left(&self.subjects.stream_out(), &edge).await
+    }
+
     async fn idle(&self, stream: &str, consumer: &str) {
         let what = format!("the consumer {consumer} to have nothing left");
-        eventually(what, PATIENCE, async || {
-            let found = self.consumer(stream, consumer).await?;
-            let info = found.cached_info();
-            match (info.num_pending, info.num_ack_pending) {
-                (0, 0) => Ok(()),
-                (waiting, in_hand) => Err(format!("{waiting} not delivered, {in_hand} not acknowledged")),
+        eventually(what, PATIENCE, async || self.nothing_left(stream, consumer).await).await;
+    }
+
+    async fn nothing_left(&self, stream: &str, consumer: &str) -> Result<(), String> {
+        let found = self.consumer(stream, consumer).await?;
+        let info = found.cached_info();
+        match (info.num_pending, info.num_ack_pending) {
+            (0, 0) => Ok(()),
+            (waiting, in_hand) => {
+                Err(format!("{consumer}: {waiting} not delivered, {in_hand} not acknowledged"))
             }
-        })
-        .await;
+        }
     }
 
     async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer, String> {

@@ -1,0 +1,185 @@
+//! The parts of a round, and what is done to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::plan::{Deed, SLOTS, Who};
+use crate::proxy::{Proxy, unix_seconds};
+use crate::support::{Process, Product, Role, Stage, eventually, spawn};
+
+/// How long a process may take from SIGTERM to its end. Its own bound is `SHUTDOWN_GRACE`.
+const STOP: Duration = Duration::from_secs(20);
+
+/// Something bad that was done.
+#[derive(Debug, Clone)]
+pub struct Blow {
+    /// What.
+    pub deed: Deed,
+    /// Unix seconds.
+    pub at: f64,
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Cast {
+    edge: Option<Process>,
+    forwarders: [Option<Process>; SLOTS],
+    leaving: Vec<(Who, Process)>,
+    /// Is nats-server there?
+    bus: bool,
+    /// The way to the backend.
+    pub proxy: Proxy,
+    /// The parts around the product; after the product, which ends first.
+    pub stage: Stage,
+    /// What was done, by kind.
+    pub done: BTreeMap<String, usize>,
+    /// What was done, and when.
+    pub blows: Vec<Blow>,
+    /// What the processes themselves did wrong.
+    pub complaints: Vec<String>,
+}
+
+impl Cast {
+    /// All parts, as they stand at the beginning.
+    pub fn new(stage: Stage, proxy: Proxy, product: Product) -> Self {
+        let mut forwarders = [const { None }; SLOTS];
+        for (slot, forwarder) in forwarders.iter_mut().zip(product.forwarders) {
+            *slot = Some(forwarder.process);
+        }
+        Self {
+            edge: Some(product.edge.process),
+            forwarders,
+            leaving: Vec::new(),
+            bus: true,
+            proxy,
+            stage,
+            done: BTreeMap::new(),
+            blows: Vec::new(),
+            complaints: Vec::new(),
+        }
+    }
+
+    /// Does it.
+    pub async fn act(&mut self, deed: Deed) {
+        self.look();
+        if let Some(name) = deed.name() {
+            *self.done.entry(name).or_default() += 1;
+            self.blows.push(Blow { deed, at: unix_seconds() });
+        }
+        match deed {
+            Deed::Kill(who) => {
+                if let Some(mut process) = self.place(who).take() {
+                    process.kill();
+                }
+            }
+            Deed::Stop(who) => {
+                if let Some(mut process) = self.place(who).take() {
+                    process.terminate();
+                    self.leaving.push((who, process));
+                }
+            }
+            Deed::Freeze(who) => {
+                if let Some(process) = self.place(who) {
+                    process.freeze();
+                }
+            }
+            Deed::Thaw(who) => {
+                if let Some(process) = self.place(who) {
+                    process.thaw();
+                }
+            }
+            Deed::Start(who) => self.start(who).await,
+            Deed::KillBus => {
+                self.stage.nats.kill();
+                self.bus = false;
+            }
+            Deed::StartBus => {
+                self.stage.nats.restart().await;
+                self.bus = true;
+            }
+            Deed::Break(fault) => self.proxy.set(Some(fault)),
+            Deed::Mend => self.proxy.set(None),
+            Deed::WhatsApp(kind, for_ms) => self.stage.simulator.fault(kind, for_ms).await,
+        }
+    }
+
+    /// All faults off; nats-server, an edge and a forwarder there.
+    pub async fn recover(&mut self) {
+        self.look();
+        self.proxy.set(None);
+        self.stage.simulator.no_faults().await;
+        for process in self.edge.iter_mut().chain(self.forwarders.iter_mut().flatten()) {
+            process.thaw();
+        }
+        if !self.bus {
+            self.act(Deed::StartBus).await;
+        }
+        if self.edge.is_none() {
+            self.start(Who::Edge).await;
+        }
+        if self.forwarders.iter().all(Option::is_none) {
+            self.start(Who::Forwarder(0)).await;
+        }
+        for (who, process) in std::mem::take(&mut self.leaving) {
+            self.see_off(who, process).await;
+        }
+    }
+
+    /// Nobody may have ended who was not told to.
+    pub fn look(&mut self) {
+        let edge = (Who::Edge, &mut self.edge);
+        let forwarders = self.forwarders.iter_mut().enumerate();
+        let all = forwarders.map(|(slot, process)| (Who::Forwarder(slot), process));
+        for (who, place) in all.chain([edge]) {
+            if let Some(status) = place.as_mut().and_then(Process::ended) {
+                self.complaints.push(format!("{who:?} ended by itself, {status}"));
+                *place = None;
+            }
+        }
+    }
+
+    async fn start(&mut self, who: Who) {
+        let role = match who {
+            Who::Edge => {
+                // The two would wait for each other's lock.
+                while let Some(at) = self.leaving.iter().position(|(leaving, _)| *leaving == Who::Edge) {
+                    let (who, process) = self.leaving.swap_remove(at);
+                    self.see_off(who, process).await;
+                }
+                Role::Edge
+            }
+            Who::Forwarder(_) => Role::Forwarder,
+        };
+        let process = spawn(role, self.stage.settings(), self.stage.dir());
+        *self.place(who) = Some(process);
+    }
+
+    async fn see_off(&mut self, who: Who, mut process: Process) {
+        let asked = Instant::now();
+        let ended =
+            eventually(format!("{who:?} to end after SIGTERM"), STOP * 2, async || match process.ended() {
+                Some(status) => Ok(Some(status)),
+                None if asked.elapsed() > STOP => Ok(None),
+                None => Err("still running".to_owned()),
+            })
+            .await;
+        // Before it has said anything it does not yet hear signals either: it dies of them.
+        let deaf = process.stderr().is_empty();
+        match ended {
+            None => self.complaints.push(format!("{who:?} does not end after SIGTERM")),
+            Some(status) if !status.success() && !deaf => {
+                self.complaints.push(format!("{who:?} was told to end and did so with {status}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn place(&mut self, who: Who) -> &mut Option<Process> {
+        match who {
+            Who::Edge => &mut self.edge,
+            Who::Forwarder(slot) => &mut self.forwarders[slot],
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! What is going to happen in a round: who writes when, and what breaks when. Pure; all of it follows
+//! from the seed.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// So many forwarders at most.
+pub const SLOTS: usize = 6;
+/// The ack waits of a round; a frozen process sleeps for longer than this.
+pub const ACK_WAIT: Duration = Duration::from_secs(3);
+/// How long it takes from one fault to the next.
+const PAUSE_MS: (u64, u64) = (250, 1_400);
+
+/// What may break in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Menu {
+    /// Everything.
+    All,
+    /// Everything that is over within a few seconds.
+    Short,
+    /// Forwarders come and go by SIGTERM; nothing breaks.
+    Scale,
+    /// Forwarders are killed.
+    Kills,
+}
+
+/// What a customer writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A text that the backend answers.
+    Text,
+    /// A text that the backend rejects.
+    Poison,
+    /// Something that nobody answers.
+    Sticker,
+}
+
+/// One message.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// When.
+    pub at: Duration,
+    /// By whom, from 0.
+    pub customer: usize,
+    /// What.
+    pub kind: Kind,
+}
+
+/// How the way to the backend is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody listens.
+    Refuse,
+    /// The connection is reset before the backend sees the call.
+    Reset,
+    /// The connection is reset once the backend has answered: the answer is lost.
+    Lose,
+    /// No answer for as long as the fault lasts.
+    Hang,
+    /// Half of the backend's answer, then the end.
+    Half,
+    /// A 200 that is not the contract's.
+    Garbage,
+    /// This status; the backend does not see the call.
+    Status(u16),
+    /// The backend's answer is replaced by this status.
+    StatusAfter(u16),
+    /// So many milliseconds more.
+    Slow(u64),
+}
+
+/// A process of the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The one edge.
+    Edge,
+    /// The forwarder in this slot.
+    Forwarder(usize),
+}
+
+/// Something that is done to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// SIGKILL.
+    Kill(Who),
+    /// SIGTERM.
+    Stop(Who),
+    /// SIGSTOP.
+    Freeze(Who),
+    /// SIGCONT.
+    Thaw(Who),
+    /// A new process in the place of one that is gone.
+    Start(Who),
+    /// SIGKILL of nats-server.
+    KillBus,
+    /// nats-server again, with its disk.
+    StartBus,
+    /// The way to the backend breaks.
+    Break(Fault),
+    /// The way to the backend is well again.
+    Mend,
+    /// A fault of the WhatsApp simulator, for so many milliseconds; once if there is no time.
+    WhatsApp(&'static str, Option<u64>),
+}
+
+impl Deed {
+    /// Its name in reports, if it is something bad.
+    pub fn name(self) -> Option<String> {
+        let who = |who| match who {
+            Who::Edge => "edge",
+            Who::Forwarder(_) => "forwarder",
+        };
+        Some(match self {
+            Self::Kill(victim) => format!("{} kill -9", who(victim)),
+            Self::Stop(victim) => format!("{} SIGTERM", who(victim)),
+            Self::Freeze(victim) => format!("{} SIGSTOP", who(victim)),
+            Self::KillBus => "nats-server kill -9".to_owned(),
+            Self::Break(Fault::Status(code)) => format!("backend {code}"),
+            Self::Break(Fault::StatusAfter(code)) => format!("backend {code} after its answer"),
+            Self::Break(fault) => {
+                let fault = format!("{fault:?}").to_lowercase();
+                format!("backend {}", fault.split('(').next().unwrap_or_default())
+            }
+            Self::WhatsApp(kind, _) => format!("whatsapp {kind}"),
+            Self::Thaw(_) | Self::Start(_) | Self::StartBus | Self::Mend => return None,
+        })
+    }
+}
+
+/// A deed and its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub deed: Deed,
+}
+
+/// A round.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where all of it comes from.
+    pub seed: u64,
+    /// How many customers there are.
+    pub customers: usize,
+    /// How many forwarders there are at first.
+    pub forwarders: usize,
+    /// The backend's delay in milliseconds, from and to.
+    pub delay_ms: (u64, u64),
+    /// By time.
+    pub letters: Vec<Letter>,
+    /// By time.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Draws a round of this length.
+    pub fn draw(seed: u64, length: Duration, menu: Menu) -> Self {
+        let mut random = Random::new(seed);
+        let customers = usize::try_from(random.between(8, 16)).unwrap_or(8);
+        let slowest = random.between(50, 600);
+        let forwarders =
+            if menu == Menu::Scale { 3 } else { usize::try_from(random.between(1, 3)).unwrap_or(1) };
+        Self {
+            seed,
+            customers,
+            forwarders,
+            delay_ms: (random.between(0, 20), slowest),
+            letters: letters(&mut random, length, customers),
+            steps: Drawing::new(&mut random, length, menu, forwarders).steps(),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} customers, {} messages, {} forwarders at first, backend {}-{} ms",
+            self.seed,
+            self.customers,
+            self.letters.len(),
+            self.forwarders,
+            self.delay_ms.0,
+            self.delay_ms.1
+        )?;
+        for step in &self.steps {
+            writeln!(f, "{:7.3} {:?}", step.at.as_secs_f64(), step.deed)?;
+        }
+        for letter in &self.letters {
+            writeln!(f, "{:7.3} customer {} {:?}", letter.at.as_secs_f64(), letter.customer, letter.kind)?;
+        }
+        Ok(())
+    }
+}
+
+/// Customers write on their own, now and then several messages at a stretch: those have an order to keep.
+fn letters(random: &mut Random, length: Duration, customers: usize) -> Vec<Letter> {
+    let mut letters = Vec::new();
+    for customer in 0..customers {
+        let mut at = random.millis(0, 1_500);
+        while at < length {
+            for _ in 0..random.between(1, 4) {
+                let kind = match random.between(1, 100) {
+                    1..=4 => Kind::Poison,
+                    5..=8 => Kind::Sticker,
+                    _ => Kind::Text,
+                };
+                letters.push(Letter { at, customer, kind });
+                at += random.millis(0, 120);
+            }
+            at += random.millis(600, 4_500);
+        }
+    }
+    letters.sort_by_key(|letter| letter.at);
+    letters
+}
+
+/// Draws the steps; knows who is there to be broken.
+struct Drawing<'a> {
+    random: &'a mut Random,
+    length: Duration,
+    menu: Menu,
+    /// Until when each part has enough to do with what was done to it.
+    edge: Duration,
+    bus: Duration,
+    backend: Duration,
+    whatsapp: Duration,
+    slots: [Duration; SLOTS],
+    up: [bool; SLOTS],
+    steps: Vec<Step>,
+}
+
+impl<'a> Drawing<'a> {
+    fn new(random: &'a mut Random, length: Duration, menu: Menu, forwarders: usize) -> Self {
+        let zero = Duration::ZERO;
+        let mut up = [false; SLOTS];
+        up[..forwarders].fill(true);
+        Self {
+            random,
+            length,
+            menu,
+            edge: zero,
+            bus: zero,
+            backend: zero,
+            whatsapp: zero,
+            slots: [zero; SLOTS],
+            up,
+            steps: Vec::new(),
+        }
+    }
+
+    fn steps(mut self) -> Vec<Step> {
+        let mut at = self.random.millis(500, 1_500);
+        while at < self.length {
+            match self.menu {
+                Menu::Scale => self.scale(at),
+                Menu::Kills => self.forwarder(at, &[1]),
+                Menu::All | Menu::Short => self.anything(at),
+            }
+            at += self.random.millis(PAUSE_MS.0, PAUSE_MS.1);
+        }
+        self.steps.sort_by_key(|step| step.at);
+        self.steps
+    }
+
+    fn anything(&mut self, at: Duration) {
+        match self.random.between(1, 100) {
+            1..=30 => self.forwarder(at, &[1, 2, 3]),
+            31..=50 => self.scale(at),
+            51..=65 => self.edge(at),
+            66..=72 => self.bus(at),
+            73..=88 => self.backend(at),
+            _ => self.whatsapp(at),
+        }
+    }
+
+    fn push(&mut self, at: Duration, deed: Deed) {
+        self.steps.push(Step { at, deed });
+    }
+
+    /// Something happens to a process; returns when it has got over it.
+    fn process(&mut self, at: Duration, who: Who, ways: &[u64]) -> Duration {
+        let way = self.random.pick(ways).unwrap_or(1);
+        let back = match way {
+            1 => {
+                self.push(at, Deed::Kill(who));
+                at + self.random.millis(50, 1_500)
+            }
+            2 => {
+                self.push(at, Deed::Stop(who));
+                at + self.random.millis(50, 1_500)
+            }
+            _ => {
+                self.push(at, Deed::Freeze(who));
+                let back = at + ACK_WAIT + self.random.millis(300, 3_000);
+                self.push(back, Deed::Thaw(who));
+                return back + Duration::from_millis(500);
+            }
+        };
+        self.push(back, Deed::Start(who));
+        back + Duration::from_millis(500)
+    }
+
+    fn forwarder(&mut self, at: Duration, ways: &[u64]) {
+        let there: Vec<usize> = (0..SLOTS).filter(|slot| self.up[*slot] && self.slots[*slot] <= at).collect();
+        if let Some(slot) = self.random.pick(&there) {
+            self.slots[slot] = self.process(at, Who::Forwarder(slot), ways);
+        }
+    }
+
+    fn scale(&mut self, at: Duration) {
+        let free: Vec<usize> = (0..SLOTS).filter(|slot| !self.up[*slot] && self.slots[*slot] <= at).collect();
+        let there: Vec<usize> = (0..SLOTS).filter(|slot| self.up[*slot] && self.slots[*slot] <= at).collect();
+        let add = there.len() < 2 || (self.random.percent(50) && !free.is_empty());
+        let Some(slot) = self.random.pick(if add { &free } else { &there }) else { return };
+        let who = Who::Forwarder(slot);
+        self.push(at, if add { Deed::Start(who) } else { Deed::Stop(who) });
+        self.up[slot] = add;
+        self.slots[slot] = at + Duration::from_millis(700);
+    }
+
+    fn edge(&mut self, at: Duration) {
+        if self.edge <= at {
+            self.edge = self.process(at, Who::Edge, &[1, 2, 3]);
+        }
+    }
+
+    fn bus(&mut self, at: Duration) {
+        if self.bus <= at {
+            let back = at + self.random.millis(20, 2_500);
+            self.push(at, Deed::KillBus);
+            self.push(back, Deed::StartBus);
+            self.bus = back + Duration::from_secs(2);
+        }
+    }
+
+    fn backend(&mut self, at: Duration) {
+        if self.backend > at {
+            return;
+        }
+        let faults = [
+            Fault::Refuse,
+            Fault::Reset,
+            Fault::Lose,
+            Fault::Hang,
+            Fault::Half,
+            Fault::Garbage,
+            Fault::Status(500),
+            Fault::Status(503),
+            Fault::Status(429),
+            Fault::StatusAfter(500),
+            Fault::Slow(1_500),
+        ];
+        let fault = self.random.pick(&faults).unwrap_or(Fault::Reset);
+        let back = at + self.random.millis(300, 3_000);
+        self.push(at, Deed::Break(fault));
+        self.push(back, Deed::Mend);
+        self.backend = back + Duration::from_millis(300);
+    }
+
+    fn whatsapp(&mut self, at: Duration) {
+        if self.whatsapp > at {
+            return;
+        }
+        let kinds = ["drop_connection", "redeliver_unacked", "mute_receipts", "mute_acks"];
+        // A muted ack holds its chat for the client's whole patience.
+        let kinds = if self.menu == Menu::Short { &kinds[..3] } else { &kinds[..] };
+        let Some(kind) = self.random.pick(kinds) else { return };
+        let lasting = kind.starts_with("mute") || (kind == "drop_connection" && self.random.percent(50));
+        let time = lasting.then(|| self.random.between(300, 3_000));
+        self.push(at, Deed::WhatsApp(kind, time));
+        self.whatsapp = at + Duration::from_millis(time.unwrap_or(0) + 300);
+        if kind == "mute_receipts" {
+            // What was muted stays queued until the next connection.
+            self.push(self.whatsapp, Deed::WhatsApp("drop_connection", None));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A round in figures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::conduct::Traces;
+use crate::plan::{Deed, Who};
+
+/// What a round came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The plan's.
+    pub seed: u64,
+    /// How many messages were written.
+    pub messages: usize,
+    /// What was done to the system, by kind.
+    pub faults: BTreeMap<String, usize>,
+    /// Calls that the forwarders made.
+    pub calls: usize,
+    /// Calls for a message that had been asked about before.
+    pub repeated_calls: usize,
+    /// Those of them that the backend had answered already.
+    pub repeated_answers: usize,
+    /// Replies that arrived more than once, under the same id.
+    pub repeated_replies: usize,
+    /// How many messages were there before their predecessor's outcome: without these there is no order.
+    pub chances_to_overtake: usize,
+    /// From a message's turn to its first call, in milliseconds.
+    pub ready_to_call_ms: Percentiles,
+    /// The slowest outcome of a message that was in the air when something was hit, since the hit.
+    pub slowest_recovery: Option<Recovery>,
+    /// From peace to the end of all work, in seconds.
+    pub drain_s: f64,
+    /// In all, in seconds.
+    pub wall_s: f64,
+    /// Every broken promise.
+    pub violations: Vec<String>,
+}
+
+/// Of some times.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Percentiles {
+    /// The middle one.
+    pub p50: f64,
+    /// One in a hundred is slower.
+    pub p99: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// After a hit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recovery {
+    /// Of what.
+    pub fault: String,
+    /// How long.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Reads the figures off the traces.
+    pub fn new(seed: u64, traces: &Traces, violations: Vec<String>, repeated: usize, wall: Duration) -> Self {
+        let asked: BTreeSet<&str> = traces.asked.iter().map(|asked| asked.message_id.as_str()).collect();
+        let calls = &traces.evidence.calls;
+        let answered = calls.iter().filter(|call| call.message_id.is_some());
+        let distinct: BTreeSet<_> = answered.clone().filter_map(|call| call.message_id.as_deref()).collect();
+        Self {
+            seed,
+            messages: traces.written.len(),
+            faults: traces.done.clone(),
+            calls: traces.asked.len(),
+            repeated_calls: traces.asked.len() - asked.len(),
+            repeated_answers: answered.count() - distinct.len(),
+            repeated_replies: repeated,
+            chances_to_overtake: traces.evidence.chances_to_overtake(),
+            ready_to_call_ms: percentiles(ready_to_call(traces)),
+            slowest_recovery: slowest_recovery(traces),
+            drain_s: traces.drained.as_secs_f64(),
+            wall_s: wall.as_secs_f64(),
+            violations,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.violations.is_empty() { "kept" } else { "BROKEN" };
+        let Percentiles { p50, p99, max } = self.ready_to_call_ms;
+        writeln!(
+            f,
+            "seed {}: {verdict}; {} messages ({} had to wait their turn), {} calls ({} repeated, {} of them \
+             answered before), {} replies repeated",
+            self.seed,
+            self.messages,
+            self.chances_to_overtake,
+            self.calls,
+            self.repeated_calls,
+            self.repeated_answers,
+            self.repeated_replies
+        )?;
+        let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        writeln!(f, "  {}", faults.join(", "))?;
+        write!(f, "  ready to call: p50 {p50:.1} ms, p99 {p99:.0} ms, max {max:.0} ms; ")?;
+        if let Some(Recovery { fault, seconds }) = &self.slowest_recovery {
+            write!(f, "slowest recovery {seconds:.1} s ({fault}); ")?;
+        }
+        write!(f, "drain {:.1} s, {:.1} s in all", self.drain_s, self.wall_s)
+    }
+}
+
+/// Since when it was each message's turn.
+fn ready_to_call(traces: &Traces) -> Vec<f64> {
+    let mut first: BTreeMap<&str, f64> = BTreeMap::new();
+    for asked in &traces.asked {
+        first.entry(&asked.message_id).or_insert(asked.at);
+    }
+    let ready = ready(traces);
+    let messages = traces.evidence.messages.iter();
+    messages
+        .filter_map(|message| {
+            let called = first.get(message.inbound().message_id.as_str())?;
+            Some((called - ready.get(&message.sequence)?).max(0.0) * 1e3)
+        })
+        .collect()
+}
+
+/// A message's turn begins once it is stored, and the outcome of the one before it.
+fn ready(traces: &Traces) -> BTreeMap<u64, f64> {
+    let messages = traces.evidence.messages.iter();
+    let mut ready: BTreeMap<u64, f64> =
+        messages.map(|message| (message.sequence, message.stored_at)).collect();
+    for (before, message) in traces.pairs() {
+        let outcome = traces.outcome_of(before).map_or(f64::INFINITY, |outcome| outcome.stored_at);
+        if let Some(at) = ready.get_mut(&message.sequence) {
+            *at = at.max(outcome);
+        }
+    }
+    ready
+}
+
+/// Of the messages whose turn it was when something was hit: the slowest outcome since then.
+fn slowest_recovery(traces: &Traces) -> Option<Recovery> {
+    let ready = ready(traces);
+    let turns: Vec<(f64, f64)> = traces
+        .evidence
+        .messages
+        .iter()
+        .filter_map(|message| Some((*ready.get(&message.sequence)?, traces.outcome_of(message)?.stored_at)))
+        .collect();
+    let hits = traces.blows.iter().filter(|blow| {
+        use Deed::{Freeze, Kill, KillBus};
+        matches!(blow.deed, KillBus | Kill(Who::Forwarder(_)) | Freeze(Who::Forwarder(_)))
+    });
+    let slowest = |at: f64| {
+        let in_the_air = turns.iter().filter(move |(ready, end)| *ready <= at && at < *end);
+        in_the_air.map(|(_, end)| end - at).fold(0.0, f64::max)
+    };
+    hits.filter_map(|blow| Some(Recovery { fault: blow.deed.name()?, seconds: slowest(blow.at) }))
+        .max_by(|one, other| one.seconds.total_cmp(&other.seconds))
+}
+
+fn percentiles(mut times: Vec<f64>) -> Percentiles {
+    times.sort_by(f64::total_cmp);
+    let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+    let of = |share| at(share).copied().unwrap_or_default();
+    Percentiles { p50: of(50), p99: of(99), max: of(100) }
+}
