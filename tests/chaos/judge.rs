@@ -11,7 +11,7 @@ use crate::support::Entry;
 
 /// Two clocks of one machine, read a moment apart.
 const CLOCKS_S: f64 = 0.005;
-/// Every copy of a message is of the same dead letter's; two are one too many.
+/// Why poison is given up on.
 const REJECTED: &str = "rejected";
 
 /// Every broken promise.

@@ -10,6 +10,7 @@ mod conduct;
 mod judge;
 mod logs;
 mod plan;
+mod planted;
 mod proxy;
 mod random;
 mod report;
@@ -173,7 +174,11 @@ async fn played(plan: Plan, settings: &[(&str, &str)]) -> Result<(Report, PathBu
         let mut traces = conduct::play(&plan, stage).await;
         let inboxes = traces.evidence.inboxes.values().flatten();
         let repeated = inboxes.filter(|received| received.copies > 1).count();
-        let violations = judge::violations(&mut traces);
+        let mut violations = judge::violations(&mut traces);
+        if violations.is_empty() {
+            let unseen = planted::unseen(&traces);
+            violations.extend(unseen.iter().map(|what| format!("the judge does not see {what}")));
+        }
         let report = Report::new(plan.seed, &traces, violations, repeated, began.elapsed());
         let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
         std::fs::write(dir.join("report.json"), text).expect("the report beside the logs");

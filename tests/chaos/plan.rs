@@ -266,14 +266,21 @@ impl<'a> Drawing<'a> {
         self.steps
     }
 
+    /// If a part is busy with what was done to it before, it is another one's turn.
     fn anything(&mut self, at: Duration) {
-        match self.random.between(1, 100) {
-            1..=30 => self.forwarder(at, &[1, 2, 3]),
-            31..=50 => self.scale(at),
-            51..=65 => self.edge(at),
-            66..=72 => self.bus(at),
-            73..=88 => self.backend(at),
-            _ => self.whatsapp(at),
+        for _ in 0..4 {
+            let before = self.steps.len();
+            match self.random.between(1, 100) {
+                1..=30 => self.forwarder(at, &[1, 2, 3]),
+                31..=50 => self.scale(at),
+                51..=65 => self.edge(at),
+                66..=72 => self.bus(at),
+                73..=88 => self.backend(at),
+                _ => self.whatsapp(at),
+            }
+            if self.steps.len() > before {
+                return;
+            }
         }
     }
 

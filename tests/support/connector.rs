@@ -1,7 +1,8 @@
 //! The product: its binary, with a clean environment, watched through its admin server.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -132,7 +133,12 @@ fn spawn_command(arguments: &[&str], settings: &BTreeMap<String, String>, dir: &
     Process::start(&format!("connector-{}", arguments.join("-")), &mut command, dir)
 }
 
-/// The product's binary, as built for these tests.
+/// The product's binary, as built for these tests, or the one that `WHATSAPP_CONNECTOR_BIN` names (a copy, for
+/// runs that outlast the next build). The simulator is beside it.
 pub fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_whatsapp-connector"))
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let named = std::env::var_os("WHATSAPP_CONNECTOR_BIN");
+        named.map_or_else(|| env!("CARGO_BIN_EXE_whatsapp-connector").into(), Into::into)
+    })
 }
