@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::plan::{Deed, SLOTS, Who};
 use crate::proxy::{Proxy, unix_seconds};
-use crate::support::{Process, Product, Role, Stage, eventually, spawn};
+use crate::support::{Process, Product, Role, Stage, Streams, eventually, spawn};
 
 /// How long a process may take from SIGTERM to its end. Its own bound is `SHUTDOWN_GRACE`.
 const STOP: Duration = Duration::from_secs(20);
@@ -21,18 +22,35 @@ pub struct Blow {
     pub at: f64,
 }
 
+/// The parts around the product.
+#[derive(Debug)]
+pub struct Ground {
+    /// All of them, and a nats-server of its own.
+    pub stage: Stage,
+    /// The product's bus instead of that one.
+    pub cluster: Option<Cluster>,
+}
+
+impl Ground {
+    /// A look into the streams.
+    pub async fn streams(&self) -> Streams {
+        match &self.cluster {
+            Some(cluster) => Streams::connect(&cluster.url()).await,
+            None => self.stage.streams().await,
+        }
+    }
+}
+
 /// Everything that runs.
 #[derive(Debug)]
 pub struct Cast {
     edge: Option<Process>,
     forwarders: [Option<Process>; SLOTS],
     leaving: Vec<(Who, Process)>,
-    /// Is nats-server there?
-    bus: bool,
     /// The way to the backend.
     pub proxy: Proxy,
     /// The parts around the product; after the product, which ends first.
-    pub stage: Stage,
+    pub ground: Ground,
     /// What was done, by kind.
     pub done: BTreeMap<String, usize>,
     /// What was done, and when.
@@ -43,7 +61,7 @@ pub struct Cast {
 
 impl Cast {
     /// All parts, as they stand at the beginning.
-    pub fn new(stage: Stage, proxy: Proxy, product: Product) -> Self {
+    pub fn new(ground: Ground, proxy: Proxy, product: Product) -> Self {
         let mut forwarders = [const { None }; SLOTS];
         for (slot, forwarder) in forwarders.iter_mut().zip(product.forwarders) {
             *slot = Some(forwarder.process);
@@ -52,9 +70,8 @@ impl Cast {
             edge: Some(product.edge.process),
             forwarders,
             leaving: Vec::new(),
-            bus: true,
             proxy,
-            stage,
+            ground,
             done: BTreeMap::new(),
             blows: Vec::new(),
             complaints: Vec::new(),
@@ -91,17 +108,22 @@ impl Cast {
                 }
             }
             Deed::Start(who) => self.start(who).await,
-            Deed::KillBus => {
-                self.stage.nats.kill();
-                self.bus = false;
-            }
-            Deed::StartBus => {
-                self.stage.nats.restart().await;
-                self.bus = true;
-            }
+            Deed::KillBus => match &mut self.ground.cluster {
+                Some(cluster) => cluster.kill().await,
+                None => self.ground.stage.nats.kill(),
+            },
+            Deed::FreezeBus => match &mut self.ground.cluster {
+                Some(cluster) => cluster.freeze().await,
+                None => self.ground.stage.nats.freeze(),
+            },
+            Deed::StartBus => match &mut self.ground.cluster {
+                Some(cluster) => cluster.restore(),
+                None if self.ground.stage.nats.is_running() => self.ground.stage.nats.thaw(),
+                None => self.ground.stage.nats.restart().await,
+            },
             Deed::Break(fault) => self.proxy.set(Some(fault)),
             Deed::Mend => self.proxy.set(None),
-            Deed::WhatsApp(kind, for_ms) => self.stage.simulator.fault(kind, for_ms).await,
+            Deed::WhatsApp(kind, for_ms) => self.ground.stage.simulator.fault(kind, for_ms).await,
         }
     }
 
@@ -109,13 +131,11 @@ impl Cast {
     pub async fn recover(&mut self) {
         self.look();
         self.proxy.set(None);
-        self.stage.simulator.no_faults().await;
+        self.ground.stage.simulator.no_faults().await;
         for process in self.edge.iter_mut().chain(self.forwarders.iter_mut().flatten()) {
             process.thaw();
         }
-        if !self.bus {
-            self.act(Deed::StartBus).await;
-        }
+        self.act(Deed::StartBus).await;
         if self.edge.is_none() {
             self.start(Who::Edge).await;
         }
@@ -152,7 +172,7 @@ impl Cast {
             }
             Who::Forwarder(_) => Role::Forwarder,
         };
-        let process = spawn(role, self.stage.settings(), self.stage.dir());
+        let process = spawn(role, self.ground.stage.settings(), self.ground.stage.dir());
         *self.place(who) = Some(process);
     }
 

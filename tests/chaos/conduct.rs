@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cast::{Blow, Cast};
+use crate::cast::{Blow, Cast, Ground};
+use crate::cluster::Cluster;
 use crate::plan::{ACK_WAIT, Kind, Letter, Plan, Step};
 use crate::proxy::{Asked, POISON, Proxy};
 use crate::support::oracle::{Evidence, Written};
@@ -45,7 +46,7 @@ pub struct Traces {
 }
 
 /// Sets the stage for a round. Its directory stays.
-pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Stage {
+pub async fn set(plan: &Plan, settings: &[(&str, &str)], cluster: bool) -> Ground {
     let (fast, slow) = plan.delay_ms;
     let ack_wait = format!("{}s", ACK_WAIT.as_secs());
     let stage = Stage::plan()
@@ -61,11 +62,18 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Stage {
     let stage = settings.iter().fold(stage, |stage, (name, value)| stage.setting(name, value));
     let mut stage = stage.set().await;
     stage.keep();
-    stage
+    if !cluster {
+        return Ground { stage, cluster: None };
+    }
+    let cluster = Cluster::start(stage.dir()).await;
+    stage.set("NATS_URL", &cluster.url());
+    stage.set("NATS_REPLICAS", "3");
+    Ground { stage, cluster: Some(cluster) }
 }
 
 /// Plays a round on its stage.
-pub async fn play(plan: &Plan, mut stage: Stage) -> Traces {
+pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
+    let stage = &mut ground.stage;
     let proxy = Proxy::start(stage.backend.url());
     stage.set("BACKEND_URL", &proxy.url());
     let product = stage.product(Layout::Split { forwarders: plan.forwarders }).await;
@@ -74,7 +82,7 @@ pub async fn play(plan: &Plan, mut stage: Stage) -> Traces {
         let addressing = if number % 2 == 0 { Addressing::Phone } else { Addressing::Lid };
         customers.push(stage.simulator.customer(&format!("54911555{number:05}"), addressing).await);
     }
-    let mut cast = Cast::new(stage, proxy, product);
+    let mut cast = Cast::new(ground, proxy, product);
 
     let start = Instant::now();
     let all = customers.iter().enumerate();
@@ -86,7 +94,7 @@ pub async fn play(plan: &Plan, mut stage: Stage) -> Traces {
 
     let peace = Instant::now();
     cast.recover().await;
-    if let Err(missing) = drain(&cast.stage, written.len()).await {
+    if let Err(missing) = drain(&cast.ground, written.len()).await {
         cast.complaints.push(format!("not settled after {DRAIN:?}: {missing}"));
     }
     cast.look();
@@ -128,16 +136,16 @@ async fn perform(cast: &mut Cast, steps: &[Step], start: Instant) {
 }
 
 /// Waits until nothing more can happen to `count` messages; says what is missing if that takes too long.
-async fn drain(stage: &Stage, count: usize) -> Result<(), String> {
+async fn drain(ground: &Ground, count: usize) -> Result<(), String> {
     let end = Instant::now() + DRAIN;
-    let streams = stage.streams().await;
+    let streams = ground.streams().await;
     let mut asked_again = Instant::now();
     loop {
-        let unreceived = stage.simulator.unreceived().await;
+        let unreceived = ground.stage.simulator.unreceived().await;
         // Receipts that were muted or lost with their process: WhatsApp hands those messages over again,
         // sooner or later.
         if unreceived > 0 && asked_again.elapsed() > Duration::from_secs(3) {
-            stage.simulator.fault("redeliver_unacked", None).await;
+            ground.stage.simulator.fault("redeliver_unacked", None).await;
             asked_again = Instant::now();
         }
         let state = match unreceived {
@@ -167,8 +175,8 @@ async fn gather(
     poison: Vec<String>,
     drained: Duration,
 ) -> Traces {
-    let stage = &cast.stage;
-    let streams = stage.streams().await;
+    let stage = &cast.ground.stage;
+    let streams = cast.ground.streams().await;
     let (mut inboxes, mut sent) = (BTreeMap::new(), Vec::new());
     for customer in customers {
         inboxes.insert(customer.phone().to_owned(), customer.inbox().await);

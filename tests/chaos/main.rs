@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cast;
+mod cluster;
 mod conduct;
 mod judge;
 mod logs;
@@ -37,6 +38,8 @@ struct Orders {
     round: Duration,
     /// `FAULTS`: which.
     menu: Menu,
+    /// `CLUSTER=1`: on three nodes.
+    cluster: bool,
     /// `JSON=1`: a line of JSON per round.
     json: bool,
 }
@@ -62,15 +65,17 @@ fn orders() -> Orders {
     let menu = match std::env::var("FAULTS").as_deref() {
         Ok("scale") => Menu::Scale,
         Ok("kills") => Menu::Kills,
+        Ok("bus") => Menu::Bus,
         Ok("short") => Menu::Short,
         Ok("" | "all") | Err(_) => Menu::All,
-        Ok(other) => panic!("FAULTS={other}: it takes all, short, kills or scale"),
+        Ok(other) => panic!("FAULTS={other}: it takes all, short, bus, kills or scale"),
     };
     Orders {
         seed: number("SEED").unwrap_or(1),
         seeds: number("SEEDS").unwrap_or(if number("SEED").is_some() { 1 } else { 5 }),
         round: Duration::from_secs(number("ROUND").unwrap_or(30)),
         menu,
+        cluster: number("CLUSTER").is_some_and(|on| on > 0),
         json: number("JSON").is_some_and(|on| on > 0),
     }
 }
@@ -80,7 +85,7 @@ async fn rounds(orders: &Orders) -> bool {
     let began = Instant::now();
     let mut broken = Vec::new();
     for seed in orders.seed..orders.seed + orders.seeds {
-        if !round(Plan::draw(seed, orders.round, orders.menu), orders.json).await {
+        if !round(seed, orders).await {
             broken.push(seed);
         }
     }
@@ -94,20 +99,27 @@ async fn rounds(orders: &Orders) -> bool {
 
 async fn a_short_round() -> bool {
     println!("chaos: a short round and the control; `make chaos` plays long ones");
-    let plan = Plan::draw(1, Duration::from_secs(8), Menu::Short);
-    let (round, control) = tokio::join!(round(plan, false), control(false));
+    let orders = Orders {
+        seed: 1,
+        seeds: 1,
+        round: Duration::from_secs(8),
+        menu: Menu::Short,
+        cluster: false,
+        json: false,
+    };
+    let (round, control) = tokio::join!(round(orders.seed, &orders), control(false));
     round && control
 }
 
 /// Plays a round; tells, and returns whether all was kept.
-async fn round(plan: Plan, json: bool) -> bool {
-    let seed = plan.seed;
-    if !json {
+async fn round(seed: u64, orders: &Orders) -> bool {
+    let plan = Plan::draw(seed, orders.round, orders.menu);
+    if !orders.json {
         println!("{}", plan.to_string().lines().next().unwrap_or_default());
     }
-    match played(plan, &[]).await {
+    match played(plan, &[], orders.cluster).await {
         Ok((report, dir)) => {
-            tell(&report, json);
+            tell(&report, orders.json);
             if report.violations.is_empty() {
                 // Nobody needs the logs of a good round.
                 let _ = std::fs::remove_dir_all(dir);
@@ -133,7 +145,7 @@ async fn round(plan: Plan, json: bool) -> bool {
 /// The same judge on forwarders that do not check whose turn it is: it must see that.
 async fn control(json: bool) -> bool {
     let plan = Plan::draw(1, Duration::from_secs(6), Menu::Scale);
-    match played(plan, &[("WITHOUT_GUARD", "chain")]).await {
+    match played(plan, &[("WITHOUT_GUARD", "chain")], false).await {
         Ok((report, dir)) => {
             let seen = report.violations.iter().filter(|line| line.contains("out of turn")).count();
             let _ = std::fs::remove_dir_all(dir);
@@ -164,14 +176,14 @@ fn tell(report: &Report, json: bool) {
 }
 
 /// What panics is a failed round and not the end of all.
-async fn played(plan: Plan, settings: &[(&str, &str)]) -> Result<(Report, PathBuf), String> {
+async fn played(plan: Plan, settings: &[(&str, &str)], cluster: bool) -> Result<(Report, PathBuf), String> {
     let place = OnceLock::new();
     let round = async {
         let began = Instant::now();
-        let stage = conduct::set(&plan, settings).await;
-        let dir = place.get_or_init(|| stage.dir().to_owned()).clone();
+        let ground = conduct::set(&plan, settings, cluster).await;
+        let dir = place.get_or_init(|| ground.stage.dir().to_owned()).clone();
         std::fs::write(dir.join("plan.txt"), plan.to_string()).expect("the plan beside the logs");
-        let mut traces = conduct::play(&plan, stage).await;
+        let mut traces = conduct::play(&plan, ground).await;
         let inboxes = traces.evidence.inboxes.values().flatten();
         let repeated = inboxes.filter(|received| received.copies > 1).count();
         let mut violations = judge::violations(&mut traces);

@@ -24,6 +24,8 @@ pub enum Menu {
     Scale,
     /// Forwarders are killed.
     Kills,
+    /// nats-server is killed and frozen; of a cluster, always a leader.
+    Bus,
 }
 
 /// What a customer writes.
@@ -95,7 +97,9 @@ pub enum Deed {
     Start(Who),
     /// SIGKILL of nats-server.
     KillBus,
-    /// nats-server again, with its disk.
+    /// SIGSTOP of nats-server.
+    FreezeBus,
+    /// nats-server again: with its disk if it was killed, as it was if it was frozen.
     StartBus,
     /// The way to the backend breaks.
     Break(Fault),
@@ -117,6 +121,7 @@ impl Deed {
             Self::Stop(victim) => format!("{} SIGTERM", who(victim)),
             Self::Freeze(victim) => format!("{} SIGSTOP", who(victim)),
             Self::KillBus => "nats-server kill -9".to_owned(),
+            Self::FreezeBus => "nats-server SIGSTOP".to_owned(),
             Self::Break(Fault::Status(code)) => format!("backend {code}"),
             Self::Break(Fault::StatusAfter(code)) => format!("backend {code} after its answer"),
             Self::Break(fault) => {
@@ -258,6 +263,7 @@ impl<'a> Drawing<'a> {
             match self.menu {
                 Menu::Scale => self.scale(at),
                 Menu::Kills => self.forwarder(at, &[1]),
+                Menu::Bus => self.bus(at),
                 Menu::All | Menu::Short => self.anything(at),
             }
             at += self.random.millis(PAUSE_MS.0, PAUSE_MS.1);
@@ -337,8 +343,9 @@ impl<'a> Drawing<'a> {
 
     fn bus(&mut self, at: Duration) {
         if self.bus <= at {
-            let back = at + self.random.millis(20, 2_500);
-            self.push(at, Deed::KillBus);
+            let freeze = self.random.percent(30);
+            let back = at + self.random.millis(20, if freeze { 4_000 } else { 2_500 });
+            self.push(at, if freeze { Deed::FreezeBus } else { Deed::KillBus });
             self.push(back, Deed::StartBus);
             self.bus = back + Duration::from_secs(2);
         }

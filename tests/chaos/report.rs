@@ -151,8 +151,8 @@ fn slowest_recovery(traces: &Traces) -> Option<Recovery> {
         .filter_map(|message| Some((*ready.get(&message.sequence)?, traces.outcome_of(message)?.stored_at)))
         .collect();
     let hits = traces.blows.iter().filter(|blow| {
-        use Deed::{Freeze, Kill, KillBus};
-        matches!(blow.deed, KillBus | Kill(Who::Forwarder(_)) | Freeze(Who::Forwarder(_)))
+        use Deed::{Freeze, FreezeBus, Kill, KillBus};
+        matches!(blow.deed, KillBus | FreezeBus | Kill(Who::Forwarder(_)) | Freeze(Who::Forwarder(_)))
     });
     let slowest = |at: f64| {
         let in_the_air = turns.iter().filter(move |(ready, end)| *ready <= at && at < *end);

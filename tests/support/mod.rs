@@ -20,7 +20,7 @@ pub use backend::Call;
 pub use connector::{Connector, Role, output, spawn};
 pub use eventually::{PATIENCE, eventually};
 pub use nats::binary as nats_server;
-pub use process::Process;
+pub use process::{Process, clean};
 pub use simulator::{Addressing, Customer, Received, Sent};
 pub use stage::{Layout, Product, Stage};
 pub use streams::{Entry, Streams, trace_id};

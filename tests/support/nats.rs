@@ -34,6 +34,21 @@ impl Nats {
         self.process.kill();
     }
 
+    /// Has it not ended?
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// It hears and answers nothing.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// It goes on.
+    pub fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
     /// Ends it as an operator would.
     pub async fn stop(&mut self) {
         self.process.terminate();

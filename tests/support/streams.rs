@@ -73,9 +73,10 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Connects with the default prefix and account name.
+    /// Connects with the default prefix and account name; `url` may be several, separated by commas.
     pub async fn connect(url: &str) -> Self {
-        let client = async_nats::connect(url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let servers: Vec<&str> = url.split(',').collect();
+        let client = async_nats::connect(servers).await.unwrap_or_else(|error| panic!("{url}: {error}"));
         Self {
             jetstream: jetstream::new(client),
             subjects: Subjects::new("wa").expect("a prefix"),
