@@ -59,6 +59,8 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)], cluster: bool) -> Groun
         .setting("SHUTDOWN_GRACE", "6s")
         .setting("FALLBACK_TEXT", FALLBACK)
         .setting("LOG_FORMAT", "json");
+    let log = std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG", filter));
+    let stage = log.iter().fold(stage, |stage, (name, filter)| stage.setting(name, filter));
     let stage = settings.iter().fold(stage, |stage, (name, value)| stage.setting(name, value));
     let mut stage = stage.set().await;
     stage.keep();

@@ -66,9 +66,11 @@ fn orders() -> Orders {
         Ok("scale") => Menu::Scale,
         Ok("kills") => Menu::Kills,
         Ok("bus") => Menu::Bus,
+        Ok("edge") => Menu::Edge,
+        Ok("whatsapp") => Menu::WhatsApp,
         Ok("short") => Menu::Short,
         Ok("" | "all") | Err(_) => Menu::All,
-        Ok(other) => panic!("FAULTS={other}: it takes all, short, bus, kills or scale"),
+        Ok(other) => panic!("FAULTS={other}: it takes all, short, bus, edge, kills, scale or whatsapp"),
     };
     Orders {
         seed: number("SEED").unwrap_or(1),

@@ -24,6 +24,10 @@ pub enum Menu {
     Scale,
     /// Forwarders are killed.
     Kills,
+    /// The edge is killed, stopped and frozen.
+    Edge,
+    /// WhatsApp drops connections, repeats itself and mutes acks and receipts.
+    WhatsApp,
     /// nats-server is killed and frozen; of a cluster, always a leader.
     Bus,
 }
@@ -264,6 +268,8 @@ impl<'a> Drawing<'a> {
                 Menu::Scale => self.scale(at),
                 Menu::Kills => self.forwarder(at, &[1]),
                 Menu::Bus => self.bus(at),
+                Menu::Edge => self.edge(at),
+                Menu::WhatsApp => self.whatsapp(at),
                 Menu::All | Menu::Short => self.anything(at),
             }
             at += self.random.millis(PAUSE_MS.0, PAUSE_MS.1);
