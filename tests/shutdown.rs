@@ -23,13 +23,13 @@ async fn a_call_that_ends_within_the_grace_is_finished() {
 #[tokio::test]
 async fn a_call_that_outlasts_the_grace_is_given_back() {
     let stage = Stage::plan()
-        .backend("BACKEND_DELAY_MS", "5000")
+        .backend("BACKEND_DELAY_MS", "8000")
         .setting("SHUTDOWN_GRACE", "3s")
         .setting("FORWARDER_ACK_WAIT", LONG)
         .set()
         .await;
     let took = terminated_in_a_call(stage, 2).await;
-    assert!(took < Duration::from_millis(4_500), "a grace of 3 s, and it took {took:?}");
+    assert!(took < Duration::from_secs(7), "a grace of 3 s, and it took {took:?}");
 }
 
 /// The product is terminated while the backend works on the first of two messages; both are answered

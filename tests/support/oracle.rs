@@ -97,18 +97,19 @@ impl Evidence {
     /// How many messages were on the bus before the one before them, in their chat, had its outcome: where
     /// there are none, there is no order to keep.
     pub fn chances_to_overtake(&self) -> usize {
-        let ended_at = |before: &Entry| {
-            let ends = |entry: &&Entry| {
-                entry.chat() == before.chat() && entry.sequence_in(header::IN_SEQ) == before.sequence
-            };
-            self.outcomes.iter().find(ends).map_or(f64::INFINITY, |outcome| outcome.stored_at)
-        };
+        let ended_at =
+            |before: &Entry| self.outcome_of(before).map_or(f64::INFINITY, |outcome| outcome.stored_at);
         let mut chats: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
         for entry in &self.messages {
             chats.entry(entry.chat()).or_default().push(entry);
         }
         let pairs = chats.values().flat_map(|messages| messages.windows(2));
         pairs.filter(|pair| pair[1].stored_at < ended_at(pair[0])).count()
+    }
+
+    /// How an inbound message ended.
+    pub fn outcome_of(&self, message: &Entry) -> Option<&Entry> {
+        self.outcomes.iter().find(|entry| entry.sequence_in(header::IN_SEQ) == message.sequence)
     }
 
     /// How often the backend was called for a message.
@@ -169,7 +170,11 @@ impl Chat<'_> {
     fn called_in_turn(&self, say: &mut impl FnMut(String)) {
         for pair in self.messages.windows(2) {
             let [before, message] = pair else { continue };
-            let id = message.inbound().message_id;
+            let inbound = message.inbound();
+            if inbound.replay.is_some() {
+                continue; // its id is the original's, and so is the first call for it
+            }
+            let id = inbound.message_id;
             let Some(called) = self.calls.iter().find(|call| call.message_id.as_deref() == Some(&id)) else {
                 continue;
             };
