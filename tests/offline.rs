@@ -1,7 +1,7 @@
 //! What customers write while the edge is away is answered when it is back, in order.
 
 use crate::support::oracle::Written;
-use crate::support::{Layout, Role, Stage};
+use crate::support::{Layout, PATIENCE, Product, Role, Stage, eventually};
 
 #[tokio::test]
 async fn three_messages_while_the_edge_is_down() {
@@ -25,4 +25,35 @@ async fn three_messages_while_the_edge_is_down() {
     evidence.assert_kept(&written);
     let offline: Vec<bool> = evidence.messages.iter().map(|entry| entry.inbound().offline).collect();
     assert_eq!(offline, [false, true, true, true], "the last three came from WhatsApp's queue");
+}
+
+/// The library wrote to disk that it had decrypted a message, and not the message: what a `kill -9` between
+/// the two leaves behind. It is asked for again, and nobody takes it for one that was dealt with.
+#[tokio::test]
+async fn a_message_lost_between_ratchet_and_copy_is_asked_for_again() {
+    let mut stage = Stage::plan().set().await;
+    let Product { edge, forwarders: _forwarders } = stage.product(Layout::Split { forwarders: 1 }).await;
+    edge.stop().await;
+    let mut careless = stage.start_with(Role::Edge, &[("WITHOUT_GUARD", "copy")]).await;
+    careless.ready().await;
+    let customer = stage.customer().await;
+    let first = customer.write("uno").await;
+    customer.receives(1).await;
+
+    stage.nats.kill();
+    let second = customer.write("dos").await;
+    eventually("the edge to have the message in its hook", PATIENCE, async || {
+        let log = careless.process.stderr();
+        let seen = log.lines().any(|line| line.contains("\"received\"") && line.contains(&second));
+        if seen { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    careless.stop().await;
+    stage.nats.restart().await;
+    let _careful = stage.start(Role::Edge).await;
+
+    customer.receives(2).await;
+    let written =
+        [Written::echoed(customer.phone(), first, "uno"), Written::echoed(customer.phone(), second, "dos")];
+    stage.evidence(2, [&customer]).await.assert_kept(&written);
 }

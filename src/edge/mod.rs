@@ -16,6 +16,7 @@ mod order;
 mod outbound;
 mod sending;
 mod session;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -11,13 +11,17 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event};
+use whatsapp_rust::wacore_binary::JidExt as _;
+use whatsapp_rust::{Client, Jid, NodeBuilder};
 
 use super::inbound::Inbound;
 use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
 use super::online::Board;
 use super::sending::Acks;
+use super::store::{Lost, Store};
 use crate::bus::{AppendError, Bus, Record};
+use crate::telemetry::redact;
 use crate::wire::v1::SessionEvent;
 use crate::wire::{Account, Headers, Subjects, header, now_ms};
 
@@ -85,7 +89,8 @@ impl Session {
 
     /// One client's life, from its building to its end.
     async fn live(&self) -> Then {
-        let bot = match self.build().await {
+        let (lost, mut losses) = mpsc::unbounded_channel();
+        let bot = match self.build(lost).await {
             Ok(bot) => bot,
             Err(error) => {
                 tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
@@ -112,6 +117,10 @@ impl Session {
                 () = self.stop.cancelled() => {
                     self.end(handle).await;
                     break Then::Nothing;
+                }
+                Some(lost) = losses.recv() => {
+                    ask_again(&client, &lost).await;
+                    None
                 }
                 event = events.recv() => match event {
                     Ok(event) => self.hear(&event),
@@ -141,12 +150,15 @@ impl Session {
         then
     }
 
-    async fn build(&self) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
+    async fn build(
+        &self,
+        lost: mpsc::UnboundedSender<Lost>,
+    ) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         let bot = Bot::builder()
-            .with_backend(store)
+            .with_backend(Store::new(store, lost))
             .skip_history_sync()
             .with_inbound_durability_hook(self.inbound.clone());
         let bot = match &self.settings.pair_phone {
@@ -231,6 +243,38 @@ impl Session {
 
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
+    }
+}
+
+/// Has the sender encrypt a message once more, with the receipt that WhatsApp has for that. It comes again
+/// under the same id, behind what was written in the meantime.
+async fn ask_again(client: &Client, lost: &Lost) {
+    tracing::warn!(
+        message_id = lost.id,
+        "a message was lost on its way to the disk; its sender is asked for it"
+    );
+    let (Ok(chat), Ok(sender)) = (lost.chat.parse::<Jid>(), lost.sender.parse::<Jid>()) else {
+        tracing::error!(message_id = lost.id, "its sender's address cannot be read; it stays with WhatsApp");
+        return;
+    };
+    let retry = NodeBuilder::new("retry")
+        .attr("v", "1")
+        .attr("id", lost.id.clone())
+        .attr("t", now_ms() / 1000)
+        .attr("count", "1")
+        .build();
+    let registration =
+        NodeBuilder::new("registration").bytes(lost.registration_id.to_be_bytes().to_vec()).build();
+    let receipt = NodeBuilder::new("receipt").attr("id", lost.id.clone()).attr("type", "retry");
+    let receipt = if chat.is_group() {
+        receipt.attr("to", chat).attr("participant", sender)
+    } else {
+        receipt.attr("to", sender)
+    };
+    let receipt = receipt.children([retry, registration]).build();
+    if let Err(error) = client.send_node(receipt).await {
+        // Not acknowledged: it comes again with the next connection, and so does this.
+        tracing::debug!(error = redact::text(&error), "the request did not leave");
     }
 }
 
