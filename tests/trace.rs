@@ -20,7 +20,6 @@ async fn each_message_its_call_and_its_outcome_are_of_one_trace() {
 
 /// After a reconnect the client library may hand messages over in the middle of somebody else's send.
 #[tokio::test]
-#[ignore = "the span of a received message is a child of the send that it is handed over in"]
 async fn messages_that_come_with_a_reconnect_have_traces_of_their_own() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-100").set().await;
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;

@@ -108,7 +108,9 @@ impl Inbound {
         loop {
             let mut other = match self.begin(&key) {
                 Ok(turn) => {
-                    let span = tracing::info_span!("whatsapp receive", offline = incoming.info.is_offline);
+                    // The library may hand it over in the middle of somebody else's send.
+                    let offline = incoming.info.is_offline;
+                    let span = tracing::info_span!(parent: None, "whatsapp receive", offline);
                     let stored = self.store(client, incoming, content, on_the_chain).instrument(span).await;
                     turn.end(stored.is_ok());
                     return stored;

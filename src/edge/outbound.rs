@@ -240,11 +240,8 @@ impl Outbound {
         if self.stop.is_cancelled() {
             return false;
         }
-        let span = tracing::info_span!(
-            "wa.out process",
-            delivered = delivery.delivered,
-            sequence = delivery.sequence
-        );
+        let (delivered, sequence) = (delivery.delivered, delivery.sequence);
+        let span = tracing::info_span!(parent: None, "wa.out process", delivered, sequence);
         propagation::continue_from(&span, &delivery.headers);
         // Fails only once the semaphore is closed, which nobody does.
         let _permit = self.sending.acquire().await;

@@ -64,8 +64,8 @@ impl From<crate::bus::ReadError> for Interrupted {
 ///
 /// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
 pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
-    let span =
-        tracing::info_span!("wa.in process", delivered = delivery.delivered, sequence = delivery.sequence);
+    let (delivered, sequence) = (delivery.delivered, delivery.sequence);
+    let span = tracing::info_span!(parent: None, "wa.in process", delivered, sequence);
     propagation::continue_from(&span, &delivery.headers);
     async {
         let work = work(&forwarder, &delivery, permit);
