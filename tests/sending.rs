@@ -79,10 +79,9 @@ async fn a_connection_that_breaks_in_the_middle_of_traffic_loses_nothing() {
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
 }
 
-/// As above, but with messages that the edge is receiving at that very moment. Seen to fail once in
-/// twenty-four runs, four at a time on a busy machine; never with messages that the edge has received.
+/// As above, but with messages that the edge is receiving at that very moment. The client library now and
+/// then drops one of those; it is asked for again, and may then come after the one written next.
 #[tokio::test]
-#[ignore = "whatsapp-rust 0.7.0 loses, now and then, a message that it is decrypting when the connection breaks"]
 async fn a_connection_that_breaks_while_messages_come_in_loses_nothing() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
@@ -97,7 +96,8 @@ async fn a_connection_that_breaks_while_messages_come_in_loses_nothing() {
     stage.simulator.fault("drop_connection", None).await;
     written.extend(write_each(&customers, 3).await);
 
-    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+    let evidence = stage.evidence(written.len(), &customers).await;
+    evidence.assert_kept(&evidence.as_it_came(written));
 }
 
 /// Waits until WhatsApp was told that everything written so far has arrived.

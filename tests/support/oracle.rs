@@ -60,6 +60,14 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// `written` in the order in which it came to the bus, for tests in which WhatsApp's side may lose the
+    /// order. What never came is last.
+    pub fn as_it_came(&self, mut written: Vec<Written>) -> Vec<Written> {
+        let ids: Vec<String> = self.messages.iter().map(|entry| entry.inbound().message_id).collect();
+        written.sort_by_key(|one| ids.iter().position(|id| *id == one.id).unwrap_or(usize::MAX));
+        written
+    }
+
     /// Panics with every broken promise.
     #[track_caller]
     pub fn assert_kept(&self, written: &[Written]) {
