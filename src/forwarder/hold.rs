@@ -71,7 +71,10 @@ pub enum Pass {
     Free,
     /// The backend is held, and this caller is the one that finds out whether it is back. The permit is
     /// the right to; it lasts until the call's end is told.
-    Probe(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+    Probe {
+        /// Held for its drop.
+        _permit: OwnedSemaphorePermit,
+    },
 }
 
 impl Hold {
@@ -111,7 +114,7 @@ impl Hold {
                     let Ok(permit) = permit else { continue };
                     tokio::select! {
                         _ = state.changed() => {}
-                        () = tokio::time::sleep_until(due) => return Pass::Probe(permit),
+                        () = tokio::time::sleep_until(due) => return Pass::Probe { _permit: permit },
                     }
                 }
             }
@@ -150,7 +153,7 @@ mod tests {
         let hold = Hold::new();
         hold.down("http-503", None);
         let probe = hold.pass().await;
-        assert!(matches!(probe, Pass::Probe(_)));
+        assert!(matches!(probe, Pass::Probe { .. }));
         // While that probe is out, nobody else is let through however long it takes.
         let second = tokio::time::timeout(Duration::from_secs(3600), hold.pass()).await;
         assert!(second.is_err());
@@ -196,7 +199,7 @@ mod tests {
         hold.down("unreachable", None);
         drop(first);
         let before = Instant::now();
-        assert!(matches!(hold.pass().await, Pass::Probe(_)));
+        assert!(matches!(hold.pass().await, Pass::Probe { .. }));
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
     }
 }
