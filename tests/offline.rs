@@ -28,7 +28,8 @@ async fn three_messages_while_the_edge_is_down() {
 }
 
 /// The library wrote to disk that it had decrypted a message, and not the message: what a `kill -9` between
-/// the two leaves behind. It is asked for again, and nobody takes it for one that was dealt with.
+/// the two leaves behind. It is asked for again, nobody takes it for one that was dealt with, and what its
+/// sender wrote afterwards waits for it.
 #[tokio::test]
 async fn a_message_lost_between_ratchet_and_copy_is_asked_for_again() {
     let mut stage = Stage::plan().set().await;
@@ -49,11 +50,13 @@ async fn a_message_lost_between_ratchet_and_copy_is_asked_for_again() {
     })
     .await;
     careless.stop().await;
+    let third = customer.write("tres").await;
+    let fourth = customer.write("cuatro").await;
     stage.nats.restart().await;
     let _careful = stage.start(Role::Edge).await;
 
-    customer.receives(2).await;
-    let written =
-        [Written::echoed(customer.phone(), first, "uno"), Written::echoed(customer.phone(), second, "dos")];
-    stage.evidence(2, [&customer]).await.assert_kept(&written);
+    customer.receives(4).await;
+    let texts = [(first, "uno"), (second, "dos"), (third, "tres"), (fourth, "cuatro")];
+    let written = texts.map(|(id, text)| Written::echoed(customer.phone(), id, text));
+    stage.evidence(4, [&customer]).await.assert_kept(&written);
 }

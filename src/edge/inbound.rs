@@ -1,7 +1,8 @@
 //! WhatsApp → bus: the hook that every message passes before WhatsApp is told "received".
 //!
 //! While the bus is away the hook waits and tries again inside; it gives up only when the process stops.
-//! (Refusing instead would let later messages overtake: WhatsApp redelivers only on a reconnect.)
+//! (Refusing instead would let later messages overtake: WhatsApp redelivers only on a reconnect. The one
+//! thing that is refused is what has to wait for a message before it, see `missing`.)
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 use super::chats::{Chat, Chats, End};
 use super::content::{self, Mapped};
 use super::identity;
+use super::missing::Missing;
 use crate::bus::{AppendError, Bus, ReadError, Record};
 use crate::crash;
 use crate::telemetry::propagation;
@@ -30,10 +32,16 @@ use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
 /// follower lags by seconds, a stream that was made anew stays behind.
 const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
 
-/// The process stops; WhatsApp hands the message over again.
-#[derive(Debug, thiserror::Error)]
-#[error("the edge is stopping")]
-pub struct Stopping;
+/// Why a message is refused; WhatsApp hands it over again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The process stops.
+    #[error("the edge is stopping")]
+    Stopping,
+    /// It would pass one of its chat that has to come again.
+    #[error("a message before it has to come first")]
+    TooEarly,
+}
 
 /// (chat, sender, id): what makes a WhatsApp message id unique.
 type Key = (String, String, String);
@@ -48,6 +56,7 @@ struct Shared {
     subjects: Subjects,
     account: Account,
     chats: Chats,
+    missing: Missing,
     /// What is being stored at this moment: a reconnect hands the same messages over again beside the
     /// hooks that still wait.
     under_way: Mutex<HashMap<Key, watch::Receiver<bool>>>,
@@ -73,35 +82,64 @@ impl InboundDurabilityHook for Inbound {
             }
         }
         let lanes = lanes.into_iter().map(|(_, lane)| async {
+            let mut refused = Ok(());
             for incoming in lane {
-                self.receive(&client, incoming).await?;
+                // One that is too early does not keep the next ones from being told the same.
+                match self.receive(&client, incoming).await {
+                    Err(Refused::Stopping) => return Err(Refused::Stopping),
+                    received => refused = refused.and(received),
+                }
             }
-            Ok::<(), Stopping>(())
+            refused
         });
-        future::try_join_all(lanes).await?;
+        // To the end, all of them: what follows in a chat must find what was begun done.
+        let received = future::join_all(lanes).await;
         crash::point("edge.after-puback");
-        Ok(())
+        Ok(received.into_iter().collect::<Result<(), Refused>>()?)
     }
 }
 
 impl Inbound {
     /// A hook that publishes for `account` until `stop`.
-    pub fn new(bus: Bus, subjects: Subjects, account: Account, stop: CancellationToken) -> Self {
+    pub fn new(
+        bus: Bus,
+        subjects: Subjects,
+        account: Account,
+        missing: Missing,
+        stop: CancellationToken,
+    ) -> Self {
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
-        Self(Arc::new(Shared { bus, subjects, account, chats, under_way: Mutex::default(), stop }))
+        let under_way = Mutex::default();
+        Self(Arc::new(Shared { bus, subjects, account, chats, missing, under_way, stop }))
     }
 
-    /// Returns once the message is stored, by this call or by another one that has it in hand.
-    async fn receive(&self, client: &Client, incoming: &Incoming) -> Result<(), Stopping> {
+    /// Returns once the message is stored, or needs no storing.
+    async fn receive(&self, client: &Client, incoming: &Incoming) -> Result<(), Refused> {
         if incoming.info.category == MessageCategory::Peer {
             return Ok(());
         }
-        let mapped = content::map(&incoming.message);
-        let (content, on_the_chain) = match mapped {
-            Mapped::Nothing => return Ok(()),
-            Mapped::Message(content) => (content, true),
-            Mapped::Update(content) => (content, false),
+        let source = &incoming.info.source;
+        let (chat, id) = (source.chat.to_string(), incoming.info.id.to_string());
+        let received = match content::map(&incoming.message) {
+            Mapped::Nothing => Ok(()),
+            Mapped::Update(content) => self.once(client, incoming, content, false).await,
+            Mapped::Message(_) if !self.0.missing.lets_pass(&chat, &id) => return Err(Refused::TooEarly),
+            Mapped::Message(content) => self.once(client, incoming, content, true).await,
         };
+        if received.is_ok() {
+            self.0.missing.dealt_with(&chat, &id);
+        }
+        received
+    }
+
+    /// Returns once the message is stored, by this call or by another one that has it in hand.
+    async fn once(
+        &self,
+        client: &Client,
+        incoming: &Incoming,
+        content: Content,
+        on_the_chain: bool,
+    ) -> Result<(), Refused> {
         let source = &incoming.info.source;
         let key =
             (source.chat.to_non_ad_string(), source.sender.to_non_ad_string(), incoming.info.id.to_string());
@@ -118,7 +156,7 @@ impl Inbound {
                 Err(other) => other,
             };
             let stored = tokio::select! {
-                () = self.0.stop.cancelled() => return Err(Stopping),
+                () = self.0.stop.cancelled() => return Err(Refused::Stopping),
                 stored = other.wait_for(|stored| *stored) => stored.is_ok(),
             };
             if stored {
@@ -143,7 +181,7 @@ impl Inbound {
         incoming: &Incoming,
         content: Content,
         on_the_chain: bool,
-    ) -> Result<(), Stopping> {
+    ) -> Result<(), Refused> {
         let info = &incoming.info;
         let learned = self.learn(client, incoming).await;
         let peer = identity::peer(&info.source, learned.as_ref());
@@ -212,9 +250,9 @@ impl Inbound {
     }
 
     /// Appends to the chat's list: one at a time, each expecting the one before it to be the last.
-    async fn append(&self, chat: &Chat, id: &str, message: InboundMessage) -> Result<(), Stopping> {
+    async fn append(&self, chat: &Chat, id: &str, message: InboundMessage) -> Result<(), Refused> {
         let mut end = tokio::select! {
-            () = self.0.stop.cancelled() => return Err(Stopping),
+            () = self.0.stop.cancelled() => return Err(Refused::Stopping),
             end = chat.end.lock() => end,
         };
         let subject = self.0.subjects.message(&self.0.account, &chat.token);
@@ -247,14 +285,14 @@ impl Inbound {
                     tracing::error!(chat = %chat.token.masked(), why, "a message cannot be stored as it is; its content is left out");
                     record = self.record(subject.clone(), id, &content::too_large(message.clone()));
                 }
-                Err(AppendError::Stopped | AppendError::Unknown(_)) => return Err(Stopping),
+                Err(AppendError::Stopped | AppendError::Unknown(_)) => return Err(Refused::Stopping),
             }
         }
         Ok(())
     }
 
     /// Updates hang on no list: the message id is all they need.
-    async fn update(&self, token: &ChatToken, id: &str, message: InboundMessage) -> Result<(), Stopping> {
+    async fn update(&self, token: &ChatToken, id: &str, message: InboundMessage) -> Result<(), Refused> {
         let subject = self.0.subjects.update(&self.0.account, token);
         let record = self.record(subject, id, &message);
         match self.0.bus.append_until_known(&record, &self.0.stop).await {
@@ -263,18 +301,18 @@ impl Inbound {
                 tracing::error!(why, "an update cannot be stored; it is left out");
                 Ok(())
             }
-            Err(_) => Err(Stopping),
+            Err(_) => Err(Refused::Stopping),
         }
     }
 
-    async fn until_answered<T, Fut>(&self, ask: impl Fn() -> Fut) -> Result<T, Stopping>
+    async fn until_answered<T, Fut>(&self, ask: impl Fn() -> Fut) -> Result<T, Refused>
     where
         Fut: Future<Output = Result<T, ReadError>>,
     {
         loop {
             let answer = tokio::select! {
                 biased;
-                () = self.0.stop.cancelled() => return Err(Stopping),
+                () = self.0.stop.cancelled() => return Err(Refused::Stopping),
                 answer = ask() => answer,
             };
             match answer {
@@ -285,9 +323,9 @@ impl Inbound {
         }
     }
 
-    async fn pause(&self, time: Duration) -> Result<(), Stopping> {
+    async fn pause(&self, time: Duration) -> Result<(), Refused> {
         match tokio::time::timeout(time, self.0.stop.cancelled()).await {
-            Ok(()) => Err(Stopping),
+            Ok(()) => Err(Refused::Stopping),
             Err(_elapsed) => Ok(()),
         }
     }

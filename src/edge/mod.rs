@@ -1,7 +1,8 @@
 //! WhatsApp ↔ bus, for one account.
 //!
 //! `inbound` is the hook that stores before WhatsApp is told "received"; `outbound` sends what the
-//! bus holds, with `order` and `sending`; `session` keeps the link, by the rules of `link`. The
+//! bus holds, with `order` and `sending`; `session` keeps the link, by the rules of `link`; `store` and
+//! `missing` see to it that what the library loses comes again, and in its place. The
 //! only room that names the client library.
 
 mod chats;
@@ -11,6 +12,7 @@ mod inbound;
 mod lease;
 pub mod link;
 mod lock;
+mod missing;
 mod online;
 mod order;
 mod outbound;
@@ -33,6 +35,7 @@ use lease::Lease;
 use link::Input;
 use lock::AuthDir;
 pub use lock::LockError;
+use missing::Missing;
 use online::Board;
 pub use online::Online;
 use outbound::Outbound;
@@ -142,6 +145,7 @@ impl Parts {
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
+        let missing = Missing::default();
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
@@ -165,7 +169,14 @@ impl Parts {
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),
-            inbound: Inbound::new(self.bus.clone(), self.subjects.clone(), account.clone(), stop.clone()),
+            inbound: Inbound::new(
+                self.bus.clone(),
+                self.subjects.clone(),
+                account.clone(),
+                missing.clone(),
+                stop.clone(),
+            ),
+            missing,
             acks,
             board: self.board.clone(),
             stop: carry.clone(),

@@ -17,6 +17,7 @@ use whatsapp_rust::{Client, Jid, NodeBuilder};
 use super::inbound::Inbound;
 use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
+use super::missing::Missing;
 use super::online::Board;
 use super::sending::Acks;
 use super::store::{Lost, Store};
@@ -52,6 +53,8 @@ pub struct Session {
     pub auth: Arc<AuthDir>,
     /// What every message passes.
     pub inbound: Inbound,
+    /// What has to come again, and holds its chat until then.
+    pub missing: Missing,
     /// Who waits for the server's acks.
     pub acks: Acks,
     /// Where the link's state is written down.
@@ -122,6 +125,11 @@ impl Session {
                     ask_again(&client, &lost).await;
                     None
                 }
+                () = self.missing.wants_reconnect(), if client.is_connected() => {
+                    tracing::info!("connecting anew, for what was refused in the meantime");
+                    client.reconnect_immediately().await;
+                    None
+                }
                 event = events.recv() => match event {
                     Ok(event) => self.hear(&event),
                     Err(_closed) => Some(Input::Ended),
@@ -158,7 +166,7 @@ impl Session {
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         let bot = Bot::builder()
-            .with_backend(Store::new(store, lost))
+            .with_backend(Store::new(store, self.missing.clone(), lost))
             .skip_history_sync()
             .with_inbound_durability_hook(self.inbound.clone());
         let bot = match &self.settings.pair_phone {
@@ -209,7 +217,10 @@ impl Session {
             }
             Event::PairingQrCodesExhausted(_) => Input::QrExhausted,
             Event::PairSuccess(_) => Input::Paired,
-            Event::Connected(_) => Input::Connected,
+            Event::Connected(_) => {
+                self.missing.connected();
+                Input::Connected
+            }
             Event::Disconnected(_) => Input::Disconnected,
             Event::StreamReplaced(_) => {
                 tracing::error!(
@@ -247,7 +258,7 @@ impl Session {
 }
 
 /// Has the sender encrypt a message once more, with the receipt that WhatsApp has for that. It comes again
-/// under the same id, behind what was written in the meantime.
+/// under the same id, behind what was written in the meantime; `missing` puts it in its place.
 async fn ask_again(client: &Client, lost: &Lost) {
     tracing::warn!(
         message_id = lost.id,

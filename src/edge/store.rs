@@ -23,6 +23,7 @@ use whatsapp_rust::wacore::appstate::hash::HashState;
 use whatsapp_rust::wacore::appstate::processor::AppStateMutationMAC;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use super::missing::Missing;
 use crate::crash;
 
 /// A message that WhatsApp hands over again and that nobody can decrypt any more.
@@ -41,13 +42,14 @@ pub struct Lost {
 /// The store that the library gets.
 pub struct Store {
     inner: SqliteStore,
+    missing: Missing,
     lost: mpsc::UnboundedSender<Lost>,
 }
 
 impl Store {
-    /// `lost` gets every message that has to be asked for again.
-    pub fn new(inner: SqliteStore, lost: mpsc::UnboundedSender<Lost>) -> Self {
-        Self { inner, lost }
+    /// `lost` gets every message that has to be asked for again; its chat is held until it comes.
+    pub fn new(inner: SqliteStore, missing: Missing, lost: mpsc::UnboundedSender<Lost>) -> Self {
+        Self { inner, missing, lost }
     }
 }
 
@@ -153,6 +155,8 @@ handed_on! {
             async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<Option<Vec<u8>>> {
                 let copy = self.inner.get_pending_inbound(chat, sender, id).await?;
                 if copy.is_none() {
+                    // Before the library goes on to what its chat brings next.
+                    self.missing.lost(chat, id);
                     let device = self.inner.load().await?;
                     // Nobody listens only when the session is ending; then it comes again.
                     let _ = self.lost.send(Lost {
