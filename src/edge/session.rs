@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
-use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event};
+use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event, EventHandler};
 use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, Jid, NodeBuilder};
 
@@ -104,7 +104,10 @@ impl Session {
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
         let (handler, events) = ChannelEventHandler::new();
-        let subscription = client.subscribe_handler(handler);
+        let subscriptions = [
+            client.subscribe_handler(handler),
+            client.subscribe_handler(Arc::new(Undecryptable(self.missing.clone()))),
+        ];
         self.board.client(Some(Arc::clone(&client)));
         self.board.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
@@ -153,7 +156,7 @@ impl Session {
                 break then;
             }
         };
-        drop(subscription);
+        drop(subscriptions);
         self.board.client(None);
         then
     }
@@ -286,6 +289,23 @@ async fn ask_again(client: &Client, lost: &Lost) {
     if let Err(error) = client.send_node(receipt).await {
         // Not acknowledged: it comes again with the next connection, and so does this.
         tracing::debug!(error = redact::text(&error), "the request did not leave");
+    }
+}
+
+/// Holds the chat of a message that cannot be decrypted, until it comes again: the library asks for it. Not by
+/// way of the events' channel, because it has to be known before the chat's next message is looked at.
+struct Undecryptable(Missing);
+
+impl EventHandler for Undecryptable {
+    fn handle_event(&self, event: Arc<Event>) {
+        if let Event::UndecryptableMessage(message) = &*event
+            // What its sender's phone does not hold any more comes by another way, or never; and one member's
+            // broken session is no reason to hold a whole group.
+            && !message.is_unavailable
+            && !message.info.source.is_group
+        {
+            self.0.lost(&message.info.source.chat.to_string(), &message.info.id);
+        }
     }
 }
 

@@ -24,8 +24,10 @@ pub enum Addressing {
 /// A message on a customer's phone.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Received {
-    /// Its place in the inbox.
+    /// Counts what can be read.
     pub seq: u64,
+    /// Where it stands in the chat.
+    pub place: u64,
     /// Its WhatsApp id.
     pub id: String,
     /// `text`, ...
@@ -167,9 +169,9 @@ impl Customer {
         self.http.read::<All>(&format!("/sim/customers/{}/sent", self.phone)).await.messages
     }
 
-    /// All that this phone has received so far.
+    /// All that this phone has received so far, as it stands in the chat.
     pub async fn inbox(&self) -> Vec<Received> {
-        self.after(0, 0).await
+        in_place(self.after(0, 0).await)
     }
 
     /// Waits until this phone has received `count` messages.
@@ -183,7 +185,7 @@ impl Customer {
             if texts.len() >= count { Ok(()) } else { Err(format!("{texts:?}")) }
         })
         .await;
-        inbox
+        in_place(inbox)
     }
 
     /// What came after `since`; waits up to `wait_ms` for the first.
@@ -195,6 +197,11 @@ impl Customer {
         let path = format!("/sim/customers/{}/inbox?since={since}&wait_ms={wait_ms}", self.phone);
         self.http.read::<Inbox>(&path).await.messages
     }
+}
+
+fn in_place(mut inbox: Vec<Received>) -> Vec<Received> {
+    inbox.sort_by_key(|received| received.place);
+    inbox
 }
 
 fn spawn(dir: &Path, port: u16) -> Process {

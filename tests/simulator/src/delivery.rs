@@ -247,9 +247,10 @@ fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::M
 fn undecryptable(world: &mut World, number: &PhoneNumber, mail: &Mail, error: &PhoneError) {
     world.counters.undecryptable += 1;
     tracing::warn!(phone = %number, id = %mail.id, %error, "a phone cannot decrypt a message");
-    let Some(customer) = world.customers.get(number) else {
+    let Some(customer) = world.customers.get_mut(number) else {
         return;
     };
+    customer.inbox.wait_for(&mail.from, &mail.id);
     let retry = NodeBuilder::new("retry")
         .attr("count", 1u8)
         .attr("id", mail.id.as_str())

@@ -194,7 +194,12 @@ pub(crate) enum MailBody {
 /// One received message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InboxEntry {
+    /// Counts what can be read, in the order in which it could.
     pub(crate) seq: u64,
+    /// Where it stands in the chat: in the order of coming. A message that could not be decrypted keeps its
+    /// place until its sender has encrypted it anew, as on a phone ("Waiting for this message").
+    #[serde(default)]
+    pub(crate) place: u64,
     pub(crate) id: String,
     pub(crate) from: PhoneNumber,
     pub(crate) kind: String,
@@ -219,9 +224,24 @@ pub(crate) struct InboxEntry {
 pub(crate) struct Inbox {
     entries: Vec<InboxEntry>,
     index: HashMap<(PhoneNumber, String), usize>,
+    /// The last place that was given away.
+    last_place: u64,
+    /// The places of those that came and cannot be read yet.
+    waited_for: HashMap<(PhoneNumber, String), u64>,
 }
 
 impl Inbox {
+    /// Keeps a place for a message that came and cannot be read yet.
+    pub(crate) fn wait_for(&mut self, from: &PhoneNumber, id: &str) {
+        let key = (from.clone(), id.to_owned());
+        if !self.index.contains_key(&key) {
+            self.waited_for.entry(key).or_insert_with(|| {
+                self.last_place += 1;
+                self.last_place
+            });
+        }
+    }
+
     /// Notes a message, and says whether it is the first copy.
     pub(crate) fn receive(&mut self, from: &PhoneNumber, id: &str, reading: Reading) -> (InboxEntry, bool) {
         let now = rfc3339_now();
@@ -234,7 +254,9 @@ impl Inbox {
             }
             return (entry.clone(), false);
         }
+        let place = self.waited_for.remove(&key).unwrap_or(self.last_place + 1);
         let entry = InboxEntry {
+            place,
             seq: self.entries.last().map_or(1, |last| last.seq + 1),
             id: id.to_owned(),
             from: from.clone(),
@@ -253,6 +275,7 @@ impl Inbox {
 
     pub(crate) fn restore(&mut self, entry: InboxEntry) {
         let key = (entry.from.clone(), entry.id.clone());
+        self.last_place = self.last_place.max(entry.place);
         self.index.insert(key, self.entries.len());
         self.entries.push(entry);
     }
@@ -349,6 +372,21 @@ mod tests {
 
     fn reading(text: &str) -> Reading {
         Reading { kind: "text", text: text.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_message_that_could_not_be_read_keeps_its_place() -> Result<(), crate::ids::PhoneNumberError> {
+        let from = "5491111".parse()?;
+        let mut inbox = Inbox::default();
+        inbox.wait_for(&from, "A");
+        assert!(inbox.since(0).is_empty(), "nobody can read it");
+        inbox.receive(&from, "B", reading("dos"));
+        inbox.wait_for(&from, "A");
+        inbox.receive(&from, "A", reading("uno"));
+        inbox.receive(&from, "C", reading("tres"));
+        let places: Vec<_> = inbox.since(0).iter().map(|e| (e.id.as_str(), e.place)).collect();
+        assert_eq!(places, [("B", 2), ("A", 1), ("C", 3)]);
+        Ok(())
     }
 
     #[test]
