@@ -15,6 +15,7 @@ mod planted;
 mod proxy;
 mod random;
 mod report;
+mod summary;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -24,23 +25,28 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use plan::{Menu, Plan};
 use report::Report;
+use summary::Summary;
+use tokio::runtime::Handle;
 
 /// What is to be done; from the environment.
+#[derive(Debug, Clone, Copy)]
 struct Orders {
     /// `SEED`: the first; 1 without.
     seed: u64,
-    /// `SEEDS`: how many, one after the other; 1 if a seed is named, 5 otherwise.
+    /// `SEEDS`: how many; 1 if a seed is named, 5 otherwise.
     seeds: u64,
+    /// `JOBS`: how many of them side by side; 1 without.
+    jobs: usize,
     /// `ROUND`: seconds.
     round: Duration,
     /// `FAULTS`: which.
     menu: Menu,
     /// `CLUSTER=1`: on three nodes.
     cluster: bool,
-    /// `JSON=1`: a line of JSON per round.
+    /// `JSON=1`: a line of JSON per round, and one for all of them.
     json: bool,
 }
 
@@ -75,6 +81,7 @@ fn orders() -> Orders {
     Orders {
         seed: number("SEED").unwrap_or(1),
         seeds: number("SEEDS").unwrap_or(if number("SEED").is_some() { 1 } else { 5 }),
+        jobs: number("JOBS").and_then(|jobs| usize::try_from(jobs).ok()).unwrap_or(1).max(1),
         round: Duration::from_secs(number("ROUND").unwrap_or(30)),
         menu,
         cluster: number("CLUSTER").is_some_and(|on| on > 0),
@@ -82,21 +89,20 @@ fn orders() -> Orders {
     }
 }
 
-/// The seeds one after the other, and the control.
+/// The control, all seeds, and what they came to.
 async fn rounds(orders: &Orders) -> bool {
-    let began = Instant::now();
-    let mut broken = Vec::new();
-    for seed in orders.seed..orders.seed + orders.seeds {
-        if !round(seed, orders).await {
-            broken.push(seed);
-        }
-    }
     let control = control(orders.json).await;
-    if !orders.json {
-        let minutes = began.elapsed().as_secs_f64() / 60.0;
-        println!("{} rounds in {minutes:.1} min, broken: {broken:?}", orders.seeds);
+    let began = Instant::now();
+    let seeds = futures::stream::iter(orders.seed..orders.seed + orders.seeds);
+    let played = seeds.map(|seed| round(seed, *orders)).buffer_unordered(orders.jobs);
+    let played: Vec<(u64, Option<Report>)> = played.collect().await;
+    let summary = Summary::new(orders.jobs, &played, control, began.elapsed());
+    if orders.json {
+        println!("{}", json(&summary));
+    } else {
+        println!("{summary}");
     }
-    broken.is_empty() && control
+    summary.kept()
 }
 
 async fn a_short_round() -> bool {
@@ -104,42 +110,46 @@ async fn a_short_round() -> bool {
     let orders = Orders {
         seed: 1,
         seeds: 1,
+        jobs: 1,
         round: Duration::from_secs(8),
         menu: Menu::Short,
         cluster: false,
         json: false,
     };
-    let (round, control) = tokio::join!(round(orders.seed, &orders), control(false));
-    round && control
+    let (round, control) = tokio::join!(round(orders.seed, orders), control(false));
+    control && round.1.is_some_and(|report| report.violations.is_empty())
 }
 
-/// Plays a round; tells, and returns whether all was kept.
-async fn round(seed: u64, orders: &Orders) -> bool {
+/// Plays a round on a thread of its own, for what blocks there blocks no other round, and tells how it was.
+/// There is no report of a round that itself failed.
+async fn round(seed: u64, orders: Orders) -> (u64, Option<Report>) {
+    let handle = Handle::current();
+    let played = tokio::task::spawn_blocking(move || handle.block_on(whole_round(seed, orders)));
+    (seed, played.await.unwrap_or_default())
+}
+
+async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
     let plan = Plan::draw(seed, orders.round, orders.menu);
-    if !orders.json {
-        println!("{}", plan.to_string().lines().next().unwrap_or_default());
-    }
+    let head = plan.to_string().lines().next().unwrap_or_default().to_owned();
     match played(plan, &[], orders.cluster).await {
         Ok((report, dir)) => {
-            tell(&report, orders.json);
+            let shown = if orders.json { json(&report) } else { format!("{head}\n{report}") };
+            // In one piece: another round may be about to tell something.
+            println!("{shown}");
             if report.violations.is_empty() {
                 // Nobody needs the logs of a good round.
                 let _ = std::fs::remove_dir_all(dir);
-                return true;
+                return Some(report);
             }
-            for line in &report.violations {
-                eprintln!("  {}", line.chars().take(700).collect::<String>());
-            }
-            eprintln!(
-                "seed {seed}: {} broken promises; plan and logs are in {}",
-                report.violations.len(),
-                dir.display()
-            );
-            false
+            let short = report.violations.iter().map(|line| line.chars().take(700).collect::<String>());
+            let list = short.map(|line| format!("  {line}\n")).collect::<String>();
+            let count = report.violations.len();
+            eprintln!("{list}seed {seed}: {count} broken promises; plan and logs are in {}", dir.display());
+            Some(report)
         }
         Err(failure) => {
             eprintln!("seed {seed}: the round itself failed: {failure}");
-            false
+            None
         }
     }
 }
@@ -169,12 +179,8 @@ async fn control(json: bool) -> bool {
     }
 }
 
-fn tell(report: &Report, json: bool) {
-    if json {
-        println!("{}", serde_json::to_string(report).unwrap_or_else(|error| error.to_string()));
-    } else {
-        println!("{report}");
-    }
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
 }
 
 /// What panics is a failed round and not the end of all.

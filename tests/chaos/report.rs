@@ -30,6 +30,9 @@ pub struct Report {
     pub chances_to_overtake: usize,
     /// From a message's turn to its first call, in milliseconds.
     pub ready_to_call_ms: Percentiles,
+    /// The same, of each message.
+    #[serde(skip)]
+    pub ready_to_call: Vec<f64>,
     /// The slowest outcome of a message that was in the air when something was hit, since the hit.
     pub slowest_recovery: Option<Recovery>,
     /// From peace to the end of all work, in seconds.
@@ -51,6 +54,16 @@ pub struct Percentiles {
     pub max: f64,
 }
 
+impl Percentiles {
+    /// In whatever order they are.
+    pub fn of(mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+        let of = |share| at(share).copied().unwrap_or_default();
+        Self { p50: of(50), p99: of(99), max: of(100) }
+    }
+}
+
 /// After a hit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recovery {
@@ -67,6 +80,7 @@ impl Report {
         let calls = &traces.evidence.calls;
         let answered = calls.iter().filter(|call| call.message_id.is_some());
         let distinct: BTreeSet<_> = answered.clone().filter_map(|call| call.message_id.as_deref()).collect();
+        let ready_to_call = ready_to_call(traces);
         Self {
             seed,
             messages: traces.written.len(),
@@ -76,7 +90,8 @@ impl Report {
             repeated_answers: answered.count() - distinct.len(),
             repeated_replies: repeated,
             chances_to_overtake: traces.evidence.chances_to_overtake(),
-            ready_to_call_ms: percentiles(ready_to_call(traces)),
+            ready_to_call_ms: Percentiles::of(ready_to_call.clone()),
+            ready_to_call,
             slowest_recovery: slowest_recovery(traces),
             drain_s: traces.drained.as_secs_f64(),
             wall_s: wall.as_secs_f64(),
@@ -160,11 +175,4 @@ fn slowest_recovery(traces: &Traces) -> Option<Recovery> {
     };
     hits.filter_map(|blow| Some(Recovery { fault: blow.deed.name()?, seconds: slowest(blow.at) }))
         .max_by(|one, other| one.seconds.total_cmp(&other.seconds))
-}
-
-fn percentiles(mut times: Vec<f64>) -> Percentiles {
-    times.sort_by(f64::total_cmp);
-    let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
-    let of = |share| at(share).copied().unwrap_or_default();
-    Percentiles { p50: of(50), p99: of(99), max: of(100) }
 }
