@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::plan::{Deed, SLOTS, Who};
+use crate::logs;
+use crate::plan::{Deed, Fault, SLOTS, Who};
 use crate::proxy::{Proxy, unix_seconds};
-use crate::support::{Process, Product, Role, Stage, Streams, eventually, spawn};
+use crate::support::{Call, Process, Product, Role, Stage, Streams, eventually, spawn};
 
 /// How long a process may take from SIGTERM to its end. Its own bound is `SHUTDOWN_GRACE`.
 const STOP: Duration = Duration::from_secs(20);
@@ -22,6 +23,15 @@ pub struct Blow {
     pub at: f64,
 }
 
+/// When a forwarder was at work, in unix seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Life {
+    /// It said that it was.
+    pub from: f64,
+    /// It was killed, or told to end.
+    pub to: f64,
+}
+
 /// The parts around the product.
 #[derive(Debug)]
 pub struct Ground {
@@ -32,12 +42,14 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Where the bus is.
+    pub fn url(&self) -> String {
+        self.cluster.as_ref().map_or_else(|| self.stage.nats.url(), Cluster::url)
+    }
+
     /// A look into the streams.
     pub async fn streams(&self) -> Streams {
-        match &self.cluster {
-            Some(cluster) => Streams::connect(&cluster.url()).await,
-            None => self.stage.streams().await,
-        }
+        Streams::connect(&self.url()).await
     }
 }
 
@@ -51,6 +63,10 @@ pub struct Cast {
     pub proxy: Proxy,
     /// The parts around the product; after the product, which ends first.
     pub ground: Ground,
+    /// The call logs of backends that were killed.
+    pub calls: Vec<Call>,
+    /// Of forwarders that are gone.
+    pub lives: Vec<Life>,
     /// What was done, by kind.
     pub done: BTreeMap<String, usize>,
     /// What was done, and when.
@@ -72,6 +88,8 @@ impl Cast {
             leaving: Vec::new(),
             proxy,
             ground,
+            calls: Vec::new(),
+            lives: Vec::new(),
             done: BTreeMap::new(),
             blows: Vec::new(),
             complaints: Vec::new(),
@@ -88,11 +106,14 @@ impl Cast {
         match deed {
             Deed::Kill(who) => {
                 if let Some(mut process) = self.place(who).take() {
+                    let at = unix_seconds();
                     process.kill();
+                    self.bury(who, &process, at);
                 }
             }
             Deed::Stop(who) => {
                 if let Some(mut process) = self.place(who).take() {
+                    self.bury(who, &process, unix_seconds());
                     process.terminate();
                     self.leaving.push((who, process));
                 }
@@ -121,6 +142,9 @@ impl Cast {
                 None if self.ground.stage.nats.is_running() => self.ground.stage.nats.thaw(),
                 None => self.ground.stage.nats.restart().await,
             },
+            Deed::KillBackend => self.kill_backend().await,
+            Deed::FreezeBackend => self.ground.stage.backend.freeze(),
+            Deed::StartBackend => self.start_backend(),
             Deed::Break(fault) => self.proxy.set(Some(fault)),
             Deed::Mend => self.proxy.set(None),
             Deed::WhatsApp(kind, for_ms) => self.ground.stage.simulator.fault(kind, for_ms).await,
@@ -136,6 +160,7 @@ impl Cast {
             process.thaw();
         }
         self.act(Deed::StartBus).await;
+        self.start_backend();
         if self.edge.is_none() {
             self.start(Who::Edge).await;
         }
@@ -158,6 +183,44 @@ impl Cast {
                 *place = None;
             }
         }
+    }
+
+    /// Its call log goes with it: nobody may call between the reading of that and the end.
+    async fn kill_backend(&mut self) {
+        self.proxy.set(Some(Fault::Refuse));
+        let backend = &mut self.ground.stage.backend;
+        self.calls.extend(backend.calls().await);
+        backend.kill();
+    }
+
+    fn start_backend(&mut self) {
+        let backend = &mut self.ground.stage.backend;
+        if backend.is_running() {
+            backend.thaw();
+        } else {
+            backend.start_again();
+            self.proxy.mend_when_it_listens();
+        }
+    }
+
+    /// All calls of all backends.
+    pub async fn all_calls(&self) -> Vec<Call> {
+        let mut calls = self.calls.clone();
+        calls.extend(self.ground.stage.backend.calls().await);
+        calls
+    }
+
+    /// All forwarders that were at work.
+    pub fn all_lives(&self) -> Vec<Life> {
+        let alive = self.forwarders.iter().flatten();
+        let alive = alive.filter_map(|process| logs::ready_at(&process.stderr()));
+        let alive = alive.map(|from| Life { from, to: f64::INFINITY });
+        self.lives.iter().copied().chain(alive).collect()
+    }
+
+    fn bury(&mut self, who: Who, process: &Process, to: f64) {
+        let from = logs::ready_at(&process.stderr()).filter(|_| who != Who::Edge);
+        self.lives.extend(from.map(|from| Life { from, to }));
     }
 
     async fn start(&mut self, who: Who) {

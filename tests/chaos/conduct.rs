@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cast::{Blow, Cast, Ground};
+use crate::cast::{Blow, Cast, Ground, Life};
 use crate::cluster::Cluster;
-use crate::plan::{ACK_WAIT, Kind, Letter, Plan, Step};
-use crate::proxy::{Asked, POISON, Proxy};
+use crate::hands::{Hand, Hands};
+use crate::heart::{self, Stall};
+use crate::plan::{ACK_WAIT, Kind, Letter, Menu, Plan, Step};
+use crate::proxy::{Asked, POISON, Proxy, unix_seconds};
 use crate::support::oracle::{Evidence, Written};
 use crate::support::{Addressing, Customer, Entry, Layout, Sent, Stage};
 
@@ -19,8 +21,20 @@ const DRAIN: Duration = Duration::from_secs(90);
 const FALLBACK: &str = "Ahora no puedo contestar.";
 
 /// What a round leaves behind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Traces {
+    /// What could break.
+    pub menu: Menu,
+    /// The bus was a cluster.
+    pub cluster: bool,
+    /// When each message was written, by id, in unix seconds.
+    pub written_at: BTreeMap<String, f64>,
+    /// The deliveries to forwarders, in a round of kills.
+    pub hands: Vec<Hand>,
+    /// When forwarders were at work.
+    pub lives: Vec<Life>,
+    /// When the machine stood still.
+    pub stalls: Vec<Stall>,
     /// What was written, by chat in the order of writing.
     pub written: Vec<Written>,
     /// The ids of those that the backend rejects.
@@ -46,7 +60,7 @@ pub struct Traces {
 }
 
 /// Sets the stage for a round. Its directory stays.
-pub async fn set(plan: &Plan, settings: &[(&str, &str)], cluster: bool) -> Ground {
+pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
     let (fast, slow) = plan.delay_ms;
     let ack_wait = format!("{}s", ACK_WAIT.as_secs());
     let stage = Stage::plan()
@@ -64,7 +78,7 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)], cluster: bool) -> Groun
     let stage = settings.iter().fold(stage, |stage, (name, value)| stage.setting(name, value));
     let mut stage = stage.set().await;
     stage.keep();
-    if !cluster {
+    if !plan.cluster {
         return Ground { stage, cluster: None };
     }
     let cluster = Cluster::start(stage.dir()).await;
@@ -86,48 +100,60 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
     }
     let mut cast = Cast::new(ground, proxy, product);
 
-    let start = Instant::now();
+    // Only in a round in which the bus stays: it listens on one connection.
+    let hands = match plan.menu {
+        Menu::Kills => Some(Hands::watch(&cast.ground.url()).await),
+        _ => None,
+    };
+    let (start, began) = (Instant::now(), unix_seconds());
     let all = customers.iter().enumerate();
     let writers = all.map(|(number, customer)| write(customer, number, &plan.letters, start));
     let (written, ()) =
         tokio::join!(futures::future::join_all(writers), perform(&mut cast, &plan.steps, start));
-    let (written, poison): (Vec<_>, Vec<_>) = written.into_iter().unzip();
-    let written = written.concat();
+    let letters: Vec<Posted> = written.concat();
 
     let peace = Instant::now();
     cast.recover().await;
-    if let Err(missing) = drain(&cast.ground, written.len()).await {
+    if let Err(missing) = drain(&cast.ground, letters.len()).await {
         cast.complaints.push(format!("not settled after {DRAIN:?}: {missing}"));
     }
     cast.look();
-    gather(cast, &customers, written, poison.concat(), peace.elapsed()).await
+    let drained = peace.elapsed();
+    let hands = hands.map(|hands| hands.seen()).unwrap_or_default();
+    let stalls = heart::stalls(began);
+    Traces { hands, stalls, drained, ..gather(cast, plan, &customers, letters).await }
 }
 
-/// One customer's letters; returns what was written, and the ids of those that are to be rejected.
-async fn write(
-    customer: &Customer,
-    number: usize,
-    letters: &[Letter],
-    start: Instant,
-) -> (Vec<Written>, Vec<String>) {
+/// A letter that is on its way.
+#[derive(Debug, Clone)]
+struct Posted {
+    written: Written,
+    kind: Kind,
+    /// Unix seconds.
+    at: f64,
+}
+
+/// One customer's letters.
+async fn write(customer: &Customer, number: usize, letters: &[Letter], start: Instant) -> Vec<Posted> {
     let phone = customer.phone();
-    let (mut written, mut poison) = (Vec::new(), Vec::new());
+    let mut posted = Vec::new();
     for (count, letter) in letters.iter().filter(|letter| letter.customer == number).enumerate() {
         tokio::time::sleep_until(start + letter.at).await;
-        written.push(match letter.kind {
+        let at = unix_seconds();
+        let written = match letter.kind {
             Kind::Text => {
                 let text = format!("{count} de {phone}");
                 Written::echoed(phone, customer.write(&text).await, &text)
             }
             Kind::Poison => {
                 let id = customer.write(&format!("{POISON} {count}")).await;
-                poison.push(id.clone());
                 Written { phone: phone.to_owned(), id, answer: Some(FALLBACK.to_owned()) }
             }
             Kind::Sticker => Written::unanswered(phone, customer.write_kind("sticker", "").await),
-        });
+        };
+        posted.push(Posted { written, kind: letter.kind, at });
     }
-    (written, poison)
+    posted
 }
 
 async fn perform(cast: &mut Cast, steps: &[Step], start: Instant) {
@@ -170,13 +196,7 @@ async fn drain(ground: &Ground, count: usize) -> Result<(), String> {
     }
 }
 
-async fn gather(
-    cast: Cast,
-    customers: &[Customer],
-    written: Vec<Written>,
-    poison: Vec<String>,
-    drained: Duration,
-) -> Traces {
+async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], letters: Vec<Posted>) -> Traces {
     let stage = &cast.ground.stage;
     let streams = cast.ground.streams().await;
     let (mut inboxes, mut sent) = (BTreeMap::new(), Vec::new());
@@ -187,18 +207,25 @@ async fn gather(
     let evidence = Evidence {
         messages: streams.messages().await,
         outcomes: streams.outcomes().await,
-        calls: stage.backend.calls().await,
+        calls: cast.all_calls().await,
         inboxes,
     };
+    let poison = letters.iter().filter(|letter| letter.kind == Kind::Poison);
     Traces {
-        written,
-        poison,
+        menu: plan.menu,
+        cluster: plan.cluster,
+        hands: Vec::new(),
+        stalls: Vec::new(),
+        drained: Duration::ZERO,
+        lives: cast.all_lives(),
+        written_at: letters.iter().map(|letter| (letter.written.id.clone(), letter.at)).collect(),
+        poison: poison.map(|letter| letter.written.id.clone()).collect(),
+        written: letters.into_iter().map(|letter| letter.written).collect(),
         evidence,
         sent,
         dead_letters: streams.dead_letters().await,
         asked: cast.proxy.asked(),
         dir: stage.dir().to_owned(),
-        drained,
         done: cast.done,
         blows: cast.blows,
         complaints: cast.complaints,

@@ -6,6 +6,7 @@ use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use crate::conduct::Traces;
+use crate::goals;
 use crate::logs;
 use crate::support::Entry;
 
@@ -23,6 +24,7 @@ pub fn violations(traces: &mut Traces) -> Vec<String> {
     asked_in_turn(traces, &mut broken);
     dead_letters(traces, &mut broken);
     broken.extend(logs::errors(&traces.dir));
+    broken.extend(goals::goals(traces).into_iter().flat_map(|goal| goal.missed));
     broken
 }
 

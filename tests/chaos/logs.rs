@@ -6,11 +6,17 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::legs::unix;
+
 /// The one error that a round provokes: a poisonous message is given up on.
 const PROVOKED: &str = "a message is given up on; its copy is in the dead letters";
 
+/// What a process says when it begins to work.
+const READY: &str = "ready to work";
+
 #[derive(Deserialize)]
 struct Line {
+    timestamp: String,
     level: String,
     target: String,
     fields: BTreeMap<String, Value>,
@@ -30,6 +36,12 @@ pub fn errors(dir: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// When a process began to work, in unix seconds, by its log.
+pub fn ready_at(log: &str) -> Option<f64> {
+    let line = log.lines().find(|line| line.contains(READY))?;
+    unix(&serde_json::from_str::<Line>(line).ok()?.timestamp)
 }
 
 fn is_error(line: &str) -> bool {

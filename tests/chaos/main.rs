@@ -8,7 +8,11 @@
 mod cast;
 mod cluster;
 mod conduct;
+mod goals;
+mod hands;
+mod heart;
 mod judge;
+mod legs;
 mod logs;
 mod plan;
 mod planted;
@@ -46,6 +50,8 @@ struct Orders {
     menu: Menu,
     /// `CLUSTER=1`: on three nodes.
     cluster: bool,
+    /// `KEEP=1`: the logs of good rounds stay as well.
+    keep: bool,
     /// `JSON=1`: a line of JSON per round, and one for all of them.
     json: bool,
 }
@@ -54,6 +60,7 @@ struct Orders {
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|one| !one.starts_with('-')).collect();
+    tokio::spawn(heart::beat());
     let kept = match named.as_slice() {
         ["rounds"] => rounds(&orders()).await,
         // `cargo test NAME` asks every test program for tests of that name.
@@ -74,9 +81,12 @@ fn orders() -> Orders {
         Ok("bus") => Menu::Bus,
         Ok("edge") => Menu::Edge,
         Ok("whatsapp") => Menu::WhatsApp,
+        Ok("backend") => Menu::Backend,
         Ok("short") => Menu::Short,
         Ok("" | "all") | Err(_) => Menu::All,
-        Ok(other) => panic!("FAULTS={other}: it takes all, short, bus, edge, kills, scale or whatsapp"),
+        Ok(other) => {
+            panic!("FAULTS={other}: it takes all, short, backend, bus, edge, kills, scale or whatsapp")
+        }
     };
     Orders {
         seed: number("SEED").unwrap_or(1),
@@ -85,6 +95,7 @@ fn orders() -> Orders {
         round: Duration::from_secs(number("ROUND").unwrap_or(30)),
         menu,
         cluster: number("CLUSTER").is_some_and(|on| on > 0),
+        keep: number("KEEP").is_some_and(|on| on > 0),
         json: number("JSON").is_some_and(|on| on > 0),
     }
 }
@@ -114,6 +125,7 @@ async fn a_short_round() -> bool {
         round: Duration::from_secs(8),
         menu: Menu::Short,
         cluster: false,
+        keep: false,
         json: false,
     };
     let (round, control) = tokio::join!(round(orders.seed, orders), control(false));
@@ -129,16 +141,19 @@ async fn round(seed: u64, orders: Orders) -> (u64, Option<Report>) {
 }
 
 async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
-    let plan = Plan::draw(seed, orders.round, orders.menu);
+    let plan = Plan::draw(seed, orders.round, orders.menu, orders.cluster);
     let head = plan.to_string().lines().next().unwrap_or_default().to_owned();
-    match played(plan, &[], orders.cluster).await {
+    match played(plan, &[]).await {
         Ok((report, dir)) => {
             let shown = if orders.json { json(&report) } else { format!("{head}\n{report}") };
             // In one piece: another round may be about to tell something.
             println!("{shown}");
             if report.violations.is_empty() {
-                // Nobody needs the logs of a good round.
-                let _ = std::fs::remove_dir_all(dir);
+                if orders.keep {
+                    eprintln!("seed {seed}: plan and logs are in {}", dir.display());
+                } else {
+                    let _ = std::fs::remove_dir_all(dir);
+                }
                 return Some(report);
             }
             let short = report.violations.iter().map(|line| line.chars().take(700).collect::<String>());
@@ -156,8 +171,8 @@ async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
 
 /// The same judge on forwarders that do not check whose turn it is: it must see that.
 async fn control(json: bool) -> bool {
-    let plan = Plan::draw(1, Duration::from_secs(6), Menu::Scale);
-    match played(plan, &[("WITHOUT_GUARD", "chain")], false).await {
+    let plan = Plan::draw(1, Duration::from_secs(6), Menu::Scale, false);
+    match played(plan, &[("WITHOUT_GUARD", "chain")]).await {
         Ok((report, dir)) => {
             let seen = report.violations.iter().filter(|line| line.contains("out of turn")).count();
             let _ = std::fs::remove_dir_all(dir);
@@ -184,14 +199,15 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// What panics is a failed round and not the end of all.
-async fn played(plan: Plan, settings: &[(&str, &str)], cluster: bool) -> Result<(Report, PathBuf), String> {
+async fn played(plan: Plan, settings: &[(&str, &str)]) -> Result<(Report, PathBuf), String> {
     let place = OnceLock::new();
     let round = async {
         let began = Instant::now();
-        let ground = conduct::set(&plan, settings, cluster).await;
+        let ground = conduct::set(&plan, settings).await;
         let dir = place.get_or_init(|| ground.stage.dir().to_owned()).clone();
         std::fs::write(dir.join("plan.txt"), plan.to_string()).expect("the plan beside the logs");
         let mut traces = conduct::play(&plan, ground).await;
+        std::fs::write(dir.join("late.txt"), legs::late(&traces)).expect("what was late beside the logs");
         let inboxes = traces.evidence.inboxes.values().flatten();
         let repeated = inboxes.filter(|received| received.copies > 1).count();
         let mut violations = judge::violations(&mut traces);

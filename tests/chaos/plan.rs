@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::random::Random;
 
 /// So many forwarders at most.
-pub const SLOTS: usize = 6;
+pub const SLOTS: usize = 8;
 /// The ack waits of a round; a frozen process sleeps for longer than this.
 pub const ACK_WAIT: Duration = Duration::from_secs(3);
+/// After the loss of a stream's leader everything has to flow again within this time.
+pub const LEADER_LOSS: Duration = Duration::from_secs(10);
 /// How long it takes from one fault to the next.
 const PAUSE_MS: (u64, u64) = (250, 1_400);
 
@@ -18,9 +20,7 @@ const PAUSE_MS: (u64, u64) = (250, 1_400);
 pub enum Menu {
     /// Everything.
     All,
-    /// For every day: what is over within a few seconds, and leaves the connection to WhatsApp alone. When
-    /// that ends with messages in the air, whatsapp-rust 0.7.0 may lose one: it acknowledges a message that
-    /// it has decrypted and not kept, if that comes again.
+    /// For every day: what is over within a few seconds. See [`Menu::spares_the_connection`].
     Short,
     /// Forwarders come and go by SIGTERM; nothing breaks.
     Scale,
@@ -32,6 +32,16 @@ pub enum Menu {
     WhatsApp,
     /// nats-server is killed and frozen; of a cluster, always a leader.
     Bus,
+    /// The backend is killed and frozen, and the way to it breaks.
+    Backend,
+}
+
+impl Menu {
+    /// Leaves the connection to WhatsApp alone. When that ends with messages in the air, one may have to be
+    /// encrypted anew by its sender.
+    fn spares_the_connection(self) -> bool {
+        self == Self::Short
+    }
 }
 
 /// What a customer writes.
@@ -105,6 +115,12 @@ pub enum Deed {
     KillBus,
     /// SIGSTOP of nats-server.
     FreezeBus,
+    /// SIGKILL of the backend.
+    KillBackend,
+    /// SIGSTOP of the backend.
+    FreezeBackend,
+    /// The backend again: a new one if it was killed, as it was if it was frozen.
+    StartBackend,
     /// nats-server again: with its disk if it was killed, as it was if it was frozen.
     StartBus,
     /// The way to the backend breaks.
@@ -128,6 +144,8 @@ impl Deed {
             Self::Freeze(victim) => format!("{} SIGSTOP", who(victim)),
             Self::KillBus => "nats-server kill -9".to_owned(),
             Self::FreezeBus => "nats-server SIGSTOP".to_owned(),
+            Self::KillBackend => "backend kill -9".to_owned(),
+            Self::FreezeBackend => "backend SIGSTOP".to_owned(),
             Self::Break(Fault::Status(code)) => format!("backend {code}"),
             Self::Break(Fault::StatusAfter(code)) => format!("backend {code} after its answer"),
             Self::Break(fault) => {
@@ -135,7 +153,9 @@ impl Deed {
                 format!("backend {}", fault.split('(').next().unwrap_or_default())
             }
             Self::WhatsApp(kind, _) => format!("whatsapp {kind}"),
-            Self::Thaw(_) | Self::Start(_) | Self::StartBus | Self::Mend => return None,
+            Self::Thaw(_) | Self::Start(_) | Self::StartBus | Self::StartBackend | Self::Mend => {
+                return None;
+            }
         })
     }
 }
@@ -154,6 +174,10 @@ pub struct Step {
 pub struct Plan {
     /// Where all of it comes from.
     pub seed: u64,
+    /// What may break.
+    pub menu: Menu,
+    /// The bus is a cluster.
+    pub cluster: bool,
     /// How many customers there are.
     pub customers: usize,
     /// How many forwarders there are at first.
@@ -168,19 +192,21 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a round of this length.
-    pub fn draw(seed: u64, length: Duration, menu: Menu) -> Self {
+    pub fn draw(seed: u64, length: Duration, menu: Menu, cluster: bool) -> Self {
         let mut random = Random::new(seed);
         let customers = usize::try_from(random.between(8, 16)).unwrap_or(8);
         let slowest = random.between(50, 600);
         let forwarders =
-            if menu == Menu::Scale { 3 } else { usize::try_from(random.between(1, 3)).unwrap_or(1) };
+            if menu == Menu::Scale { 3 } else { usize::try_from(random.between(1, 8)).unwrap_or(1) };
         Self {
             seed,
+            menu,
+            cluster,
             customers,
             forwarders,
             delay_ms: (random.between(0, 20), slowest),
             letters: letters(&mut random, length, customers),
-            steps: Drawing::new(&mut random, length, menu, forwarders).steps(),
+            steps: Drawing::new(&mut random, length, (menu, cluster), forwarders).steps(),
         }
     }
 }
@@ -234,6 +260,7 @@ struct Drawing<'a> {
     random: &'a mut Random,
     length: Duration,
     menu: Menu,
+    cluster: bool,
     /// Until when each part has enough to do with what was done to it.
     edge: Duration,
     bus: Duration,
@@ -245,7 +272,12 @@ struct Drawing<'a> {
 }
 
 impl<'a> Drawing<'a> {
-    fn new(random: &'a mut Random, length: Duration, menu: Menu, forwarders: usize) -> Self {
+    fn new(
+        random: &'a mut Random,
+        length: Duration,
+        (menu, cluster): (Menu, bool),
+        forwarders: usize,
+    ) -> Self {
         let zero = Duration::ZERO;
         let mut up = [false; SLOTS];
         up[..forwarders].fill(true);
@@ -253,6 +285,7 @@ impl<'a> Drawing<'a> {
             random,
             length,
             menu,
+            cluster,
             edge: zero,
             bus: zero,
             backend: zero,
@@ -270,6 +303,7 @@ impl<'a> Drawing<'a> {
                 Menu::Scale => self.scale(at),
                 Menu::Kills => self.forwarder(at, &[1]),
                 Menu::Bus => self.bus(at),
+                Menu::Backend => self.backend(at),
                 Menu::Edge => self.edge(at),
                 Menu::WhatsApp => self.whatsapp(at),
                 Menu::All | Menu::Short => self.anything(at),
@@ -345,7 +379,7 @@ impl<'a> Drawing<'a> {
 
     fn edge(&mut self, at: Duration) {
         if self.edge <= at {
-            let ways: &[u64] = if self.menu == Menu::Short { &[3] } else { &[1, 2, 3] };
+            let ways: &[u64] = if self.menu.spares_the_connection() { &[3] } else { &[1, 2, 3] };
             self.edge = self.process(at, Who::Edge, ways);
         }
     }
@@ -356,12 +390,24 @@ impl<'a> Drawing<'a> {
             let back = at + self.random.millis(20, if freeze { 4_000 } else { 2_500 });
             self.push(at, if freeze { Deed::FreezeBus } else { Deed::KillBus });
             self.push(back, Deed::StartBus);
-            self.bus = back + Duration::from_secs(2);
+            // Two losses of a leader that are near each other are hard, two that are not can be measured.
+            let alone = self.menu == Menu::Bus && self.cluster && self.random.percent(60);
+            let rest = if alone { LEADER_LOSS } else { Duration::from_secs(2) };
+            self.bus = back + rest;
         }
     }
 
     fn backend(&mut self, at: Duration) {
         if self.backend > at {
+            return;
+        }
+        if self.random.percent(25) {
+            let freeze = self.random.percent(50);
+            // Frozen for longer than a call may take, now and then.
+            let back = at + self.random.millis(300, if freeze { 6_000 } else { 2_000 });
+            self.push(at, if freeze { Deed::FreezeBackend } else { Deed::KillBackend });
+            self.push(back, Deed::StartBackend);
+            self.backend = back + Duration::from_millis(1_500);
             return;
         }
         let faults = [
@@ -385,7 +431,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn whatsapp(&mut self, at: Duration) {
-        if self.whatsapp > at || self.menu == Menu::Short {
+        if self.whatsapp > at || self.menu.spares_the_connection() {
             return;
         }
         let kinds = ["drop_connection", "redeliver_unacked", "mute_receipts", "mute_acks"];

@@ -1,8 +1,13 @@
 //! Is the judge blind? Each fault here is planted into the traces of a good round, and has to be seen.
 
+use whatsapp_connector::wire::header;
+
+use crate::cast::Life;
 use crate::conduct::Traces;
+use crate::hands::Hand;
 use crate::judge;
-use crate::support::oracle::Evidence;
+use crate::plan::{Deed, Menu};
+use crate::proxy::Asked;
 
 /// Breaks a good round's traces in one way.
 type Plant = fn(&mut Traces);
@@ -64,39 +69,71 @@ const PLANTS: &[(&str, Plant)] = &[
     }),
 ];
 
+/// A message that is late; what else there is to see of it stays as it was.
+const LATE: &[(&str, Menu, Plant)] = &[
+    ("a message that waited while forwarders came and went", Menu::Scale, |traces| {
+        if let Some(outcome) = traces.evidence.outcomes.last_mut() {
+            outcome.stored_at += 60.0;
+        }
+    }),
+    ("a message that a killed forwarder held for too long", Menu::Kills, |traces| {
+        let Some((at, sequence, call)) = last_call(traces) else { return };
+        let hand = Hand { sequence, delivered: 1, first: call.at, last: call.at, ended: false };
+        traces.hands.retain(|hand| hand.sequence != sequence);
+        traces.hands.extend([hand, Hand { delivered: 2, ended: true, ..hand }]);
+        traces.asked.push(Asked { at: call.at + 60.0, ..call });
+        traces.evidence.outcomes[at].stored_at += 61.0;
+    }),
+    ("a message that waited for no reason when a forwarder was killed", Menu::Kills, |traces| {
+        let Some((at, sequence, call)) = last_call(traces) else { return };
+        traces.lives.push(Life { from: 0.0, to: f64::INFINITY });
+        traces.hands.retain(|hand| hand.sequence != sequence);
+        for asked in traces.asked.iter_mut().filter(|asked| asked.message_id == call.message_id) {
+            asked.at += 60.0;
+        }
+        traces.evidence.outcomes[at].stored_at += 61.0;
+    }),
+    ("a message that waited for too long for a leader", Menu::Bus, |traces| {
+        let is_loss = |deed| matches!(deed, Deed::KillBus | Deed::FreezeBus);
+        let lost = traces.blows.iter().rfind(|blow| is_loss(blow.deed)).map(|blow| blow.at);
+        let id = traces.evidence.messages.last().map(|message| message.inbound().message_id);
+        if let (Some(lost), Some(id), Some(last)) = (lost, id, traces.evidence.messages.last_mut()) {
+            traces.written_at.insert(id, lost);
+            last.stored_at = lost + 60.0;
+        }
+    }),
+];
+
+/// Of the messages that were asked about, the one with the last outcome: where that is, its sequence, and its
+/// first call.
+fn last_call(traces: &Traces) -> Option<(usize, u64, Asked)> {
+    traces.evidence.outcomes.iter().enumerate().rev().find_map(|(at, outcome)| {
+        let id = outcome.outcome().message_id;
+        let call = traces.asked.iter().find(|asked| asked.message_id == id)?;
+        Some((at, outcome.sequence_in(header::IN_SEQ), call.clone()))
+    })
+}
+
 /// The names of the faults that the judge does not see.
 pub fn unseen(traces: &Traces) -> Vec<&'static str> {
     let poisoned = !traces.poison.is_empty();
     let plants =
         PLANTS.iter().filter(|(name, _)| poisoned || !name.contains("of a message that was answered"));
-    plants
-        .filter(|(_, plant)| {
-            let mut broken = copy(traces);
-            plant(&mut broken);
-            judge::violations(&mut broken).is_empty()
-        })
-        .map(|(name, _)| *name)
-        .collect()
+    let planted = |plant: &Plant| {
+        let mut broken = traces.clone();
+        plant(&mut broken);
+        judge::violations(&mut broken)
+    };
+    let unseen = plants.filter(|(_, plant)| planted(plant).is_empty()).map(|(name, _)| *name);
+    let late = LATE.iter().filter(|(_, menu, _)| is_timed(traces, *menu));
+    let missed = |line: &String| line.starts_with("goal missed");
+    let unmissed = late.filter(|(_, _, plant)| !planted(plant).iter().any(missed)).map(|(name, _, _)| *name);
+    unseen.chain(unmissed).collect()
 }
 
-fn copy(traces: &Traces) -> Traces {
-    let evidence = &traces.evidence;
-    Traces {
-        written: traces.written.clone(),
-        poison: traces.poison.clone(),
-        evidence: Evidence {
-            messages: evidence.messages.clone(),
-            outcomes: evidence.outcomes.clone(),
-            calls: evidence.calls.clone(),
-            inboxes: evidence.inboxes.clone(),
-        },
-        sent: traces.sent.clone(),
-        dead_letters: traces.dead_letters.clone(),
-        asked: traces.asked.clone(),
-        done: traces.done.clone(),
-        blows: traces.blows.clone(),
-        complaints: traces.complaints.clone(),
-        drained: traces.drained,
-        dir: traces.dir.clone(),
-    }
+/// Rounds of this kind have goals, and this one had what they are about.
+fn is_timed(traces: &Traces, menu: Menu) -> bool {
+    let answered = last_call(traces).is_some();
+    let hit = menu == Menu::Scale || !traces.blows.is_empty();
+    traces.menu == menu && traces.cluster == (menu == Menu::Bus) && answered && hit
 }

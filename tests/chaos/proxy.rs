@@ -28,11 +28,14 @@ pub struct Asked {
     pub message_id: String,
     /// Unix seconds.
     pub at: f64,
+    /// When its answer was written, if it was.
+    pub answered: Option<f64>,
 }
 
 /// The proxy; it ends with its handle.
 #[derive(Debug)]
 pub struct Proxy {
+    backend: SocketAddr,
     fault: watch::Sender<Option<Fault>>,
     asked: Arc<Mutex<Vec<Asked>>>,
     port: u16,
@@ -51,7 +54,7 @@ impl Proxy {
         let (fault, faults) = watch::channel(None);
         let asked = Arc::default();
         let task = tokio::spawn(serve(port, backend, faults, Arc::clone(&asked)));
-        Self { fault, asked, port, _place: place, task }
+        Self { backend, fault, asked, port, _place: place, task }
     }
 
     /// What goes into `BACKEND_URL`.
@@ -62,6 +65,17 @@ impl Proxy {
     /// From now on, until it is changed again.
     pub fn set(&self, fault: Option<Fault>) {
         self.fault.send_replace(fault);
+    }
+
+    /// Mended as soon as the backend listens.
+    pub fn mend_when_it_listens(&self) {
+        let (backend, fault) = (self.backend, self.fault.clone());
+        tokio::spawn(async move {
+            while TcpStream::connect(backend).await.is_err() && !fault.is_closed() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            fault.send_replace(None);
+        });
     }
 
     /// All calls so far, in order.
@@ -140,7 +154,11 @@ async fn connection(
         let request = message(&mut client).await?;
         let at = unix_seconds();
         let (id, poison) = question(&request);
-        asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { message_id: id, at });
+        let number = {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.push(Asked { message_id: id, at, answered: None });
+            asked.len() - 1
+        };
         let fault = *faults.borrow_and_update();
         match fault {
             Some(Fault::Reset | Fault::Refuse) => return reset(client),
@@ -174,6 +192,9 @@ async fn connection(
                 client.write_all(&ask(backend, &request).await?).await?;
             }
             None => client.write_all(&ask(backend, &request).await?).await?,
+        }
+        if let Some(call) = asked.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+            call.answered = Some(unix_seconds());
         }
     }
 }

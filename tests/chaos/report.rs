@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::conduct::Traces;
+use crate::goals::{Goal, goals};
+use crate::legs::{Way, legs, ready};
 use crate::plan::{Deed, Who};
 
 /// What a round came to.
@@ -33,8 +35,12 @@ pub struct Report {
     /// The same, of each message.
     #[serde(skip)]
     pub ready_to_call: Vec<f64>,
-    /// The slowest outcome of a message that was in the air when something was hit, since the hit.
+    /// The slowest of what was on its way through a part when that was hit, from the hit to the end of the leg.
     pub slowest_recovery: Option<Recovery>,
+    /// The goals that this kind of round can tell something of.
+    pub goals: Vec<Goal>,
+    /// For how long the machine itself stood still, in seconds.
+    pub stalled_s: f64,
     /// From peace to the end of all work, in seconds.
     pub drain_s: f64,
     /// In all, in seconds.
@@ -93,6 +99,8 @@ impl Report {
             ready_to_call_ms: Percentiles::of(ready_to_call.clone()),
             ready_to_call,
             slowest_recovery: slowest_recovery(traces),
+            goals: goals(traces),
+            stalled_s: traces.stalls.iter().map(|stall| stall.to - stall.from).sum(),
             drain_s: traces.drained.as_secs_f64(),
             wall_s: wall.as_secs_f64(),
             violations,
@@ -122,7 +130,12 @@ impl fmt::Display for Report {
         if let Some(Recovery { fault, seconds }) = &self.slowest_recovery {
             write!(f, "slowest recovery {seconds:.1} s ({fault}); ")?;
         }
-        write!(f, "drain {:.1} s, {:.1} s in all", self.drain_s, self.wall_s)
+        write!(
+            f,
+            "drain {:.1} s, {:.1} s in all, the machine stood still for {:.1} s",
+            self.drain_s, self.wall_s, self.stalled_s
+        )?;
+        self.goals.iter().try_for_each(|goal| write!(f, "\n  {goal}"))
     }
 }
 
@@ -142,37 +155,29 @@ fn ready_to_call(traces: &Traces) -> Vec<f64> {
         .collect()
 }
 
-/// A message's turn begins once it is stored, and the outcome of the one before it.
-fn ready(traces: &Traces) -> BTreeMap<u64, f64> {
-    let messages = traces.evidence.messages.iter();
-    let mut ready: BTreeMap<u64, f64> =
-        messages.map(|message| (message.sequence, message.stored_at)).collect();
-    for (before, message) in traces.pairs() {
-        let outcome = traces.outcome_of(before).map_or(f64::INFINITY, |outcome| outcome.stored_at);
-        if let Some(at) = ready.get_mut(&message.sequence) {
-            *at = at.max(outcome);
-        }
-    }
-    ready
+/// Of what was on its way through a part when that was hit: how long it took from then.
+fn slowest_recovery(traces: &Traces) -> Option<Recovery> {
+    let legs = legs(traces);
+    let recovery = |deed: Deed, at: f64| {
+        let through = ways(deed);
+        let on_the_way =
+            legs.iter().filter(|leg| through.contains(&leg.way) && leg.from <= at && at < leg.to);
+        let seconds = on_the_way.map(|leg| leg.to - at).fold(0.0, f64::max);
+        Some(Recovery { fault: deed.name()?, seconds })
+    };
+    let recoveries = traces.blows.iter().filter_map(|blow| recovery(blow.deed, blow.at));
+    recoveries.max_by(|one, other| one.seconds.total_cmp(&other.seconds))
 }
 
-/// Of the messages whose turn it was when something was hit: the slowest outcome since then.
-fn slowest_recovery(traces: &Traces) -> Option<Recovery> {
-    let ready = ready(traces);
-    let turns: Vec<(f64, f64)> = traces
-        .evidence
-        .messages
-        .iter()
-        .filter_map(|message| Some((*ready.get(&message.sequence)?, traces.outcome_of(message)?.stored_at)))
-        .collect();
-    let hits = traces.blows.iter().filter(|blow| {
-        use Deed::{Freeze, FreezeBus, Kill, KillBus};
-        matches!(blow.deed, KillBus | FreezeBus | Kill(Who::Forwarder(_)) | Freeze(Who::Forwarder(_)))
-    });
-    let slowest = |at: f64| {
-        let in_the_air = turns.iter().filter(move |(ready, end)| *ready <= at && at < *end);
-        in_the_air.map(|(_, end)| end - at).fold(0.0, f64::max)
-    };
-    hits.filter_map(|blow| Some(Recovery { fault: blow.deed.name()?, seconds: slowest(blow.at) }))
-        .max_by(|one, other| one.seconds.total_cmp(&other.seconds))
+/// Which legs lead through what was hit.
+fn ways(deed: Deed) -> &'static [Way] {
+    match deed {
+        Deed::KillBus | Deed::FreezeBus => &[Way::In, Way::Turn, Way::Out],
+        Deed::Kill(Who::Edge) | Deed::Stop(Who::Edge) | Deed::Freeze(Who::Edge) | Deed::WhatsApp(..) => {
+            &[Way::In, Way::Out]
+        }
+        Deed::Kill(_) | Deed::Stop(_) | Deed::Freeze(_) => &[Way::Turn],
+        Deed::KillBackend | Deed::FreezeBackend | Deed::Break(_) => &[Way::Turn],
+        Deed::Thaw(_) | Deed::Start(_) | Deed::StartBus | Deed::StartBackend | Deed::Mend => &[],
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::goals::Goal;
 use crate::report::{Percentiles, Recovery, Report};
 
 /// What the rounds came to.
@@ -39,6 +40,8 @@ pub struct Summary {
     pub ready_to_call_ms: Percentiles,
     /// The slowest of all, and its seed.
     pub slowest_recovery: Option<(u64, Recovery)>,
+    /// The goals, over all rounds.
+    pub goals: Vec<Goal>,
 }
 
 impl Summary {
@@ -53,6 +56,13 @@ impl Summary {
         let mut faults = BTreeMap::new();
         for (name, count) in reports.iter().flat_map(|report| &report.faults) {
             *faults.entry(name.clone()).or_default() += count;
+        }
+        let mut goals: Vec<Goal> = Vec::new();
+        for goal in reports.iter().flat_map(|report| &report.goals) {
+            match goals.iter_mut().find(|known| known.name == goal.name) {
+                Some(known) => known.merge(goal),
+                None => goals.push(goal.clone()),
+            }
         }
         let recoveries = reports.iter().filter_map(|one| Some((one.seed, one.slowest_recovery.clone()?)));
         Self {
@@ -72,6 +82,7 @@ impl Summary {
                 reports.iter().flat_map(|report| report.ready_to_call.iter().copied()).collect(),
             ),
             slowest_recovery: recoveries.max_by(|(_, one), (_, other)| one.seconds.total_cmp(&other.seconds)),
+            goals,
         }
     }
 
@@ -110,6 +121,9 @@ impl fmt::Display for Summary {
         write!(f, "  ready to call: p50 {p50:.1} ms, p99 {p99:.0} ms, max {max:.0} ms")?;
         if let Some((seed, Recovery { fault, seconds })) = &self.slowest_recovery {
             write!(f, "; slowest recovery {seconds:.1} s ({fault}, seed {seed})")?;
+        }
+        for goal in &self.goals {
+            write!(f, "\n  {goal}")?;
         }
         if broken > 0 {
             write!(f, "\n  broken: {:?}", self.broken)?;

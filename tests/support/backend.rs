@@ -68,11 +68,21 @@ impl Backend {
         self.process.kill();
     }
 
+    /// Has it not ended?
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
     /// Starts it again after its end, on the same port.
     pub async fn restart(&mut self) {
+        self.start_again();
+        self.process.line("listening on ", PATIENCE).await;
+    }
+
+    /// The same, without waiting until it listens.
+    pub fn start_again(&mut self) {
         let port = self.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         self.process = spawn(&self.settings, port, &self.logs);
-        self.process.line("listening on ", PATIENCE).await;
     }
 
     /// Changes a setting, blank for none; it counts from the next start on.

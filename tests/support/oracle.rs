@@ -47,7 +47,7 @@ pub async fn write_each(customers: &[Customer], number: usize) -> Vec<Written> {
 }
 
 /// Everything that can be seen from outside when all is over.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Evidence {
     /// `WA_IN`'s user messages.
     pub messages: Vec<Entry>,

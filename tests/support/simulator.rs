@@ -34,6 +34,8 @@ pub struct Received {
     pub kind: String,
     /// What the person reads.
     pub text: String,
+    /// When it came first, RFC 3339.
+    pub at: String,
     /// How often it arrived; phones show it once.
     pub copies: u32,
     /// How many of the copies said something else.
