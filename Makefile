@@ -35,7 +35,7 @@ test-backend: tools ## the reference backend's tests
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
 
-chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, ROUND=seconds, FAULTS=kills|scale|bus, CLUSTER=1, JSON=1
+chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., CLUSTER=1: see docs/delivery.md
 	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
 
 lint: rust ## formatting, clippy and rustdoc; every warning is an error

@@ -99,6 +99,10 @@ impl Cast {
     /// Does it.
     pub async fn act(&mut self, deed: Deed) {
         self.look();
+        if let (Deed::KillBus | Deed::FreezeBus, Some(cluster)) = (deed, &mut self.ground.cluster) {
+            // Before the time is taken: what follows is measured from the hit.
+            cluster.aim().await;
+        }
         if let Some(name) = deed.name() {
             *self.done.entry(name).or_default() += 1;
             self.blows.push(Blow { deed, at: unix_seconds() });
@@ -130,11 +134,11 @@ impl Cast {
             }
             Deed::Start(who) => self.start(who).await,
             Deed::KillBus => match &mut self.ground.cluster {
-                Some(cluster) => cluster.kill().await,
+                Some(cluster) => cluster.kill(),
                 None => self.ground.stage.nats.kill(),
             },
             Deed::FreezeBus => match &mut self.ground.cluster {
-                Some(cluster) => cluster.freeze().await,
+                Some(cluster) => cluster.freeze(),
                 None => self.ground.stage.nats.freeze(),
             },
             Deed::StartBus => match &mut self.ground.cluster {
