@@ -209,7 +209,7 @@ impl Config {
         let shutdown_grace = check.duration("SHUTDOWN_GRACE", raw.shutdown_grace, secs(25));
         let takes = "a phone number in digits, with its country code";
         let pair_phone = check.optional("WHATSAPP_PAIR_PHONE", raw.whatsapp_pair_phone, takes, digits);
-        check.simulator(raw.whatsapp_simulator_url.as_deref());
+        check.simulator(raw.whatsapp_simulator_url.as_deref(), cfg!(feature = "simulator"));
         let takes = "an address and a port, such as 127.0.0.1:8080";
         let http_addr =
             check.parse("HTTP_ADDR", raw.http_addr, "127.0.0.1:8080", takes, |text| text.parse().ok());
@@ -302,9 +302,9 @@ impl Check {
     }
 
     /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
-    fn simulator(&mut self, url: Option<&str>) {
+    fn simulator(&mut self, url: Option<&str>, can_simulate: bool) {
         let Some(url) = url else { return };
-        if cfg!(not(feature = "simulator")) {
+        if !can_simulate {
             let takes = "nothing: this build talks to WhatsApp only; build with `--features simulator`";
             self.bad("WHATSAPP_SIMULATOR_URL", url.to_owned(), takes);
         } else if !url.starts_with("ws://") {
@@ -448,9 +448,21 @@ mod tests {
         assert!(parse(&[("REPLY_MAX_AGE", "48h"), ("NATS_DUPLICATE_WINDOW", "48h")]).is_ok());
     }
 
-    #[cfg(not(feature = "simulator"))]
     #[test]
     fn a_production_build_refuses_the_simulator() {
-        assert!(parse(&[("WHATSAPP_SIMULATOR_URL", "ws://127.0.0.1:7080/ws/chat")]).is_err());
+        let refused = |url: Option<&str>, can_simulate: bool| {
+            let mut check = Check::default();
+            check.simulator(url, can_simulate);
+            check.bad.into_iter().next().map(|bad| bad.takes)
+        };
+        let url = Some("ws://127.0.0.1:7080/ws/chat");
+        let takes = refused(url, false).unwrap();
+        assert!(takes.contains("this build talks to WhatsApp only"), "{takes}");
+        assert_eq!(refused(None, false), None);
+        assert_eq!(refused(url, true), None);
+        assert!(refused(Some("http://127.0.0.1:7080"), true).is_some());
+        // And the build's own features are what counts.
+        let parsed = parse(&[("WHATSAPP_SIMULATOR_URL", "ws://127.0.0.1:7080/ws/chat")]);
+        assert_eq!(parsed.is_ok(), cfg!(feature = "simulator"));
     }
 }
