@@ -7,6 +7,7 @@
 
 mod backend;
 mod connector;
+mod deaf;
 mod eventually;
 pub mod http;
 mod nats;
@@ -15,15 +16,18 @@ mod process;
 mod simulator;
 mod stage;
 mod streams;
+mod unwell;
 
 pub use backend::Call;
 pub use connector::{Connector, Role, output, spawn};
+pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};
 pub use nats::binary as nats_server;
 pub use process::{Process, clean};
 pub use simulator::{Addressing, Customer, Received, Sent};
 pub use stage::{Layout, Product, Stage};
 pub use streams::{Entry, Streams, trace_id};
+pub use unwell::{Answer, Asked, Question, Unwell};
 
 use std::path::Path;
 

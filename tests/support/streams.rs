@@ -1,5 +1,7 @@
 //! What is on the bus, read as any other service of the platform would read it.
 
+use std::time::Duration;
+
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus};
@@ -82,6 +84,19 @@ impl Streams {
             subjects: Subjects::new("wa").expect("a prefix"),
             account: Account::parse("default").expect("an account"),
         }
+    }
+
+    /// Makes the inbound stream as somebody else would who thinks of another duplicate window.
+    pub async fn make_inbound(&self, duplicate_window: Duration) {
+        let config = jetstream::stream::Config {
+            name: self.subjects.stream_in(),
+            subjects: vec![self.subjects.all_in()],
+            max_age: Duration::from_secs(7 * 86_400),
+            duplicate_window,
+            allow_direct: true,
+            ..Default::default()
+        };
+        self.jetstream.create_stream(config).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// User messages of all chats.
