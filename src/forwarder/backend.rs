@@ -96,6 +96,14 @@ pub enum ListItem {
     },
 }
 
+impl Reply {
+    /// Reads a body. An array is no answer, though serde would take its elements for the fields in order.
+    fn read(body: &[u8]) -> Option<Self> {
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
+        if is_object { serde_json::from_slice(body).ok() } else { None }
+    }
+}
+
 fn or_default<'de, D, T>(input: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -178,8 +186,7 @@ impl Backend {
             }
             body.extend_from_slice(&chunk);
         }
-        let reply = serde_json::from_slice(&body).map_err(|_| Failure::NotJson)?;
-        Ok(Answer::Reply(Box::new(reply)))
+        Ok(Answer::Reply(Box::new(Reply::read(&body).ok_or(Failure::NotJson)?)))
     }
 
     fn headers(&self, body: &[u8], request_id: &str, timestamp: u64) -> HeaderMap {

@@ -146,6 +146,8 @@ impl Hold {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -201,5 +203,47 @@ mod tests {
         let before = Instant::now();
         assert!(matches!(hold.pass().await, Pass::Probe { .. }));
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
+    }
+
+    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within two
+    /// seconds.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_of_outage_is_one_probe_at_a_time_and_ends_at_once() {
+        const CALL: Duration = Duration::from_millis(40);
+        let hold = Hold::new();
+        let back = Instant::now() + Duration::from_secs(3_600);
+        let (calls, under_way, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        hold.down("http-503", None);
+        let chats: Vec<_> = (0..100)
+            .map(|_| {
+                let (hold, calls, under_way, most) =
+                    (hold.clone(), Arc::clone(&calls), Arc::clone(&under_way), Arc::clone(&most));
+                tokio::spawn(async move {
+                    loop {
+                        let pass = hold.pass().await;
+                        let begun = Instant::now();
+                        if begun < back {
+                            calls.fetch_add(1, Ordering::Relaxed);
+                            most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        }
+                        tokio::time::sleep(CALL).await;
+                        if begun >= back {
+                            hold.up();
+                            return begun;
+                        }
+                        under_way.fetch_sub(1, Ordering::Relaxed);
+                        hold.down("http-503", None);
+                        drop(pass);
+                    }
+                })
+            })
+            .collect();
+        for chat in chats {
+            let waited = chat.await.unwrap().duration_since(back);
+            assert!(waited <= Duration::from_secs(2) + CALL, "it went on after {waited:?}");
+        }
+        assert_eq!(most.load(Ordering::Relaxed), 1, "probes at once");
+        let calls = calls.load(Ordering::Relaxed);
+        assert!((1_700..1_820).contains(&calls), "{calls} probes in an hour");
     }
 }

@@ -72,6 +72,8 @@ pub struct Forwarder {
     floor: Floor,
     hold: Hold,
     permits: Arc<Semaphore>,
+    /// How many of the permits retries may have: half of them, so that first attempts never starve.
+    retries: Arc<Semaphore>,
     /// Begin nothing new, give back what waits.
     stop: CancellationToken,
     /// Give back even what is under way.
@@ -95,6 +97,7 @@ impl Forwarder {
             floor: Floor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             hold: Hold::new(),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
+            retries: Arc::new(Semaphore::new((settings.concurrency / 2).max(1))),
             bus,
             subjects,
             topology,

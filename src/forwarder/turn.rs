@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -151,7 +151,7 @@ impl<'a> Turn<'a> {
             // A permit from here on: it bounds what is being worked on, and what is pulled.
             let permit = match permit.take() {
                 Some(permit) => permit,
-                None => self.permit().await?,
+                None => self.permit(&self.forwarder.permits).await?,
             };
             match self.step().await? {
                 Step::Answered => return Ok(Ended::Answered),
@@ -191,8 +191,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Interrupted> {
-        let permit = self.or_stop(self.forwarder.permits.clone().acquire_owned()).await?;
+    async fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Interrupted> {
+        let permit = self.or_stop(Arc::clone(of).acquire_owned()).await?;
         permit.map_err(|_closed| Interrupted::Stopping)
     }
 
@@ -221,7 +221,7 @@ impl<'a> Turn<'a> {
         let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
             return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await;
         };
-        let mut permit = Some(permit);
+        let mut permits = vec![permit];
         let mut attempt = 0;
         // Time that passes while everything is held uses up nothing.
         let mut failing_for = Duration::ZERO;
@@ -235,8 +235,10 @@ impl<'a> Turn<'a> {
             }
             // The permit before the pass: a probe that had to wait for a permit would wait for those who
             // wait for the probe.
-            if permit.is_none() {
-                permit = Some(self.permit().await?);
+            if permits.is_empty() {
+                // First the leave to retry: few retries stand in line for permits, however many there are.
+                permits.push(self.permit(&self.forwarder.retries).await?);
+                permits.push(self.permit(&self.forwarder.permits).await?);
             }
             let pass = self.or_stop(self.forwarder.hold.pass()).await?;
             // Once more: the message may have grown too old while everything was held.
@@ -271,7 +273,7 @@ impl<'a> Turn<'a> {
                     tracing::warn!(chat = %self.route.chat.masked(), reason, attempt, ?wait, "the backend failed; trying again");
                     attempt += 1;
                     // A waiting retry holds no permit.
-                    permit = None;
+                    permits.clear();
                     self.or_stop(tokio::time::sleep(wait)).await?;
                 }
             }
