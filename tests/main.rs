@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features simulator --test promises -- NAME`.
 #![forbid(unsafe_code)]
 
+mod bus_outage;
 mod dead_letters;
 mod embedded;
 mod hello;

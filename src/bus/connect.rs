@@ -12,6 +12,9 @@ use super::{Bus, REQUEST_TIMEOUT};
 /// The oldest nats-server with which a refused publish may be retried safely in a cluster.
 const OLDEST: (i64, i64, i64) = (2, 12, 0);
 
+/// The longest pause between two attempts to connect: so soon the end of an outage is noticed.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
 /// How to reach the bus.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -57,7 +60,8 @@ impl Bus {
         let (connects, connected) = watch::channel(0_u64);
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(2))
+            // Jitter may double it. A process that starts in the middle of an outage goes on as soon as others.
+            .with_max_delay(LONGEST_WAIT)
             .without_max_times()
             .with_jitter()
             .build();
@@ -84,7 +88,7 @@ impl Bus {
                 }
                 _ => tracing::debug!(%error, "nats-server still does not answer"),
             }
-            let wait = waits.next().unwrap_or(Duration::from_secs(2));
+            let wait = waits.next().unwrap_or(LONGEST_WAIT);
             tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
                 () = tokio::time::sleep(wait) => {}
@@ -143,7 +147,7 @@ fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions 
         .connection_timeout(REQUEST_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .reconnect_delay_callback(|attempt| {
-            Duration::from_millis(50 * (1 << attempt.min(4)) as u64).min(Duration::from_millis(500))
+            Duration::from_millis(50 * (1 << attempt.min(4)) as u64).min(LONGEST_WAIT)
         })
         .event_callback(move |event| {
             match &event {
