@@ -157,6 +157,65 @@ async fn forwarder_killed_after_the_dead_letter() {
     assert_eq!(streams.dead_letters().await.len(), 1, "one copy, however often it was made");
 }
 
+/// The edge has told WhatsApp "received", and WhatsApp did not hear it: the message is answered long since
+/// when it is handed over again, and nobody can decrypt it a second time.
+#[tokio::test]
+async fn edge_killed_after_an_ack_that_whatsapp_did_not_hear() {
+    let stage = Stage::plan().set().await;
+    let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    stage.simulator.fault("mute_receipts", None).await;
+
+    let first = customer.write("primero").await;
+    customer.receives(1).await;
+    product.edge.process.kill();
+    assert_eq!(stage.simulator.unreceived().await, 1, "WhatsApp has heard it");
+    stage.simulator.no_faults().await;
+    let second = customer.write("segundo").await;
+    let _successor = stage.start(Role::Edge).await;
+    eventually("WhatsApp to hear it", PATIENCE, async || match stage.simulator.unreceived().await {
+        0 => Ok(()),
+        left => Err(format!("{left} are not received")),
+    })
+    .await;
+
+    customer.receives(2).await;
+    let written = [
+        Written::echoed(customer.phone(), first.clone(), "primero"),
+        Written::echoed(customer.phone(), second, "segundo"),
+    ];
+    let evidence = stage.evidence(2, [&customer]).await;
+    evidence.assert_kept(&written);
+    assert_eq!(evidence.calls_of(&first), 1, "{:?}", evidence.calls);
+}
+
+/// WhatsApp has refused an answer for good, and that is on the bus; the answer is not acknowledged there.
+#[tokio::test]
+async fn edge_killed_after_the_receipt_of_a_refusal() {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let mut doomed = take_over(&stage, product, Role::Edge, &[("CRASH_AT", "edge.after-receipt")]).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    stage.simulator.fault("nack", None).await;
+
+    let refused = customer.write("primero").await;
+    doomed.dying.process.end_by_kill(PATIENCE).await;
+    assert_eq!(streams.failed_sends().await.len(), 1, "it died before the receipt was stored");
+    let _successor = stage.start(Role::Edge).await;
+    eventually("the outcome to be acknowledged", PATIENCE, async || streams.left().await).await;
+    stage.simulator.no_faults().await;
+    let taken = customer.write("segundo").await;
+
+    customer.receives(1).await;
+    let mut first = Written::echoed(customer.phone(), refused, "primero");
+    first.answer = None;
+    let written = [first, Written::echoed(customer.phone(), taken, "segundo")];
+    let broken = stage.evidence(2, [&customer]).await.violations(&written);
+    assert_eq!(broken.len(), 1, "only that WhatsApp did not take what the backend answered: {broken:?}");
+    assert_eq!(streams.failed_sends().await.len(), 1, "it was refused a second time under the same id");
+}
+
 /// Not a crash point but the real thing: the backend is working on the answer.
 #[tokio::test]
 async fn forwarder_killed_while_the_backend_works_on_the_answer() {

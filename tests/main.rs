@@ -25,3 +25,4 @@ mod settings;
 mod shutdown;
 mod support;
 mod trace;
+mod unheard;

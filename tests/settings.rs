@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::{PATIENCE, Process, Role, Stage, spawn};
 
@@ -9,6 +10,8 @@ use crate::support::{PATIENCE, Process, Role, Stage, spawn};
 const BAD_CONFIG: i32 = 78;
 /// `EX_TEMPFAIL`.
 const TAKEN: i32 = 75;
+/// `EX_UNAVAILABLE`.
+const UNAVAILABLE: i32 = 69;
 
 /// Starts the product without any other part, waits for its end, and returns exit code and message.
 async fn refusal(role: Role, settings: &[(&str, &str)], dir: &Path) -> (Option<i32>, String) {
@@ -104,4 +107,22 @@ async fn streams_that_break_a_promise_are_refused_with_the_difference() {
 
     assert_ne!(code, Some(0));
     assert!(said.contains("WA_IN"), "the missing stream is not named: {said}");
+}
+
+/// A message that WhatsApp hands over again later than the window would be answered a second time.
+#[tokio::test]
+async fn a_stream_with_a_shorter_duplicate_window_is_refused_with_the_difference() {
+    let stage = Stage::plan().set().await;
+    let streams = stage.streams().await;
+    streams.make_inbound(Duration::from_secs(3_600)).await;
+
+    let mut process = spawn(Role::Edge, stage.settings(), stage.dir());
+    let (code, said) = ending(&mut process).await;
+
+    assert_eq!(code, Some(UNAVAILABLE), "{said}");
+    assert!(said.contains("WA_IN.duplicate_window: is 3600s, must be 86400s"), "{said}");
+    // The same stream is fine for whoever wants no more of it.
+    let settings = [("NATS_DUPLICATE_WINDOW", "1h"), ("REPLY_MAX_AGE", "1h")];
+    let edge = stage.start_with(Role::Edge, &settings).await;
+    edge.shows_a_code().await;
 }

@@ -350,7 +350,10 @@ impl Outbound {
         let subject = self.subjects.receipt(&self.account, chat);
         let record = Record { subject, headers, payload: receipt.encode_to_vec().into() };
         match self.bus.append_until_known(&record, &self.abandon).await {
-            Ok(_) => true,
+            Ok(_) => {
+                crash::point("edge.after-receipt");
+                true
+            }
             Err(AppendError::Stopped) => false,
             Err(error) => {
                 tracing::error!(%error, "the failure cannot be stored");
