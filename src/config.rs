@@ -11,9 +11,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::bus::{embedded, topology};
+use crate::edge::{self, rate};
+use crate::forwarder;
 use crate::telemetry::{self, LogFormat};
 use crate::wire::{Account, Subjects};
-use crate::{edge, forwarder};
 
 /// What the environment says, before anything is checked. The field names are the variables' names in
 /// lower case; everything is text, so that every bad value can be named at once.
@@ -45,6 +46,9 @@ struct Raw {
     whatsapp_account: Option<String>,
     whatsapp_pair_phone: Option<String>,
     whatsapp_simulator_url: Option<String>,
+    send_per_chat: Option<String>,
+    send_total: Option<String>,
+    loop_limit: Option<String>,
     http_addr: Option<String>,
     shutdown_grace: Option<String>,
     log_format: Option<String>,
@@ -210,6 +214,12 @@ impl Config {
         let takes = "a phone number in digits, with its country code";
         let pair_phone = check.optional("WHATSAPP_PAIR_PHONE", raw.whatsapp_pair_phone, takes, digits);
         check.simulator(raw.whatsapp_simulator_url.as_deref(), cfg!(feature = "simulator"));
+        // Far above what one person reads and one number's people write; a machine that has gone wild is
+        // above it at once.
+        let per_chat = check.parse("SEND_PER_CHAT", raw.send_per_chat, "20/10s", rate::TAKES, rate::limit);
+        let total = check.parse("SEND_TOTAL", raw.send_total, "50/1s", rate::TAKES, rate::limit);
+        let takes = rate::TAKES_PER_MINUTE;
+        let loops = check.parse("LOOP_LIMIT", raw.loop_limit, "30/1m", takes, rate::limit_per_minute);
         let takes = "an address and a port, such as 127.0.0.1:8080";
         let http_addr =
             check.parse("HTTP_ADDR", raw.http_addr, "127.0.0.1:8080", takes, |text| text.parse().ok());
@@ -255,6 +265,7 @@ impl Config {
                     simulator_url: raw.whatsapp_simulator_url,
                     flush_timeout: shutdown_grace.mul_f64(0.3),
                 },
+                limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
             },
             http_addr: http_addr?,
             shutdown_grace,
@@ -394,6 +405,9 @@ mod tests {
         assert_eq!(config.shutdown_grace, Duration::from_secs(25));
         assert!(config.nats_url.is_none());
         assert!(config.forwarder.eligible.allowed_numbers.is_empty());
+        let limits = config.edge.limits;
+        let limits = [limits.per_chat, limits.total, limits.loops].map(|limit| limit.unwrap().to_string());
+        assert_eq!(limits, ["20/10s", "50/1s", "30/1m"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod order;
 mod other_kinds;
 mod outage;
 mod production_build;
+mod rates;
 mod recovery;
 mod restart;
 mod sending;

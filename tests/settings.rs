@@ -39,8 +39,11 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("EDGE_ACK_WAIT", "0s", "30s"),
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),
         ("LOG_FORMAT", "xml", "json"),
+        ("LOOP_LIMIT", "often", "a number per minute, or off"),
         ("NATS_PROVISION", "maybe", "verify"),
         ("NATS_SUBJECT_PREFIX", "a.b", "letters"),
+        ("SEND_PER_CHAT", "20", "20/10s"),
+        ("SEND_TOTAL", "50/s", "or off"),
         ("SHUTDOWN_GRACE", "never", "30s"),
         ("WHATSAPP_ACCOUNT", "My Shop", "a-z"),
     ];

@@ -1,8 +1,8 @@
 //! WhatsApp ↔ bus, for one account.
 //!
 //! `inbound` is the hook that stores before WhatsApp is told "received"; `outbound` sends what the
-//! bus holds, with `order` and `sending`; `session` keeps the link, by the rules of `link`; `store` and
-//! `missing` see to it that what the library loses comes again, and in its place. The
+//! bus holds, with `order`, `looping`, `pace` and `sending`; `session` keeps the link, by the rules of `link`;
+//! `store` and `missing` see to it that what the library loses comes again, and in its place. The
 //! only room that names the client library.
 
 mod chats;
@@ -12,10 +12,14 @@ mod inbound;
 mod lease;
 pub mod link;
 mod lock;
+mod looping;
 mod missing;
 mod online;
 mod order;
 mod outbound;
+mod pace;
+pub mod rate;
+mod report;
 mod sending;
 mod session;
 mod store;
@@ -51,8 +55,11 @@ pub struct Settings {
     pub auth_dir: PathBuf,
     /// How to link and whom to talk to.
     pub session: session::Settings,
+    /// How fast messages may leave.
+    pub limits: outbound::Limits,
 }
 
+pub use outbound::Limits;
 pub use session::Settings as SessionSettings;
 
 /// Why the edge cannot run.
@@ -150,9 +157,9 @@ impl Parts {
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
-            self.online.clone(),
             Sender::new(self.online.clone(), acks.clone()),
             self.topology.clone(),
+            self.settings.limits,
             stop.clone(),
         );
         let outbound = match lost.run_until_cancelled(outbound).await {

@@ -2,25 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
 use super::content;
-use super::online::Online;
+use super::looping::{Loops, Verdict};
 use super::order::Progress;
+use super::pace::Pace;
+use super::rate::Limit;
+use super::report::Reporter;
 use super::sending::{Sender, Undeliverable};
 use crate::bus::topology::{self, Role};
-use crate::bus::{AppendError, Bus, Delivery, ReadError, Record};
+use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
 use crate::telemetry::propagation;
-use crate::wire::v1::{Outcome, Receipt, ReceiptStatus, SendMessage, outcome, send_message};
-use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
+use crate::wire::v1::{Outcome, SendMessage, outcome, send_message};
+use crate::wire::{Account, ChatToken, Subjects, header, id};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -32,14 +35,27 @@ const MAX_SENDING: usize = 64;
 /// How often a message that has to wait for its predecessor looks at the consumer.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How fast messages may leave.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Messages to one chat (`SEND_PER_CHAT`): over it they wait.
+    pub per_chat: Limit,
+    /// Messages in all (`SEND_TOTAL`): over it they wait.
+    pub total: Limit,
+    /// Answers to one chat, by when their messages were written (`LOOP_LIMIT`): over it they are not sent.
+    pub loops: Limit,
+}
+
 /// The sending half of the edge.
 #[derive(Debug)]
 pub struct Outbound {
     bus: Bus,
     subjects: Subjects,
     account: Account,
-    online: Online,
     sender: Sender,
+    pace: Pace,
+    loops: Mutex<Loops>,
+    reporter: Reporter,
     topology: topology::Settings,
     progress: Mutex<Progress>,
     in_hand: Mutex<HashMap<ChatToken, Lane>>,
@@ -61,6 +77,8 @@ struct Job {
     /// What the WhatsApp message id is derived from.
     cause: String,
     first_contact: bool,
+    /// If it is an answer: when its message was written, in milliseconds since 1970.
+    answers: Option<i64>,
 }
 
 impl Outbound {
@@ -69,18 +87,26 @@ impl Outbound {
         bus: Bus,
         subjects: Subjects,
         account: Account,
-        online: Online,
         sender: Sender,
         topology: topology::Settings,
+        limits: Limits,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ReadError> {
         let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
+        let abandon = CancellationToken::new();
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
+            pace: Pace::new(limits.per_chat, limits.total),
+            loops: Mutex::new(Loops::new(limits.loops)),
+            reporter: Reporter {
+                bus: bus.clone(),
+                subjects: subjects.clone(),
+                account: account.clone(),
+                abandon: abandon.clone(),
+            },
             bus,
             subjects,
             account,
-            online,
             sender,
             topology,
             in_hand: Mutex::default(),
@@ -88,7 +114,7 @@ impl Outbound {
             sending: Semaphore::new(MAX_SENDING),
             tasks: TaskTracker::new(),
             stop,
-            abandon: CancellationToken::new(),
+            abandon,
         }))
     }
 
@@ -151,7 +177,7 @@ impl Outbound {
             let moved = self.moved.notified();
             let in_hand: usize = self.lanes().values().map(Lane::len).sum();
             if in_hand < MAX_IN_HAND {
-                self.online.client().await;
+                self.sender.online().client().await;
                 return MAX_BATCH.min(MAX_IN_HAND - in_hand);
             }
             moved.await;
@@ -243,8 +269,6 @@ impl Outbound {
         let (delivered, sequence) = (delivery.delivered, delivery.sequence);
         let span = tracing::info_span!(parent: None, "wa.out process", delivered, sequence);
         propagation::continue_from(&span, &delivery.headers);
-        // Fails only once the semaphore is closed, which nobody does.
-        let _permit = self.sending.acquire().await;
         self.process(chat, delivery).instrument(span).await
     }
 
@@ -264,10 +288,17 @@ impl Outbound {
                 tracing::error!(chat = %chat.masked(), why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.subjects.stream_out(), delivery.sequence);
                 let cause = delivery.headers.get(header::MSG_ID).or(delivery.headers.get(header::CE_ID));
-                return self.report_failure(chat, cause.unwrap_or(&place), None, why).await;
+                return self.reporter.failure(chat, cause.unwrap_or(&place), None, why).await;
             }
         };
         let whatsapp_id = id::whatsapp(&job.cause);
+        if let Some(written_ms) = job.answers {
+            let verdict = self.loops().judge(chat, delivery.sequence, written_ms, Instant::now());
+            if let Verdict::Suppress { first } = verdict {
+                return self.suppress(chat, &job.cause, whatsapp_id, first).await;
+            }
+        }
+        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
         let span = tracing::info_span!("whatsapp send", whatsapp_id);
         match self.send(&job, &whatsapp_id).instrument(span).await {
             Ok(()) => {
@@ -276,9 +307,36 @@ impl Outbound {
             }
             Err(why) => {
                 tracing::error!(chat = %chat.masked(), whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
-                self.report_failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
+                self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
             }
         }
+    }
+
+    /// Waits until the chat may be sent to. What waits for its own chat keeps nobody else from sending; a
+    /// token of everybody's is not taken before it can be used.
+    async fn turn(&self, chat: &ChatToken) -> Option<SemaphorePermit<'_>> {
+        self.pace.of_chat(chat).await;
+        // Fails only once the semaphore is closed, which nobody does.
+        let permit = self.sending.acquire().await.ok();
+        self.sender.online().client().await;
+        self.pace.of_all().await;
+        permit
+    }
+
+    /// An answer that would keep a loop turning.
+    async fn suppress(&self, chat: &ChatToken, cause: &str, whatsapp_id: String, first: bool) -> bool {
+        if first {
+            tracing::warn!(
+                chat = %chat.masked(),
+                "a chat writes faster than LOOP_LIMIT, as bots do that answer each other; it gets no answers until it has slowed down"
+            );
+            let state = self.sender.online().state();
+            if !self.reporter.loop_broken(chat, cause, &state).await {
+                return false;
+            }
+        }
+        tracing::debug!(chat = %chat.masked(), whatsapp_id, "not sent, because of LOOP_LIMIT");
+        self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
     }
 
     fn job(&self, delivery: &Delivery) -> Result<Option<Job>, &'static str> {
@@ -297,7 +355,12 @@ impl Outbound {
                     return Ok(None);
                 }
                 let cause = cause(header::CE_ID).ok_or("it has no ce-id")?;
-                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false }))
+                let written_ms = match outcome.sent_at_ms {
+                    0 => outcome.decided_at_ms,
+                    known => known,
+                };
+                let answers = Some(written_ms);
+                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false, answers }))
             }
             "send" => {
                 let request =
@@ -306,7 +369,7 @@ impl Outbound {
                     return Err("its content is of an unknown kind");
                 };
                 let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
-                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true }))
+                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true, answers: None }))
             }
             _ => Err("its subject is none of the design"),
         }
@@ -325,44 +388,8 @@ impl Outbound {
         self.sender.send(&to, whatsapp_id, &job.text).await
     }
 
-    /// A failure is stored on the bus before its cause is acknowledged: nothing ends without a trace.
-    async fn report_failure(
-        &self,
-        chat: &ChatToken,
-        cause: &str,
-        whatsapp_id: Option<String>,
-        reason: &str,
-    ) -> bool {
-        let now = now_ms();
-        let receipt = Receipt {
-            account: self.account.to_string(),
-            chat: chat.as_str().to_owned(),
-            message_ids: whatsapp_id.into_iter().collect(),
-            status: ReceiptStatus::Failed.into(),
-            at_ms: now,
-            reason: reason.to_owned(),
-            request_id: cause.to_owned(),
-        };
-        let id = format!("{cause}/failed");
-        let mut headers = Headers::cloud_event(&id, "Receipt", self.account.as_str(), now);
-        headers.set(header::MSG_ID, &id);
-        propagation::inject(&mut headers);
-        let subject = self.subjects.receipt(&self.account, chat);
-        let record = Record { subject, headers, payload: receipt.encode_to_vec().into() };
-        match self.bus.append_until_known(&record, &self.abandon).await {
-            Ok(_) => {
-                crash::point("edge.after-receipt");
-                true
-            }
-            Err(AppendError::Stopped) => false,
-            Err(error) => {
-                tracing::error!(%error, "the failure cannot be stored");
-                true
-            }
-        }
-    }
-
-    /// Tells the bus, well within the ack wait, that everything in hand is still in hand.
+    /// Tells the bus, well within the ack wait, that everything in hand is still in hand; and forgets who is
+    /// not sent to any more.
     async fn keep_in_hand(&self) {
         let mut ticks = tokio::time::interval(self.topology.edge_ack_wait / 3);
         loop {
@@ -371,11 +398,17 @@ impl Outbound {
             for delivery in all {
                 delivery.progress().await;
             }
+            self.pace.forget_idle();
+            self.loops().forget_idle(Instant::now());
         }
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loops(&self) -> std::sync::MutexGuard<'_, Loops> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -90,6 +90,11 @@ impl Sender {
         Self { online, acks }
     }
 
+    /// Where the link stands.
+    pub fn online(&self) -> &Online {
+        &self.online
+    }
+
     /// Does this number have WhatsApp? Asked before a first contact only: the library sends to unknown
     /// numbers without a word.
     pub async fn is_known(&self, to: &Jid) -> bool {

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +18,13 @@ use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
 use super::missing::Missing;
 use super::online::Board;
+use super::report;
 use super::sending::Acks;
 use super::store::{Lost, Store};
-use crate::bus::{AppendError, Bus, Record};
+use crate::bus::{AppendError, Bus};
 use crate::telemetry::redact;
 use crate::wire::v1::SessionEvent;
-use crate::wire::{Account, Headers, Subjects, header, now_ms};
+use crate::wire::{Account, Subjects, now_ms};
 
 /// The library tries a broken file for thirty seconds before it says so.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
@@ -352,12 +352,10 @@ pub async fn announce(
             detail: state.detail().to_owned(),
             action: state.action().into(),
             at_ms: now,
+            chat: String::new(),
         };
         let id = format!("{account}/session/{}/{now}", state.code());
-        let mut headers = Headers::cloud_event(&id, "SessionEvent", account.as_str(), now);
-        headers.set(header::MSG_ID, &id);
-        let record =
-            Record { subject: subjects.session(&account), headers, payload: event.encode_to_vec().into() };
+        let record = report::session_event(&subjects, &account, &id, &event);
         let stored = if stop.is_cancelled() {
             tokio::time::timeout(Duration::from_secs(2), bus.append(&record))
                 .await

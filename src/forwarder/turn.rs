@@ -343,6 +343,7 @@ impl<'a> Turn<'a> {
             inbound_id: self.inbound_id(),
             message_id: message.message_id,
             decided_at_ms: now,
+            sent_at_ms: message.sent_at_ms,
             result: Some(decision.clone()),
         };
         let mut headers = Headers::cloud_event(

@@ -72,6 +72,10 @@ impl Plan {
                 // What a killed process had in hand comes again soon.
                 ("FORWARDER_ACK_WAIT", "2s".to_owned()),
                 ("EDGE_ACK_WAIT", "2s".to_owned()),
+                // These customers write faster than people do.
+                ("SEND_PER_CHAT", "off".to_owned()),
+                ("SEND_TOTAL", "off".to_owned()),
+                ("LOOP_LIMIT", "off".to_owned()),
                 ("RUST_LOG", "info,whatsapp_connector=debug".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -96,7 +100,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage with an echoing backend and the product's default settings, but for short ack waits.
+    /// A stage with an echoing backend and the product's default settings, but for short ack waits and
+    /// no limits of what is sent.
     pub fn plan() -> Plan {
         Plan::default()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use prost::Message as _;
-use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus};
+use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus, SessionEvent};
 use whatsapp_connector::wire::{Account, Subjects, header};
 
 use super::{PATIENCE, eventually};
@@ -113,12 +113,19 @@ impl Streams {
         entries
     }
 
-    /// What WhatsApp did not take.
+    /// What the edge did not send, or WhatsApp did not take.
     pub async fn failed_sends(&self) -> Vec<Receipt> {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".receipt."));
         let receipts = entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok());
         receipts.filter(|receipt| receipt.status() == ReceiptStatus::Failed).collect()
+    }
+
+    /// What the edge told of its session.
+    pub async fn session_events(&self) -> Vec<SessionEvent> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.ends_with(".session"));
+        entries.iter().filter_map(|entry| SessionEvent::decode(entry.payload.clone()).ok()).collect()
     }
 
     /// How many messages the edge has in hand: taken from the bus and not acknowledged.
