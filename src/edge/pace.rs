@@ -106,17 +106,21 @@ mod tests {
             pace.of_all().await;
         }
         let (gone, mut order) = tokio::sync::mpsc::unbounded_channel();
-        for number in 0..5 {
+        for name in ["first", "second"] {
             let (pace, gone) = (Arc::clone(&pace), gone.clone());
             tokio::spawn(async move {
                 pace.of_all().await;
-                gone.send(number).unwrap();
+                gone.send(name).unwrap();
             });
-            // It is in the queue before the next one is.
+            // It waits before the next one comes.
             tokio::task::yield_now().await;
         }
-        for number in 0..5 {
-            assert_eq!(order.recv().await, Some(number));
+        // There is a token now, and this task is the first that could take it.
+        std::thread::sleep(Duration::from_millis(150));
+        pace.of_all().await;
+        gone.send("third").unwrap();
+        for name in ["first", "second", "third"] {
+            assert_eq!(order.recv().await, Some(name));
         }
     }
 
