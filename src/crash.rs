@@ -14,6 +14,16 @@ pub fn point(name: &str) {
     let _ = name;
 }
 
+/// As [`point`], and also if the test named it for this one message only, as `point@id`.
+#[inline]
+pub fn point_of(name: &str, message_id: &str) {
+    point(name);
+    #[cfg(feature = "simulator")]
+    point(&format!("{name}@{message_id}"));
+    #[cfg(not(feature = "simulator"))]
+    let _ = message_id;
+}
+
 /// Is this guard named in `WITHOUT_GUARD`? Tests that must be able to fail run a control with it.
 #[inline]
 pub fn switched_off(guard: &str) -> bool {

@@ -94,17 +94,17 @@ fn list(differences: &[Difference]) -> String {
         .join("\n")
 }
 
-/// Which consumers a process needs.
+/// Which consumers and buckets a process needs.
 #[derive(Debug, Clone, Copy)]
 pub enum Role<'a> {
-    /// The shared consumer on `WA_IN`.
+    /// The shared consumer on `WA_IN`, and the bucket of attempts.
     Forwarder,
-    /// The account's consumer on `WA_OUT`.
+    /// The account's consumer on `WA_OUT`, and the bucket of leases.
     Edge(&'a Account),
 }
 
 impl Bus {
-    /// Makes sure of the streams and of the role's consumer.
+    /// Makes sure of the streams and of the role's consumer and bucket.
     pub async fn ensure(
         &self,
         subjects: &Subjects,
@@ -119,9 +119,13 @@ impl Bus {
             ages.push(self.ensure_stream(settings, want).await?.max_age);
         }
         judge(settings, age_differences(subjects, &ages))?;
-        if let Role::Edge(_) = role {
-            self.ensure_bucket(subjects, settings).await?;
-        }
+        // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
+        // message.
+        let (bucket, max_age) = match role {
+            Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
+            Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
+        };
+        self.ensure_bucket(settings, bucket, max_age).await?;
         let (stream, want) = match role {
             Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
             Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
@@ -155,12 +159,16 @@ impl Bus {
         Ok(info.config)
     }
 
-    /// The leases' bucket: one value a key, nothing expires (the edges' own clocks say when a lease has).
-    async fn ensure_bucket(&self, subjects: &Subjects, settings: &Settings) -> Result<(), TopologyError> {
-        let bucket = subjects.bucket_leases();
+    /// A key-value bucket of one value a key.
+    async fn ensure_bucket(
+        &self,
+        settings: &Settings,
+        bucket: String,
+        max_age: Duration,
+    ) -> Result<(), TopologyError> {
         let what = format!("key-value bucket {bucket}");
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
-        let api = format!("STREAM.INFO.{}", subjects.stream_leases());
+        let api = format!("STREAM.INFO.KV_{bucket}");
         if patiently(|| self.ask::<stream::Info>(&api)).await.map_err(&failed)?.is_some() {
             return Ok(());
         }
@@ -168,7 +176,8 @@ impl Bus {
             return Err(TopologyError::Missing { what, mode: "verify" });
         }
         tracing::info!(bucket, "creating the key-value bucket");
-        let config = kv::Config { bucket, history: 1, num_replicas: settings.replicas, ..Default::default() };
+        let num_replicas = settings.replicas;
+        let config = kv::Config { bucket, history: 1, max_age, num_replicas, ..Default::default() };
         let create = || async {
             let made = self.jetstream.create_key_value(config.clone()).await;
             made.map(|_store| ()).map_err(|error| error.to_string())

@@ -60,7 +60,7 @@ pub struct FilterArgs {
     #[arg(long, value_parser = Account::parse)]
     account: Option<Account>,
     /// Only with this reason.
-    #[arg(long, value_parser = ["rejected", "failed", "unreadable"])]
+    #[arg(long, value_parser = ["rejected", "failed", "unreadable", "crash-loop"])]
     reason: Option<String>,
     /// Only what came in during this time, such as 2h.
     #[arg(long, value_parser = humantime::parse_duration)]

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Filter {
     /// Of this account only.
     pub account: Option<Account>,
-    /// With this reason only: `rejected`, `failed`, `unreadable`.
+    /// With this reason only: `rejected`, `failed`, `unreadable`, `crash-loop`.
     pub reason: Option<String>,
     /// Not older than this.
     pub since: Option<Duration>,

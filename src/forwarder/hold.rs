@@ -100,6 +100,11 @@ impl Hold {
         }
     }
 
+    /// Leave to call at once, if nothing is held.
+    pub fn free(&self) -> Option<Pass> {
+        self.state.borrow().held.is_none().then_some(Pass::Free)
+    }
+
     /// Returns when the caller may call: at once, after the hold, or in the middle of it as its probe.
     pub async fn pass(&self) -> Pass {
         let mut state = self.state.subscribe();

@@ -1,12 +1,15 @@
 //! Bus → backend → bus.
 //!
 //! `chain` decides whose turn it is, `turn` takes one message through it, `policy` says what the
-//! backend's answers mean, `hold` keeps everybody back while it is away. Any number of processes run
-//! this side by side; what they share is on the bus.
+//! backend's answers mean, `hold` keeps everybody back while it is away, `attempts` counts what dies over a
+//! message, and `deaths` says what follows. Any number of processes run this side by side; what they share
+//! is on the bus.
 
+mod attempts;
 pub mod backend;
 pub mod chain;
 mod chats;
+pub mod deaths;
 pub mod eligible;
 mod floor;
 mod hold;
@@ -23,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::wire::Subjects;
+use attempts::Attempts;
 use backend::Backend;
 use chats::Chats;
 use floor::Floor;
@@ -71,6 +75,7 @@ pub struct Forwarder {
     chats: Arc<Chats>,
     floor: Floor,
     hold: Hold,
+    attempts: Attempts,
     permits: Arc<Semaphore>,
     /// How many of the permits retries may have: half of them, so that first attempts never starve.
     retries: Arc<Semaphore>,
@@ -96,6 +101,7 @@ impl Forwarder {
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
             floor: Floor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             hold: Hold::new(),
+            attempts: Attempts::new(bus.clone(), subjects.clone()),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             retries: Arc::new(Semaphore::new((settings.concurrency / 2).max(1))),
             bus,

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::attempts::{Attempt, Begun};
 use super::backend::{ListItem, Question, Reply};
 use super::chain::{self, Last, Place, Step};
 use super::chats::Open;
@@ -104,7 +105,14 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSe
             return Ended::Answered;
         }
     };
-    match turn.take(permit).await {
+    let incarnation = forwarder.chats.incarnation();
+    let mut attempt = forwarder.attempts.of(&incarnation, delivery.sequence, delivery.delivered);
+    let taken = turn.take(permit, &mut attempt).await;
+    match taken {
+        Ok(Ended::Stored | Ended::Answered) => attempt.over().await,
+        Ok(Ended::GivenBack { .. }) | Err(_) => attempt.leave().await,
+    }
+    match taken {
         Ok(ended) => ended,
         // Not at once: this process's own pull request may still be open, and would get it back.
         Err(Interrupted::Stopping) => Ended::GivenBack { after: Some(STOPPING_DELAY) },
@@ -141,7 +149,11 @@ impl<'a> Turn<'a> {
         })
     }
 
-    async fn take(&self, mut permit: Option<OwnedSemaphorePermit>) -> Result<Ended, Interrupted> {
+    async fn take(
+        &self,
+        mut permit: Option<OwnedSemaphorePermit>,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decision> = None;
         if self.delivery.delivered > 1 {
             // Somebody may have answered it in the meantime: what is known may be from before that.
@@ -151,12 +163,13 @@ impl<'a> Turn<'a> {
             // A permit from here on: it bounds what is being worked on, and what is pulled.
             let permit = match permit.take() {
                 Some(permit) => permit,
-                None => self.permit(&self.forwarder.permits).await?,
+                None => self.permit(attempt).await?,
             };
             match self.step().await? {
                 Step::Answered => return Ok(Ended::Answered),
                 Step::Wait => {
                     drop(permit);
+                    attempt.leave().await;
                     let (waiting, _guard) = self.chat.waiting();
                     if waiting > MAX_WAITING_PER_CHAT {
                         return Ok(Ended::GivenBack { after: Some(OVER_CAP_DELAY) });
@@ -166,7 +179,11 @@ impl<'a> Turn<'a> {
                 Step::Go { expected } => {
                     let decision = match decided.take() {
                         Some(decision) => decision,
-                        None => self.decide(permit).await?,
+                        None => match self.decide(permit, attempt).await? {
+                            Some(decision) => decision,
+                            // A suspect: once it has room, look again.
+                            None => continue,
+                        },
                     };
                     match self.store(&decision, expected).await {
                         Ok(()) => return Ok(Ended::Stored),
@@ -191,8 +208,16 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Interrupted> {
-        let permit = self.or_stop(Arc::clone(of).acquire_owned()).await?;
+    /// The suspects' room first, if this is one: who waits for that keeps nobody from a permit. And the
+    /// permit before the pass: a probe that had to wait for a permit would wait for those who wait for the
+    /// probe.
+    async fn permit(&self, attempt: &mut Attempt<'_>) -> Result<OwnedSemaphorePermit, Interrupted> {
+        self.or_stop(attempt.room()).await?;
+        self.one_of(&self.forwarder.permits).await
+    }
+
+    async fn one_of(&self, permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Interrupted> {
+        let permit = self.or_stop(Arc::clone(permits).acquire_owned()).await?;
         permit.map_err(|_closed| Interrupted::Stopping)
     }
 
@@ -217,36 +242,47 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn decide(&self, permit: OwnedSemaphorePermit) -> Result<Decision, Interrupted> {
-        let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
-            return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await;
-        };
+    /// The decision; `None` if the message has to have room first, for which it must hold no permit.
+    async fn decide(
+        &self,
+        permit: OwnedSemaphorePermit,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Option<Decision>, Interrupted> {
         let mut permits = vec![permit];
-        let mut attempt = 0;
+        let mut pass = None;
+        let mut retries = 0;
         // Time that passes while everything is held uses up nothing.
         let mut failing_for = Duration::ZERO;
         let mut failing_since: Option<tokio::time::Instant> = None;
-        let ask = || eligible::question(&message, &self.forwarder.settings.eligible, now_ms());
-        let none = |reason: NoReplyReason| Ok(Decision::None(NoReply { reason: reason.into() }));
         loop {
-            // Nobody waits for a backend that is not to be asked.
-            if let Err(reason) = ask() {
-                return none(reason);
-            }
-            // The permit before the pass: a probe that had to wait for a permit would wait for those who
-            // wait for the probe.
             if permits.is_empty() {
+                self.or_stop(attempt.room()).await?;
                 // First the leave to retry: few retries stand in line for permits, however many there are.
-                permits.push(self.permit(&self.forwarder.retries).await?);
-                permits.push(self.permit(&self.forwarder.permits).await?);
+                permits.push(self.one_of(&self.forwarder.retries).await?);
+                permits.push(self.permit(attempt).await?);
             }
-            let pass = self.or_stop(self.forwarder.hold.pass()).await?;
-            // Once more: the message may have grown too old while everything was held.
-            let question = match ask() {
-                Ok(question) => question,
-                Err(reason) => return none(reason),
+            match attempt.begin().await {
+                Begun::Going => {}
+                Begun::NeedsRoom => return Ok(None),
+                Begun::GiveUp { deaths } => {
+                    return self.dead(DeadReason::CrashLoop, &format!("deaths-{deaths}")).await.map(Some);
+                }
+            }
+            let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
+                return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Some);
             };
-            crash::point("forwarder.before-call");
+            // After each wait anew: the message may have grown too old. And before the pass: nobody waits for
+            // a backend that is not to be asked.
+            let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
+                Ok(question) => question,
+                Err(reason) => return Ok(Some(none(reason))),
+            };
+            let Some(pass) = pass.take().or_else(|| self.forwarder.hold.free()) else {
+                attempt.pause().await;
+                pass = Some(self.or_stop(self.forwarder.hold.pass()).await?);
+                continue;
+            };
+            crash::point_of("forwarder.before-call", &question.message_id);
             let class = self.call(&question).await?;
             crash::point("forwarder.after-call");
             if let Class::Unavailable { reason, retry_after } = &class {
@@ -256,24 +292,25 @@ impl<'a> Turn<'a> {
             }
             drop(pass);
             match class {
-                Class::Answered(reply) => return Ok(Decision::Reply(on_the_wire(*reply))),
-                Class::Silent => {
-                    return Ok(Decision::None(NoReply { reason: NoReplyReason::BackendSilent.into() }));
-                }
+                Class::Answered(reply) => return Ok(Some(Decision::Reply(on_the_wire(*reply)))),
+                Class::Silent => return Ok(Some(none(NoReplyReason::BackendSilent))),
                 Class::Unavailable { .. } => {
                     failing_for += failing_since.take().map_or(Duration::ZERO, |since| since.elapsed());
                 }
-                Class::Rejected { reason } => return self.dead(DeadReason::Rejected, &reason).await,
+                Class::Rejected { reason } => {
+                    return self.dead(DeadReason::Rejected, &reason).await.map(Some);
+                }
                 Class::Failed { reason } => {
                     let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
-                    let wait = policy::retry_delay(attempt, jitter());
+                    let wait = policy::retry_delay(retries, jitter());
                     if failing_for + since.elapsed() + wait > self.forwarder.settings.retry_for {
-                        return self.dead(DeadReason::Failed, &reason).await;
+                        return self.dead(DeadReason::Failed, &reason).await.map(Some);
                     }
-                    tracing::warn!(chat = %self.route.chat.masked(), reason, attempt, ?wait, "the backend failed; trying again");
-                    attempt += 1;
-                    // A waiting retry holds no permit.
+                    tracing::warn!(chat = %self.route.chat.masked(), reason, retries, ?wait, "the backend failed; trying again");
+                    retries += 1;
+                    // A waiting retry holds no permit and no room.
                     permits.clear();
+                    attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
                 }
             }
@@ -292,7 +329,7 @@ impl<'a> Turn<'a> {
 
     /// Dead letter: the copy first, then the outcome, then the ack.
     async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
-        let code = reason.as_str_name().trim_start_matches("DEAD_REASON_").to_lowercase();
+        let code = reason.as_str_name().trim_start_matches("DEAD_REASON_").replace('_', "-").to_lowercase();
         tracing::error!(chat = %self.route.chat.masked(), reason = code, detail, "a message is given up on; its copy is in the dead letters");
         let mut headers = self.delivery.headers.clone();
         for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
@@ -331,15 +368,23 @@ impl<'a> Turn<'a> {
         )
     }
 
+    /// The message, unless it cannot be read or must not be.
+    fn readable(&self, decision: &Decision) -> Option<InboundMessage> {
+        let kills = matches!(decision, Decision::Dead(dead) if dead.reason() == DeadReason::CrashLoop);
+        if kills { None } else { InboundMessage::decode(self.delivery.payload.clone()).ok() }
+    }
+
     async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
         let span = tracing::info_span!("wa.out publish");
         let now = now_ms();
-        // An unreadable message has no JID; its chat's token is all that is known.
-        let message = InboundMessage::decode(self.delivery.payload.clone()).unwrap_or_default();
+        let message = self.readable(decision).unwrap_or_default();
+        // Without its content its chat's token is all that is known; a phone number is an address, too.
+        let chat_jid =
+            if message.chat_jid.is_empty() { self.route.chat.phone_number() } else { message.chat_jid };
         let payload = Outcome {
             account: self.route.account.to_string(),
             chat: self.route.chat.as_str().to_owned(),
-            chat_jid: message.chat_jid,
+            chat_jid,
             inbound_id: self.inbound_id(),
             message_id: message.message_id,
             decided_at_ms: now,
@@ -372,6 +417,10 @@ impl<'a> Turn<'a> {
         .instrument(span)
         .await
     }
+}
+
+fn none(reason: NoReplyReason) -> Decision {
+    Decision::None(NoReply { reason: reason.into() })
 }
 
 fn on_the_wire(reply: Reply) -> v1::Reply {

@@ -91,6 +91,12 @@ impl ChatToken {
         &self.0
     }
 
+    /// The phone number that it is; empty if it is another kind of token.
+    pub fn phone_number(&self) -> String {
+        let is_phone = self.0.chars().all(|c| c.is_ascii_digit());
+        if is_phone { self.0.clone() } else { String::new() }
+    }
+
     /// The token as logs may show it: no more than its last four characters.
     pub fn masked(&self) -> String {
         masked(&self.0)
@@ -178,6 +184,21 @@ impl Subjects {
     /// Where one account's lease is.
     pub fn lease(&self, account: &Account) -> String {
         format!("$KV.{}.{account}", self.bucket_leases())
+    }
+
+    /// The key-value bucket of the marks of attempts.
+    pub fn bucket_attempts(&self) -> String {
+        format!("{}_ATTEMPTS", self.prefix.to_uppercase())
+    }
+
+    /// The stream behind [`Self::bucket_attempts`].
+    pub fn stream_attempts(&self) -> String {
+        format!("KV_{}", self.bucket_attempts())
+    }
+
+    /// Where the mark of one message is: its sequence in one incarnation of `WA_IN`.
+    pub fn attempts(&self, incarnation: &str, sequence: u64) -> String {
+        format!("$KV.{}.{incarnation}.{sequence}", self.bucket_attempts())
     }
 
     /// All that `WA_IN` holds.

@@ -1,8 +1,10 @@
 //! What is on the bus, read as any other service of the platform would read it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures::TryStreamExt as _;
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus, SessionEvent};
 use whatsapp_connector::wire::{Account, Subjects, header};
@@ -138,6 +140,23 @@ impl Streams {
     /// Dead letters of all chats.
     pub async fn dead_letters(&self) -> Vec<Entry> {
         self.all(&self.subjects.stream_dlq()).await
+    }
+
+    /// The deaths that are counted against messages, by their sequence in `WA_IN`.
+    pub async fn deaths(&self) -> BTreeMap<u64, u32> {
+        let bucket = self.jetstream.get_key_value(self.subjects.bucket_attempts()).await.expect("the bucket");
+        let keys = bucket.keys().await.expect("the keys");
+        let keys: Vec<String> = keys.try_collect().await.expect("the keys");
+        let mut deaths = BTreeMap::new();
+        for key in keys {
+            let sequence = key.rsplit('.').next().and_then(|sequence| sequence.parse().ok());
+            let value = bucket.get(&key).await.expect("a value").unwrap_or_default();
+            let marks = std::str::from_utf8(&value).ok().and_then(|text| text.parse::<u32>().ok());
+            // The first delivery's has no mark.
+            let found = sequence.zip(marks).map(|(sequence, marks)| (sequence, marks + 1));
+            deaths.extend(Some(found.unwrap_or_else(|| panic!("{key}: {value:?}"))));
+        }
+        deaths
     }
 
     /// Waits until `count` user messages are stored.

@@ -1,0 +1,100 @@
+//! How to go on with a message, from the deaths that happened while it was being worked on.
+//!
+//! When a process dies, several messages are in the air, and nobody can say which of them did it. So the
+//! more deaths a message was there at, the more room it takes up among the suspects that a process works
+//! on side by side, until it is alone. From then on only the one that kills can have another death.
+
+/// The room for suspects in one process.
+pub const ROOM: u32 = 16;
+
+/// What to do with a message whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Try it, in so much of [`ROOM`]; 0: it is no suspect, and needs none.
+    Try {
+        /// How much.
+        room: u32,
+    },
+    /// Nine processes have died over it; there will not be a tenth.
+    GiveUp,
+}
+
+/// The rule. A deployment that is started anew, or a machine that is short of memory, may kill one message
+/// twice without anything being wrong with it; those stay fully parallel.
+pub fn next(deaths: u32) -> Next {
+    match deaths {
+        0..=2 => Next::Try { room: 0 },
+        3 => Next::Try { room: 1 },
+        4 => Next::Try { room: 4 },
+        5..=8 => Next::Try { room: ROOM },
+        9.. => Next::GiveUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_table() {
+        let free = Next::Try { room: 0 };
+        let alone = Next::Try { room: ROOM };
+        let want =
+            [free, free, free, Next::Try { room: 1 }, Next::Try { room: 4 }, alone, alone, alone, alone];
+        assert_eq!((0..9).map(next).collect::<Vec<_>>(), want);
+        assert_eq!([next(9), next(u32::MAX)], [Next::GiveUp; 2]);
+    }
+
+    /// One process after the other, each killed by message 0 as soon as that is begun. The others are never
+    /// faster than a death; they get done only in a life in which message 0 does not come to its turn.
+    /// Returns the deaths of each at the end. `rooms` off is the control.
+    fn deaths_of_all(innocents: usize, orders: &[u64], rooms: bool) -> Vec<u32> {
+        let mut deaths = vec![0_u32; innocents + 1];
+        let mut open: Vec<usize> = (0..=innocents).collect();
+        for life in 0..1_000_u64 {
+            let order = orders[usize::try_from(life).unwrap() % orders.len()];
+            open.sort_by_key(|message| (*message as u64 + 1).wrapping_mul(order | 1).rotate_left(17) ^ life);
+            // First come, first served, as the room is.
+            let (mut left, mut full) = (ROOM, false);
+            let begun: Vec<usize> = open
+                .iter()
+                .copied()
+                .filter(|message| match next(deaths[*message]) {
+                    Next::GiveUp => false,
+                    Next::Try { room } if room == 0 || !rooms => true,
+                    Next::Try { room } => {
+                        full |= room > left;
+                        left = if full { left } else { left - room };
+                        !full
+                    }
+                })
+                .collect();
+            if begun.contains(&0) {
+                begun.iter().for_each(|message| deaths[*message] += 1);
+            } else {
+                open.retain(|message| !begun.contains(message));
+            }
+            if next(deaths[0]) == Next::GiveUp {
+                return deaths;
+            }
+        }
+        panic!("message 0 goes on killing: {deaths:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_one_that_kills_is_given_up_on_and_nobody_else(
+            innocents in 0..300_usize, orders in prop::collection::vec(any::<u64>(), 1..20)
+        ) {
+            let deaths = deaths_of_all(innocents, &orders, true);
+            prop_assert_eq!(deaths[0], 9);
+            prop_assert!(deaths[1..].iter().all(|deaths| *deaths <= 5), "{:?}", deaths);
+        }
+    }
+
+    #[test]
+    fn without_room_to_share_the_innocent_go_the_same_way() {
+        assert_eq!(deaths_of_all(3, &[7], false), [9; 4]);
+    }
+}
