@@ -12,6 +12,8 @@ use crate::support::{Answer, Customer, Layout, PATIENCE, Question, Role, Stage, 
 
 /// How many chats wait.
 const CHATS: usize = 120;
+/// The first one that waits.
+const FIRST: &str = "5491199900000";
 /// How long the backend takes for its refusals: two of them at a time would be seen.
 const SLOWLY: Duration = Duration::from_millis(200);
 /// How soon after the backend's return the last of them is asked.
@@ -23,9 +25,9 @@ const FULL_SPEED: Duration = Duration::from_secs(2);
 async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
     let failing_once = |then: fn(&Question) -> Answer| {
         let failed = AtomicBool::new(false);
-        move |question: &Question| match failed.swap(true, Ordering::Relaxed) {
-            false => Answer::new(500, ""),
-            true => then(question),
+        move |question: &Question| {
+            let fails = question.from_number == FIRST && !failed.swap(true, Ordering::Relaxed);
+            if fails { Answer::new(500, "") } else { then(question) }
         }
     };
     let backend = Unwell::start(failing_once(|_| Answer::new(503, "").after(SLOWLY))).await;
@@ -34,6 +36,7 @@ async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911999", CHATS).await;
     let began = Instant::now();
+    assert_eq!(customers[0].phone(), FIRST);
     let mut written = vec![write(&customers[0]).await];
     product.forwarders[0].not_ready("http-503").await;
     let before = backend.asked().len();

@@ -42,6 +42,7 @@ pub enum Wanted {
 }
 
 /// One turn's place among those that wait.
+#[derive(Debug)]
 struct Waiting(watch::Sender<State>);
 
 impl Waiting {
@@ -74,6 +75,8 @@ pub enum Pass {
     Probe {
         /// Held for its drop.
         _permit: OwnedSemaphorePermit,
+        /// It still waits for the hold's end: no other turn is wanted because of its call.
+        _waiting: Option<Waiting>,
     },
 }
 
@@ -118,8 +121,12 @@ impl Hold {
                 permit = self.probe.clone().acquire_owned() => {
                     let Ok(permit) = permit else { continue };
                     tokio::select! {
+                        // First: what was due before the last probe failed is not due after it.
+                        biased;
                         _ = state.changed() => {}
-                        () = tokio::time::sleep_until(due) => return Pass::Probe { _permit: permit },
+                        () = tokio::time::sleep_until(due) => {
+                            return Pass::Probe { _permit: permit, _waiting: waiting };
+                        }
                     }
                 }
             }
@@ -191,8 +198,11 @@ mod tests {
         tokio::task::yield_now().await;
         let nobody = tokio::time::timeout(Duration::from_millis(1), hold.wants_a_turn()).await;
         assert!(nobody.is_err(), "one is there already");
+        let probe = probe.await.unwrap();
+        let nobody = tokio::time::timeout(Duration::from_secs(60), hold.wants_a_turn()).await;
+        assert!(nobody.is_err(), "it is calling");
         // It grows too old and goes without a call: another one is wanted.
-        drop(probe.await.unwrap());
+        drop(probe);
         assert_eq!(hold.wants_a_turn().await, Wanted::Probe);
         hold.up();
         assert_eq!(hold.wants_a_turn().await, Wanted::Any);
