@@ -43,7 +43,7 @@ pub enum Wanted {
 
 /// One turn's place among those that wait.
 #[derive(Debug)]
-struct Waiting(watch::Sender<State>);
+pub struct Waiting(watch::Sender<State>);
 
 impl Waiting {
     fn new(state: &watch::Sender<State>) -> Self {

@@ -115,6 +115,13 @@ impl Streams {
         entries
     }
 
+    /// How many outcomes and send requests there are.
+    pub async fn count_out(&self) -> usize {
+        let stream = self.jetstream.get_stream(self.subjects.stream_out()).await;
+        let stream = stream.unwrap_or_else(|error| panic!("{error}"));
+        usize::try_from(stream.cached_info().state.messages).expect("a count")
+    }
+
     /// What the edge did not send, or WhatsApp did not take.
     pub async fn failed_sends(&self) -> Vec<Receipt> {
         let mut entries = self.all(&self.subjects.stream_in()).await;
