@@ -7,12 +7,15 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::Bus;
+use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Headers;
 
 /// JetStream's codes that a publish may be refused with and that async-nats has no kind for.
 const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
 const MESSAGE_TOO_LARGE: u64 = 10054;
+
+/// The longest pause before a publish whose end is unknown is made again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// A message to be stored.
 #[derive(Debug, Clone)]
@@ -91,25 +94,35 @@ impl Bus {
         record: &Record,
         stop: &CancellationToken,
     ) -> Result<Appended, AppendError> {
-        let mut waits = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(1))
-            .without_max_times()
-            .build();
+        let mut waits = up_to(AGAIN, Duration::from_millis(50));
+        // A publish that an election has swallowed is never answered, and the next one at once. But a server
+        // that only is slow must get the time it needs.
+        let mut patience = up_to(REQUEST_TIMEOUT, REQUEST_TIMEOUT / 4);
+        let mut limit = REQUEST_TIMEOUT;
         loop {
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(AppendError::Stopped),
-                result = self.append(record) => result,
+                result = tokio::time::timeout(limit, self.append(record)) => result,
             };
-            let Err(AppendError::Unknown(error)) = result else { return result };
+            let error = match result {
+                Ok(Err(AppendError::Unknown(error))) => error,
+                Ok(result) => return result,
+                Err(_elapsed) => format!("no answer within {limit:?}"),
+            };
             tracing::debug!(error, "publish without a known end; again");
+            limit = patience.next().unwrap_or(REQUEST_TIMEOUT);
             tokio::select! {
                 () = stop.cancelled() => return Err(AppendError::Stopped),
-                () = tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(1))) => {}
+                () = tokio::time::sleep(waits.next().unwrap_or(AGAIN)) => {}
             }
         }
     }
+}
+
+/// Twice as long each time, from `shortest` up to `longest`.
+fn up_to(longest: Duration, shortest: Duration) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest).without_max_times().build()
 }
 
 fn code(error: &async_nats::jetstream::context::PublishError) -> Option<u64> {

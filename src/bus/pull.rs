@@ -81,13 +81,15 @@ enum Pulled {
 impl Bus {
     /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer
     /// is gone. `room` says how many messages could be started now, and waits until it is at least one;
-    /// `take` starts one. What still arrives after `stop` is given back.
+    /// `take` starts one. What still arrives after `stop` is given back; what is given back once `closed` was
+    /// told does not come here again.
     pub async fn pull(
         &self,
         (stream, consumer): (String, String),
         stop: &CancellationToken,
         room: impl AsyncFn() -> usize,
         take: impl AsyncFn(Box<Delivery>),
+        closed: impl FnOnce(),
     ) -> Result<(), ReadError> {
         let mut puller = Puller::new(self, &stream, &consumer).await?;
         while let Some(room) = stop.run_until_cancelled(room()).await {
@@ -103,7 +105,7 @@ impl Bus {
                 }
             }
         }
-        puller.drain().await;
+        puller.drain(closed).await;
         Ok(())
     }
 }
@@ -195,9 +197,12 @@ impl Puller {
         Pulled::End
     }
 
-    /// Stops, and gives back what is still on its way here.
-    async fn drain(mut self) {
-        if self.subscriber.drain().await.is_err() {
+    /// Stops, says so, and gives back what is still on its way here.
+    async fn drain(mut self, closed: impl FnOnce()) {
+        // On the connection before whatever is published from now on: the server hears it first.
+        let drained = self.subscriber.drain().await;
+        closed();
+        if drained.is_err() {
             return;
         }
         while let Ok(Some(message)) = tokio::time::timeout(SILENCE, self.subscriber.next()).await {

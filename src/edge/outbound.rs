@@ -167,6 +167,7 @@ impl Outbound {
                 &self.stop,
                 async || self.room().await,
                 async |delivery| self.take(*delivery).await,
+                || {},
             )
             .await
     }

@@ -18,6 +18,8 @@ use crate::wire::{Headers, header};
 
 /// An answer this old is asked for again while waiting.
 const STALE: Duration = Duration::from_secs(1);
+/// An outcome may pass by this long before it is stored and can be read.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// The chats that have a turn in this process.
 #[derive(Debug)]
@@ -36,8 +38,15 @@ pub struct Chat {
     known: Mutex<Option<(Last, Instant)>>,
     /// The highest `Wa-In-Seq` that passed by; its outcome may not be stored yet.
     heard: watch::Sender<u64>,
-    listener: tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>,
+    listener: tokio::sync::Mutex<Option<Listener>>,
     waiting: std::sync::atomic::AtomicUsize,
+}
+
+/// Hears a chat's outcomes pass.
+#[derive(Debug)]
+struct Listener {
+    task: AbortOnDropHandle<()>,
+    since: Instant,
 }
 
 /// A turn's hold on its chat.
@@ -126,6 +135,10 @@ impl Chat {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.filter(|(_, at)| at.elapsed() <= at_most).map(|(last, _)| last)
     }
+
+    fn is_known_since(&self, time: Instant) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|(_, at)| at >= time)
+    }
 }
 
 impl Open {
@@ -169,13 +182,20 @@ impl Open {
     /// after a second at the latest. Cancel-safe.
     pub async fn changed(&self, sequence: u64) -> Result<(), ReadError> {
         let mut heard = self.heard.subscribe();
-        let is_new = self.listen().await?;
+        let listening = self.listen().await?;
         // An outcome that was stored before the subscription stood would never be heard.
-        let last = if is_new { self.read().await? } else { self.last().await? };
+        let last = if self.is_known_since(listening) { self.last().await? } else { self.read().await? };
         if last.in_sequence >= sequence {
             return Ok(());
         }
-        let sounded = tokio::time::timeout(STALE, heard.wait_for(|heard| *heard >= sequence)).await.is_ok();
+        // Nor one that passed by before it stood, and was not stored yet when it was read.
+        let settled = listening + SETTLE;
+        let wait = if self.is_known_since(settled) {
+            STALE
+        } else {
+            settled.saturating_duration_since(Instant::now())
+        };
+        let sounded = tokio::time::timeout(wait, heard.wait_for(|heard| *heard >= sequence)).await.is_ok();
         if sounded {
             // It passed by, but the copy on the wire is ahead of the stored one.
             for wait in [0_u64, 2, 4, 8, 16, 32, 64, 128] {
@@ -189,27 +209,29 @@ impl Open {
             // Heard, and not stored: a refused append. Only newer ones count from now on.
             self.heard.send_modify(|heard| *heard = 0);
         }
-        if self.known(STALE).is_none() {
+        if !self.is_known_since(settled) || self.known(STALE).is_none() {
             self.read().await?;
         }
         Ok(())
     }
 
-    /// Makes sure of the subscription; says whether it is a new one.
-    async fn listen(&self) -> Result<bool, ReadError> {
+    /// Makes sure of the subscription; says since when it stands.
+    async fn listen(&self) -> Result<Instant, ReadError> {
         let mut listener = self.chat.listener.lock().await;
-        if listener.as_ref().is_some_and(|task| !task.is_finished()) {
-            return Ok(false);
+        if let Some(listener) = listener.as_ref().filter(|listener| !listener.task.is_finished()) {
+            return Ok(listener.since);
         }
         let mut wakes = self.chats.bus.wakes(&self.subject).await?;
         let (heard, incarnation) = (self.chat.heard.clone(), self.chats.incarnation.subscribe());
-        *listener = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(headers) = wakes.next().await {
                 let sequence = in_sequence(&headers, &incarnation.borrow());
                 heard.send_modify(|heard| *heard = (*heard).max(sequence));
             }
-        })));
-        Ok(true)
+        }));
+        let since = Instant::now();
+        *listener = Some(Listener { task, since });
+        Ok(since)
     }
 }
 

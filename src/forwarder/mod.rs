@@ -81,6 +81,8 @@ pub struct Forwarder {
     retries: Arc<Semaphore>,
     /// Begin nothing new, give back what waits.
     stop: CancellationToken,
+    /// Nothing is pulled any more: what is given back goes to another process.
+    closed: CancellationToken,
     /// Give back even what is under way.
     abandon: CancellationToken,
 }
@@ -109,6 +111,7 @@ impl Forwarder {
             topology,
             settings,
             stop,
+            closed: CancellationToken::new(),
             abandon: CancellationToken::new(),
         }))
     }
@@ -130,6 +133,7 @@ impl Forwarder {
                 self.rebind().await;
             }
         }
+        self.closed.cancel();
         turns.close();
         if !turns.is_empty() {
             tracing::info!(turns = turns.len(), "finishing what is under way");
@@ -154,6 +158,7 @@ impl Forwarder {
                     let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
                     turns.spawn(turn::run(Arc::clone(self), delivery, permit));
                 },
+                || self.closed.cancel(),
             )
             .await
     }

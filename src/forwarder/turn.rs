@@ -30,9 +30,6 @@ const MAX_WAITING_PER_CHAT: usize = 1_000;
 /// When such a message is delivered again.
 const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
 
-/// When a message is delivered again that a stopping process gives back: by then it pulls no more.
-const STOPPING_DELAY: Duration = Duration::from_millis(250);
-
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -114,8 +111,11 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSe
     }
     match taken {
         Ok(ended) => ended,
-        // Not at once: this process's own pull request may still be open, and would get it back.
-        Err(Interrupted::Stopping) => Ended::GivenBack { after: Some(STOPPING_DELAY) },
+        Err(Interrupted::Stopping) => {
+            // Before that, this process's own pull request may still be open, and would get it back.
+            forwarder.closed.cancelled().await;
+            Ended::GivenBack { after: None }
+        }
         Err(Interrupted::Bus(error)) => {
             tracing::warn!(error, "the bus did not answer; the message is given back");
             Ended::GivenBack { after: Some(Duration::from_millis(500)) }
