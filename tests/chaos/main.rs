@@ -82,10 +82,9 @@ fn orders() -> Orders {
         Ok("edge") => Menu::Edge,
         Ok("whatsapp") => Menu::WhatsApp,
         Ok("backend") => Menu::Backend,
-        Ok("short") => Menu::Short,
         Ok("" | "all") | Err(_) => Menu::All,
         Ok(other) => {
-            panic!("FAULTS={other}: it takes all, short, backend, bus, edge, kills, scale or whatsapp")
+            panic!("FAULTS={other}: it takes all, backend, bus, edge, kills, scale or whatsapp")
         }
     };
     Orders {
@@ -123,7 +122,7 @@ async fn a_short_round() -> bool {
         seeds: 1,
         jobs: 1,
         round: Duration::from_secs(8),
-        menu: Menu::Short,
+        menu: Menu::All,
         cluster: false,
         keep: false,
         json: false,

@@ -20,8 +20,6 @@ const PAUSE_MS: (u64, u64) = (250, 1_400);
 pub enum Menu {
     /// Everything.
     All,
-    /// For every day: what is over within a few seconds. See [`Menu::spares_the_connection`].
-    Short,
     /// Forwarders come and go by SIGTERM; nothing breaks.
     Scale,
     /// Forwarders are killed.
@@ -34,14 +32,6 @@ pub enum Menu {
     Bus,
     /// The backend is killed and frozen, and the way to it breaks.
     Backend,
-}
-
-impl Menu {
-    /// Leaves the connection to WhatsApp alone. When that ends with messages in the air, one may have to be
-    /// encrypted anew by its sender.
-    fn spares_the_connection(self) -> bool {
-        self == Self::Short
-    }
 }
 
 /// What a customer writes.
@@ -306,7 +296,7 @@ impl<'a> Drawing<'a> {
                 Menu::Backend => self.backend(at),
                 Menu::Edge => self.edge(at),
                 Menu::WhatsApp => self.whatsapp(at),
-                Menu::All | Menu::Short => self.anything(at),
+                Menu::All => self.anything(at),
             }
             at += self.random.millis(PAUSE_MS.0, PAUSE_MS.1);
         }
@@ -379,8 +369,7 @@ impl<'a> Drawing<'a> {
 
     fn edge(&mut self, at: Duration) {
         if self.edge <= at {
-            let ways: &[u64] = if self.menu.spares_the_connection() { &[3] } else { &[1, 2, 3] };
-            self.edge = self.process(at, Who::Edge, ways);
+            self.edge = self.process(at, Who::Edge, &[1, 2, 3]);
         }
     }
 
@@ -431,7 +420,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn whatsapp(&mut self, at: Duration) {
-        if self.whatsapp > at || self.menu.spares_the_connection() {
+        if self.whatsapp > at {
             return;
         }
         let kinds = ["drop_connection", "redeliver_unacked", "mute_receipts", "mute_acks"];
