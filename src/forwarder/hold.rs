@@ -220,8 +220,8 @@ mod tests {
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
     }
 
-    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within two
-    /// seconds.
+    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within a
+    /// second.
     #[tokio::test(start_paused = true)]
     async fn an_hour_of_outage_is_one_probe_at_a_time_and_ends_at_once() {
         const CALL: Duration = Duration::from_millis(40);
@@ -255,10 +255,10 @@ mod tests {
             .collect();
         for chat in chats {
             let waited = chat.await.unwrap().duration_since(back);
-            assert!(waited <= Duration::from_secs(2) + CALL, "it went on after {waited:?}");
+            assert!(waited <= Duration::from_secs(1) + CALL, "it went on after {waited:?}");
         }
         assert_eq!(most.load(Ordering::Relaxed), 1, "probes at once");
         let calls = calls.load(Ordering::Relaxed);
-        assert!((1_700..1_820).contains(&calls), "{calls} probes in an hour");
+        assert!((3_400..3_500).contains(&calls), "{calls} probes in an hour");
     }
 }

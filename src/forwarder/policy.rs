@@ -62,11 +62,11 @@ pub fn retry_delay(attempt: u32, jitter: f64) -> Duration {
     full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How long the next probe of an unavailable backend waits: 0.25 s doubling up to 2 s, or what the
-/// backend asked for, up to 30 s. One probe at a time costs nobody anything, and a recovery is to be
-/// noticed within two seconds.
+/// How long the next probe of an unavailable backend waits: 0.25 s doubling up to 1 s, or what the
+/// backend asked for, up to 30 s. One probe at a time costs nobody anything, and everybody is to go on within
+/// two seconds of a recovery.
 pub fn probe_delay(probes: u32, retry_after: Option<Duration>) -> Duration {
-    let own = Duration::from_millis(250).saturating_mul(1 << probes.min(3)).min(Duration::from_secs(2));
+    let own = Duration::from_millis(250).saturating_mul(1 << probes.min(2));
     retry_after.map_or(own, |asked| asked.min(Duration::from_secs(30)).max(own))
 }
 
@@ -135,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_is_noticed_within_two_seconds_unless_the_backend_asked_for_more() {
-        assert_eq!(probe_delay(40, None), Duration::from_secs(2));
+    fn a_recovery_is_noticed_within_a_second_unless_the_backend_asked_for_more() {
+        assert_eq!(probe_delay(40, None), Duration::from_secs(1));
         assert_eq!(probe_delay(0, Some(Duration::from_secs(7))), Duration::from_secs(7));
         assert_eq!(probe_delay(0, Some(Duration::from_secs(700))), Duration::from_secs(30));
-        assert_eq!(probe_delay(5, Some(Duration::ZERO)), Duration::from_secs(2));
+        assert_eq!(probe_delay(5, Some(Duration::ZERO)), Duration::from_secs(1));
     }
 }
