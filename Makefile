@@ -12,6 +12,7 @@ VENV_PYTHON := $(TOOLS)/venv/bin/python
 # Where the integration tests and the drivers find the real parts.
 export PATH := $(TOOLS)/bin:$(PATH)
 export NATS_SERVER_BIN ?= $(TOOLS)/bin/nats-server
+export ROTEL_AGENT_BIN ?= $(TOOLS)/bin/rotel-agent
 export BACKEND_PYTHON ?= $(VENV_PYTHON)
 
 # One set of flags for build and test, so that nothing is compiled twice.

@@ -1,7 +1,7 @@
 //! Environment → one typed [`Config`]. `.env` in the working directory is read first; the environment
 //! wins. Every bad setting is named in one message.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,6 +52,7 @@ struct Raw {
     http_addr: Option<String>,
     shutdown_grace: Option<String>,
     log_format: Option<String>,
+    log_pii: Option<String>,
     rust_log: Option<String>,
 }
 
@@ -74,10 +75,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
-    /// How log lines look; by terminal if not set.
-    pub log_format: Option<LogFormat>,
-    /// Which log lines there are.
-    pub log_filter: String,
+    /// Logs, traces, metrics.
+    pub telemetry: telemetry::Settings,
 }
 
 /// A setting that cannot be used.
@@ -118,12 +117,26 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
             }
         }
     }
+    hand_on_otel();
     // Later ones win. A value that is no UTF-8 is none of ours.
     let own = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     variables.extend(own);
     let latest: std::collections::BTreeMap<_, _> = variables.into_iter().collect();
     Ok(latest.into_iter().collect())
+}
+
+/// The OpenTelemetry crates read most of their variables from the process's environment themselves, so what
+/// `.env` says of them has to be there. The file was read without an error a moment ago.
+fn hand_on_otel() {
+    let Ok(text) = std::fs::read_to_string(".env") else { return };
+    let of_otel = |line: &&str| {
+        let line = line.trim_start();
+        line.strip_prefix("export ").unwrap_or(line).trim_start().starts_with("OTEL_")
+    };
+    let lines: Vec<&str> = text.lines().filter(of_otel).collect();
+    // What the environment has already stays.
+    let _ = dotenvy::from_read(lines.join("\n").as_bytes());
 }
 
 fn dotenv_error(error: &dotenvy::Error) -> ConfigError {
@@ -143,18 +156,21 @@ impl Config {
     /// Checks all variables. Empty ones count as not set.
     pub fn parse(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let set = variables.into_iter().filter(|(_, value)| !value.trim().is_empty());
-        let raw: Raw = envy::from_iter(set).map_err(|error| {
+        let set: HashMap<String, String> = set.collect();
+        let otel = telemetry::otel::Settings::read(|name| set.get(name).map(String::as_str));
+        let raw: Raw = envy::from_iter(set.clone()).map_err(|error| {
             ConfigError(vec![Bad { name: "environment", got: error.to_string(), takes: "text".to_owned() }])
         })?;
         let mut check = Check::default();
-        match Self::checked(raw, &mut check) {
+        let otel = check.all(otel);
+        match Self::checked(raw, otel, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
     }
 
     /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
-    fn checked(raw: Raw, check: &mut Check) -> Option<Self> {
+    fn checked(raw: Raw, otel: Option<telemetry::otel::Settings>, check: &mut Check) -> Option<Self> {
         const DAY: Duration = Duration::from_secs(86_400);
         let secs = Duration::from_secs;
         let token = "1 to 32 letters, digits, `_` and `-`";
@@ -224,6 +240,9 @@ impl Config {
         let http_addr =
             check.parse("HTTP_ADDR", raw.http_addr, "127.0.0.1:8080", takes, |text| text.parse().ok());
         let log_format = check.optional("LOG_FORMAT", raw.log_format, "pretty or json", log_format);
+        let full_pii = check.parse("LOG_PII", raw.log_pii, "masked", "masked or full", |text| {
+            ["masked", "full"].iter().position(|known| text == *known).map(|at| at == 1)
+        });
         let takes = "such as `info` or `off,whatsapp_connector=debug`";
         let log_filter = check.parse("RUST_LOG", raw.rust_log, telemetry::DEFAULT_FILTER, takes, |text| {
             telemetry::check_filter(text).is_ok().then(|| text.to_owned())
@@ -269,8 +288,12 @@ impl Config {
             },
             http_addr: http_addr?,
             shutdown_grace,
-            log_format,
-            log_filter: log_filter?,
+            telemetry: telemetry::Settings {
+                format: log_format,
+                filter: log_filter?,
+                full_pii: full_pii?,
+                otel: otel?,
+            },
         })
     }
 }
@@ -284,6 +307,17 @@ struct Check {
 impl Check {
     fn bad(&mut self, name: &'static str, got: String, takes: &str) {
         self.bad.push(Bad { name, got, takes: takes.to_owned() });
+    }
+
+    fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
+        let bad = match read {
+            Ok(value) => return Some(value),
+            Err(bad) => bad,
+        };
+        for (name, got, takes) in bad {
+            self.bad(name, got, takes);
+        }
+        None
     }
 
     fn parse<T>(

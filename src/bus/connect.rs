@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, REQUEST_TIMEOUT};
+use crate::telemetry::metrics;
 
 /// The oldest nats-server with which a refused publish may be retried safely in a cluster.
 const OLDEST: (i64, i64, i64) = (2, 12, 0);
@@ -153,6 +154,9 @@ fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions 
             match &event {
                 Event::Connected => {
                     tracing::info!("connected to nats-server");
+                    if *connects.borrow() > 0 {
+                        metrics::RECONNECTS.add(1, ["nats"]);
+                    }
                     connects.send_modify(|count| *count += 1);
                 }
                 Event::Disconnected => tracing::warn!("nats-server is away; everything waits for it"),

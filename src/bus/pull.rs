@@ -36,6 +36,8 @@ pub struct Delivery {
     pub sequence: u64,
     /// How often it was delivered, this time included.
     pub delivered: u64,
+    /// When the stream stored it, by the server's clock: milliseconds since the epoch.
+    pub stored_at_ms: i64,
     message: jetstream::Message,
 }
 
@@ -216,8 +218,8 @@ impl Puller {
 
     fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
         let message = jetstream::Message { message, context: self.bus.jetstream.clone() };
-        let (sequence, delivered) = match message.info() {
-            Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)),
+        let (sequence, delivered, stored) = match message.info() {
+            Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), info.published),
             Err(error) => {
                 tracing::warn!(%error, "something that is no JetStream delivery came to the pull inbox");
                 return None;
@@ -229,6 +231,7 @@ impl Puller {
             payload: message.payload.clone(),
             sequence,
             delivered,
+            stored_at_ms: i64::try_from(stored.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
             message,
         })
     }

@@ -39,6 +39,8 @@ pub struct ConsumerState {
     pub delivered: u64,
     /// How many messages are delivered and not acknowledged.
     pub ack_pending: usize,
+    /// How many messages it has not been given yet.
+    pub not_delivered: u64,
 }
 
 /// The bus did not answer a question.
@@ -105,6 +107,7 @@ impl Bus {
             ack_floor: info.ack_floor.stream_sequence,
             delivered: info.delivered.stream_sequence,
             ack_pending: info.num_ack_pending,
+            not_delivered: info.num_pending,
         })
     }
 
@@ -118,6 +121,11 @@ impl Bus {
     /// When the stream was created, in nanoseconds since the epoch: which incarnation it is.
     pub async fn stream_created(&self, stream: &str) -> Result<String, ReadError> {
         Ok(self.stream_info(stream).await?.created.unix_timestamp_nanos().to_string())
+    }
+
+    /// How many messages the stream holds.
+    pub async fn count(&self, stream: &str) -> Result<u64, ReadError> {
+        Ok(self.stream_info(stream).await?.state.messages)
     }
 
     pub(super) async fn stream_info(&self, stream: &str) -> Result<stream::Info, ReadError> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{AppendError, Bus, ReadError, Record, Stored};
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
-use crate::wire::{Account, Headers, Subjects, header, id, now_ms};
+use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
 
 /// How long a replay may take to be stored: a person waits.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -180,7 +180,7 @@ impl Letters {
             reason: stored.headers.get(header::DEAD_REASON).unwrap_or("unknown").to_owned(),
             sent_at: rfc3339_ms(message.sent_at_ms),
             received_at: rfc3339_ms(message.received_at_ms),
-            kind: kind(message.content.as_ref()),
+            kind: kind::content(message.content.as_ref()),
             text: with_text.then(|| text(message.content.as_ref())),
             message_id: message.message_id,
         }
@@ -206,24 +206,6 @@ fn matches(filter: &Filter, stored: &Stored, now_ms: i64) -> bool {
         now_ms.saturating_sub(received) <= i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     });
     reason && since
-}
-
-fn kind(content: Option<&Content>) -> &'static str {
-    match content {
-        None => "unreadable",
-        Some(Content::Text(_)) => "text",
-        Some(Content::Image(_)) => "image",
-        Some(Content::Video(_)) => "video",
-        Some(Content::Audio(_)) => "audio",
-        Some(Content::Document(_)) => "document",
-        Some(Content::Sticker(_)) => "sticker",
-        Some(Content::Location(_)) => "location",
-        Some(Content::Contacts(_)) => "contacts",
-        Some(Content::ButtonReply(_)) => "button",
-        Some(Content::ListReply(_)) => "list",
-        Some(Content::Poll(_)) => "poll",
-        Some(_) => "other",
-    }
 }
 
 fn text(content: Option<&Content>) -> String {

@@ -22,11 +22,11 @@ use super::chats::{Chat, Chats, End};
 use super::content::{self, Mapped};
 use super::identity;
 use super::missing::Missing;
-use crate::bus::{AppendError, Bus, ReadError, Record};
+use crate::bus::{AppendError, Appended, Bus, ReadError, Record};
 use crate::crash;
-use crate::telemetry::propagation;
+use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::{ChatKind, InboundMessage, inbound_message::Content};
-use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, kind, now_ms};
 
 /// How long the bus may say that a subject ends earlier than this edge knows before it is believed: a
 /// follower lags by seconds, a stream that was made anew stays behind.
@@ -143,14 +143,17 @@ impl Inbound {
         let source = &incoming.info.source;
         let key =
             (source.chat.to_non_ad_string(), source.sender.to_non_ad_string(), incoming.info.id.to_string());
+        let began = tokio::time::Instant::now();
         loop {
             let mut other = match self.begin(&key) {
                 Ok(turn) => {
-                    // The library may hand it over in the middle of somebody else's send.
-                    let offline = incoming.info.is_offline;
-                    let span = tracing::info_span!(parent: None, "whatsapp receive", offline);
+                    let info = &incoming.info;
+                    let span = spans::receive(&self.0.account, &info.id, info.is_offline);
                     let stored = self.store(client, incoming, content, on_the_chain).instrument(span).await;
                     turn.end(stored.is_ok());
+                    if stored.is_ok() {
+                        metrics::RECEIVE.record(began.elapsed(), []);
+                    }
                     return stored;
                 }
                 Err(other) => other,
@@ -186,6 +189,7 @@ impl Inbound {
         let learned = self.learn(client, incoming).await;
         let peer = identity::peer(&info.source, learned.as_ref());
         let chat = self.until_answered(|| self.0.chats.find(&peer.candidates)).await?;
+        spans::chat(&chat.token);
         let sender_other =
             if info.source.is_group { info.source.sender_alt.as_ref() } else { learned.as_ref() };
         let message = InboundMessage {
@@ -208,8 +212,8 @@ impl Inbound {
             content: Some(content),
         };
         let id = self.id(&chat.token, &message, &info.source.sender);
-        tracing::info!(chat = %chat.token.masked(), message_id = %info.id, offline = info.is_offline, "received");
-        let span = tracing::info_span!("wa.in publish");
+        tracing::info!(offline = info.is_offline, "received");
+        let span = spans::publish_in(&self.0.subjects.stream_in(), &info.id);
         async {
             if on_the_chain {
                 self.append(&chat, &id, message).await
@@ -265,9 +269,11 @@ impl Inbound {
             crash::point("edge.before-publish");
             match self.0.bus.append_until_known(&record, &self.0.stop).await {
                 Ok(stored) => {
+                    count(stored, &message);
                     *end = End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()) };
                 }
                 Err(AppendError::Refused) => {
+                    metrics::CONFLICTS.add(1, ["in"]);
                     let found = self.until_answered(|| self.0.chats.end(&chat.token)).await?;
                     if found.sequence >= end.sequence {
                         *end = found;
@@ -276,13 +282,17 @@ impl Inbound {
                     // Never believe in less than is known, until it cannot be a lagging follower.
                     let since = *earlier_since.get_or_insert_with(tokio::time::Instant::now);
                     if since.elapsed() > BELIEVE_AN_EARLIER_END {
-                        tracing::error!(chat = %chat.token.masked(), known = end.sequence, found = found.sequence, "the inbound stream has lost messages that it had stored");
+                        tracing::error!(
+                            known = end.sequence,
+                            found = found.sequence,
+                            "the inbound stream has lost messages that it had stored"
+                        );
                         *end = found;
                     }
                     self.pause(Duration::from_millis(100)).await?;
                 }
                 Err(AppendError::Impossible(why)) => {
-                    tracing::error!(chat = %chat.token.masked(), why, "a message cannot be stored as it is; its content is left out");
+                    tracing::error!(why, "a message cannot be stored as it is; its content is left out");
                     record = self.record(subject.clone(), id, &content::too_large(message.clone()));
                 }
                 Err(AppendError::Stopped | AppendError::Unknown(_)) => return Err(Refused::Stopping),
@@ -296,7 +306,10 @@ impl Inbound {
         let subject = self.0.subjects.update(&self.0.account, token);
         let record = self.record(subject, id, &message);
         match self.0.bus.append_until_known(&record, &self.0.stop).await {
-            Ok(_) => Ok(()),
+            Ok(stored) => {
+                count(stored, &message);
+                Ok(())
+            }
             Err(AppendError::Impossible(why)) => {
                 tracing::error!(why, "an update cannot be stored; it is left out");
                 Ok(())
@@ -328,6 +341,14 @@ impl Inbound {
             Ok(()) => Err(Refused::Stopping),
             Err(_elapsed) => Ok(()),
         }
+    }
+}
+
+/// A message that WhatsApp hands over again is stored once, and counts once.
+fn count(stored: Appended, message: &InboundMessage) {
+    spans::stored(stored.sequence);
+    if !stored.duplicate {
+        metrics::MESSAGES.add(1, ["in", kind::content(message.content.as_ref())]);
     }
 }
 

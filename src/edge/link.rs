@@ -105,6 +105,21 @@ pub enum Then {
     Halt,
 }
 
+/// All codes of [`State::code`].
+pub const CODES: [&str; 11] = [
+    "starting",
+    "unlinked",
+    "qr-ready",
+    "standby",
+    "connecting",
+    "online",
+    "offline",
+    "replaced",
+    "banned",
+    "outdated",
+    "stopped",
+];
+
 impl State {
     /// The transition.
     pub fn after(&self, input: Input) -> (Self, Then) {
@@ -211,6 +226,15 @@ mod tests {
 
     fn qr() -> Qr {
         Qr { code: "secret".into(), expires: Instant::now() }
+    }
+
+    #[test]
+    fn every_code_is_in_the_list() {
+        let mut states =
+            vec![State::Starting, State::Unlinked { qr: None }, State::Unlinked { qr: Some(qr()) }];
+        states.extend([State::Standby, State::Connecting, State::Online, State::Offline, State::Replaced]);
+        states.extend([State::Banned, State::Outdated, State::Stopped]);
+        assert_eq!(states.iter().map(State::code).collect::<Vec<_>>(), CODES);
     }
 
     #[test]

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
+use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use inbound::Inbound;
 use lease::Lease;
@@ -137,8 +138,12 @@ impl Parts {
         let stand_by = || {
             self.board.apply(Input::StandBy);
         };
+        let account = self.settings.account.as_str();
+        metrics::LEASE.set(0, [account]);
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
+            metrics::LEASE.set(1, [account]);
             self.term(&held.lost, grace).await;
+            metrics::LEASE.set(0, [account]);
             if self.stop.is_cancelled() {
                 held.release().await;
             } else {

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use whatsapp_rust::Client;
 
 use super::link::{Input, State, Then};
+use crate::telemetry::metrics;
 
 /// How soon a connection that died without an event is noticed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -48,6 +49,9 @@ impl Board {
             if state != now.state {
                 if state.code() != now.state.code() {
                     tracing::info!(state = state.code(), "{}", state.detail());
+                    if (&now.state, &state) == (&State::Offline, &State::Online) {
+                        metrics::RECONNECTS.add(1, ["whatsapp"]);
+                    }
                     // Nobody listens only when the edge is going down.
                     let _ = self.announce.send(state.clone());
                 }

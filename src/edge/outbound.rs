@@ -21,9 +21,9 @@ use super::sending::{Sender, Undeliverable};
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
-use crate::telemetry::propagation;
+use crate::telemetry::{metrics, spans};
 use crate::wire::v1::{Outcome, SendMessage, outcome, send_message};
-use crate::wire::{Account, ChatToken, Subjects, header, id};
+use crate::wire::{Account, ChatToken, Subjects, header, id, now_ms};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -79,6 +79,8 @@ struct Job {
     first_contact: bool,
     /// If it is an answer: when its message was written, in milliseconds since 1970.
     answers: Option<i64>,
+    /// When its outcome was decided, and when the message that it answers came: in milliseconds.
+    times: Option<(i64, i64)>,
 }
 
 impl Outbound {
@@ -267,10 +269,24 @@ impl Outbound {
         if self.stop.is_cancelled() {
             return false;
         }
-        let (delivered, sequence) = (delivery.delivered, delivery.sequence);
-        let span = tracing::info_span!(parent: None, "wa.out process", delivered, sequence);
-        propagation::continue_from(&span, &delivery.headers);
-        self.process(chat, delivery).instrument(span).await
+        self.process(chat, delivery).instrument(self.span(chat, delivery)).await
+    }
+
+    /// The trace of whatever has to be sent goes on.
+    fn span(&self, chat: &ChatToken, delivery: &Delivery) -> tracing::Span {
+        if delivery.delivered > 1 {
+            metrics::REDELIVERIES.add(1, ["edge"]);
+        }
+        spans::process_out(
+            spans::About { account: &self.account, chat, message_id: delivery.headers.message_id() },
+            spans::Delivered {
+                headers: &delivery.headers,
+                stream: &self.subjects.stream_out(),
+                consumer: &self.subjects.consumer_edge(&self.account),
+                sequence: delivery.sequence,
+                count: delivery.delivered,
+            },
+        )
     }
 
     async fn look_at_floor(&self) {
@@ -286,7 +302,7 @@ impl Outbound {
             Ok(Some(job)) => job,
             Ok(None) => return true,
             Err(why) => {
-                tracing::error!(chat = %chat.masked(), why, "a message for WhatsApp cannot be read; it is given up on");
+                tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.subjects.stream_out(), delivery.sequence);
                 let cause = delivery.headers.get(header::MSG_ID).or(delivery.headers.get(header::CE_ID));
                 return self.reporter.failure(chat, cause.unwrap_or(&place), None, why).await;
@@ -300,14 +316,22 @@ impl Outbound {
             }
         }
         let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
-        let span = tracing::info_span!("whatsapp send", whatsapp_id);
-        match self.send(&job, &whatsapp_id).instrument(span).await {
+        let span = spans::send(&whatsapp_id);
+        let _sending = metrics::SENDING.enter([]);
+        match self.send(&job, &whatsapp_id).instrument(span.clone()).await {
             Ok(()) => {
-                tracing::info!(chat = %chat.masked(), whatsapp_id, "sent");
+                tracing::info!(whatsapp_id, "sent");
+                metrics::MESSAGES.add(1, ["out", "text"]);
+                if let Some((decided, received)) = job.times {
+                    metrics::DELIVER.record_since(decided, now_ms(), []);
+                    metrics::WHOLE.record_since(received, now_ms(), []);
+                }
                 true
             }
             Err(why) => {
-                tracing::error!(chat = %chat.masked(), whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
+                spans::failed(&span, &why.to_string());
+                metrics::UNDELIVERABLE.add(1, [why.reason()]);
+                tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
                 self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
             }
         }
@@ -328,7 +352,6 @@ impl Outbound {
     async fn suppress(&self, chat: &ChatToken, cause: &str, whatsapp_id: String, first: bool) -> bool {
         if first {
             tracing::warn!(
-                chat = %chat.masked(),
                 "a chat writes faster than LOOP_LIMIT, as bots do that answer each other; it gets no answers until it has slowed down"
             );
             let state = self.sender.online().state();
@@ -336,7 +359,8 @@ impl Outbound {
                 return false;
             }
         }
-        tracing::debug!(chat = %chat.masked(), whatsapp_id, "not sent, because of LOOP_LIMIT");
+        tracing::debug!(whatsapp_id, "not sent, because of LOOP_LIMIT");
+        metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
         self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
     }
 
@@ -361,7 +385,9 @@ impl Outbound {
                     known => known,
                 };
                 let answers = Some(written_ms);
-                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false, answers }))
+                let times = Some((outcome.decided_at_ms, outcome.received_at_ms));
+                let times = times.filter(|(_, received)| *received > 0);
+                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false, answers, times }))
             }
             "send" => {
                 let request =
@@ -370,7 +396,7 @@ impl Outbound {
                     return Err("its content is of an unknown kind");
                 };
                 let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
-                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true, answers: None }))
+                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true, answers: None, times: None }))
             }
             _ => Err("its subject is none of the design"),
         }

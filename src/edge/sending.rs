@@ -15,7 +15,7 @@ use whatsapp_rust::{Client, Jid, SendError, SendOptions};
 
 use super::online::Online;
 use crate::crash;
-use crate::telemetry::redact;
+use crate::telemetry::{metrics, redact, spans};
 
 /// How long the library may take to write a message to the socket.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +36,17 @@ pub enum Undeliverable {
     /// The address or the content is none that can be sent.
     #[error("invalid-request")]
     Invalid,
+}
+
+impl Undeliverable {
+    /// A code with few values, for metrics: without WhatsApp's own code.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownNumber => "unknown-number",
+            Self::Refused(_) => "refused",
+            Self::Invalid => "invalid-request",
+        }
+    }
 }
 
 /// The server's acks, by message id. Only acks of class `message`: those of our own receipts carry the
@@ -130,11 +141,15 @@ impl Sender {
                     return Err(Undeliverable::Refused(code));
                 }
                 Attempt::Refused(code) => {
+                    metrics::RESENDS.add(1, ["refused"]);
+                    spans::event("retry", [("wa.reason", format!("refused-{code}").into())]);
                     tracing::warn!(code, whatsapp_id = id, "WhatsApp refused a message; trying again");
                     tokio::time::sleep(Duration::from_secs(1 << refusals)).await;
                     refusals += 1;
                 }
                 Attempt::Unknown(why) => {
+                    metrics::RESENDS.add(1, ["unknown"]);
+                    spans::event("retry", [("wa.reason", why.into())]);
                     tracing::warn!(
                         why,
                         whatsapp_id = id,

@@ -168,6 +168,11 @@ impl Backend {
         Ok(Self { http, url, settings })
     }
 
+    /// Its host and port.
+    pub fn server(&self) -> (&str, u16) {
+        (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or_default())
+    }
+
     /// One call. Signed afresh, because the backend refuses old signatures.
     pub async fn ask(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
         let body = serde_json::to_vec(question).map_err(|_| Failure::Broken)?;

@@ -30,6 +30,19 @@ pub enum Class {
     },
 }
 
+impl Class {
+    /// The class and its reason as codes, for metrics.
+    pub fn codes(&self) -> [&str; 2] {
+        match self {
+            Self::Answered(_) => ["answered", ""],
+            Self::Silent => ["silent", ""],
+            Self::Unavailable { reason, .. } => ["unavailable", reason],
+            Self::Failed { reason } => ["failed", reason],
+            Self::Rejected { reason } => ["rejected", reason],
+        }
+    }
+}
+
 /// One row per answer.
 pub fn class(answer: Result<Answer, Failure>) -> Class {
     match answer {
@@ -82,16 +95,6 @@ mod tests {
         Ok(Answer::Reply(Box::new(Reply { text: text.to_owned(), ..Reply::default() })))
     }
 
-    fn name(class: &Class) -> &'static str {
-        match class {
-            Class::Answered(_) => "answered",
-            Class::Silent => "silent",
-            Class::Unavailable { .. } => "unavailable",
-            Class::Failed { .. } => "failed",
-            Class::Rejected { .. } => "rejected",
-        }
-    }
-
     #[test]
     fn a_row_per_answer() {
         let rows = [
@@ -123,7 +126,7 @@ mod tests {
         ];
         for (answer, want) in rows {
             let shown = format!("{answer:?}");
-            assert_eq!(name(&class(answer)), want, "{shown}");
+            assert_eq!(class(answer).codes()[0], want, "{shown}");
         }
     }
 

@@ -13,17 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempts::{Attempt, Begun};
-use super::backend::{ListItem, Question, Reply};
+use super::backend::{Answer, ListItem, Question, Reply};
 use super::chain::{self, Last, Place, Step};
 use super::chats::Open;
+use super::hold::Pass;
 use super::policy::{self, Class};
 use super::{Forwarder, eligible};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
-use crate::telemetry::propagation;
+use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::subject::Route;
 use crate::wire::v1::{self, Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, outcome};
-use crate::wire::{Headers, header, id, now_ms};
+use crate::wire::{Headers, header, id, kind, now_ms};
 
 /// More turns of one chat than this do not wait in memory; the bus keeps them.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
@@ -65,9 +66,7 @@ impl From<crate::bus::ReadError> for Interrupted {
 ///
 /// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
 pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
-    let (delivered, sequence) = (delivery.delivered, delivery.sequence);
-    let span = tracing::info_span!(parent: None, "wa.in process", delivered, sequence);
-    propagation::continue_from(&span, &delivery.headers);
+    let span = span(&forwarder, &delivery);
     async {
         let work = work(&forwarder, &delivery, permit);
         tokio::pin!(work);
@@ -87,6 +86,27 @@ pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Opt
     }
     .instrument(span)
     .await;
+}
+
+/// The message's trace goes on.
+fn span(forwarder: &Forwarder, delivery: &Delivery) -> tracing::Span {
+    let (subjects, headers) = (&forwarder.subjects, &delivery.headers);
+    let Some(Route { account, chat, .. }) = subjects.route(&delivery.subject) else {
+        return tracing::Span::none();
+    };
+    if delivery.delivered > 1 {
+        metrics::REDELIVERIES.add(1, ["forwarder"]);
+    }
+    spans::process_in(
+        spans::About { account: &account, chat: &chat, message_id: headers.message_id() },
+        spans::Delivered {
+            headers,
+            stream: &subjects.stream_in(),
+            consumer: &subjects.consumer_forwarder(),
+            sequence: delivery.sequence,
+            count: delivery.delivered,
+        },
+    )
 }
 
 async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSemaphorePermit>) -> Ended {
@@ -155,6 +175,7 @@ impl<'a> Turn<'a> {
         attempt: &mut Attempt<'_>,
     ) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decision> = None;
+        let mut has_waited = false;
         if self.delivery.delivered > 1 {
             // Somebody may have answered it in the meantime: what is known may be from before that.
             self.chat.forget();
@@ -174,9 +195,16 @@ impl<'a> Turn<'a> {
                     if waiting > MAX_WAITING_PER_CHAT {
                         return Ok(Ended::GivenBack { after: Some(OVER_CAP_DELAY) });
                     }
+                    if !std::mem::replace(&mut has_waited, true) {
+                        spans::event("chain.wait", []);
+                    }
+                    let _in_chain = metrics::TURNS.enter(["chain"]);
                     self.or_stop(self.chat.changed(self.place.previous)).await??;
                 }
                 Step::Go { expected } => {
+                    if std::mem::take(&mut has_waited) {
+                        spans::event("chain.go", []);
+                    }
                     let decision = match decided.take() {
                         Some(decision) => decision,
                         None => match self.decide(permit, attempt).await? {
@@ -190,6 +218,7 @@ impl<'a> Turn<'a> {
                         // Another replica was faster, or what was known is old: look again. A decision
                         // whose place is gone is dropped by the next step.
                         Err(AppendError::Refused) => {
+                            metrics::CONFLICTS.add(1, ["out"]);
                             self.chat.forget();
                             decided = Some(decision);
                         }
@@ -250,7 +279,7 @@ impl<'a> Turn<'a> {
     ) -> Result<Option<Decision>, Interrupted> {
         let mut permits = vec![permit];
         let mut pass = None;
-        let mut retries = 0;
+        let (mut retries, mut calls) = (0, 0);
         // Time that passes while everything is held uses up nothing.
         let mut failing_for = Duration::ZERO;
         let mut failing_since: Option<tokio::time::Instant> = None;
@@ -279,11 +308,12 @@ impl<'a> Turn<'a> {
             };
             let Some(pass) = pass.take().or_else(|| self.forwarder.hold.free()) else {
                 attempt.pause().await;
-                pass = Some(self.or_stop(self.forwarder.hold.pass()).await?);
+                pass = Some(self.pass().await?);
                 continue;
             };
             crash::point_of("forwarder.before-call", &question.message_id);
-            let class = self.call(&question).await?;
+            let class = self.call(&question, calls).await?;
+            calls += 1;
             crash::point("forwarder.after-call");
             if let Class::Unavailable { reason, retry_after } = &class {
                 self.forwarder.hold.down(reason, *retry_after);
@@ -306,7 +336,10 @@ impl<'a> Turn<'a> {
                     if failing_for + since.elapsed() + wait > self.forwarder.settings.retry_for {
                         return self.dead(DeadReason::Failed, &reason).await.map(Some);
                     }
-                    tracing::warn!(chat = %self.route.chat.masked(), reason, retries, ?wait, "the backend failed; trying again");
+                    tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
+                    let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                    spans::event("retry", [("wa.reason", reason.into()), ("wa.wait_ms", wait_ms.into())]);
+                    let _retrying = metrics::TURNS.enter(["retrying"]);
                     retries += 1;
                     // A waiting retry holds no permit and no room.
                     permits.clear();
@@ -317,20 +350,47 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn call(&self, question: &Question) -> Result<Class, Interrupted> {
-        let span = tracing::info_span!("POST /v1/channels/whatsapp/gateway/inbound");
-        let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
-        let call = self.forwarder.backend.ask(question, &request_id).instrument(span);
-        tokio::select! {
-            answer = call => Ok(policy::class(answer)),
-            () = self.forwarder.abandon.cancelled() => Err(Interrupted::Stopping),
+    /// Leave to call; the wait for it is told.
+    async fn pass(&self) -> Result<Pass, Interrupted> {
+        let _held = self.forwarder.hold.reason().map(|reason| {
+            spans::event("hold", [("wa.reason", reason.into())]);
+            metrics::TURNS.enter(["held"])
+        });
+        self.or_stop(self.forwarder.hold.pass()).await
+    }
+
+    /// Calls the backend; `before` says how often this turn has done so already.
+    async fn call(&self, question: &Question, before: u32) -> Result<Class, Interrupted> {
+        let backend = &self.forwarder.backend;
+        let (host, port) = backend.server();
+        spans::event("attempt", [("wa.attempt", i64::from(before + 1).into())]);
+        if before == 0 {
+            metrics::DISPATCH.record_since(self.delivery.stored_at_ms, now_ms(), []);
         }
+        let span = spans::call(host, port, before);
+        let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
+        let _calling = metrics::TURNS.enter(["calling"]);
+        let began = tokio::time::Instant::now();
+        let answer = tokio::select! {
+            answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
+            () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
+        };
+        match &answer {
+            Ok(Answer::Reply(_)) => spans::answered(&span, 200),
+            Ok(Answer::Status { code, .. }) => spans::answered(&span, *code),
+            Err(failure) => spans::failed(&span, failure.code()),
+        }
+        let class = policy::class(answer);
+        let [name, reason] = class.codes();
+        metrics::CALL.record(began.elapsed(), [name]);
+        metrics::CALLS.add(1, [name, reason]);
+        Ok(class)
     }
 
     /// Dead letter: the copy first, then the outcome, then the ack.
     async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
         let code = reason.as_str_name().trim_start_matches("DEAD_REASON_").replace('_', "-").to_lowercase();
-        tracing::error!(chat = %self.route.chat.masked(), reason = code, detail, "a message is given up on; its copy is in the dead letters");
+        tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
         let mut headers = self.delivery.headers.clone();
         for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
             headers.remove(chain);
@@ -349,6 +409,7 @@ impl<'a> Turn<'a> {
             Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
             Err(error) => return Err(Interrupted::Bus(error.to_string())),
         }
+        metrics::DEAD_LETTERS.add(1, [&code]);
         crash::point("forwarder.after-dead-letter");
         Ok(Decision::Dead(Dead {
             reason: reason.into(),
@@ -375,7 +436,6 @@ impl<'a> Turn<'a> {
     }
 
     async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
-        let span = tracing::info_span!("wa.out publish");
         let now = now_ms();
         let message = self.readable(decision).unwrap_or_default();
         // Without its content its chat's token is all that is known; a phone number is an address, too.
@@ -389,6 +449,7 @@ impl<'a> Turn<'a> {
             message_id: message.message_id,
             decided_at_ms: now,
             sent_at_ms: message.sent_at_ms,
+            received_at_ms: message.replay.map_or(message.received_at_ms, |replay| replay.at_ms),
             result: Some(decision.clone()),
         };
         let mut headers = Headers::cloud_event(
@@ -401,6 +462,7 @@ impl<'a> Turn<'a> {
         headers.set(header::IN_CREATED, &self.forwarder.chats.incarnation());
         headers.set(header::PREV_SEQ, &expected.to_string());
         headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
+        let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);
             let record = Record {
@@ -411,6 +473,9 @@ impl<'a> Turn<'a> {
             crash::point("forwarder.before-outcome");
             let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
             crash::point("forwarder.after-outcome");
+            spans::stored(stored.sequence);
+            let (class, reason) = codes(decision);
+            metrics::OUTCOMES.add(1, [class, &reason]);
             self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
             Ok(())
         }
@@ -421,6 +486,15 @@ impl<'a> Turn<'a> {
 
 fn none(reason: NoReplyReason) -> Decision {
     Decision::None(NoReply { reason: reason.into() })
+}
+
+/// The outcome's class and its reason as codes, for metrics.
+fn codes(decision: &Decision) -> (&'static str, String) {
+    match decision {
+        Decision::Reply(_) => ("reply", String::new()),
+        Decision::None(none) => ("none", kind::code(none.reason().as_str_name(), "NO_REPLY_REASON_")),
+        Decision::Dead(dead) => ("dead", kind::code(dead.reason().as_str_name(), "DEAD_REASON_")),
+    }
 }
 
 fn on_the_wire(reply: Reply) -> v1::Reply {

@@ -1,56 +1,116 @@
-//! Logs, trace context, redaction.
+//! Logs, traces, metrics, and what none of them may show.
+//!
+//! `spans` and `metrics` define all that is told; `otel` says where it goes.
 
+mod drops;
+mod instrument;
+mod logs;
+pub mod metrics;
+pub mod otel;
 pub mod propagation;
 pub mod redact;
+pub mod spans;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// How log lines look (`LOG_FORMAT`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// For machines: a JSON object a line.
-    Json,
-}
+pub use instrument::{Definition, Kind};
+pub use logs::LogFormat;
 
 /// Our own lines need no redaction: they are written without anything to redact.
 const OWN: &str = "whatsapp_connector";
 
-/// Starts logging to standard error, and gives every span a trace context (which goes into headers;
-/// nothing is exported). `filter` is `RUST_LOG`.
-pub fn start(format: LogFormat, filter: &str) -> SdkTracerProvider {
-    let own = || FilterFn::new(|meta| meta.target().starts_with(OWN));
-    let other = || FilterFn::new(|meta| !meta.target().starts_with(OWN));
-    let level = || EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let redacted = || redact::Redacted(io::stderr());
-    let provider = SdkTracerProvider::builder().build();
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(OWN))
-        .with_filter(FilterFn::new(|meta| meta.is_span() && meta.target().starts_with(OWN)));
-    let registry = tracing_subscriber::registry().with(spans);
-    // Two layers, so that what other crates say goes through the redaction and our own lines keep theirs.
-    match format {
-        LogFormat::Pretty => {
-            let own_lines = fmt::layer().with_writer(io::stderr).with_filter(level().and(own()));
-            let other_lines =
-                fmt::layer().with_ansi(false).with_writer(redacted).with_filter(level().and(other()));
-            registry.with(own_lines).with(other_lines).init();
-        }
-        LogFormat::Json => {
-            let own_lines = fmt::layer().json().with_writer(io::stderr).with_filter(level().and(own()));
-            let other_lines = fmt::layer().json().with_writer(redacted).with_filter(level().and(other()));
-            registry.with(own_lines).with(other_lines).init();
-        }
+/// How long the end of the process waits for the collector.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What an operator can set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `LOG_FORMAT`; by the terminal without.
+    pub format: Option<LogFormat>,
+    /// `RUST_LOG`.
+    pub filter: String,
+    /// `LOG_PII=full`: logs show whole numbers.
+    pub full_pii: bool,
+    /// The `OTEL_*` variables.
+    pub otel: otel::Settings,
+}
+
+/// All of it, running.
+#[derive(Debug)]
+pub struct Telemetry {
+    providers: otel::Providers,
+}
+
+/// Starts logging to standard error, tracing and measuring. Exporters over gRPC need a Tokio runtime around
+/// them.
+pub fn start(settings: &Settings) -> Result<Telemetry, otel::StartError> {
+    if settings.full_pii {
+        redact::lift();
     }
-    provider
+    let providers = otel::Providers::start(&settings.otel)?;
+    log(settings, providers.tracer.as_ref());
+    if settings.full_pii {
+        tracing::warn!("LOG_PII=full: logs and traces show whole phone numbers; do not ship them");
+    }
+    Ok(Telemetry { providers })
+}
+
+fn log(settings: &Settings, tracer: Option<&opentelemetry_sdk::trace::SdkTracerProvider>) {
+    let is_terminal = io::stderr().is_terminal();
+    let by_terminal = if is_terminal { LogFormat::Pretty } else { LogFormat::Json };
+    let format = settings.format.unwrap_or(by_terminal);
+    let own = |meta: &tracing::Metadata<'_>| meta.target().starts_with(OWN);
+    let level = || EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let spans = tracer.map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(OWN))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+    });
+    let own_spans = move || FilterFn::new(move |meta| meta.is_span() && own(meta));
+    // Two layers, so that what other crates say goes through the redaction and our own lines keep theirs. A
+    // line needs the spans around it, whatever its level.
+    let own_lines = fmt::layer()
+        .event_format(logs::Lines(format))
+        .fmt_fields(logs::NoFields)
+        .with_ansi(is_terminal)
+        .with_writer(io::stderr)
+        .with_filter(level().and(FilterFn::new(own)).or(own_spans()));
+    let other = fmt::layer().with_ansi(false).with_writer(|| redact::Redacted(io::stderr()));
+    let other_filter = level().and(FilterFn::new(move |meta| !own(meta)));
+    let other_lines = match format {
+        LogFormat::Pretty => other.with_filter(other_filter).boxed(),
+        LogFormat::Json => other.json().with_filter(other_filter).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(spans.with_filter(own_spans()))
+        .with(logs::Messages.with_filter(own_spans()))
+        .with(own_lines)
+        .with(other_lines)
+        .init();
+}
+
+impl Telemetry {
+    /// What `/metrics` shows.
+    pub fn registry(&self) -> prometheus::Registry {
+        self.providers.registry.clone()
+    }
+
+    /// Hands over what waits for the collector, for two seconds at most. To be called outside of the runtime,
+    /// while that still lives.
+    pub fn shutdown(&self) {
+        self.providers.shutdown(FLUSH);
+    }
 }
 
 /// The client library's own lines are for its developers: only with `RUST_LOG`.

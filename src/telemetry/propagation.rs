@@ -1,7 +1,8 @@
-//! The trace context in headers: W3C `traceparent`/`tracestate`, on the bus and towards the backend.
+//! The trace context in headers: by default W3C `traceparent`/`tracestate`, on the bus and towards the
+//! backend.
 
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry::global;
+use opentelemetry::propagation::{Extractor, Injector};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::wire::Headers;
@@ -31,7 +32,7 @@ impl Extractor for Source<'_> {
 /// Writes the current span's context into `headers`.
 pub fn inject(headers: &mut Headers) {
     let context = tracing::Span::current().context();
-    TraceContextPropagator::new().inject_context(&context, &mut Carrier(headers));
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Carrier(headers)));
 }
 
 /// The current span's context as headers.
@@ -43,7 +44,7 @@ pub fn current() -> Headers {
 
 /// Makes `span` a child of the context in `headers`; without one it stays a root.
 pub fn continue_from(span: &tracing::Span, headers: &Headers) {
-    let context = TraceContextPropagator::new().extract(&Source(headers));
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&Source(headers)));
     // Fails only without an OpenTelemetry layer, as in unit tests.
     let _ = span.set_parent(context);
 }

@@ -56,6 +56,11 @@ impl Headers {
         self.get(name)?.parse().ok()
     }
 
+    /// The WhatsApp id of the inbound message that this is about, if [`CE_ID`] is one of ours; else empty.
+    pub fn message_id(&self) -> &str {
+        self.get(CE_ID).and_then(|id| id.split('/').nth(3)).unwrap_or_default()
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -98,6 +103,15 @@ mod tests {
     fn times_have_milliseconds_and_a_z() {
         assert_eq!(rfc3339_ms(1_736_330_400_000), "2025-01-08T10:00:00.000Z");
         assert_eq!(rfc3339_ms(i64::MAX), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_message_id_is_read_off_an_inbound_id_and_an_outcomes() {
+        for id in ["default/54911/54911/3EB0AB", "default/54911/54911/3EB0AB/outcome"] {
+            assert_eq!(Headers::from_iter([(CE_ID, id)]).message_id(), "3EB0AB");
+        }
+        assert_eq!(Headers::from_iter([(CE_ID, "order-77")]).message_id(), "");
+        assert_eq!(Headers::default().message_id(), "");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod header;
 pub mod id;
+pub mod kind;
 pub mod subject;
 
 pub use header::Headers;

@@ -54,6 +54,11 @@ impl Connector {
         self.admin.get("/readyz").await
     }
 
+    /// `GET /metrics`.
+    pub async fn metrics(&self) -> String {
+        self.admin.text("/metrics").await
+    }
+
     /// `GET /link.json`.
     pub async fn link_state(&self) -> Value {
         self.admin.read("/link.json").await

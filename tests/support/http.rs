@@ -36,6 +36,14 @@ impl Http {
         self.answer(self.client.get(format!("{}{path}", self.base))).await
     }
 
+    /// `GET` of a text that must be there.
+    pub async fn text(&self, path: &str) -> String {
+        let request = self.client.get(format!("{}{path}", self.base)).send();
+        let answer = request.await.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        assert_eq!(answer.status(), 200, "GET {path}");
+        answer.text().await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
     /// `POST` of a JSON body: the status and the JSON body.
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<(u16, Value), String> {
         self.answer(self.client.post(format!("{}{path}", self.base)).json(body)).await

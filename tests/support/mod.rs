@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "two test programs share it, and each uses a part")]
 
 mod backend;
+pub mod collector;
 mod connector;
 mod deaf;
 mod eventually;
@@ -19,6 +20,7 @@ mod streams;
 mod unwell;
 
 pub use backend::Call;
+pub use collector::Collector;
 pub use connector::{Connector, Role, output, spawn};
 pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};

@@ -9,6 +9,7 @@ import sys
 
 import uvicorn
 
+from . import telemetry
 from .app import create_app
 from .settings import Settings, SettingsError
 
@@ -39,9 +40,11 @@ def main() -> int:
     # Connections are accepted from here on, so whoever reads this line may connect at once.
     print(f"listening on {_url(listener)}", flush=True)
 
+    app = create_app(settings)
+    telemetry.instrument(app, os.environ)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             log_config=None,
             access_log=False,  # it would not carry the request's id; the app logs its own line
             timeout_graceful_shutdown=GRACE_S,

@@ -1,0 +1,196 @@
+//! What the instruments are made of: a definition that people and tests can read, and the OpenTelemetry
+//! instrument, made when it is first used.
+//!
+//! The number of labels is part of an instrument's type, so a measurement cannot forget one.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use opentelemetry::{KeyValue, global, metrics};
+
+/// The buckets of all durations, in seconds: fit for an assistant that takes its time.
+pub const SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// What an instrument measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// A distribution of durations.
+    Histogram,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// What people have to know of an instrument.
+#[derive(Debug, Clone, Copy)]
+pub struct Definition {
+    /// As OpenTelemetry has it: `wa.messages`.
+    pub name: &'static str,
+    /// In UCUM: `s`, `{message}`; `1` for a yes or no.
+    pub unit: &'static str,
+    /// One sentence.
+    pub description: &'static str,
+    /// The labels' names.
+    pub labels: &'static [&'static str],
+    /// What it measures.
+    pub kind: Kind,
+}
+
+impl Definition {
+    /// As Prometheus has it: `wa_messages_total`.
+    pub fn prometheus_name(&self) -> String {
+        let unit = if self.unit == "s" { "_seconds" } else { "" };
+        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", self.name.replace('.', "_"))
+    }
+}
+
+/// An instrument: its definition, and what measures.
+#[derive(Debug)]
+pub struct Instrument<T, const N: usize> {
+    /// What people have to know.
+    pub definition: Definition,
+    made: OnceLock<T>,
+}
+
+/// Counts what happens.
+pub type Counter<const N: usize> = Instrument<metrics::Counter<u64>, N>;
+/// Measures durations.
+pub type Durations<const N: usize> = Instrument<metrics::Histogram<f64>, N>;
+/// How many are in something at this moment.
+pub type Level<const N: usize> = Instrument<metrics::UpDownCounter<i64>, N>;
+/// A value that is looked at now and then.
+pub type Gauge<const N: usize> = Instrument<metrics::Gauge<u64>, N>;
+
+impl<T, const N: usize> Instrument<T, N> {
+    const fn new(
+        kind: Kind,
+        name: &'static str,
+        unit: &'static str,
+        labels: &'static [&'static str; N],
+        description: &'static str,
+    ) -> Self {
+        Self { definition: Definition { name, unit, description, labels, kind }, made: OnceLock::new() }
+    }
+
+    fn with(&self, values: [&str; N]) -> [KeyValue; N] {
+        let mut names = self.definition.labels.iter();
+        values.map(|value| KeyValue::new(names.next().copied().unwrap_or_default(), value.to_owned()))
+    }
+}
+
+fn meter() -> metrics::Meter {
+    global::meter("whatsapp_connector")
+}
+
+impl<const N: usize> Counter<N> {
+    /// Defines one.
+    pub const fn counter(
+        name: &'static str,
+        unit: &'static str,
+        labels: &'static [&'static str; N],
+        description: &'static str,
+    ) -> Self {
+        Self::new(Kind::Counter, name, unit, labels, description)
+    }
+
+    /// So many more.
+    pub fn add(&self, count: usize, labels: [&str; N]) {
+        let made = self.made.get_or_init(|| {
+            let Definition { name, unit, description, .. } = self.definition;
+            meter().u64_counter(name).with_unit(unit).with_description(description).build()
+        });
+        made.add(u64::try_from(count).unwrap_or(u64::MAX), &self.with(labels));
+    }
+}
+
+impl<const N: usize> Durations<N> {
+    /// Defines one.
+    pub const fn durations(
+        name: &'static str,
+        labels: &'static [&'static str; N],
+        description: &'static str,
+    ) -> Self {
+        Self::new(Kind::Histogram, name, "s", labels, description)
+    }
+
+    /// It took this long.
+    pub fn record(&self, time: Duration, labels: [&str; N]) {
+        let made = self.made.get_or_init(|| {
+            let Definition { name, unit, description, .. } = self.definition;
+            meter()
+                .f64_histogram(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_boundaries(SECONDS.to_vec())
+                .build()
+        });
+        made.record(time.as_secs_f64(), &self.with(labels));
+    }
+
+    /// It began then, by the clock of another process, and ended now. Clocks that disagree make it nothing
+    /// rather than less.
+    pub fn record_since(&self, began_ms: i64, now_ms: i64, labels: [&str; N]) {
+        let took = u64::try_from(now_ms.saturating_sub(began_ms)).unwrap_or(0);
+        self.record(Duration::from_millis(took), labels);
+    }
+}
+
+impl<const N: usize> Level<N> {
+    /// Defines one.
+    pub const fn level(
+        name: &'static str,
+        unit: &'static str,
+        labels: &'static [&'static str; N],
+        description: &'static str,
+    ) -> Self {
+        Self::new(Kind::Gauge, name, unit, labels, description)
+    }
+
+    /// One more, until the guard is dropped.
+    pub fn enter(&self, labels: [&str; N]) -> Inside<'_> {
+        let made = self.made.get_or_init(|| {
+            let Definition { name, unit, description, .. } = self.definition;
+            meter().i64_up_down_counter(name).with_unit(unit).with_description(description).build()
+        });
+        let labels = self.with(labels).to_vec();
+        made.add(1, &labels);
+        Inside { level: made, labels }
+    }
+}
+
+/// One of those that a [`Level`] counts.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    level: &'a metrics::UpDownCounter<i64>,
+    labels: Vec<KeyValue>,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.level.add(-1, &self.labels);
+    }
+}
+
+impl<const N: usize> Gauge<N> {
+    /// Defines one.
+    pub const fn gauge(
+        name: &'static str,
+        unit: &'static str,
+        labels: &'static [&'static str; N],
+        description: &'static str,
+    ) -> Self {
+        Self::new(Kind::Gauge, name, unit, labels, description)
+    }
+
+    /// It is this now.
+    pub fn set(&self, value: u64, labels: [&str; N]) {
+        let made = self.made.get_or_init(|| {
+            let Definition { name, unit, description, .. } = self.definition;
+            meter().u64_gauge(name).with_unit(unit).with_description(description).build()
+        });
+        made.record(value, &self.with(labels));
+    }
+}

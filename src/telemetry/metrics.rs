@@ -1,0 +1,243 @@
+//! Every instrument there is. No label ever holds a phone number, a chat or a message id: each has few
+//! values, and what names a person stays out of the numbers.
+//!
+//! `docs/operations.md` has the same list for people; a test compares the two.
+
+use super::instrument::{Counter, Definition, Durations, Gauge, Level};
+
+/// Messages that went through, the way they went and what they are.
+pub static MESSAGES: Counter<2> = Counter::counter(
+    "wa.messages",
+    "{message}",
+    &["direction", "kind"],
+    "Messages that came from WhatsApp and are stored (in), or went to WhatsApp and are acknowledged (out).",
+);
+/// What became of inbound messages.
+pub static OUTCOMES: Counter<2> = Counter::counter(
+    "wa.outcomes",
+    "{message}",
+    &["class", "reason"],
+    "Outcomes stored: reply, none or dead, and why.",
+);
+/// Calls of the backend.
+pub static CALLS: Counter<2> = Counter::counter(
+    "wa.backend.calls",
+    "{call}",
+    &["class", "reason"],
+    "Calls of the backend by what its answer means: answered, silent, unavailable, failed or rejected.",
+);
+/// Messages given up on.
+pub static DEAD_LETTERS: Counter<1> = Counter::counter(
+    "wa.dead_letters",
+    "{message}",
+    &["reason"],
+    "Inbound messages given up on; a person has to look at them.",
+);
+/// Messages that WhatsApp does not take.
+pub static UNDELIVERABLE: Counter<1> = Counter::counter(
+    "wa.undeliverable",
+    "{message}",
+    &["reason"],
+    "Outbound messages that WhatsApp does not take and that are given up on.",
+);
+/// Sends that have to be repeated.
+pub static RESENDS: Counter<1> = Counter::counter(
+    "wa.resends",
+    "{message}",
+    &["reason"],
+    "Sends that are repeated under the same id: refused, or unknown whether they arrived.",
+);
+/// Compare-and-set that was refused.
+pub static CONFLICTS: Counter<1> = Counter::counter(
+    "wa.publish.conflicts",
+    "{publish}",
+    &["stream"],
+    "Publishes that the stream refused because its chat had moved on; they are looked at again.",
+);
+/// Deliveries that are not the first one.
+pub static REDELIVERIES: Counter<1> = Counter::counter(
+    "wa.redeliveries",
+    "{message}",
+    &["consumer"],
+    "Messages that the bus had delivered before: whoever had them died, stopped or fell silent.",
+);
+/// Connections that had to be made again.
+pub static RECONNECTS: Counter<1> =
+    Counter::counter("wa.reconnects", "{connection}", &["peer"], "Connections that had to be made again.");
+/// Spans that nobody will see.
+pub static SPANS_DROPPED: Counter<1> = Counter::counter(
+    "wa.telemetry.spans.dropped",
+    "{span}",
+    &["reason"],
+    "Spans that did not reach the collector: the queue was full, or the export failed.",
+);
+
+/// WhatsApp's receipt → stored.
+pub static RECEIVE: Durations<0> =
+    Durations::durations("wa.receive.duration", &[], "From a message's arrival at the edge to its PubAck.");
+/// Stored → the backend's call.
+pub static DISPATCH: Durations<0> = Durations::durations(
+    "wa.dispatch.duration",
+    &[],
+    "From a message's PubAck to its first call of the backend: the time in which it waits.",
+);
+/// The backend's call.
+pub static CALL: Durations<1> =
+    Durations::durations("wa.backend.duration", &["class"], "One call of the backend.");
+/// Outcome → the server's ack.
+pub static DELIVER: Durations<0> = Durations::durations(
+    "wa.deliver.duration",
+    &[],
+    "From a reply's outcome to the ack of WhatsApp's server for it.",
+);
+/// All of it.
+pub static WHOLE: Durations<0> = Durations::durations(
+    "wa.whole.duration",
+    &[],
+    "From a message's arrival at the edge to the ack of WhatsApp's server for its reply.",
+);
+
+/// Where turns are.
+pub static TURNS: Level<1> = Level::level(
+    "wa.turns",
+    "{message}",
+    &["state"],
+    "Messages in the forwarder's hand: calling the backend, waiting for the one before in the chain, held \
+     until the backend is back, or retrying after a failure.",
+);
+/// What goes out at this moment.
+pub static SENDING: Level<0> =
+    Level::level("wa.sending", "{message}", &[], "Messages on their way to WhatsApp's server.");
+
+/// What is not delivered yet.
+pub static LAG: Gauge<1> = Gauge::gauge(
+    "wa.consumer.lag",
+    "{message}",
+    &["consumer"],
+    "Messages on the bus that no process has taken yet.",
+);
+/// What is delivered and not done.
+pub static ACK_PENDING: Gauge<1> = Gauge::gauge(
+    "wa.consumer.ack_pending",
+    "{message}",
+    &["consumer"],
+    "Messages that processes have taken and not finished.",
+);
+/// Dead letters that wait for a person.
+pub static DEAD_LETTERS_STORED: Gauge<0> =
+    Gauge::gauge("wa.dead_letters.stored", "{message}", &[], "Dead letters on the bus.");
+/// The link.
+pub static LINK: Gauge<2> = Gauge::gauge(
+    "wa.link.state",
+    "1",
+    &["account", "state"],
+    "1 for the state that the link to WhatsApp is in, by its code, 0 for the others.",
+);
+/// The lease.
+pub static LEASE: Gauge<1> = Gauge::gauge(
+    "wa.lease.held",
+    "1",
+    &["account"],
+    "1 while this edge has the account's lease; 0 while it stands by.",
+);
+/// The bus.
+pub static BUS: Gauge<0> =
+    Gauge::gauge("wa.bus.writable", "1", &[], "1 while messages can be stored on the bus.");
+/// The backend.
+pub static HELD: Gauge<0> = Gauge::gauge(
+    "wa.backend.held",
+    "1",
+    &[],
+    "1 while the backend is unavailable and everything is held until it is back.",
+);
+/// Readiness.
+pub static READY: Gauge<0> = Gauge::gauge("wa.ready", "1", &[], "1 while `/readyz` says 200.");
+/// The program.
+pub static BUILD: Gauge<1> =
+    Gauge::gauge("wa.build.info", "1", &["version"], "Always 1; the label says what runs.");
+
+/// All of them, in the order of the documentation.
+pub fn all() -> Vec<Definition> {
+    macro_rules! definitions {
+        ($($instrument:ident),* $(,)?) => { vec![$($instrument.definition),*] };
+    }
+    definitions![
+        MESSAGES,
+        OUTCOMES,
+        CALLS,
+        DEAD_LETTERS,
+        UNDELIVERABLE,
+        RESENDS,
+        CONFLICTS,
+        REDELIVERIES,
+        RECONNECTS,
+        SPANS_DROPPED,
+        RECEIVE,
+        DISPATCH,
+        CALL,
+        DELIVER,
+        WHOLE,
+        TURNS,
+        SENDING,
+        LAG,
+        ACK_PENDING,
+        DEAD_LETTERS_STORED,
+        LINK,
+        LEASE,
+        BUS,
+        HELD,
+        READY,
+        BUILD,
+    ]
+}
+
+/// Puts the counters that alerts look at to nothing: an alert cannot see a counter come into being.
+pub fn zero() {
+    for reason in ["rejected", "failed", "unreadable", "crash-loop"] {
+        DEAD_LETTERS.add(0, [reason]);
+    }
+    for stream in ["in", "out"] {
+        CONFLICTS.add(0, [stream]);
+    }
+    for peer in ["nats", "whatsapp"] {
+        RECONNECTS.add(0, [peer]);
+    }
+    for reason in ["queue-full", "export-failed"] {
+        SPANS_DROPPED.add(0, [reason]);
+    }
+    BUILD.set(1, [env!("CARGO_PKG_VERSION")]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_no_label_can_name_a_person() {
+        let names: BTreeSet<_> = all().iter().map(|definition| definition.name).collect();
+        assert_eq!(names.len(), all().len());
+        let labels: BTreeSet<_> = all().iter().flat_map(|definition| definition.labels).copied().collect();
+        let allowed = [
+            "account",
+            "class",
+            "consumer",
+            "direction",
+            "kind",
+            "peer",
+            "reason",
+            "state",
+            "stream",
+            "version",
+        ];
+        assert_eq!(labels, BTreeSet::from(allowed));
+    }
+
+    #[test]
+    fn prometheus_has_names_of_its_own() {
+        assert_eq!(MESSAGES.definition.prometheus_name(), "wa_messages_total");
+        assert_eq!(WHOLE.definition.prometheus_name(), "wa_whole_duration_seconds");
+        assert_eq!(LAG.definition.prometheus_name(), "wa_consumer_lag");
+    }
+}

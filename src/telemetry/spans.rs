@@ -1,0 +1,196 @@
+//! Every span there is: its name, its kind, and what OpenTelemetry's conventions want to know of it.
+//!
+//! Names are few and fixed. No attribute holds a subject (its last token is a phone number), a text or a key.
+//! What a line of the log has to say about its message is in these spans, too: see `logs`.
+
+use std::borrow::Cow;
+
+use opentelemetry::{KeyValue, Value};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::propagation;
+use super::redact;
+use crate::wire::{Account, ChatToken, Headers};
+
+/// Which message a span is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The linked number's name.
+    pub account: &'a Account,
+    /// The chat.
+    pub chat: &'a ChatToken,
+    /// The person's message, by its WhatsApp id; empty if it has none.
+    pub message_id: &'a str,
+}
+
+/// One delivery of a message by the bus.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered<'a> {
+    /// Whose trace goes on.
+    pub headers: &'a Headers,
+    /// The stream.
+    pub stream: &'a str,
+    /// The durable consumer.
+    pub consumer: &'a str,
+    /// The message's place.
+    pub sequence: u64,
+    /// The how manyth delivery this is.
+    pub count: u64,
+}
+
+/// The edge has got a message from WhatsApp: a trace begins. The chat is told by [`chat`] once it is known.
+pub fn receive(account: &Account, message_id: &str, offline: bool) -> Span {
+    // WhatsApp's library may hand it over in the middle of somebody else's span.
+    tracing::info_span!(
+        parent: None,
+        "whatsapp receive",
+        otel.kind = "consumer",
+        messaging.system = "whatsapp",
+        messaging.operation.name = "receive",
+        messaging.operation.type = "receive",
+        messaging.message.id = message_id,
+        wa.account = account.as_str(),
+        wa.chat = tracing::field::Empty,
+        wa.offline = offline,
+    )
+}
+
+/// The chat of the current span's message.
+pub fn chat(chat: &ChatToken) {
+    Span::current().record("wa.chat", redact::chat(chat));
+}
+
+/// The edge stores a message.
+pub fn publish_in(stream: &str, message_id: &str) -> Span {
+    tracing::info_span!(
+        "wa.in publish",
+        otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = stream,
+        messaging.destination.template = "wa.in.{account}.{kind}.{chat}",
+        messaging.message.id = message_id,
+        messaging.nats.stream.sequence = tracing::field::Empty,
+    )
+}
+
+/// A forwarder has a message in hand.
+pub fn process_in(about: About<'_>, delivered: Delivered<'_>) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "wa.in process",
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = delivered.stream,
+        messaging.destination.template = "wa.in.{account}.{kind}.{chat}",
+        messaging.consumer.group.name = delivered.consumer,
+        messaging.message.id = about.message_id,
+        messaging.nats.stream.sequence = delivered.sequence,
+        messaging.nats.delivery_count = delivered.count,
+        wa.account = about.account.as_str(),
+        wa.chat = redact::chat(about.chat),
+        wa.outcome = tracing::field::Empty,
+    );
+    propagation::continue_from(&span, delivered.headers);
+    span
+}
+
+/// A forwarder calls the backend.
+pub fn call(host: &str, port: u16, attempt: u32) -> Span {
+    tracing::info_span!(
+        "POST /v1/channels/whatsapp/gateway/inbound",
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = "POST",
+        http.request.resend_count = attempt,
+        http.response.status_code = tracing::field::Empty,
+        url.template = "/v1/channels/whatsapp/gateway/inbound",
+        server.address = host,
+        server.port = port,
+        error.type = tracing::field::Empty,
+    )
+}
+
+/// A forwarder stores an outcome.
+pub fn publish_out(stream: &str, message_id: &str) -> Span {
+    tracing::info_span!(
+        "wa.out publish",
+        otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = stream,
+        messaging.destination.template = "wa.out.{account}.{kind}.{chat}",
+        messaging.message.id = message_id,
+        messaging.nats.stream.sequence = tracing::field::Empty,
+    )
+}
+
+/// The edge has an outcome or a request to send in hand.
+pub fn process_out(about: About<'_>, delivered: Delivered<'_>) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "wa.out process",
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = delivered.stream,
+        messaging.destination.template = "wa.out.{account}.{kind}.{chat}",
+        messaging.consumer.group.name = delivered.consumer,
+        messaging.message.id = about.message_id,
+        messaging.nats.stream.sequence = delivered.sequence,
+        messaging.nats.delivery_count = delivered.count,
+        wa.account = about.account.as_str(),
+        wa.chat = redact::chat(about.chat),
+    );
+    propagation::continue_from(&span, delivered.headers);
+    span
+}
+
+/// The edge sends to WhatsApp, until its server has acknowledged it.
+pub fn send(whatsapp_id: &str) -> Span {
+    tracing::info_span!(
+        "whatsapp send",
+        otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "whatsapp",
+        messaging.operation.name = "send",
+        messaging.operation.type = "send",
+        wa.sent.id = whatsapp_id,
+        error.type = tracing::field::Empty,
+    )
+}
+
+/// Something happened within the current span.
+pub fn event<const N: usize>(name: &'static str, attributes: [(&'static str, Value); N]) {
+    let attributes = attributes.map(|(name, value)| KeyValue::new(name, value));
+    Span::current().add_event(Cow::Borrowed(name), attributes.to_vec());
+}
+
+/// The backend answered with this status.
+pub fn answered(span: &Span, status: u16) {
+    span.record("http.response.status_code", status);
+    if status >= 400 {
+        failed(span, &status.to_string());
+    }
+}
+
+/// The span did not do what it is named after; `kind` is a code.
+pub fn failed(span: &Span, kind: &str) {
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", kind);
+}
+
+/// The current span's message is stored at `sequence`.
+pub fn stored(sequence: u64) {
+    Span::current().record("messaging.nats.stream.sequence", sequence);
+}

@@ -1,0 +1,295 @@
+//! What a collector is told: one trace from phone to phone, and nothing that costs a message.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::support::collector::Span;
+use crate::support::oracle::write_each;
+use crate::support::{Collector, Layout, PATIENCE, Process, Role, Stage, clean, eventually, root};
+
+/// Spans are handed over soon, for tests.
+const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+/// The only place of the exporter: everything else is its default.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const CALL: &str = "POST /v1/channels/whatsapp/gateway/inbound";
+
+async fn stage(collector: &str) -> Stage {
+    Stage::plan()
+        .backend(ENDPOINT, collector)
+        .backend(SOON.0, SOON.1)
+        .setting(ENDPOINT, collector)
+        .setting(SOON.0, SOON.1)
+        .set()
+        .await
+}
+
+/// name@service < name of the parent@service.
+fn family(spans: &[Span]) -> Vec<String> {
+    let named = |span: &Span| format!("{} @{}", span.name, span.service);
+    let by_id: BTreeMap<&str, &Span> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
+    let mut family: Vec<String> = spans
+        .iter()
+        .map(|span| match by_id.get(span.parent.as_str()) {
+            Some(parent) => format!("{} < {}", named(span), named(parent)),
+            None if span.parent.is_empty() => named(span),
+            None => format!("{} < somebody unknown", named(span)),
+        })
+        .collect();
+    family.sort();
+    family
+}
+
+fn one<'a>(spans: &'a [Span], name: &str, service: &str) -> &'a Span {
+    let mut found = spans.iter().filter(|span| span.name == name && span.service == service);
+    let span = found.next().unwrap_or_else(|| panic!("no span `{name}` of {service}"));
+    assert!(found.next().is_none(), "two spans `{name}` of {service}");
+    span
+}
+
+#[tokio::test]
+async fn one_message_is_one_trace_from_phone_to_phone() {
+    let collector = Collector::start().await;
+    let stage = stage(collector.url()).await;
+    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+
+    let message_id = customer.write("hola").await;
+    customer.receives(1).await;
+    collector.has("whatsapp receive", 1).await;
+    collector.has("whatsapp send", 1).await;
+    collector.has("wa.out process", 1).await;
+    collector.has("wa.in process", 1).await;
+    collector.has(CALL, 2).await;
+
+    let spans = collector.spans();
+    let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
+    assert_eq!(traces.len(), 1, "one message is one trace: {:#?}", family(&spans));
+    let us = "whatsapp-connector";
+    let want = [
+        format!("{CALL} @assistant < {CALL} @{us}"),
+        format!("{CALL} @{us} < wa.in process @{us}"),
+        format!("wa.in process @{us} < wa.in publish @{us}"),
+        format!("wa.in publish @{us} < whatsapp receive @{us}"),
+        format!("wa.out process @{us} < wa.out publish @{us}"),
+        format!("wa.out publish @{us} < wa.in process @{us}"),
+        format!("whatsapp receive @{us}"),
+        format!("whatsapp send @{us} < wa.out process @{us}"),
+    ];
+    assert_eq!(family(&spans), want);
+
+    // Two processes, and the conventions.
+    let of = |name: &str| one(&spans, name, us);
+    assert_eq!(of("whatsapp receive").instance, of("whatsapp send").instance);
+    assert_ne!(of("whatsapp receive").instance, of("wa.in process").instance);
+    for (name, kind, destination) in [
+        ("wa.in publish", "Producer", "WA_IN"),
+        ("wa.in process", "Consumer", "WA_IN"),
+        ("wa.out publish", "Producer", "WA_OUT"),
+        ("wa.out process", "Consumer", "WA_OUT"),
+    ] {
+        let span = of(name);
+        let is = |key: &str, value: &str| {
+            assert_eq!(span.attributes.get(key).map(String::as_str), Some(value), "{key} of {name}");
+        };
+        assert_eq!(span.kind, kind, "{name}");
+        is("messaging.system", "nats");
+        is("messaging.destination.name", destination);
+        is("messaging.message.id", &message_id);
+        if kind == "Consumer" {
+            is("messaging.nats.delivery_count", "1");
+            assert!(span.attributes.contains_key("messaging.consumer.group.name"), "{name}");
+        }
+    }
+    let call = of(CALL);
+    assert_eq!(call.kind, "Client");
+    assert_eq!(call.attributes["http.request.method"], "POST");
+    assert_eq!(call.attributes["http.response.status_code"], "200");
+    assert_eq!(of("wa.in process").events, ["attempt"]);
+    let shown = format!("{spans:?}");
+    for secret in ["hola", customer.phone()] {
+        assert!(!shown.contains(secret), "a span shows `{secret}`");
+    }
+}
+
+/// What the dead process had not told yet is missing; all the rest hangs together, and says that it is a second
+/// delivery.
+#[tokio::test]
+async fn a_forwarder_killed_in_the_middle_leaves_one_connected_trace() {
+    let collector = Collector::start().await;
+    let stage = stage(collector.url()).await;
+    let mut product = stage.product(Layout::Split { forwarders: 0 }).await;
+    let customer = stage.customer().await;
+    let mut doomed = stage.start_with(Role::Forwarder, &[("CRASH_AT", "forwarder.after-call")]).await;
+
+    customer.write("hola").await;
+    doomed.process.end_by_kill(PATIENCE).await;
+    product.forwarders.push(stage.start(Role::Forwarder).await);
+    customer.receives(1).await;
+    collector.has("wa.out process", 1).await;
+    collector.has("wa.in process", 1).await;
+    collector.has("wa.in publish", 1).await;
+    collector.has("whatsapp receive", 1).await;
+    // Two calls of the backend were answered, and one client has lived to tell of it.
+    eventually("the backend's two spans and the caller's", PATIENCE, async || {
+        let spans = collector.spans();
+        let count =
+            |service: &str| spans.iter().filter(|span| span.name == CALL && span.service == service).count();
+        let counts = (count("assistant"), count("whatsapp-connector"));
+        if counts.0 == 2 && counts.1 >= 1 { Ok(()) } else { Err(format!("{counts:?}")) }
+    })
+    .await;
+
+    let spans = collector.spans();
+    let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
+    assert_eq!(traces.len(), 1, "{:#?}", family(&spans));
+    let process = one(&spans, "wa.in process", "whatsapp-connector");
+    let publish = one(&spans, "wa.in publish", "whatsapp-connector");
+    assert_eq!(process.parent, publish.id, "it goes on where the edge left it");
+    assert_eq!(process.attributes["messaging.nats.delivery_count"], "2");
+    let lost: Vec<String> = family(&spans).into_iter().filter(|line| line.contains("unknown")).collect();
+    let of_the_dead = |line: &String| line.starts_with(CALL);
+    assert!(lost.len() == 1 && lost.iter().all(of_the_dead), "only the dead call has no parent: {lost:?}");
+}
+
+#[tokio::test]
+async fn without_sampling_nothing_is_told_and_everything_is_answered() {
+    let collector = Collector::start().await;
+    let stage = Stage::plan()
+        .backend(ENDPOINT, collector.url())
+        .backend(SOON.0, SOON.1)
+        .setting(ENDPOINT, collector.url())
+        .setting(SOON.0, SOON.1)
+        .setting("OTEL_TRACES_SAMPLER", "always_off")
+        .setting("OTEL_METRIC_EXPORT_INTERVAL", "100")
+        .set()
+        .await;
+    let product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+
+    customer.write("hola").await;
+    customer.receives(1).await;
+    product.edge.stop().await;
+
+    // The metrics say that the collector is heard at all, and that the process has told all it had to.
+    assert!(collector.metrics().contains("wa.whole.duration"), "{:?}", collector.metrics());
+    assert!(collector.spans().is_empty(), "{:#?}", family(&collector.spans()));
+}
+
+/// No delay, no loss; and the counter says what nobody will see.
+#[tokio::test]
+async fn a_dead_collector_costs_nothing_but_its_spans() {
+    // A port that nobody listens on.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dead = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+
+    let without = answered_in(Stage::plan().set().await, false).await;
+    let with = answered_in(
+        Stage::plan()
+            .setting(ENDPOINT, &dead)
+            .setting(SOON.0, SOON.1)
+            .setting("OTEL_BSP_MAX_QUEUE_SIZE", "64")
+            .set()
+            .await,
+        true,
+    )
+    .await;
+    println!("a hundred messages: {without:?} without an exporter, {with:?} with a dead collector");
+    // A machine that is busy may be slower; an exporter that waits for its time-out is slower by far.
+    assert!(with < without * 2 + Duration::from_secs(3), "{without:?} without, {with:?} with");
+}
+
+/// A hundred messages of twenty customers; returns how long it took until all were answered.
+async fn answered_in(stage: Stage, drops: bool) -> Duration {
+    let product = stage.product(Layout::OneProcess).await;
+    let customers = stage.customers("54911777", 20).await;
+    let began = Instant::now();
+    let mut written = Vec::new();
+    for number in 1..=5 {
+        written.extend(write_each(&customers, number).await);
+    }
+    for customer in &customers {
+        customer.receives(5).await;
+    }
+    let took = began.elapsed();
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+    eventually("the counter of dropped spans", PATIENCE, async || {
+        let metrics = product.edge.metrics().await;
+        let lost = ["queue-full", "export-failed"].map(|reason| {
+            let name = format!("wa_telemetry_spans_dropped_total{{reason=\"{reason}\"}} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
+            value.unwrap_or_else(|| panic!("no {name}in {metrics}"))
+        });
+        // Seven spans a message.
+        if lost.iter().sum::<u64>() == if drops { 700 } else { 0 } {
+            Ok(())
+        } else {
+            Err(format!("{lost:?}"))
+        }
+    })
+    .await;
+    let stopping = Instant::now();
+    product.edge.stop().await;
+    assert!(stopping.elapsed() < Duration::from_secs(10), "the end waits for the dead: {stopping:?}");
+    took
+}
+
+/// The connector speaks gRPC to a real collector, which hands on to ours.
+#[tokio::test]
+async fn a_real_collector_takes_spans_and_metrics_over_grpc() {
+    let collector = Collector::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let [grpc, http] = [free_port(), free_port()];
+    let mut command = clean(&rotel());
+    command
+        .args(["start", "--otlp-grpc-endpoint", &grpc, "--otlp-http-endpoint", &http])
+        .args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"])
+        .args(["--otlp-exporter-endpoint", collector.url(), "--batch-timeout", "100ms"]);
+    let _rotel = Process::start("rotel", &mut command, dir.path());
+    let listens = || std::net::TcpStream::connect(&grpc).map(drop).map_err(|error| error.to_string());
+    eventually("the collector to listen", PATIENCE, async || listens()).await;
+    let stage = Stage::plan()
+        .setting(ENDPOINT, &format!("http://{grpc}"))
+        .setting("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .setting("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        .setting("OTEL_SERVICE_NAME", "my shop")
+        .setting("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+        .set()
+        .await;
+    let product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+
+    customer.write("hola").await;
+    customer.receives(1).await;
+    // The default delay of five seconds has not passed: the end of the process hands over what waits.
+    product.edge.stop().await;
+
+    collector.has("whatsapp send", 1).await;
+    let spans = collector.spans();
+    let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
+    assert_eq!((traces.len(), spans.len()), (1, 7), "{:#?}", family(&spans));
+    assert!(spans.iter().all(|span| span.service == "my shop"), "{spans:#?}");
+    eventually("the metrics", PATIENCE, async || {
+        let metrics = collector.metrics();
+        if metrics.contains("wa.whole.duration") { Ok(()) } else { Err(format!("{metrics:?}")) }
+    })
+    .await;
+}
+
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+/// `ROTEL_AGENT_BIN`, else what `make tools` installs.
+fn rotel() -> PathBuf {
+    let installed = || root().join(".tools/bin/rotel-agent");
+    let binary = std::env::var_os("ROTEL_AGENT_BIN").map_or_else(installed, PathBuf::from);
+    assert!(
+        binary.exists(),
+        "there is no {}: run `make tools`, or name one with ROTEL_AGENT_BIN",
+        binary.display()
+    );
+    binary
+}
