@@ -8,6 +8,7 @@ Whatever happens, it stops what it started. The exit code is 0 only if every mes
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -69,7 +70,11 @@ def main() -> int:
 
 
 def start(parts: Processes, state: Path) -> "Chat":
-    env = {name: value for name, value in os.environ.items() if name in PASSED_ON}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith("OTEL_")  # a collector, where there is one
+    }
     env.setdefault("RUST_LOG", "info")
     work = state / "work"  # away from the operator's own .env file
     work.mkdir()
@@ -193,7 +198,7 @@ class Chat:
     def ask(self, text: str) -> None:
         """Sends, and prints what comes back; without an answer in time the message counts as lost."""
         self.print_late()
-        self._simulator.write(CUSTOMER, to=ACCOUNT, text=text)
+        message_id = self._simulator.write(CUSTOMER, to=ACCOUNT, text=text)
         self.tally.sent += 1
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
@@ -201,8 +206,15 @@ class Chat:
             if answers := self._receive(wait_ms=1000):
                 self.tally.answered += 1
                 self.tally.duplicated += len(answers) - 1
+                self._print_trace(message_id)
                 return
         say(f"no answer within {ANSWER_S:.0f} s")
+
+    def _print_trace(self, message_id: str) -> None:
+        """From the connector's log, as an operator would look for it."""
+        line = rf'"trace_id":"([0-9a-f]{{32}})".*"message_id":"{re.escape(message_id)}"'
+        if trace_id := self.connector.find(line):
+            say(f"trace {trace_id}")
 
     def print_late(self, wait_ms: int = 0) -> None:
         """What comes unasked, until it is quiet: answers given up on, and those too many."""

@@ -34,8 +34,11 @@ class Simulator:
         status, body = call("POST", f"{self._url}/sim/accounts/{account}/scan", {"qr": qr})
         return None if 200 <= status < 300 else f"{status} {body}"
 
-    def write(self, customer: str, to: str, text: str) -> None:
-        self._expect("POST", f"/sim/customers/{customer}/messages", {"to": to, "text": text})
+    def write(self, customer: str, to: str, text: str) -> str:
+        """The message's WhatsApp id."""
+        path = f"/sim/customers/{customer}/messages"
+        message_id: str = self._expect("POST", path, {"to": to, "text": text})["id"]
+        return message_id
 
     def inbox(self, customer: str, since: int, wait_ms: int) -> list[Received]:
         """What came after `since`; waits up to `wait_ms` for the first."""
