@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) ->
     };
     let embedded_stop = CancellationToken::new();
     let (url, embedded) = match (&config.nats_url, sides) {
-        (Some(url), _) => (url.expose_secret().to_owned(), None),
+        (Some(url), _) => (url.clone(), None),
         (None, Sides::Both) => {
             let embedded = Embedded::start(&config.embedded)?;
             (embedded.url(), Some(tokio::spawn(embedded.supervise(embedded_stop.clone()))))
@@ -134,7 +134,7 @@ pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) ->
 async fn work(
     config: &Config,
     sides: Sides,
-    url: String,
+    url: SecretString,
     metrics: prometheus::Registry,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
@@ -153,7 +153,7 @@ async fn work(
 async fn sides_on_bus(
     config: &Config,
     sides: Sides,
-    url: String,
+    url: SecretString,
     status: &Arc<admin::Status>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {

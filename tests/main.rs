@@ -14,6 +14,8 @@ mod hold;
 mod hostile;
 mod kill;
 mod lease;
+mod logs;
+mod metrics;
 mod offline;
 mod order;
 mod other_kinds;

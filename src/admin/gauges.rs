@@ -73,6 +73,7 @@ async fn streams(status: &Status, bus: &Bus, subjects: &Subjects) {
         consumers.push((subjects.stream_out(), subjects.consumer_edge(account)));
     }
     for (stream, consumer) in consumers {
+        metrics::REDELIVERIES.add(0, [&consumer]);
         if let Ok(state) = bus.consumer_state(&stream, &consumer).await {
             metrics::LAG.set(state.not_delivered, [&consumer]);
             let pending = u64::try_from(state.ack_pending).unwrap_or(u64::MAX);

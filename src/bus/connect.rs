@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event, ServerError, jetstream};
 use backon::{BackoffBuilder, ExponentialBuilder};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +20,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// How to reach the bus.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `nats://host:port`, several separated by commas.
-    pub url: String,
+    /// `nats://host:port`, several separated by commas. May hold a password.
+    pub url: SecretString,
     /// The connection's name in the server's monitoring.
     pub name: String,
 }
@@ -53,8 +54,8 @@ impl Bus {
     /// Connects, waiting for the server as long as it takes (containers start in any order) or until
     /// `stop`.
     pub async fn connect(settings: &Settings, stop: &CancellationToken) -> Result<Self, ConnectError> {
-        let servers: Vec<async_nats::ServerAddr> = settings
-            .url
+        let url = settings.url.expose_secret();
+        let servers: Vec<async_nats::ServerAddr> = url
             .split(',')
             .map(|url| url.trim().parse().map_err(|_| ConnectError::BadUrl(without_secrets(url))))
             .collect::<Result<_, _>>()?;
@@ -85,7 +86,7 @@ impl Bus {
                 Kind::ServerParse => return Err(ConnectError::BadUrl(error.to_string())),
                 _ if !warned => {
                     warned = true;
-                    tracing::warn!(servers = %without_secrets(&settings.url), %error, "nats-server does not answer; waiting for it");
+                    tracing::warn!(servers = %without_secrets(url), %error, "nats-server does not answer; waiting for it");
                 }
                 _ => tracing::debug!(%error, "nats-server still does not answer"),
             }

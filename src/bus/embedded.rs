@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,7 @@ pub struct Embedded {
     binary: PathBuf,
     data_dir: PathBuf,
     port: u16,
-    url: String,
+    url: SecretString,
     child: Child,
     _lock: File,
 }
@@ -99,11 +100,11 @@ impl Embedded {
         write_private(&settings.data_dir.join(CONFIG_FILE), &config)
             .map_err(io("writing its configuration"))?;
         tracing::info!(port, data = %settings.data_dir.display(), "NATS_URL is not set: started a private nats-server");
-        Ok(Self { binary, data_dir: settings.data_dir.clone(), port, url, child, _lock: lock })
+        Ok(Self { binary, data_dir: settings.data_dir.clone(), port, url: url.into(), child, _lock: lock })
     }
 
     /// Its address, with the password.
-    pub fn url(&self) -> String {
+    pub fn url(&self) -> SecretString {
         self.url.clone()
     }
 
@@ -139,13 +140,13 @@ impl Embedded {
 }
 
 /// The address of the one that another process of this machine runs on the same data.
-pub fn running_url(settings: &Settings) -> Option<String> {
+pub fn running_url(settings: &Settings) -> Option<SecretString> {
     let lock = File::open(settings.data_dir.join(LOCK_FILE)).ok()?;
     // Nobody holds it: the address is that of one that has ended.
     if lock.try_lock().is_ok() {
         return None;
     }
-    std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok()
+    std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok().map(SecretString::from)
 }
 
 /// Seeded by the system, per call.

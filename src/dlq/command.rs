@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{DlqError, Filter, Letters};
@@ -103,7 +102,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs the command.
 pub async fn run(command: Dlq, config: &Config) -> Result<(), CommandError> {
     let url = match &config.nats_url {
-        Some(url) => url.expose_secret().to_owned(),
+        Some(url) => url.clone(),
         None => embedded::running_url(&config.embedded)
             .ok_or_else(|| CommandError::NoBus(config.embedded.data_dir.clone()))?,
     };

@@ -275,7 +275,7 @@ impl Outbound {
     /// The trace of whatever has to be sent goes on.
     fn span(&self, chat: &ChatToken, delivery: &Delivery) -> tracing::Span {
         if delivery.delivered > 1 {
-            metrics::REDELIVERIES.add(1, ["edge"]);
+            metrics::REDELIVERIES.add(1, [&self.subjects.consumer_edge(&self.account)]);
         }
         spans::process_out(
             spans::About { account: &self.account, chat, message_id: delivery.headers.message_id() },

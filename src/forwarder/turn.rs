@@ -95,7 +95,7 @@ fn span(forwarder: &Forwarder, delivery: &Delivery) -> tracing::Span {
         return tracing::Span::none();
     };
     if delivery.delivered > 1 {
-        metrics::REDELIVERIES.add(1, ["forwarder"]);
+        metrics::REDELIVERIES.add(1, [&subjects.consumer_forwarder()]);
     }
     spans::process_in(
         spans::About { account: &account, chat: &chat, message_id: headers.message_id() },

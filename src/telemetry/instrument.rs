@@ -28,7 +28,7 @@ pub enum Kind {
 pub struct Definition {
     /// As OpenTelemetry has it: `wa.messages`.
     pub name: &'static str,
-    /// In UCUM: `s`, `{message}`; `1` for a yes or no.
+    /// In UCUM: `s`, `{message}`; empty for a yes or no, because Prometheus would call `1` a ratio.
     pub unit: &'static str,
     /// One sentence.
     pub description: &'static str,

@@ -129,32 +129,32 @@ pub static DEAD_LETTERS_STORED: Gauge<0> =
 /// The link.
 pub static LINK: Gauge<2> = Gauge::gauge(
     "wa.link.state",
-    "1",
+    "",
     &["account", "state"],
     "1 for the state that the link to WhatsApp is in, by its code, 0 for the others.",
 );
 /// The lease.
 pub static LEASE: Gauge<1> = Gauge::gauge(
     "wa.lease.held",
-    "1",
+    "",
     &["account"],
     "1 while this edge has the account's lease; 0 while it stands by.",
 );
 /// The bus.
 pub static BUS: Gauge<0> =
-    Gauge::gauge("wa.bus.writable", "1", &[], "1 while messages can be stored on the bus.");
+    Gauge::gauge("wa.bus.writable", "", &[], "1 while messages can be stored on the bus.");
 /// The backend.
 pub static HELD: Gauge<0> = Gauge::gauge(
     "wa.backend.held",
-    "1",
+    "",
     &[],
     "1 while the backend is unavailable and everything is held until it is back.",
 );
 /// Readiness.
-pub static READY: Gauge<0> = Gauge::gauge("wa.ready", "1", &[], "1 while `/readyz` says 200.");
+pub static READY: Gauge<0> = Gauge::gauge("wa.ready", "", &[], "1 while `/readyz` says 200.");
 /// The program.
 pub static BUILD: Gauge<1> =
-    Gauge::gauge("wa.build.info", "1", &["version"], "Always 1; the label says what runs.");
+    Gauge::gauge("wa.build.info", "", &["version"], "Always 1; the label says what runs.");
 
 /// All of them, in the order of the documentation.
 pub fn all() -> Vec<Definition> {
@@ -195,6 +195,12 @@ pub fn all() -> Vec<Definition> {
 pub fn zero() {
     for reason in ["rejected", "failed", "unreadable", "crash-loop"] {
         DEAD_LETTERS.add(0, [reason]);
+    }
+    for reason in ["unknown-number", "refused", "invalid-request"] {
+        UNDELIVERABLE.add(0, [reason]);
+    }
+    for reason in ["refused", "unknown"] {
+        RESENDS.add(0, [reason]);
     }
     for stream in ["in", "out"] {
         CONFLICTS.add(0, [stream]);

@@ -102,7 +102,7 @@ fn spawn(settings: &BTreeMap<String, String>, port: u16, logs: &Path) -> Process
 }
 
 /// `BACKEND_PYTHON`, else what `make tools` installs.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(named) = std::env::var_os("BACKEND_PYTHON") {
         return named.into();
     }

@@ -19,7 +19,7 @@ mod stage;
 mod streams;
 mod unwell;
 
-pub use backend::Call;
+pub use backend::{Call, python};
 pub use collector::Collector;
 pub use connector::{Connector, Role, output, spawn};
 pub use deaf::Deaf;
