@@ -117,26 +117,13 @@ pub fn environment() -> Result<Vec<(String, String)>, ConfigError> {
             }
         }
     }
-    hand_on_otel();
+    telemetry::otel::hand_on(&std::fs::read_to_string(".env").unwrap_or_default());
     // Later ones win. A value that is no UTF-8 is none of ours.
     let own = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     variables.extend(own);
     let latest: std::collections::BTreeMap<_, _> = variables.into_iter().collect();
     Ok(latest.into_iter().collect())
-}
-
-/// The OpenTelemetry crates read most of their variables from the process's environment themselves, so what
-/// `.env` says of them has to be there. The file was read without an error a moment ago.
-fn hand_on_otel() {
-    let Ok(text) = std::fs::read_to_string(".env") else { return };
-    let of_otel = |line: &&str| {
-        let line = line.trim_start();
-        line.strip_prefix("export ").unwrap_or(line).trim_start().starts_with("OTEL_")
-    };
-    let lines: Vec<&str> = text.lines().filter(of_otel).collect();
-    // What the environment has already stays.
-    let _ = dotenvy::from_read(lines.join("\n").as_bytes());
 }
 
 fn dotenv_error(error: &dotenvy::Error) -> ConfigError {

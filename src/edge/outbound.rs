@@ -396,7 +396,14 @@ impl Outbound {
                     return Err("its content is of an unknown kind");
                 };
                 let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
-                Ok(Some(Job { to: request.to, text: text.body, cause, first_contact: true, answers: None, times: None }))
+                Ok(Some(Job {
+                    to: request.to,
+                    text: text.body,
+                    cause,
+                    first_contact: true,
+                    answers: None,
+                    times: None,
+                }))
             }
             _ => Err("its subject is none of the design"),
         }

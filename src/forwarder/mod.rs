@@ -14,6 +14,7 @@ pub mod eligible;
 mod floor;
 mod hold;
 pub mod policy;
+mod told;
 mod turn;
 
 use std::sync::Arc;

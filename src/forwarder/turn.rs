@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempts::{Attempt, Begun};
-use super::backend::{Answer, ListItem, Question, Reply};
+use super::backend::{ListItem, Question, Reply};
 use super::chain::{self, Last, Place, Step};
 use super::chats::Open;
 use super::hold::Pass;
 use super::policy::{self, Class};
-use super::{Forwarder, eligible};
+use super::{Forwarder, eligible, told};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
 use crate::telemetry::{metrics, propagation, spans};
@@ -66,7 +66,7 @@ impl From<crate::bus::ReadError> for Interrupted {
 ///
 /// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
 pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
-    let span = span(&forwarder, &delivery);
+    let span = told::turn(&forwarder.subjects, &delivery);
     async {
         let work = work(&forwarder, &delivery, permit);
         tokio::pin!(work);
@@ -86,27 +86,6 @@ pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Opt
     }
     .instrument(span)
     .await;
-}
-
-/// The message's trace goes on.
-fn span(forwarder: &Forwarder, delivery: &Delivery) -> tracing::Span {
-    let (subjects, headers) = (&forwarder.subjects, &delivery.headers);
-    let Some(Route { account, chat, .. }) = subjects.route(&delivery.subject) else {
-        return tracing::Span::none();
-    };
-    if delivery.delivered > 1 {
-        metrics::REDELIVERIES.add(1, [&subjects.consumer_forwarder()]);
-    }
-    spans::process_in(
-        spans::About { account: &account, chat: &chat, message_id: headers.message_id() },
-        spans::Delivered {
-            headers,
-            stream: &subjects.stream_in(),
-            consumer: &subjects.consumer_forwarder(),
-            sequence: delivery.sequence,
-            count: delivery.delivered,
-        },
-    )
 }
 
 async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSemaphorePermit>) -> Ended {
@@ -337,9 +316,7 @@ impl<'a> Turn<'a> {
                         return self.dead(DeadReason::Failed, &reason).await.map(Some);
                     }
                     tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
-                    let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                    spans::event("retry", [("wa.reason", reason.into()), ("wa.wait_ms", wait_ms.into())]);
-                    let _retrying = metrics::TURNS.enter(["retrying"]);
+                    let _retrying = told::retrying(reason, wait);
                     retries += 1;
                     // A waiting retry holds no permit and no room.
                     permits.clear();
@@ -352,10 +329,7 @@ impl<'a> Turn<'a> {
 
     /// Leave to call; the wait for it is told.
     async fn pass(&self) -> Result<Pass, Interrupted> {
-        let _held = self.forwarder.hold.reason().map(|reason| {
-            spans::event("hold", [("wa.reason", reason.into())]);
-            metrics::TURNS.enter(["held"])
-        });
+        let _held = self.forwarder.hold.reason().map(told::held);
         self.or_stop(self.forwarder.hold.pass()).await
     }
 
@@ -375,21 +349,15 @@ impl<'a> Turn<'a> {
             answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
             () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
         };
-        match &answer {
-            Ok(Answer::Reply(_)) => spans::answered(&span, 200),
-            Ok(Answer::Status { code, .. }) => spans::answered(&span, *code),
-            Err(failure) => spans::failed(&span, failure.code()),
-        }
+        told::answer(&span, &answer);
         let class = policy::class(answer);
-        let [name, reason] = class.codes();
-        metrics::CALL.record(began.elapsed(), [name]);
-        metrics::CALLS.add(1, [name, reason]);
+        told::call(&class, began.elapsed());
         Ok(class)
     }
 
     /// Dead letter: the copy first, then the outcome, then the ack.
     async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
-        let code = reason.as_str_name().trim_start_matches("DEAD_REASON_").replace('_', "-").to_lowercase();
+        let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
         let mut headers = self.delivery.headers.clone();
         for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
@@ -474,8 +442,7 @@ impl<'a> Turn<'a> {
             let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
             crash::point("forwarder.after-outcome");
             spans::stored(stored.sequence);
-            let (class, reason) = codes(decision);
-            metrics::OUTCOMES.add(1, [class, &reason]);
+            told::outcome(decision);
             self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
             Ok(())
         }
@@ -486,15 +453,6 @@ impl<'a> Turn<'a> {
 
 fn none(reason: NoReplyReason) -> Decision {
     Decision::None(NoReply { reason: reason.into() })
-}
-
-/// The outcome's class and its reason as codes, for metrics.
-fn codes(decision: &Decision) -> (&'static str, String) {
-    match decision {
-        Decision::Reply(_) => ("reply", String::new()),
-        Decision::None(none) => ("none", kind::code(none.reason().as_str_name(), "NO_REPLY_REASON_")),
-        Decision::Dead(dead) => ("dead", kind::code(dead.reason().as_str_name(), "DEAD_REASON_")),
-    }
 }
 
 fn on_the_wire(reply: Reply) -> v1::Reply {

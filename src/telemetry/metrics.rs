@@ -196,7 +196,7 @@ pub fn zero() {
     for reason in ["rejected", "failed", "unreadable", "crash-loop"] {
         DEAD_LETTERS.add(0, [reason]);
     }
-    for reason in ["unknown-number", "refused", "invalid-request"] {
+    for reason in ["unknown-number", "refused", "invalid-request", "loop-limit"] {
         UNDELIVERABLE.add(0, [reason]);
     }
     for reason in ["refused", "unknown"] {

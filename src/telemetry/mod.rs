@@ -3,7 +3,7 @@
 //! `spans` and `metrics` define all that is told; `otel` says where it goes.
 
 mod drops;
-mod instrument;
+pub mod instrument;
 mod logs;
 pub mod metrics;
 pub mod otel;

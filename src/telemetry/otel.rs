@@ -52,6 +52,19 @@ enum Propagator {
 /// A variable that cannot be used: its name, what it got, what it takes.
 pub type Bad = (&'static str, String, &'static str);
 
+/// The OpenTelemetry crates read most of their variables from the process's environment themselves, so what
+/// the text of a `.env` file says of them has to be there, too. What the environment has already stays. To be
+/// called before there are threads.
+pub fn hand_on(dotenv: &str) {
+    let of_otel = |line: &&str| {
+        let line = line.trim_start();
+        line.strip_prefix("export ").unwrap_or(line).trim_start().starts_with("OTEL_")
+    };
+    let lines: Vec<&str> = dotenv.lines().filter(of_otel).collect();
+    // The file was read without an error before.
+    let _ = dotenvy::from_read(lines.join("\n").as_bytes());
+}
+
 /// Reads variables by name; a blank one counts as not set.
 struct Variables<'a, F: Fn(&str) -> Option<&'a str>> {
     get: F,
