@@ -115,12 +115,10 @@ impl Inbound {
 
     /// Returns once the message is stored, or needs no storing.
     async fn receive(&self, client: &Client, incoming: &Incoming) -> Result<(), Refused> {
-        if incoming.info.category == MessageCategory::Peer {
-            return Ok(());
-        }
         let source = &incoming.info.source;
         let (chat, id) = (source.chat.to_string(), incoming.info.id.to_string());
         let received = match content::map(&incoming.message) {
+            _ if incoming.info.category == MessageCategory::Peer => Ok(()),
             Mapped::Nothing => Ok(()),
             Mapped::Update(content) => self.once(client, incoming, content, false).await,
             Mapped::Message(_) if !self.0.missing.lets_pass(&chat, &id) => return Err(Refused::TooEarly),

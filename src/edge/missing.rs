@@ -1,14 +1,15 @@
 //! A chat's order over a message that has to come again.
 //!
-//! A message that was lost on its way to the disk (see `store`) is asked for again, and comes behind what its
-//! sender wrote in the meantime. So the chat is held: the hook refuses what comes too early, WhatsApp keeps it,
-//! and hands it over once more on the next connection, which is made as soon as the missing one is stored.
-//! What was refused is let in in the order in which it was refused, whoever brings it when.
+//! A message that was lost on its way to the disk (see `store`), or that cannot be decrypted, is asked for
+//! again, and comes behind what its sender wrote in the meantime. So the chat is held: the hook refuses what
+//! came after the missing one, WhatsApp keeps it, and hands it over once more on the next connection, which is
+//! made as soon as the missing one is stored. What counts is the order in which the stanzas first came: the
+//! library collects what it drains from a queue, and the hook sees that later than what is missing from it.
 //!
 //! A phone that is switched off must not hold its chat for long: a message that does not come within
 //! [`PATIENCE`] is not waited for any longer, and then comes behind the others.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Never sooner after the last one: a queue that WhatsApp hands over must get somewhere.
 const BETWEEN_CONNECTIONS: Duration = Duration::from_secs(5);
 
+/// So many stanzas that came and were not dealt with are remembered. One that is forgotten counts as the last.
+const REMEMBERED: usize = 20_000;
+
 /// What is missing in which chat. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Missing(Arc<Shared>);
@@ -33,6 +37,11 @@ struct Shared {
 }
 
 impl Missing {
+    /// A message of this chat has come, and nobody has looked at it yet.
+    pub fn came(&self, chat: &str, id: &str) {
+        self.queues().arrivals.number(chat, id);
+    }
+
     /// A message of this chat has been lost, and will be asked for.
     pub fn lost(&self, chat: &str, id: &str) {
         self.queues().lost(chat, id, Instant::now());
@@ -84,6 +93,7 @@ impl Missing {
 /// The chats that are held, and what each is to bring next. Pure.
 #[derive(Debug, Default)]
 struct Queues {
+    arrivals: Arrivals,
     chats: HashMap<String, Queue>,
     /// What was waited for in vain, so that it holds its chat only once: (chat, id).
     given_up: HashSet<(String, String)>,
@@ -91,10 +101,46 @@ struct Queues {
     reconnected: Option<Instant>,
 }
 
-/// What a held chat is to bring, in this order. Never empty.
+/// In which order messages came that are not dealt with.
+#[derive(Debug, Default)]
+struct Arrivals {
+    last: u64,
+    by_number: BTreeMap<u64, Key>,
+    numbers: HashMap<Key, u64>,
+}
+
+/// (chat, id).
+type Key = (String, String);
+
+impl Arrivals {
+    /// The message's number; the next one if it has none.
+    fn number(&mut self, chat: &str, id: &str) -> u64 {
+        let key = (chat.to_owned(), id.to_owned());
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        self.last += 1;
+        self.by_number.insert(self.last, key.clone());
+        self.numbers.insert(key, self.last);
+        if self.by_number.len() > REMEMBERED
+            && let Some((_, oldest)) = self.by_number.pop_first()
+        {
+            self.numbers.remove(&oldest);
+        }
+        self.last
+    }
+
+    fn forget(&mut self, chat: &str, id: &str) {
+        if let Some(number) = self.numbers.remove(&(chat.to_owned(), id.to_owned())) {
+            self.by_number.remove(&number);
+        }
+    }
+}
+
+/// What a held chat is to bring, by the number of arrival. Never empty.
 #[derive(Debug)]
 struct Queue {
-    entries: VecDeque<Entry>,
+    entries: BTreeMap<u64, Entry>,
     /// Since when the first one is waited for.
     since: Instant,
     /// A connection was asked for to get the first one.
@@ -110,42 +156,39 @@ struct Entry {
 
 impl Queues {
     fn lost(&mut self, chat: &str, id: &str, now: Instant) {
+        let number = self.arrivals.number(chat, id);
         if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
             return;
         }
         let queue = self.chats.entry(chat.to_owned()).or_insert_with(|| Queue {
-            entries: VecDeque::new(),
+            entries: BTreeMap::new(),
             since: now,
             asked: false,
         });
-        match queue.entries.iter_mut().find(|entry| entry.id == id) {
-            Some(entry) => entry.refused = false,
-            None => queue.entries.push_back(Entry { id: id.to_owned(), refused: false }),
-        }
+        queue.put(number, id, false);
     }
 
     fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         let Some(queue) = self.chats.get_mut(chat) else { return true };
-        match queue.entries.iter_mut().enumerate().find(|(_, entry)| entry.id == id) {
-            Some((0, _)) => {
-                // It is being stored; that may take its time.
-                queue.since = now;
-                return true;
-            }
-            Some((_, entry)) => entry.refused = true,
-            None => queue.entries.push_back(Entry { id: id.to_owned(), refused: true }),
+        let number = self.arrivals.number(chat, id);
+        if queue.entries.first_key_value().is_none_or(|(first, _)| number <= *first) {
+            // It is being stored; that may take its time.
+            queue.since = now;
+            return true;
         }
+        queue.put(number, id, true);
         false
     }
 
     fn dealt_with(&mut self, chat: &str, id: &str, now: Instant) {
         self.given_up.remove(&(chat.to_owned(), id.to_owned()));
         self.remove(chat, id, now);
+        self.arrivals.forget(chat, id);
     }
 
     fn remove(&mut self, chat: &str, id: &str, now: Instant) {
         let Some(queue) = self.chats.get_mut(chat) else { return };
-        queue.entries.retain(|entry| entry.id != id);
+        queue.entries.retain(|_, entry| entry.id != id);
         queue.since = now;
         queue.asked = false;
         if queue.entries.is_empty() {
@@ -165,7 +208,7 @@ impl Queues {
             .chats
             .iter()
             .filter(|(_, queue)| queue.since + PATIENCE <= now)
-            .filter_map(|(chat, queue)| Some((chat.clone(), queue.entries.front()?.id.clone())))
+            .filter_map(|(chat, queue)| Some((chat.clone(), queue.first()?.id.clone())))
             .collect();
         for (chat, id) in overdue {
             tracing::warn!(
@@ -206,9 +249,17 @@ impl Queues {
 }
 
 impl Queue {
+    fn put(&mut self, number: u64, id: &str, refused: bool) {
+        self.entries.insert(number, Entry { id: id.to_owned(), refused });
+    }
+
+    fn first(&self) -> Option<&Entry> {
+        self.entries.first_key_value().map(|(_, entry)| entry)
+    }
+
     /// When a new connection is to be made for its first one, if it needs one.
     fn wanted_at(&self, pause: Option<Instant>) -> Option<Instant> {
-        let needed = self.entries.front().is_some_and(|first| first.refused) && !self.asked;
+        let needed = self.first().is_some_and(|first| first.refused) && !self.asked;
         needed.then(|| pause.map_or(self.since + GRACE, |pause| pause.max(self.since + GRACE)))
     }
 }
@@ -270,6 +321,30 @@ mod tests {
         world.brings(&["2", "3", "4", "5"]);
         assert_eq!(world.stored, ["1", "2", "3", "4", "5"]);
         assert!(world.queues.chats.is_empty());
+    }
+
+    #[test]
+    fn what_came_before_the_missing_one_is_not_held() {
+        let mut world = World::new();
+        for id in ["1", "2", "3"] {
+            world.queues.arrivals.number("chat", id);
+        }
+        world.lost("2");
+        world.brings(&["3", "1", "2"]);
+        assert!(world.reconnects_within(GRACE));
+        world.brings(&["3", "4"]);
+        assert_eq!(world.stored, ["1", "2", "3", "4"]);
+        assert!(world.queues.arrivals.numbers.is_empty() && world.queues.arrivals.by_number.is_empty());
+    }
+
+    #[test]
+    fn no_more_stanzas_are_remembered_than_that() {
+        let mut arrivals = Arrivals::default();
+        for id in 0..=REMEMBERED {
+            arrivals.number("chat", &id.to_string());
+        }
+        assert_eq!((arrivals.numbers.len(), arrivals.by_number.len()), (REMEMBERED, REMEMBERED));
+        assert!(arrivals.number("chat", "0") > arrivals.number("chat", &REMEMBERED.to_string()));
     }
 
     #[test]

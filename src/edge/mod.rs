@@ -7,6 +7,7 @@
 
 mod chats;
 mod content;
+mod events;
 mod identity;
 mod inbound;
 mod lease;

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
-use whatsapp_rust::wacore::types::events::{ChannelEventHandler, Event, EventHandler};
+use whatsapp_rust::wacore::types::events::Event;
 use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, Jid, NodeBuilder};
 
+use super::events::Ears;
 use super::inbound::Inbound;
 use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
@@ -103,11 +104,9 @@ impl Session {
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
-        let (handler, events) = ChannelEventHandler::new();
-        let subscriptions = [
-            client.subscribe_handler(handler),
-            client.subscribe_handler(Arc::new(Undecryptable(self.missing.clone()))),
-        ];
+        let (ears, mut events) = Ears::new(self.missing.clone());
+        let stanzas = client.acquire_raw_node_forwarding();
+        let subscription = client.subscribe_handler(ears);
         self.board.client(Some(Arc::clone(&client)));
         self.board.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
@@ -134,8 +133,8 @@ impl Session {
                     None
                 }
                 event = events.recv() => match event {
-                    Ok(event) => self.hear(&event),
-                    Err(_closed) => Some(Input::Ended),
+                    Some(event) => self.hear(&event),
+                    None => Some(Input::Ended),
                 },
                 () = &mut handle => {
                     // What it said last is still in the channel.
@@ -156,7 +155,7 @@ impl Session {
                 break then;
             }
         };
-        drop(subscriptions);
+        drop((subscription, stanzas));
         self.board.client(None);
         then
     }
@@ -289,23 +288,6 @@ async fn ask_again(client: &Client, lost: &Lost) {
     if let Err(error) = client.send_node(receipt).await {
         // Not acknowledged: it comes again with the next connection, and so does this.
         tracing::debug!(error = redact::text(&error), "the request did not leave");
-    }
-}
-
-/// Holds the chat of a message that cannot be decrypted, until it comes again: the library asks for it. Not by
-/// way of the events' channel, because it has to be known before the chat's next message is looked at.
-struct Undecryptable(Missing);
-
-impl EventHandler for Undecryptable {
-    fn handle_event(&self, event: Arc<Event>) {
-        if let Event::UndecryptableMessage(message) = &*event
-            // What its sender's phone does not hold any more comes by another way, or never; and one member's
-            // broken session is no reason to hold a whole group.
-            && !message.is_unavailable
-            && !message.info.source.is_group
-        {
-            self.0.lost(&message.info.source.chat.to_string(), &message.info.id);
-        }
     }
 }
 
