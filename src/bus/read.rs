@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{consumer, response::Response, stream, stream::DirectGetErrorKind};
+use backon::Retryable as _;
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::Bus;
+use super::{Bus, topology};
 use crate::wire::Headers;
 
 /// A replica that is frozen still takes its share of direct gets: ask again soon.
@@ -118,9 +119,11 @@ impl Bus {
         handle.delete_message(sequence).await.map_err(|error| ReadError::new(&error))
     }
 
-    /// When the stream was created, in nanoseconds since the epoch: which incarnation it is.
+    /// When the stream was created, in nanoseconds since the epoch: which incarnation it is. Asks a server
+    /// that does not answer again, for a while.
     pub async fn stream_created(&self, stream: &str) -> Result<String, ReadError> {
-        Ok(self.stream_info(stream).await?.created.unix_timestamp_nanos().to_string())
+        let info = (|| self.stream_info(stream)).retry(topology::patience()).await?;
+        Ok(info.created.unix_timestamp_nanos().to_string())
     }
 
     /// How many messages the stream holds.

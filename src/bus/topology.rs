@@ -213,8 +213,8 @@ impl Bus {
     }
 }
 
-/// Right after a cluster's start its API may not answer yet.
-fn patience() -> ExponentialBuilder {
+/// Right after a cluster's start its API may not answer yet, and nor does a server that is stuck for a while.
+pub(super) fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(2))

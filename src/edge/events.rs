@@ -32,8 +32,10 @@ impl EventHandler for Ears {
             Event::UndecryptableMessage(message)
                 if !message.is_unavailable && !message.info.source.is_group =>
             {
-                self.missing.lost(&message.info.source.chat.to_string(), &message.info.id);
+                self.missing.unreadable(&message.info.source.chat.to_string(), &message.info.id);
             }
+            // The library says so once WhatsApp's queue is drained.
+            Event::Connected(_) => self.missing.drained(),
             _ => {}
         }
         // Nobody listens only when the session is ending.
@@ -43,8 +45,10 @@ impl EventHandler for Ears {
 
 impl Ears {
     fn came(&self, stanza: &OwnedNodeRef) {
-        if stanza.tag() != "message" {
-            return;
+        match stanza.tag() {
+            "message" => {}
+            "success" => return self.missing.logged_in(),
+            _ => return,
         }
         let mut attrs = stanza.attrs();
         // What one's own phone wrote names the chat as its recipient.

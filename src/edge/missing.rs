@@ -39,12 +39,19 @@ struct Shared {
 impl Missing {
     /// A message of this chat has come, and nobody has looked at it yet.
     pub fn came(&self, chat: &str, id: &str) {
-        self.queues().arrivals.number(chat, id);
+        self.queues().arrivals.came(chat, id);
     }
 
-    /// A message of this chat has been lost, and will be asked for.
-    pub fn lost(&self, chat: &str, id: &str) {
-        self.queues().lost(chat, id, Instant::now());
+    /// A message of this chat was decrypted once and is not there. Returns whether it is to be asked for.
+    pub fn not_there(&self, chat: &str, id: &str) -> bool {
+        let lost = self.queues().not_there(chat, id, Instant::now());
+        self.0.changed.notify_one();
+        lost
+    }
+
+    /// A message of this chat cannot be decrypted, and is being asked for.
+    pub fn unreadable(&self, chat: &str, id: &str) {
+        self.queues().hold(chat, id, Instant::now());
         self.0.changed.notify_one();
     }
 
@@ -59,9 +66,14 @@ impl Missing {
         self.0.changed.notify_one();
     }
 
-    /// What is not acknowledged is being handed over, from now on: waiting begins anew.
-    pub fn connected(&self) {
-        self.queues().connected(Instant::now());
+    /// A new connection: from now on what is not acknowledged is being handed over.
+    pub fn logged_in(&self) {
+        self.queues().logged_in();
+    }
+
+    /// All of it has been handed over; waiting begins anew.
+    pub fn drained(&self) {
+        self.queues().drained(Instant::now());
         self.0.changed.notify_one();
     }
 
@@ -99,6 +111,8 @@ struct Queues {
     given_up: HashSet<(String, String)>,
     /// When the last connection was asked for.
     reconnected: Option<Instant>,
+    /// WhatsApp has handed over what it had; until then nothing is overdue, and the connection is let be.
+    drained: bool,
 }
 
 /// In which order messages came that are not dealt with.
@@ -107,6 +121,8 @@ struct Arrivals {
     last: u64,
     by_number: BTreeMap<u64, Key>,
     numbers: HashMap<Key, u64>,
+    /// How often they came on this connection.
+    times: HashMap<Key, u32>,
 }
 
 /// (chat, id).
@@ -126,12 +142,24 @@ impl Arrivals {
             && let Some((_, oldest)) = self.by_number.pop_first()
         {
             self.numbers.remove(&oldest);
+            self.times.remove(&oldest);
         }
         self.last
     }
 
+    fn came(&mut self, chat: &str, id: &str) {
+        self.number(chat, id);
+        *self.times.entry((chat.to_owned(), id.to_owned())).or_default() += 1;
+    }
+
+    fn times(&self, chat: &str, id: &str) -> u32 {
+        self.times.get(&(chat.to_owned(), id.to_owned())).copied().unwrap_or_default()
+    }
+
     fn forget(&mut self, chat: &str, id: &str) {
-        if let Some(number) = self.numbers.remove(&(chat.to_owned(), id.to_owned())) {
+        let key = (chat.to_owned(), id.to_owned());
+        self.times.remove(&key);
+        if let Some(number) = self.numbers.remove(&key) {
             self.by_number.remove(&number);
         }
     }
@@ -155,7 +183,16 @@ struct Entry {
 }
 
 impl Queues {
-    fn lost(&mut self, chat: &str, id: &str, now: Instant) {
+    /// If it came twice on one connection, the first one is still being worked on, or was asked for.
+    fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
+        if self.arrivals.times(chat, id) > 1 {
+            return false;
+        }
+        self.hold(chat, id, now);
+        true
+    }
+
+    fn hold(&mut self, chat: &str, id: &str, now: Instant) {
         let number = self.arrivals.number(chat, id);
         if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
             return;
@@ -196,7 +233,13 @@ impl Queues {
         }
     }
 
-    fn connected(&mut self, now: Instant) {
+    fn logged_in(&mut self) {
+        self.drained = false;
+        self.arrivals.times.clear();
+    }
+
+    fn drained(&mut self, now: Instant) {
+        self.drained = true;
         for queue in self.chats.values_mut() {
             queue.since = now;
         }
@@ -204,6 +247,9 @@ impl Queues {
 
     /// Gives up what is overdue, and says whether a new connection is to be made.
     fn look(&mut self, now: Instant) -> bool {
+        if !self.drained {
+            return false;
+        }
         let overdue: Vec<(String, String)> = self
             .chats
             .iter()
@@ -234,6 +280,9 @@ impl Queues {
 
     /// When there will be something to be seen.
     fn next_look(&self) -> Option<Instant> {
+        if !self.drained {
+            return None;
+        }
         let pause = self.pause();
         let looks = self.chats.values().map(|queue| {
             let overdue = queue.since + PATIENCE;
@@ -277,11 +326,12 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { queues: Queues::default(), now: Instant::now(), stored: Vec::new() }
+            let queues = Queues { drained: true, ..Queues::default() };
+            Self { queues, now: Instant::now(), stored: Vec::new() }
         }
 
         fn lost(&mut self, id: &str) {
-            self.queues.lost("chat", id, self.now);
+            assert!(self.queues.not_there("chat", id, self.now));
         }
 
         /// Hands messages over.
@@ -327,14 +377,39 @@ mod tests {
     fn what_came_before_the_missing_one_is_not_held() {
         let mut world = World::new();
         for id in ["1", "2", "3"] {
-            world.queues.arrivals.number("chat", id);
+            world.queues.arrivals.came("chat", id);
         }
         world.lost("2");
         world.brings(&["3", "1", "2"]);
         assert!(world.reconnects_within(GRACE));
         world.brings(&["3", "4"]);
         assert_eq!(world.stored, ["1", "2", "3", "4"]);
-        assert!(world.queues.arrivals.numbers.is_empty() && world.queues.arrivals.by_number.is_empty());
+        let Arrivals { by_number, numbers, times, .. } = &world.queues.arrivals;
+        assert!(by_number.is_empty() && numbers.is_empty() && times.is_empty());
+    }
+
+    #[test]
+    fn what_comes_twice_on_a_connection_is_asked_for_once() {
+        let mut world = World::new();
+        let not_there = |world: &mut World| {
+            world.queues.arrivals.came("chat", "1");
+            world.queues.not_there("chat", "1", world.now)
+        };
+        assert!(not_there(&mut world));
+        assert!(!not_there(&mut world));
+        world.queues.logged_in();
+        assert!(not_there(&mut world));
+    }
+
+    #[test]
+    fn a_connection_is_let_be_until_it_has_handed_over_all() {
+        let mut world = World::new();
+        world.lost("1");
+        world.queues.logged_in();
+        world.brings(&["2", "1"]);
+        assert!(!world.reconnects_within(PATIENCE * 3));
+        world.queues.drained(world.now);
+        assert!(world.reconnects_within(GRACE));
     }
 
     #[test]

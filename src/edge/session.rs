@@ -219,10 +219,7 @@ impl Session {
             }
             Event::PairingQrCodesExhausted(_) => Input::QrExhausted,
             Event::PairSuccess(_) => Input::Paired,
-            Event::Connected(_) => {
-                self.missing.connected();
-                Input::Connected
-            }
+            Event::Connected(_) => Input::Connected,
             Event::Disconnected(_) => Input::Disconnected,
             Event::StreamReplaced(_) => {
                 tracing::error!(

@@ -156,17 +156,18 @@ handed_on! {
                 let copy = self.inner.get_pending_inbound(chat, sender, id).await?;
                 if copy.is_none() {
                     // Before the library goes on to what its chat brings next.
-                    self.missing.lost(chat, id);
-                    let device = self.inner.load().await?;
-                    // Nobody listens only when the session is ending; then it comes again.
-                    let _ = self.lost.send(Lost {
-                        chat: chat.to_owned(),
-                        sender: sender.to_owned(),
-                        id: id.to_owned(),
-                        registration_id: device.map_or(0, |device| device.registration_id),
-                    });
+                    if self.missing.not_there(chat, id) {
+                        let device = self.inner.load().await?;
+                        // Nobody listens only when the session is ending; then it comes again.
+                        let _ = self.lost.send(Lost {
+                            chat: chat.to_owned(),
+                            sender: sender.to_owned(),
+                            id: id.to_owned(),
+                            registration_id: device.map_or(0, |device| device.registration_id),
+                        });
+                    }
                     // An error is what keeps the library from acknowledging it.
-                    return Err(StoreError::Validation("the message is asked for again".to_owned()));
+                    return Err(StoreError::Validation("the message has to come again".to_owned()));
                 }
                 Ok(copy)
             }
