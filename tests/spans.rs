@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::collector::Span;
+use whatsapp_connector::wire::v1::ReceiptStatus;
+
 use crate::support::oracle::write_each;
 use crate::support::{Collector, Layout, PATIENCE, Process, Role, Stage, clean, eventually, root};
 
@@ -13,6 +15,7 @@ const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 /// The only place of the exporter: everything else is its default.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const CALL: &str = "POST /v1/channels/whatsapp/gateway/inbound";
+const RECEIPT: &str = "whatsapp receipt";
 
 async fn stage(collector: &str) -> Stage {
     Stage::plan()
@@ -40,6 +43,13 @@ fn family(spans: &[Span]) -> Vec<String> {
     family
 }
 
+/// All spans but those of what became of the answer afterwards.
+fn of_the_message(collector: &Collector) -> Vec<Span> {
+    let mut spans = collector.spans();
+    spans.retain(|span| span.name != RECEIPT);
+    spans
+}
+
 fn one<'a>(spans: &'a [Span], name: &str, service: &str) -> &'a Span {
     let mut found = spans.iter().filter(|span| span.name == name && span.service == service);
     let span = found.next().unwrap_or_else(|| panic!("no span `{name}` of {service}"));
@@ -62,7 +72,7 @@ async fn one_message_is_one_trace_from_phone_to_phone() {
     collector.has("wa.in process", 1).await;
     collector.has(CALL, 2).await;
 
-    let spans = collector.spans();
+    let spans = of_the_message(&collector);
     let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
     assert_eq!(traces.len(), 1, "one message is one trace: {:#?}", family(&spans));
     let us = "whatsapp-connector";
@@ -140,7 +150,7 @@ async fn a_forwarder_killed_in_the_middle_leaves_one_connected_trace() {
     })
     .await;
 
-    let spans = collector.spans();
+    let spans = of_the_message(&collector);
     let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
     assert_eq!(traces.len(), 1, "{:#?}", family(&spans));
     let process = one(&spans, "wa.in process", "whatsapp-connector");
@@ -150,6 +160,38 @@ async fn a_forwarder_killed_in_the_middle_leaves_one_connected_trace() {
     let lost: Vec<String> = family(&spans).into_iter().filter(|line| line.contains("unknown")).collect();
     let of_the_dead = |line: &String| line.starts_with(CALL);
     assert!(lost.len() == 1 && lost.iter().all(of_the_dead), "only the dead call has no parent: {lost:?}");
+}
+
+#[tokio::test]
+async fn what_becomes_of_an_answer_is_linked_to_its_trace() {
+    let collector = Collector::start().await;
+    let stage = stage(collector.url()).await;
+    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.simulator.reader("5491112345678").await;
+
+    customer.write("hola").await;
+    customer.receives(1).await;
+    collector.has(RECEIPT, 2).await;
+    collector.has("whatsapp send", 1).await;
+
+    let all = collector.spans();
+    let send = one(&all, "whatsapp send", "whatsapp-connector");
+    let receipts: Vec<&Span> = all.iter().filter(|span| span.name == RECEIPT).collect();
+    for receipt in &receipts {
+        assert_ne!(receipt.trace_id, send.trace_id, "a trace of its own");
+        assert_eq!(receipt.links, [send.trace_id.as_str()]);
+        assert_eq!(receipt.attributes["wa.sent.id"], send.attributes["wa.sent.id"]);
+    }
+    let told: BTreeSet<&str> =
+        receipts.iter().map(|receipt| receipt.attributes["wa.receipt.status"].as_str()).collect();
+    assert_eq!(told, BTreeSet::from(["delivered", "read"]));
+    let stored = stage.streams().await.receipts().await;
+    let stored: Vec<_> =
+        stored.iter().map(|receipt| (receipt.status(), receipt.message_ids.concat())).collect();
+    let id = &send.attributes["wa.sent.id"];
+    for status in [ReceiptStatus::Delivered, ReceiptStatus::Read] {
+        assert!(stored.contains(&(status, id.clone())), "no {status:?} in {stored:?}");
+    }
 }
 
 #[tokio::test]
@@ -221,8 +263,8 @@ async fn answered_in(stage: Stage, drops: bool) -> Duration {
             let value = metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
             value.unwrap_or_else(|| panic!("no {name}in {metrics}"))
         });
-        // Seven spans a message.
-        if lost.iter().sum::<u64>() == if drops { 700 } else { 0 } {
+        // Seven spans a message, and one for its receipt.
+        if lost.iter().sum::<u64>() == if drops { 800 } else { 0 } {
             Ok(())
         } else {
             Err(format!("{lost:?}"))
@@ -266,7 +308,7 @@ async fn a_real_collector_takes_spans_and_metrics_over_grpc() {
     product.edge.stop().await;
 
     collector.has("whatsapp send", 1).await;
-    let spans = collector.spans();
+    let spans = of_the_message(&collector);
     let traces: BTreeSet<&str> = spans.iter().map(|span| span.trace_id.as_str()).collect();
     assert_eq!((traces.len(), spans.len()), (1, 7), "{:#?}", family(&spans));
     assert!(spans.iter().all(|span| span.service == "my shop"), "{spans:#?}");

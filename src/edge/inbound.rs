@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
-use whatsapp_rust::wacore::types::message::MessageCategory;
+use whatsapp_rust::wacore::types::message::{MessageCategory, MessageSource};
 use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::chats::{Chat, Chats, End};
@@ -184,7 +184,7 @@ impl Inbound {
         on_the_chain: bool,
     ) -> Result<(), Refused> {
         let info = &incoming.info;
-        let learned = self.learn(client, incoming).await;
+        let learned = learn(client, &info.source).await;
         let peer = identity::peer(&info.source, learned.as_ref());
         let chat = self.until_answered(|| self.0.chats.find(&peer.candidates)).await?;
         spans::chat(&chat.token);
@@ -221,16 +221,6 @@ impl Inbound {
         }
         .instrument(span)
         .await
-    }
-
-    /// The peer's other address: from the stanza, else from what the client has learned.
-    async fn learn(&self, client: &Client, incoming: &Incoming) -> Option<Jid> {
-        let source = &incoming.info.source;
-        if let Some(other) = identity::other_address(source) {
-            return Some(other.clone());
-        }
-        let entry = client.get_lid_pn_entry(&source.chat).await.ok().flatten()?;
-        Some(if source.chat.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
     }
 
     fn id(&self, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
@@ -340,6 +330,15 @@ impl Inbound {
             Err(_elapsed) => Ok(()),
         }
     }
+}
+
+/// The peer's other address: from the stanza, else from what the client has learned.
+pub(super) async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
+    if let Some(other) = identity::other_address(source) {
+        return Some(other.clone());
+    }
+    let entry = client.get_lid_pn_entry(&source.chat).await.ok().flatten()?;
+    Some(if source.chat.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
 }
 
 /// A message that WhatsApp hands over again is stored once, and counts once.

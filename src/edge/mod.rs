@@ -20,6 +20,7 @@ mod order;
 mod outbound;
 mod pace;
 pub mod rate;
+mod receipts;
 mod report;
 mod sending;
 mod session;
@@ -45,6 +46,7 @@ use missing::Missing;
 use online::Board;
 pub use online::Online;
 use outbound::Outbound;
+use receipts::Receipts;
 use sending::{Acks, Sender};
 use session::Session;
 
@@ -177,6 +179,13 @@ impl Parts {
             }
             None => return,
         };
+        let (receipts, announcer) = Receipts::channel(
+            self.bus.clone(),
+            self.subjects.clone(),
+            account.clone(),
+            self.online.clone(),
+            stop.clone(),
+        );
         // The session outlives the sends under way, which it carries; but not the lease.
         let carry = lost.child_token();
         let session = Session {
@@ -191,6 +200,7 @@ impl Parts {
             ),
             missing,
             acks,
+            receipts,
             board: self.board.clone(),
             stop: carry.clone(),
         };
@@ -199,7 +209,7 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends)
+            tokio::join!(session.run(), sends, announcer.run())
         };
         tokio::pin!(work);
         tokio::select! {

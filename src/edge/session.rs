@@ -19,6 +19,7 @@ use super::link::{Input, Qr, State, Then};
 use super::lock::AuthDir;
 use super::missing::Missing;
 use super::online::Board;
+use super::receipts::Receipts;
 use super::report;
 use super::sending::Acks;
 use super::store::{Lost, Store};
@@ -58,6 +59,8 @@ pub struct Session {
     pub missing: Missing,
     /// Who waits for the server's acks.
     pub acks: Acks,
+    /// Who takes receipts.
+    pub receipts: Receipts,
     /// Where the link's state is written down.
     pub board: Board,
     /// Ends it.
@@ -201,6 +204,10 @@ impl Session {
         Some(match event {
             Event::ServerAck(ack) => {
                 self.acks.heard(ack);
+                return None;
+            }
+            Event::Receipt(receipt) => {
+                self.receipts.heard(receipt);
                 return None;
             }
             Event::PairingQrCode(qr) => {

@@ -47,6 +47,13 @@ pub static RESENDS: Counter<1> = Counter::counter(
     &["reason"],
     "Sends that are repeated under the same id: refused, or unknown whether they arrived.",
 );
+/// What people's phones say of what went out.
+pub static RECEIPTS: Counter<1> = Counter::counter(
+    "wa.receipts",
+    "{receipt}",
+    &["status"],
+    "Receipts of people's phones: delivered, read or played.",
+);
 /// Compare-and-set that was refused.
 pub static CONFLICTS: Counter<1> = Counter::counter(
     "wa.publish.conflicts",
@@ -168,6 +175,7 @@ pub fn all() -> Vec<Definition> {
         DEAD_LETTERS,
         UNDELIVERABLE,
         RESENDS,
+        RECEIPTS,
         CONFLICTS,
         REDELIVERIES,
         RECONNECTS,
@@ -202,6 +210,9 @@ pub fn zero() {
     for reason in ["refused", "unknown"] {
         RESENDS.add(0, [reason]);
     }
+    for status in ["delivered", "read", "played"] {
+        RECEIPTS.add(0, [status]);
+    }
     for stream in ["in", "out"] {
         CONFLICTS.add(0, [stream]);
     }
@@ -234,6 +245,7 @@ mod tests {
             "peer",
             "reason",
             "state",
+            "status",
             "stream",
             "version",
         ];

@@ -4,6 +4,7 @@
 
 mod drops;
 pub mod instrument;
+mod links;
 mod logs;
 pub mod metrics;
 pub mod otel;

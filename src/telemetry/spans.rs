@@ -9,8 +9,7 @@ use opentelemetry::{KeyValue, Value};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::propagation;
-use super::redact;
+use super::{links, propagation, redact};
 use crate::wire::{Account, ChatToken, Headers};
 
 /// Which message a span is about.
@@ -158,7 +157,7 @@ pub fn process_out(about: About<'_>, delivered: Delivered<'_>) -> Span {
 
 /// The edge sends to WhatsApp, until its server has acknowledged it.
 pub fn send(whatsapp_id: &str) -> Span {
-    tracing::info_span!(
+    let span = tracing::info_span!(
         "whatsapp send",
         otel.kind = "producer",
         otel.status_code = tracing::field::Empty,
@@ -167,7 +166,28 @@ pub fn send(whatsapp_id: &str) -> Span {
         messaging.operation.type = "send",
         wa.sent.id = whatsapp_id,
         error.type = tracing::field::Empty,
-    )
+    );
+    links::remember(whatsapp_id, &span);
+    span
+}
+
+/// The edge hears what became of a message that it has sent: a trace of its own, linked to that of the message.
+pub fn receipt(account: &Account, chat: &ChatToken, whatsapp_id: &str, status: &str) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "whatsapp receipt",
+        otel.kind = "consumer",
+        messaging.system = "whatsapp",
+        messaging.operation.name = "receipt",
+        messaging.operation.type = "receive",
+        messaging.nats.stream.sequence = tracing::field::Empty,
+        wa.account = account.as_str(),
+        wa.chat = redact::chat(chat),
+        wa.sent.id = whatsapp_id,
+        wa.receipt.status = status,
+    );
+    links::link(&span, whatsapp_id);
+    span
 }
 
 /// Something happened within the current span.

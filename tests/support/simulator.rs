@@ -97,6 +97,13 @@ impl Simulator {
         Customer { http: self.http.clone(), phone: phone.to_owned() }
     }
 
+    /// A new customer's phone that tells what its owner has read.
+    pub async fn reader(&self, phone: &str) -> Customer {
+        let customer = json!({"phone": phone, "name": "Ana", "addressing": "pn", "read_receipts": true});
+        self.http.make("/sim/customers", &customer).await;
+        Customer { http: self.http.clone(), phone: phone.to_owned() }
+    }
+
     /// How many messages the business's devices have not told WhatsApp to have received.
     pub async fn unreceived(&self) -> usize {
         let state: Value = self.http.read("/sim/state").await;

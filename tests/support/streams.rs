@@ -124,10 +124,16 @@ impl Streams {
 
     /// What the edge did not send, or WhatsApp did not take.
     pub async fn failed_sends(&self) -> Vec<Receipt> {
+        let mut receipts = self.receipts().await;
+        receipts.retain(|receipt| receipt.status() == ReceiptStatus::Failed);
+        receipts
+    }
+
+    /// All receipts.
+    pub async fn receipts(&self) -> Vec<Receipt> {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".receipt."));
-        let receipts = entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok());
-        receipts.filter(|receipt| receipt.status() == ReceiptStatus::Failed).collect()
+        entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok()).collect()
     }
 
     /// What the edge told of its session.
