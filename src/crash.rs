@@ -36,6 +36,12 @@ pub fn switched_off(guard: &str) -> bool {
     }
 }
 
+/// As [`switched_off`], and also if the guard is named for this one message only, as `guard@id`.
+#[inline]
+pub fn switched_off_for(guard: &str, message_id: &str) -> bool {
+    switched_off(guard) || (cfg!(feature = "simulator") && switched_off(&format!("{guard}@{message_id}")))
+}
+
 #[cfg(feature = "simulator")]
 fn is_named(variable: &str, name: &str) -> bool {
     std::env::var(variable).is_ok_and(|names| names.split(',').any(|one| one == name))

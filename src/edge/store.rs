@@ -173,10 +173,9 @@ handed_on! {
             }
 
             async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
-                if crash::switched_off("copy") {
-                    return Ok(());
-                }
-                self.inner.store_pending_inbound_batch(rows).await
+                let mut rows = rows.to_vec();
+                rows.retain(|row| !crash::switched_off_for("copy", row.id));
+                self.inner.store_pending_inbound_batch(&rows).await
             }
 
             async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {

@@ -159,6 +159,11 @@ impl Customer {
         self.send(json!({"to": BUSINESS, "text": text})).await
     }
 
+    /// Sends a text under this id.
+    pub async fn write_as(&self, id: &str, text: &str) {
+        self.send(json!({"to": BUSINESS, "id": id, "text": text})).await;
+    }
+
     /// Sends a message of another kind; returns its id.
     pub async fn write_kind(&self, kind: &str, text: &str) -> String {
         self.send(json!({"to": BUSINESS, "kind": kind, "text": text})).await
