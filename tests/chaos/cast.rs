@@ -193,6 +193,8 @@ impl Cast {
     async fn kill_backend(&mut self) {
         self.proxy.set(Some(Fault::Refuse));
         let backend = &mut self.ground.stage.backend;
+        // On a busy machine it may have been started a moment ago and not be there yet.
+        backend.listens().await;
         self.calls.extend(backend.calls().await);
         backend.kill();
     }

@@ -76,6 +76,11 @@ impl Backend {
     /// Starts it again after its end, on the same port.
     pub async fn restart(&mut self) {
         self.start_again();
+        self.listens().await;
+    }
+
+    /// Returns once it listens.
+    pub async fn listens(&mut self) {
         self.process.line("listening on ", PATIENCE).await;
     }
 
