@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-rust chaos lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos image-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -28,16 +28,22 @@ run: tools rust ## link a real WhatsApp number (QR code in the terminal) and ans
 	cargo build
 	@$(VENV_PYTHON) deploy/demo/run.py
 
-test: test-backend test-rust ## all tests
+test: test-backend test-deploy test-rust ## all tests
 
 test-backend: tools ## the reference backend's tests
 	cd deploy/backend && $(VENV_PYTHON) -m pytest
+
+test-deploy: tools ## compose.yaml, the Dockerfiles and the Kubernetes manifests, without an engine or a cluster
+	cd deploy/tests && $(VENV_PYTHON) -m pytest
 
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
 
 chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., CLUSTER=1: see docs/delivery.md
 	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
+
+image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
+	@$(VENV_PYTHON) deploy/image/check.py
 
 lint: rust ## formatting, clippy and rustdoc; every warning is an error
 	cargo fmt --all --check
