@@ -18,7 +18,7 @@ class Received:
 
 
 class Simulator:
-    def __init__(self, url: str, process: Process) -> None:
+    def __init__(self, url: str, process: Process | None = None) -> None:
         self.chat_url = url.replace("http://", "ws://", 1) + "/ws/chat"
         self._url = url
         self._process = process
