@@ -45,11 +45,13 @@ chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=k
 image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
 	@$(VENV_PYTHON) deploy/image/check.py
 
-lint: rust ## formatting, clippy and rustdoc; every warning is an error
+lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; every warning is an error
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(WITH_SIMULATOR) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(WITH_SIMULATOR) --no-deps
+	$(VENV_PYTHON) deploy/tools/check-crates.py
+	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 build: rust ## the connector with its simulator feature, and the simulator
 	cargo build $(WITH_SIMULATOR)
