@@ -32,6 +32,12 @@ pub enum Command {
     /// Dead letters: list, show, replay, drop.
     #[command(subcommand)]
     Dlq(crate::dlq::command::Dlq),
+    /// Prints the settings in force and where each comes from. Secrets are masked.
+    Config {
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Becomes the private nats-server of `run`.
     #[command(name = crate::bus::embedded::CHILD_COMMAND, hide = true)]
     EmbeddedNatsServer {

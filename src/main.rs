@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use whatsapp_connector::bus::embedded;
 use whatsapp_connector::cli::{Cli, Command};
-use whatsapp_connector::config::{self, Config};
+use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unknown};
 use whatsapp_connector::dlq;
 use whatsapp_connector::run::{RunError, Sides, run};
 use whatsapp_connector::telemetry;
@@ -21,12 +21,16 @@ fn main() -> ExitCode {
         eprintln!("{}: {error}", program.display());
         return ExitCode::FAILURE;
     }
-    let config = match config::environment().and_then(Config::parse) {
+    let environment = match Environment::read() {
+        Ok(environment) => environment,
+        Err(error) => return refuse(&error, None),
+    };
+    if let Command::Config { json } = command {
+        return show(&environment, json);
+    }
+    let config = match Config::parse(&environment) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("whatsapp-connector: {error}");
-            return ExitCode::from(BAD_CONFIG);
-        }
+        Err(error) => return refuse(&error, Some(&environment)),
     };
     // Fails only if one was installed before, and nobody did.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -47,6 +51,9 @@ fn main() -> ExitCode {
             }
         }
     };
+    for unknown in unknown(&environment) {
+        tracing::warn!("{unknown}");
+    }
     let registry = telemetry.registry();
     let ended = runtime.block_on(async {
         match command {
@@ -55,7 +62,7 @@ fn main() -> ExitCode {
             Command::Forwarder => run(config, Sides::Forwarder, registry).await,
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             // Dealt with above.
-            Command::EmbeddedNatsServer { .. } => Ok(()),
+            Command::Config { .. } | Command::EmbeddedNatsServer { .. } => Ok(()),
         }
     });
     telemetry.shutdown();
@@ -67,6 +74,26 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Says why the settings cannot be used, and what a misspelt one was likely meant to be.
+fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
+    eprintln!("whatsapp-connector: {error}");
+    for unknown in environment.into_iter().flat_map(unknown) {
+        eprintln!("whatsapp-connector: {unknown}");
+    }
+    ExitCode::from(BAD_CONFIG)
+}
+
+fn show(environment: &Environment, json: bool) -> ExitCode {
+    let (in_force, fine) = InForce::of(environment);
+    if json {
+        // Plain data always serialises.
+        println!("{}", serde_json::to_string(&in_force).unwrap_or_default());
+    } else {
+        print!("{in_force}");
+    }
+    if fine { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) }
 }
 
 /// A command's output is for whoever typed it; its log only for those who ask, and its spans for nobody.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Process, Role, Stage, spawn};
+use crate::support::{Layout, PATIENCE, Process, Role, Stage, output, spawn};
 
 /// `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIG: i32 = 78;
@@ -71,6 +71,66 @@ async fn the_dotenv_file_is_read_and_the_environment_wins_over_it() {
     assert_eq!(code, Some(BAD_CONFIG), "{said}");
     assert!(said.contains("NATS_PROVISION=from-file"), "{said}");
     assert!(said.contains("LOG_FORMAT=from-environment"), "{said}");
+}
+
+#[tokio::test]
+async fn a_misspelt_setting_is_a_warning_with_the_one_that_was_meant() {
+    let stage = Stage::plan().setting("WHATSAPP_AUTHDIR", "hidden-value").set().await;
+
+    let edge = stage.start(Role::Edge).await;
+
+    let log = edge.process.stderr();
+    assert!(
+        log.contains("WHATSAPP_AUTHDIR is set, and is no setting: was WHATSAPP_AUTH_DIR meant?"),
+        "{log}"
+    );
+    assert!(!log.contains("hidden-value"), "{log}");
+}
+
+#[tokio::test]
+async fn a_secret_from_a_file_is_what_the_backend_gets() {
+    let mut stage = Stage::plan().backend("AI_ASSISTANTS_API_KEYS", "shop:from-a-file").set().await;
+    let file = stage.dir().join("key");
+    std::fs::write(&file, "from-a-file\n").expect("a file");
+    stage.set("API_KEY_FILE", file.to_str().expect("a path"));
+
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    customer.write("Hola").await;
+    let inbox = customer.receives(1).await;
+    assert_eq!(inbox[0].text, "eco: Hola");
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_shown_with_its_origin_and_no_secret() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let work = dir.path().join("work");
+    std::fs::create_dir(&work).expect("a working directory");
+    std::fs::write(work.join(".env"), "NATS_REPLICAS=3\nLOG_PII=full\n").expect("a file");
+    let key = dir.path().join("key");
+    std::fs::write(&key, "topsecret\n").expect("a file");
+    let settings = owned(&[
+        ("LOG_PII", "masked"),
+        ("API_KEY_FILE", key.to_str().expect("a path")),
+        ("NATS_URL", "nats://me:topsecret@host:4222"),
+    ]);
+
+    let text = output(&["config"], &settings, dir.path()).await;
+    let json = output(&["config", "--json"], &settings, dir.path()).await;
+
+    let shown: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let of = |name: &str| {
+        let all = shown["settings"].as_array().expect("settings");
+        let line = all.iter().find(|line| line["name"] == name).unwrap_or_else(|| panic!("{name} in {json}"));
+        (line["value"].clone(), line["from"].clone())
+    };
+    assert_eq!(of("NATS_REPLICAS"), ("3".into(), ".env".into()));
+    assert_eq!(of("LOG_PII"), ("masked".into(), "environment".into()));
+    assert_eq!(of("BACKEND_TIMEOUT"), ("120s".into(), "default".into()));
+    assert_eq!(of("NATS_URL"), ("nats://***@host:4222".into(), "environment".into()));
+    for output in [&text, &json] {
+        assert!(!output.contains("topsecret") && output.contains(key.to_str().expect("a path")), "{output}");
+    }
 }
 
 #[tokio::test]

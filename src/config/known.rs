@@ -1,0 +1,131 @@
+//! Which variables were meant for this program and are none of its settings. Pure.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Environment, table};
+
+/// A variable with one of these in front is meant for this program.
+const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
+
+/// Of the build, the tests and the reference backend, which may share an environment or a `.env`.
+const NEIGHBOURS: [&str; 8] = [
+    "BACKEND_CALL_LOG",
+    "BACKEND_DELAY_MS",
+    "BACKEND_FAIL",
+    "BACKEND_FAIL_SEED",
+    "BACKEND_MODE",
+    "BACKEND_PYTHON",
+    "NATS_CONTEXT",
+    "WHATSAPP_CONNECTOR_BIN",
+];
+
+/// Other names have to be this long before a slip of the finger is suspected.
+const LONG: usize = 8;
+
+/// A variable that looks like a setting and is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unknown {
+    /// Its name; its value may be a secret.
+    pub name: String,
+    /// What was likely meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is set, and is no setting", self.name)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, ": was {nearest} meant?"),
+            None => write!(f, " of whatsapp-connector"),
+        }
+    }
+}
+
+/// All of them.
+pub fn unknown(environment: &Environment) -> Vec<Unknown> {
+    let known = known();
+    let is_ours = |name: &&str| !known.iter().any(|known| known == name) && !NEIGHBOURS.contains(name);
+    let strangers = environment.names().filter(is_ours).filter(|name| !is_of_kubernetes(name));
+    strangers.filter_map(|name| suspect(name, &known)).collect()
+}
+
+fn known() -> Vec<String> {
+    let names = table::ALL.iter().map(|setting| setting.name.to_owned());
+    let files = table::ALL.iter().filter(|setting| setting.file);
+    names.chain(files.map(|setting| format!("{}_FILE", setting.name))).collect()
+}
+
+fn suspect(name: &str, known: &[String]) -> Option<Unknown> {
+    let distance = |other: &str| strsim::damerau_levenshtein(name, other);
+    let (nearest, away) = known.iter().map(|other| (other, distance(other))).min_by_key(|found| found.1)?;
+    let is_own = OWN.iter().any(|prefix| name.starts_with(prefix));
+    let is_a_slip = name.len() >= LONG && away == 1;
+    // Further away than that, and the name says nothing about what was meant.
+    let near = away <= (name.len() / 3).max(2);
+    (is_own || is_a_slip).then(|| Unknown { name: name.to_owned(), nearest: near.then(|| nearest.clone()) })
+}
+
+/// Kubernetes puts the address of every service of the namespace into every pod: a service `nats` is
+/// `NATS_SERVICE_HOST`, `NATS_PORT`, `NATS_PORT_4222_TCP_ADDR` and so on.
+fn is_of_kubernetes(name: &str) -> bool {
+    let numbered = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| numbered(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(names: &[&str]) -> Vec<Unknown> {
+        let variables = names.iter().map(|name| ((*name).to_owned(), "x".to_owned()));
+        unknown(&Environment::of([], variables))
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named_with_the_one_that_was_meant() {
+        for (misspelt, meant) in [
+            ("WHATSAPP_AUTHDIR", "WHATSAPP_AUTH_DIR"),
+            ("NATS_URLS", "NATS_URL"),
+            ("NATS_URL_FIEL", "NATS_URL_FILE"),
+            ("BACKEND_TIME_OUT", "BACKEND_TIMEOUT"),
+            ("ALLOWED_NUMBER", "ALLOWED_NUMBERS"),
+            ("SHUTDOWN_GRAEC", "SHUTDOWN_GRACE"),
+            ("LOG_FROMAT", "LOG_FORMAT"),
+        ] {
+            let want = Unknown { name: misspelt.to_owned(), nearest: Some(meant.to_owned()) };
+            assert_eq!(found(&[misspelt]), [want]);
+        }
+        let far = Unknown { name: "NATS_SOMETHING_ELSE_ALTOGETHER".to_owned(), nearest: None };
+        assert_eq!(found(&["NATS_SOMETHING_ELSE_ALTOGETHER"]), [far]);
+    }
+
+    #[test]
+    fn what_is_meant_for_others_is_left_alone() {
+        let all: Vec<&str> = table::ALL.iter().map(|setting| setting.name).collect();
+        assert_eq!(found(&all), []);
+        let others = [
+            "API_KEY_FILE",
+            "BACKEND_MODE",
+            "BACKEND_PORT_8000_TCP_ADDR",
+            "BACKEND_SERVICE_HOST",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "LOG_LEVEL",
+            "NATS_PORT",
+            "NATS_PORT_4222_TCP",
+            "NATS_SERVICE_PORT_CLIENT",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_NATS_URL",
+            "PATH",
+            "RUST_BACKTRACE",
+            "WHATSAPP_CONNECTOR_SERVICE_HOST",
+        ];
+        assert_eq!(found(&others), []);
+    }
+}

@@ -1,0 +1,325 @@
+//! Environment → one typed [`Config`]. Every bad setting is named in one message.
+//!
+//! `table` has every setting once; `sources` finds what was given, `read` makes values of it, `show` prints
+//! what is in force, and `known` finds misspelt names.
+
+mod known;
+mod read;
+mod show;
+mod sources;
+pub mod table;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+pub use known::{Unknown, unknown};
+pub use show::InForce;
+pub use sources::{Environment, Origin, Variable};
+
+use crate::bus::{embedded, topology};
+use crate::edge::{self, rate};
+use crate::forwarder;
+use crate::telemetry;
+use crate::wire::{Account, Subjects};
+use read::Check;
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the bus is; without, `run` starts one of its own. May hold a password.
+    pub nats_url: Option<SecretString>,
+    /// The one that `run` starts.
+    pub embedded: embedded::Settings,
+    /// Subjects and stream names.
+    pub subjects: Subjects,
+    /// Streams and consumers.
+    pub topology: topology::Settings,
+    /// The forwarder.
+    pub forwarder: forwarder::Settings,
+    /// The edge.
+    pub edge: edge::Settings,
+    /// The admin server's address.
+    pub http_addr: SocketAddr,
+    /// How long the end of the process may take.
+    pub shutdown_grace: Duration,
+    /// Logs, traces, metrics.
+    pub telemetry: telemetry::Settings,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// The variable.
+    pub name: String,
+    /// What it says; not shown for secrets.
+    pub got: String,
+    /// What it takes.
+    pub takes: String,
+}
+
+/// Every setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(pub Vec<Bad>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "these settings cannot be used:")?;
+        for bad in &self.0 {
+            write!(f, "\n  {}={}: it takes {}", bad.name, bad.got, bad.takes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Checks all variables.
+    pub fn parse(environment: &Environment) -> Result<Self, ConfigError> {
+        let get = |name: &str| environment.get(name).map(|variable| variable.value.as_str());
+        let otel = telemetry::otel::Settings::read(get);
+        let mut check = Check { bad: environment.bad().to_vec() };
+        let otel = check.all(otel);
+        let given = table::All::pick(environment.pairs()).map_err(|error| {
+            let (name, takes) = ("environment".to_owned(), "text".to_owned());
+            ConfigError(vec![Bad { name, got: error.to_string(), takes }])
+        })?;
+        match Self::checked(given, otel, &mut check) {
+            Some(config) if check.bad.is_empty() => Ok(config),
+            _ => Err(ConfigError(check.bad)),
+        }
+    }
+
+    /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
+    fn checked(
+        given: table::All,
+        otel: Option<telemetry::otel::Settings>,
+        check: &mut Check,
+    ) -> Option<Self> {
+        let subjects = check.read(given.nats_subject_prefix, |text| Subjects::new(text).ok());
+        let account = check.read(given.whatsapp_account, |text| Account::parse(text).ok());
+        let provision = check.read(given.nats_provision, read::provision);
+        let replicas = check.read(given.nats_replicas, read::replicas);
+        let in_max_age = check.duration(given.nats_in_max_age);
+        let out_max_age = check.duration(given.nats_out_max_age);
+        let dlq_max_age = check.duration(given.nats_dlq_max_age);
+        let window = check.duration(given.nats_duplicate_window);
+        let forwarder_ack_wait = check.duration(given.forwarder_ack_wait);
+        let edge_ack_wait = check.duration(given.edge_ack_wait);
+        let reply_max_age = check.duration(given.reply_max_age);
+        let takes = "more than NATS_IN_MAX_AGE: an outcome has to outlive its message";
+        check.relation("NATS_OUT_MAX_AGE", out_max_age, |out| Some(out > in_max_age?), takes);
+        let takes = "at most NATS_IN_MAX_AGE: what is not stored any more is not recognised";
+        check.relation("NATS_DUPLICATE_WINDOW", window, |window| Some(window <= in_max_age?), takes);
+        let takes = "at most NATS_DUPLICATE_WINDOW: a message that WhatsApp hands over again later than that could \
+                     be answered twice";
+        check.relation("REPLY_MAX_AGE", reply_max_age, |age| Some(age <= window?), takes);
+        let backend_url = check.read(given.backend_url, read::url);
+        let api_key = check.header(given.api_key);
+        let backend_timeout = check.duration(given.backend_timeout);
+        let allowed_numbers = check.read(given.allowed_numbers, read::numbers);
+        let concurrency = check.read(given.backend_concurrency, read::concurrency);
+        let retry_for = check.duration(given.backend_retry_for);
+        let shutdown_grace = check.duration(given.shutdown_grace);
+        let pair_phone = check.read(given.whatsapp_pair_phone, read::digits);
+        let simulator_url = check.simulator(given.whatsapp_simulator_url, cfg!(feature = "simulator"));
+        // Far above what one person reads and one number's people write; a machine that has gone wild is
+        // above it at once.
+        let per_chat = check.read(given.send_per_chat, rate::limit);
+        let total = check.read(given.send_total, rate::limit);
+        let loops = check.read(given.loop_limit, rate::limit_per_minute);
+        let auth_dir = check.path(given.whatsapp_auth_dir);
+        let data_dir = check.path(given.nats_data_dir);
+        let http_addr = check.read(given.http_addr, |text| text.parse().ok());
+        let log_format = check.read(given.log_format, read::log_format);
+        let full_pii = check.read(given.log_pii, read::full_pii);
+        let log_filter = check.read(given.rust_log, read::filter);
+        let shutdown_grace = shutdown_grace?;
+        Some(Self {
+            nats_url: read::secret(given.nats_url),
+            embedded: embedded::Settings { binary: check.path(given.nats_server_bin), data_dir: data_dir? },
+            subjects: subjects?,
+            topology: topology::Settings {
+                provision: provision?,
+                replicas: replicas?,
+                in_max_age: in_max_age?,
+                out_max_age: out_max_age?,
+                dlq_max_age: dlq_max_age?,
+                duplicate_window: window?,
+                forwarder_ack_wait: forwarder_ack_wait?,
+                edge_ack_wait: edge_ack_wait?,
+            },
+            forwarder: forwarder::Settings {
+                backend: forwarder::backend::Settings {
+                    url: backend_url?,
+                    api_key,
+                    webhook_secret: read::secret(given.whatsapp_webhook_secret),
+                    timeout: backend_timeout?,
+                },
+                eligible: forwarder::eligible::Settings {
+                    allowed_numbers: allowed_numbers.unwrap_or_default(),
+                    reply_max_age: reply_max_age?,
+                },
+                concurrency: concurrency?,
+                retry_for: retry_for?,
+                fallback_text: given.fallback_text.value.unwrap_or_default(),
+            },
+            edge: edge::Settings {
+                account: account?,
+                auth_dir: auth_dir?,
+                session: edge::SessionSettings {
+                    pair_phone,
+                    simulator_url,
+                    flush_timeout: shutdown_grace.mul_f64(0.3),
+                },
+                limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
+            },
+            http_addr: http_addr?,
+            shutdown_grace,
+            telemetry: telemetry::Settings {
+                format: log_format,
+                filter: log_filter?,
+                full_pii: full_pii?,
+                otel: otel?,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let own = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::parse(&Environment::of([], own))
+    }
+
+    #[test]
+    fn nothing_has_to_be_set_and_the_defaults_are_those_operators_know() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.forwarder.backend.url.as_str(), "http://localhost:8000/");
+        assert_eq!(config.edge.auth_dir, std::path::PathBuf::from("./auth_info"));
+        assert_eq!(config.http_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.shutdown_grace, Duration::from_secs(25));
+        assert!(config.nats_url.is_none());
+        assert!(config.forwarder.eligible.allowed_numbers.is_empty());
+        let limits = config.edge.limits;
+        let limits = [limits.per_chat, limits.total, limits.loops].map(|limit| limit.unwrap().to_string());
+        assert_eq!(limits, ["20/10s", "50/1s", "30/1m"]);
+    }
+
+    #[test]
+    fn every_bad_setting_is_named_at_once_with_what_it_takes() {
+        let error = parse(&[
+            ("BACKEND_URL", "localhost:8000"),
+            ("BACKEND_TIMEOUT", "soon"),
+            ("NATS_PROVISION", "maybe"),
+            ("WHATSAPP_ACCOUNT", "My Shop"),
+            ("LOG_FORMAT", "xml"),
+            ("HTTP_ADDR", "8080"),
+            ("WHATSAPP_PAIR_PHONE", "abc"),
+        ])
+        .unwrap_err();
+        let names: Vec<_> = error.0.iter().map(|bad| bad.name.as_str()).collect();
+        for name in [
+            "BACKEND_URL",
+            "BACKEND_TIMEOUT",
+            "NATS_PROVISION",
+            "WHATSAPP_ACCOUNT",
+            "LOG_FORMAT",
+            "HTTP_ADDR",
+        ] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        assert!(
+            error.to_string().contains("NATS_PROVISION=maybe: it takes create, verify or off"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_in_no_message() {
+        let error = parse(&[("API_KEY", "top\u{7}secret")]).unwrap_err().to_string();
+        assert!(error.contains("API_KEY") && !error.contains("secret"), "{error}");
+        let config = parse(&[("API_KEY", "topsecret"), ("NATS_URL", "nats://u:topsecret@h:4222")]).unwrap();
+        assert!(!format!("{config:?}").contains("topsecret"));
+    }
+
+    #[test]
+    fn numbers_are_taken_as_people_write_them() {
+        let config = parse(&[("ALLOWED_NUMBERS", "+54 9 11 1234-5678, 15551234567")]).unwrap();
+        let allowed = config.forwarder.eligible.allowed_numbers;
+        assert!(allowed.contains("5491112345678") && allowed.contains("15551234567"));
+        assert!(parse(&[("ALLOWED_NUMBERS", "me")]).is_err());
+    }
+
+    #[test]
+    fn ages_that_would_break_a_promise_are_refused() {
+        assert!(parse(&[("NATS_OUT_MAX_AGE", "7d")]).is_err());
+        assert!(parse(&[("REPLY_MAX_AGE", "48h")]).is_err());
+        assert!(parse(&[("REPLY_MAX_AGE", "48h"), ("NATS_DUPLICATE_WINDOW", "48h")]).is_ok());
+    }
+
+    #[test]
+    fn a_production_build_refuses_the_simulator() {
+        let refused = |url: Option<&str>, can_simulate: bool| {
+            let mut check = Check::default();
+            let setting = table::ALL.iter().find(|setting| setting.name == "WHATSAPP_SIMULATOR_URL").unwrap();
+            let value = url.map(str::to_owned);
+            check.simulator(table::Given { setting: *setting, value }, can_simulate);
+            check.bad.into_iter().next().map(|bad| bad.takes)
+        };
+        let url = Some("ws://127.0.0.1:7080/ws/chat");
+        let takes = refused(url, false).unwrap();
+        assert!(takes.contains("this build talks to WhatsApp only"), "{takes}");
+        assert_eq!(refused(None, false), None);
+        assert_eq!(refused(url, true), None);
+        assert!(refused(Some("http://127.0.0.1:7080"), true).is_some());
+        // And the build's own features are what counts.
+        let parsed = parse(&[("WHATSAPP_SIMULATOR_URL", "ws://127.0.0.1:7080/ws/chat")]);
+        assert_eq!(parsed.is_ok(), cfg!(feature = "simulator"));
+    }
+
+    /// A row of a table of docs/configuration.md, without its backquotes.
+    fn documented() -> std::collections::BTreeMap<String, [String; 4]> {
+        let text = include_str!("../../docs/configuration.md").replace('`', "");
+        let rows = text.lines().filter_map(|line| {
+            let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+            let [name, default, takes, side, since] = cells.try_into().ok()?;
+            Some((name.to_owned(), [default, takes, side, since].map(str::to_owned)))
+        });
+        rows.filter(|(name, _)| name != "name").collect()
+    }
+
+    #[test]
+    fn the_documentation_has_every_setting_as_the_table_has_it() {
+        let mut documented = documented();
+        for setting in table::ALL {
+            let name = setting.name;
+            let row = documented.remove(name);
+            let [default, takes, side, since] =
+                row.unwrap_or_else(|| panic!("{name} is not in docs/configuration.md"));
+            let (table::Default::Value(want) | table::Default::Words(want)) = setting.default;
+            assert_eq!(default, want, "the default of {name}");
+            assert_eq!(side, setting.side.as_str(), "the side of {name}");
+            assert_eq!(since, setting.since, "the first version of {name}");
+            // Up to the examples; the documentation may say more.
+            let want = setting.takes.split(", such as").next().unwrap();
+            let rest = takes.strip_prefix(want).unwrap_or_else(|| panic!("{name} takes `{want}`: {takes}"));
+            assert!(rest.is_empty() || rest.starts_with([' ', ',', ';', ':', '.']), "{name}: {takes}");
+        }
+        assert!(documented.is_empty(), "no setting: {documented:?}");
+    }
+
+    #[test]
+    fn every_default_can_be_used() {
+        let given = table::ALL.iter().filter_map(|setting| match setting.default {
+            table::Default::Value(value) => Some((setting.name, value)),
+            table::Default::Words(_) => None,
+        });
+        let given: Vec<_> = given.collect();
+        assert_eq!(format!("{:?}", parse(&given).unwrap()), format!("{:?}", parse(&[]).unwrap()));
+    }
+}

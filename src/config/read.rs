@@ -1,0 +1,161 @@
+//! Texts to values. Collects what is bad, so that all of it is said at once.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::Bad;
+use super::table::{Default, Given};
+use crate::bus::topology;
+use crate::telemetry::{self, LogFormat};
+
+/// Reads settings, and keeps what cannot be used.
+#[derive(std::default::Default)]
+pub struct Check {
+    /// What cannot be used.
+    pub bad: Vec<Bad>,
+}
+
+impl Check {
+    /// This setting cannot be used; `got` may be shown.
+    pub fn bad(&mut self, name: &str, got: String, takes: &str) {
+        self.bad.push(Bad { name: name.to_owned(), got, takes: takes.to_owned() });
+    }
+
+    /// What another room has read by itself.
+    pub fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
+        let bad = match read {
+            Ok(value) => return Some(value),
+            Err(bad) => bad,
+        };
+        for (name, got, takes) in bad {
+            self.bad(name, got, takes);
+        }
+        None
+    }
+
+    /// The value, or the default's. `None` if there is neither, or if it is bad.
+    pub fn read<T>(&mut self, given: Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let Given { setting, value } = given;
+        let value = match (value, setting.default) {
+            (Some(value), _) => value,
+            (None, Default::Value(default)) => default.to_owned(),
+            (None, Default::Words(_)) => return None,
+        };
+        let read = read(value.trim());
+        if read.is_none() {
+            self.bad(setting.name, setting.show(&value), setting.takes);
+        }
+        read
+    }
+
+    /// A time that is more than nothing.
+    pub fn duration(&mut self, given: Given) -> Option<Duration> {
+        self.read(given, |text| humantime::parse_duration(text).ok().filter(|time| !time.is_zero()))
+    }
+
+    /// A path, the default's if it has one.
+    pub fn path(&mut self, given: Given) -> Option<PathBuf> {
+        self.read(given, |text| Some(PathBuf::from(text)))
+    }
+
+    /// Refuses a time that does not go with others. `None` of `fits`: one of those is bad itself.
+    pub fn relation(
+        &mut self,
+        name: &str,
+        got: Option<Duration>,
+        fits: impl Fn(Duration) -> Option<bool>,
+        takes: &str,
+    ) {
+        if let Some(got) = got
+            && fits(got) == Some(false)
+        {
+            self.bad(name, humantime::format_duration(got).to_string(), takes);
+        }
+    }
+
+    /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
+    pub fn simulator(&mut self, given: Given, can_simulate: bool) -> Option<String> {
+        let Given { setting, value } = given;
+        let url = value?;
+        if !can_simulate {
+            let takes = "nothing: this build talks to WhatsApp only; build with `--features simulator`";
+            self.bad(setting.name, url.clone(), takes);
+        } else if !url.starts_with("ws://") {
+            self.bad(setting.name, url.clone(), "ws://127.0.0.1:7080/ws/chat");
+        }
+        Some(url)
+    }
+
+    /// A secret that goes into an HTTP header.
+    pub fn header(&mut self, given: Given) -> Option<SecretString> {
+        let fits = |value: &String| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
+        if !given.value.as_ref().is_none_or(fits) {
+            self.bad(given.setting.name, given.setting.show(""), given.setting.takes);
+        }
+        secret(given)
+    }
+}
+
+/// A secret, as it is.
+pub fn secret(given: Given) -> Option<SecretString> {
+    given.value.map(SecretString::from)
+}
+
+/// `create`, `verify` or `off`.
+pub fn provision(text: &str) -> Option<topology::Provision> {
+    match text {
+        "create" => Some(topology::Provision::Create),
+        "verify" => Some(topology::Provision::Verify),
+        "off" => Some(topology::Provision::Off),
+        _ => None,
+    }
+}
+
+/// Copies of a stream.
+pub fn replicas(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|count| [1, 3, 5].contains(count))
+}
+
+/// Calls at once.
+pub fn concurrency(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|count| (1..=100_000).contains(count))
+}
+
+/// `pretty` or `json`.
+pub fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "pretty" => Some(LogFormat::Pretty),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+/// Is it `full`?
+pub fn full_pii(text: &str) -> Option<bool> {
+    ["masked", "full"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
+/// A filter of log lines.
+pub fn filter(text: &str) -> Option<String> {
+    telemetry::check_filter(text).is_ok().then(|| text.to_owned())
+}
+
+/// An address of HTTP.
+pub fn url(text: &str) -> Option<reqwest::Url> {
+    let url: reqwest::Url = text.parse().ok()?;
+    (["http", "https"].contains(&url.scheme()) && url.host_str().is_some()).then_some(url)
+}
+
+/// Phone numbers, separated by commas.
+pub fn numbers(text: &str) -> Option<HashSet<String>> {
+    text.split(',').map(str::trim).filter(|number| !number.is_empty()).map(digits).collect()
+}
+
+/// Digits only, out of how people write a phone number.
+pub fn digits(text: &str) -> Option<String> {
+    let number: String = text.chars().filter(|c| !" +-().".contains(*c)).collect();
+    (number.len() >= 5 && number.len() <= 20 && number.chars().all(|c| c.is_ascii_digit())).then_some(number)
+}

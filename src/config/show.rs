@@ -1,0 +1,207 @@
+//! `whatsapp-connector config`: what is in force, and where each value comes from.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::known::{Unknown, unknown};
+use super::table::{self, Default, Setting, Shown};
+use super::{Config, Environment};
+use crate::telemetry::redact;
+
+/// In place of a secret.
+const MASK: &str = "***";
+
+impl Setting {
+    /// `value`, as far as it may be shown.
+    pub fn show(&self, value: &str) -> String {
+        match self.shown {
+            Shown::Whole => value.to_owned(),
+            Shown::Never => MASK.to_owned(),
+            Shown::WithoutUser => value.split(',').map(without_user).collect::<Vec<_>>().join(","),
+            Shown::LastFour => redact::text(&value),
+        }
+    }
+}
+
+/// One address without user, password or token.
+fn without_user(address: &str) -> String {
+    let Some(at) = address.rfind('@') else { return address.to_owned() };
+    let host = address.get(at..).unwrap_or_default();
+    let scheme = address.find("://").filter(|scheme| *scheme < at);
+    let scheme = scheme.and_then(|end| address.get(..end + 3)).unwrap_or_default();
+    format!("{scheme}{MASK}{host}")
+}
+
+/// What is in force.
+#[derive(Debug, Serialize)]
+pub struct InForce {
+    settings: Vec<Line>,
+    unknown: Vec<Unknown>,
+}
+
+/// One setting.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    /// As far as it may be shown; `None`: not set, and there is no default.
+    value: Option<String>,
+    /// `default`, `environment` or `.env`.
+    from: &'static str,
+    /// The file with the secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// What no value means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    means: Option<&'static str>,
+    /// What it takes, if it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes: Option<String>,
+}
+
+impl InForce {
+    /// Of this environment. The second is false if a setting cannot be used.
+    pub fn of(environment: &Environment) -> (Self, bool) {
+        let bad = Config::parse(environment).err().map(|error| error.0).unwrap_or_default();
+        let why = |name: &str| {
+            // What is wrong with the file is wrong with the secret.
+            let of = |bad: &str| bad == name || bad.strip_suffix("_FILE") == Some(name);
+            bad.iter().find(|bad| of(&bad.name)).map(|bad| bad.takes.clone())
+        };
+        let own = table::ALL.iter().map(|setting| Line::of(environment, setting, why(setting.name)));
+        // OpenTelemetry's variables are its own; those that are set count as well.
+        let standard = environment.names().filter(|name| name.starts_with("OTEL_"));
+        let standard = standard.map(|name| Line::standard(environment, name, why(name)));
+        let settings = own.chain(standard).collect();
+        (Self { settings, unknown: unknown(environment) }, bad.is_empty())
+    }
+}
+
+impl Line {
+    fn of(environment: &Environment, setting: &Setting, takes: Option<String>) -> Self {
+        let (default, means) = match setting.default {
+            Default::Value(value) => (Some(value.to_owned()), None),
+            Default::Words(words) => (None, Some(words)),
+        };
+        let name = setting.name.to_owned();
+        match environment.get(setting.name) {
+            None => Self { name, value: default, from: "default", file: None, means, takes },
+            Some(variable) => Self {
+                name,
+                value: Some(setting.show(variable.value.trim())),
+                from: variable.origin.as_str(),
+                file: variable.file.as_ref().map(|file| file.display().to_string()),
+                means: None,
+                takes,
+            },
+        }
+    }
+
+    fn standard(environment: &Environment, name: &str, takes: Option<String>) -> Self {
+        let variable = environment.get(name);
+        // Headers hold keys; an endpoint or a resource attribute may.
+        let shown = if name.ends_with("_HEADERS") { Shown::Never } else { Shown::WithoutUser };
+        let show = |value: &str| match shown {
+            Shown::Never => MASK.to_owned(),
+            _ => without_user(value),
+        };
+        Self {
+            name: name.to_owned(),
+            value: variable.map(|variable| show(variable.value.trim())),
+            from: variable.map_or("default", |variable| variable.origin.as_str()),
+            file: None,
+            means: None,
+            takes,
+        }
+    }
+}
+
+impl fmt::Display for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |of: fn(&Line) -> usize| self.settings.iter().map(of).max().unwrap_or_default().min(40);
+        let (names, values) = (width(|line| line.name.len()), width(|line| line.shown().chars().count()));
+        for line in &self.settings {
+            write!(f, "{:<names$}  {:<values$}  {}", line.name, line.shown(), line.from)?;
+            if let Some(file) = &line.file {
+                write!(f, ", file {file}")?;
+            }
+            if let Some(takes) = &line.takes {
+                write!(f, "\n  cannot be used: it takes {takes}")?;
+            }
+            writeln!(f)?;
+        }
+        for unknown in &self.unknown {
+            writeln!(f, "{unknown}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn shown(&self) -> String {
+        match (&self.value, self.means) {
+            (Some(value), _) => value.clone(),
+            (None, means) => format!("({})", means.unwrap_or("not set")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(dotenv: &[(&str, &str)], own: &[(&str, &str)]) -> (InForce, bool) {
+        let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        InForce::of(&Environment::of(owned(dotenv), owned(own)))
+    }
+
+    fn line<'a>(found: &'a InForce, name: &str) -> (Option<&'a str>, &'static str) {
+        let line = found.settings.iter().find(|line| line.name == name).unwrap();
+        (line.value.as_deref(), line.from)
+    }
+
+    #[test]
+    fn every_setting_is_there_with_its_origin() {
+        let (found, fine) = of(&[("NATS_REPLICAS", "3"), ("LOG_PII", "full")], &[("LOG_PII", "masked")]);
+        assert!(fine);
+        assert_eq!(found.settings.len(), table::ALL.len());
+        assert_eq!(line(&found, "BACKEND_TIMEOUT"), (Some("120s"), "default"));
+        assert_eq!(line(&found, "NATS_REPLICAS"), (Some("3"), ".env"));
+        assert_eq!(line(&found, "LOG_PII"), (Some("masked"), "environment"));
+        assert_eq!(line(&found, "API_KEY"), (None, "default"));
+        assert!(found.to_string().contains("(none is sent)"), "{found}");
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_what_it_takes() {
+        let (found, fine) = of(&[], &[("NATS_PROVISION", "maybe"), ("API_KEY_FILE", "./no-such-file")]);
+        assert!(!fine);
+        let text = found.to_string();
+        assert!(text.contains("cannot be used: it takes create, verify or off"), "{text}");
+        assert!(text.contains("No such file"), "{text}");
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let (found, _) = of(
+            &[],
+            &[
+                ("API_KEY", "topsecret"),
+                ("WHATSAPP_WEBHOOK_SECRET", "topsecret"),
+                ("NATS_URL", "nats://me:topsecret@a:1,nats://topsecret@b:2, tls://c:3"),
+                ("BACKEND_URL", "ftp://me:topsecret@host"),
+                ("ALLOWED_NUMBERS", "5491112345678"),
+                ("WHATSAPP_PAIR_PHONE", "5491112345678"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "key=topsecret"),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:topsecret@host:4318"),
+            ],
+        );
+        let json = serde_json::to_string(&found).unwrap();
+        for text in [found.to_string(), json] {
+            assert!(!text.contains("topsecret") && !text.contains("12345678"), "{text}");
+            assert!(text.contains("nats://***@a:1,nats://***@b:2, tls://c:3"), "{text}");
+        }
+    }
+}

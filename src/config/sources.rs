@@ -1,0 +1,212 @@
+//! Where values come from: the environment, `.env` in the working directory, and files that `<NAME>_FILE`
+//! names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{Bad, ConfigError, table};
+use crate::telemetry;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The process's environment.
+    Environment,
+    /// `.env` in the working directory.
+    DotEnv,
+}
+
+impl Origin {
+    /// As people name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::DotEnv => ".env",
+        }
+    }
+}
+
+/// One variable.
+#[derive(Clone)]
+pub struct Variable {
+    /// Its value; of a file, what is in it.
+    pub value: String,
+    /// Where it, or the file's name, was set.
+    pub origin: Origin,
+    /// The file that it is from.
+    pub file: Option<PathBuf>,
+}
+
+/// All variables, the environment's above those of `.env`; blank ones left out.
+#[derive(Clone)]
+pub struct Environment {
+    variables: BTreeMap<String, Variable>,
+    bad: Vec<Bad>,
+}
+
+impl Environment {
+    /// What this process was given. An unreadable `.env` is an error: a typing mistake must not silently
+    /// become a default. To be called before there are threads.
+    pub fn read() -> Result<Self, ConfigError> {
+        let mut dotenv = Vec::new();
+        match dotenvy::from_path_iter(".env") {
+            Err(error) if error.not_found() => {}
+            Err(error) => return Err(dotenv_error(&error)),
+            Ok(lines) => {
+                for line in lines {
+                    dotenv.push(line.map_err(|error| dotenv_error(&error))?);
+                }
+            }
+        }
+        telemetry::otel::hand_on(&std::fs::read_to_string(".env").unwrap_or_default());
+        Ok(Self::of(dotenv, own()))
+    }
+
+    /// Of these two sources. The second wins; what is blank in it hides what the first says.
+    pub fn of(
+        dotenv: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let from =
+            |origin| move |(name, value): (String, String)| (name, Variable { value, origin, file: None });
+        let all = dotenv.into_iter().map(from(Origin::DotEnv));
+        let all = all.chain(environment.into_iter().map(from(Origin::Environment)));
+        let mut variables: BTreeMap<_, _> = all.collect();
+        variables.retain(|_, variable| !variable.value.trim().is_empty());
+        let mut environment = Self { variables, bad: Vec::new() };
+        environment.open_files();
+        environment
+    }
+
+    /// Reads the file of each secret that is in one.
+    fn open_files(&mut self) {
+        for setting in table::ALL.iter().filter(|setting| setting.file) {
+            let pointer = format!("{}_FILE", setting.name);
+            let Some(Variable { value: path, origin, .. }) = self.variables.get(&pointer).cloned() else {
+                continue;
+            };
+            match self.variables.get(setting.name) {
+                Some(direct) if direct.origin == origin => {
+                    let takes = format!("nothing while {} is set: only one of the two counts", setting.name);
+                    self.bad.push(Bad { name: pointer, got: path, takes });
+                    continue;
+                }
+                // The environment wins over `.env`, whichever of the two names it uses.
+                Some(direct) if direct.origin == Origin::Environment => continue,
+                _ => {}
+            }
+            match read_secret(&path) {
+                Ok(value) => {
+                    let variable = Variable { value, origin, file: Some(path.into()) };
+                    self.variables.insert(setting.name.to_owned(), variable);
+                }
+                Err(why) => {
+                    let takes = format!("a file that this user may read, with the secret in it ({why})");
+                    self.bad.push(Bad { name: pointer, got: path, takes });
+                }
+            }
+        }
+    }
+
+    /// What `name` is set to.
+    pub fn get(&self, name: &str) -> Option<&Variable> {
+        self.variables.get(name)
+    }
+
+    /// The names of all that is set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// All that is set.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (String, String)> {
+        self.variables.iter().map(|(name, variable)| (name.clone(), variable.value.clone()))
+    }
+
+    /// What could not be read.
+    pub(super) fn bad(&self) -> &[Bad] {
+        &self.bad
+    }
+}
+
+/// A value that is no UTF-8 is none of ours.
+fn own() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The line break that editors and `echo` leave at the end is no part of a secret.
+fn read_secret(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path.trim()).map_err(|error| error.to_string())?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(secret.to_owned()) }
+}
+
+fn dotenv_error(error: &dotenvy::Error) -> ConfigError {
+    let got = match error {
+        // The line may be a secret's.
+        dotenvy::Error::LineParse(_, at) => format!("(a line that cannot be read, near its character {at})"),
+        other => format!("({other})"),
+    };
+    let takes = "lines of NAME=value; quote values with spaces".to_owned();
+    ConfigError(vec![Bad { name: ".env".to_owned(), got, takes }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(dotenv: &[(&str, &str)], environment: &[(&str, &str)]) -> Environment {
+        let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        Environment::of(owned(dotenv), owned(environment))
+    }
+
+    fn value(environment: &Environment, name: &str) -> Option<(String, Origin, bool)> {
+        let variable = environment.get(name)?;
+        Some((variable.value.clone(), variable.origin, variable.file.is_some()))
+    }
+
+    #[test]
+    fn the_environment_wins_and_what_is_blank_in_it_hides() {
+        let found = of(&[("A", "1"), ("B", "1"), ("C", "1")], &[("B", "2"), ("C", " ")]);
+        assert_eq!(value(&found, "A"), Some(("1".to_owned(), Origin::DotEnv, false)));
+        assert_eq!(value(&found, "B"), Some(("2".to_owned(), Origin::Environment, false)));
+        assert_eq!(value(&found, "C"), None);
+    }
+
+    #[test]
+    fn a_secret_may_be_in_a_file_and_the_environment_still_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "from the file\r\n").unwrap();
+        let path = path.to_str().unwrap();
+        let in_file = |origin| Some(("from the file".to_owned(), origin, true));
+        let found = of(&[], &[("API_KEY_FILE", path)]);
+        assert_eq!(value(&found, "API_KEY"), in_file(Origin::Environment));
+        let found = of(&[("API_KEY", "old")], &[("API_KEY_FILE", path)]);
+        assert_eq!(value(&found, "API_KEY"), in_file(Origin::Environment));
+        let found = of(&[("API_KEY_FILE", path)], &[("API_KEY", "new")]);
+        assert_eq!(value(&found, "API_KEY"), Some(("new".to_owned(), Origin::Environment, false)));
+        // What is no secret has no file.
+        let found = of(&[], &[("FALLBACK_TEXT_FILE", path)]);
+        assert_eq!(value(&found, "FALLBACK_TEXT"), None);
+    }
+
+    #[test]
+    fn two_names_for_one_secret_and_a_file_without_one_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, "\n").unwrap();
+        let bad = |environment: Environment| {
+            environment.bad().iter().map(|bad| format!("{} {}", bad.name, bad.takes)).collect::<Vec<_>>()
+        };
+        let found = bad(of(&[], &[("API_KEY", "a"), ("API_KEY_FILE", "b")]));
+        assert!(found[0].contains("API_KEY_FILE nothing while API_KEY is set"), "{found:?}");
+        let found = bad(of(&[], &[("API_KEY_FILE", empty.to_str().unwrap())]));
+        assert!(found[0].contains("it is empty"), "{found:?}");
+        let found = bad(of(&[], &[("API_KEY_FILE", "./no-such-file")]));
+        assert!(found[0].contains("No such file"), "{found:?}");
+    }
+}

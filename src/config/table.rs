@@ -1,0 +1,203 @@
+//! Every setting, once. What is parsed, what `config` prints, what docs/configuration.md has to say (a test
+//! compares them) and what a misspelt name is likely to mean all follow from this table.
+//!
+//! A new setting is a row here, a line in [`Config::checked`](super::Config), and a row in the docs.
+
+use serde::Deserialize;
+
+use crate::edge::rate;
+use crate::telemetry::DEFAULT_FILTER;
+
+/// What a duration takes.
+pub const DURATION: &str = "a duration, such as 30s, 5m or 24h";
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// What counts when it is not set.
+    pub default: Default,
+    /// What it takes, for whoever gave it something else.
+    pub takes: &'static str,
+    /// Who uses it.
+    pub side: Side,
+    /// The first version that has it.
+    pub since: &'static str,
+    /// How much of it may be shown.
+    pub shown: Shown,
+    /// Its value may be in a file that `<name>_FILE` names.
+    pub file: bool,
+}
+
+/// What counts when a setting is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// This value.
+    Value(&'static str),
+    /// No value; in words, what that means.
+    Words(&'static str),
+}
+
+/// Who uses a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Edge and forwarder.
+    Both,
+    /// The edge.
+    Edge,
+    /// The forwarder.
+    Forwarder,
+    /// `run`, when it starts a nats-server of its own.
+    PrivateServer,
+}
+
+impl Side {
+    /// As the documentation has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Edge => "edge",
+            Self::Forwarder => "forwarder",
+            Self::PrivateServer => "run without NATS_URL",
+        }
+    }
+}
+
+/// How much of a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// All of it.
+    Whole,
+    /// Nothing.
+    Never,
+    /// Addresses without user and password.
+    WithoutUser,
+    /// Phone numbers by their last four digits.
+    LastFour,
+}
+
+impl Setting {
+    const fn of(side: Side) -> Self {
+        let default = Default::Words("nothing");
+        Self { name: "", default, takes: "a text", side, since: "0.1.0", shown: Shown::Whole, file: false }
+    }
+
+    const fn or(self, value: &'static str) -> Self {
+        Self { default: Default::Value(value), ..self }
+    }
+
+    const fn or_else(self, words: &'static str) -> Self {
+        Self { default: Default::Words(words), ..self }
+    }
+
+    const fn takes(self, takes: &'static str) -> Self {
+        Self { takes, ..self }
+    }
+
+    const fn shown(self, shown: Shown) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Never shown, and may be in a file.
+    const fn secret(self) -> Self {
+        Self { shown: Shown::Never, file: true, ..self }
+    }
+
+    /// An address that may hold a password, and may be in a file.
+    const fn secret_address(self) -> Self {
+        Self { shown: Shown::WithoutUser, file: true, ..self }
+    }
+}
+
+/// A setting, and what was given for it.
+#[derive(Clone)]
+pub struct Given {
+    /// Which.
+    pub setting: Setting,
+    /// As it was written; `None` if it is not set.
+    pub value: Option<String>,
+}
+
+macro_rules! settings {
+    ($($field:ident: $name:literal, $setting:expr;)*) => {
+        /// All of them, in the order of docs/configuration.md.
+        pub const ALL: &[Setting] = &[$(Setting { name: $name, ..$setting }),*];
+
+        /// The environment as it is: the field names are the variables' names in lower case; everything is
+        /// text, so that every bad value can be named at once.
+        #[derive(std::default::Default, Deserialize)]
+        #[serde(default)]
+        struct Raw { $($field: Option<String>),* }
+
+        /// What was given for each. A row that nobody reads is a warning of the compiler.
+        pub struct All { $(pub(super) $field: Given),* }
+
+        impl All {
+            /// Picks them out of variables.
+            pub fn pick(variables: impl Iterator<Item = (String, String)>) -> Result<Self, envy::Error> {
+                let raw: Raw = envy::from_iter(variables)?;
+                Ok(Self {
+                    $($field: Given { setting: Setting { name: $name, ..$setting }, value: raw.$field }),*
+                })
+            }
+        }
+    };
+}
+
+use Side::{Both, Edge, Forwarder, PrivateServer};
+
+settings! {
+    // The assistant.
+    backend_url: "BACKEND_URL", Setting::of(Forwarder).or("http://localhost:8000")
+        .takes("http://host:port or https://host").shown(Shown::WithoutUser);
+    api_key: "API_KEY", Setting::of(Forwarder).or_else("none is sent")
+        .takes("printable ASCII: it goes into an HTTP header").secret();
+    whatsapp_webhook_secret: "WHATSAPP_WEBHOOK_SECRET", Setting::of(Forwarder).or_else("calls are not signed")
+        .takes("any text").secret();
+    backend_timeout: "BACKEND_TIMEOUT", Setting::of(Forwarder).or("120s").takes(DURATION);
+    backend_concurrency: "BACKEND_CONCURRENCY", Setting::of(Forwarder).or("256")
+        .takes("a number from 1 to 100000");
+    backend_retry_for: "BACKEND_RETRY_FOR", Setting::of(Forwarder).or("5m").takes(DURATION);
+    fallback_text: "FALLBACK_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
+    allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
+        .takes("phone numbers separated by commas").shown(Shown::LastFour);
+    reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
+
+    // WhatsApp.
+    whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
+    whatsapp_account: "WHATSAPP_ACCOUNT", Setting::of(Edge).or("default")
+        .takes("1 to 64 of a-z, 0-9, _ and -");
+    whatsapp_pair_phone: "WHATSAPP_PAIR_PHONE", Setting::of(Edge).or_else("QR code only")
+        .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
+    send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);
+    send_total: "SEND_TOTAL", Setting::of(Edge).or("50/1s").takes(rate::TAKES);
+    loop_limit: "LOOP_LIMIT", Setting::of(Edge).or("30/1m").takes(rate::TAKES_PER_MINUTE);
+    whatsapp_simulator_url: "WHATSAPP_SIMULATOR_URL", Setting::of(Edge).or_else("WhatsApp itself")
+        .takes("nothing, in a normal build");
+
+    // The bus.
+    nats_url: "NATS_URL", Setting::of(Both).or_else("run starts a nats-server of its own")
+        .takes("nats://host:port, several separated by commas").secret_address();
+    nats_server_bin: "NATS_SERVER_BIN", Setting::of(PrivateServer).or_else("nats-server on PATH").takes("a file");
+    nats_data_dir: "NATS_DATA_DIR", Setting::of(PrivateServer).or("./data/nats").takes("a directory");
+    nats_subject_prefix: "NATS_SUBJECT_PREFIX", Setting::of(Both).or("wa")
+        .takes("1 to 32 letters, digits, _ and -");
+    nats_provision: "NATS_PROVISION", Setting::of(Both).or("create").takes("create, verify or off");
+    nats_replicas: "NATS_REPLICAS", Setting::of(Both).or("1").takes("1, 3 or 5");
+    nats_in_max_age: "NATS_IN_MAX_AGE", Setting::of(Both).or("7d").takes(DURATION);
+    nats_out_max_age: "NATS_OUT_MAX_AGE", Setting::of(Both).or("8d").takes(DURATION);
+    nats_dlq_max_age: "NATS_DLQ_MAX_AGE", Setting::of(Both).or("30d").takes(DURATION);
+    nats_duplicate_window: "NATS_DUPLICATE_WINDOW", Setting::of(Both).or("24h").takes(DURATION);
+    forwarder_ack_wait: "FORWARDER_ACK_WAIT", Setting::of(Forwarder).or("15s").takes(DURATION);
+    edge_ack_wait: "EDGE_ACK_WAIT", Setting::of(Edge).or("30s").takes(DURATION);
+
+    // The process.
+    http_addr: "HTTP_ADDR", Setting::of(Both).or("127.0.0.1:8080")
+        .takes("an address and a port, such as 127.0.0.1:8080");
+    shutdown_grace: "SHUTDOWN_GRACE", Setting::of(Both).or("25s").takes(DURATION);
+    log_format: "LOG_FORMAT", Setting::of(Both).or_else("pretty on a terminal, else json").takes("pretty or json");
+    rust_log: "RUST_LOG", Setting::of(Both).or(DEFAULT_FILTER)
+        .takes("a filter, such as info or off,whatsapp_connector=debug");
+    log_pii: "LOG_PII", Setting::of(Both).or("masked").takes("masked or full");
+}
