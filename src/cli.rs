@@ -29,6 +29,12 @@ pub enum Command {
     Edge,
     /// NATS to the assistant and back: any number of them, anywhere. Needs NATS_URL.
     Forwarder,
+    /// Makes the streams, buckets and consumers that are missing on the bus, and ends. Needs NATS_URL.
+    Provision {
+        /// The accounts whose edges will run; may be given several times. WHATSAPP_ACCOUNT if none is.
+        #[arg(long = "account", value_parser = crate::wire::Account::parse)]
+        accounts: Vec<crate::wire::Account>,
+    },
     /// Dead letters: list, show, replay, drop.
     #[command(subcommand)]
     Dlq(crate::dlq::command::Dlq),

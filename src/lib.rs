@@ -15,6 +15,7 @@ pub mod crash;
 pub mod dlq;
 pub mod edge;
 pub mod forwarder;
+pub mod provision;
 pub mod run;
 pub mod telemetry;
 pub mod wire;

@@ -8,6 +8,7 @@ use whatsapp_connector::bus::embedded;
 use whatsapp_connector::cli::{Cli, Command};
 use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unknown};
 use whatsapp_connector::dlq;
+use whatsapp_connector::provision;
 use whatsapp_connector::run::{RunError, Sides, run};
 use whatsapp_connector::telemetry;
 
@@ -60,6 +61,9 @@ fn main() -> ExitCode {
             Command::Run => run(config, Sides::Both, registry).await,
             Command::Edge => run(config, Sides::Edge, registry).await,
             Command::Forwarder => run(config, Sides::Forwarder, registry).await,
+            Command::Provision { accounts } => {
+                provision::run(&config, &accounts).await.map_err(RunError::from)
+            }
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             // Dealt with above.
             Command::Config { .. } | Command::EmbeddedNatsServer { .. } => Ok(()),
@@ -99,11 +103,11 @@ fn show(environment: &Environment, json: bool) -> ExitCode {
 /// A command's output is for whoever typed it; its log only for those who ask, and its spans for nobody.
 fn told(command: &Command, config: &Config) -> telemetry::Settings {
     let mut told = config.telemetry.clone();
-    if matches!(command, Command::Dlq(_)) {
+    if matches!(command, Command::Dlq(_) | Command::Provision { .. }) {
         told.otel = told.otel.local();
-        if std::env::var_os("RUST_LOG").is_none() {
-            told.filter = "off".to_owned();
-        }
+    }
+    if matches!(command, Command::Dlq(_)) && std::env::var_os("RUST_LOG").is_none() {
+        told.filter = "off".to_owned();
     }
     told
 }

@@ -14,6 +14,7 @@ use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
 use crate::edge::{Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
+use crate::provision::ProvisionError;
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub enum RunError {
     /// A command on dead letters.
     #[error(transparent)]
     Dlq(#[from] crate::dlq::command::CommandError),
+    /// The command `provision`.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
     /// The bus became one that this program must not run on.
     #[error("nats-server is not one that this connector can work with any more; see the log")]
     Doomed,
@@ -67,7 +71,12 @@ impl RunError {
             Self::NoBus
             | Self::Embedded(EmbeddedError::Missing { .. })
             | Self::Dlq(crate::dlq::command::CommandError::NoBus(_)) => ExitCode::from(78),
-            Self::Connect(ConnectError::BadUrl(_)) => ExitCode::from(78),
+            Self::Provision(ProvisionError::NoBus) => ExitCode::from(78),
+            Self::Connect(error)
+            | Self::Provision(ProvisionError::Connect(error))
+            | Self::Dlq(crate::dlq::command::CommandError::Connect(error)) => {
+                ExitCode::from(if error.is_setting() { 78 } else { 69 })
+            }
             Self::Edge(EdgeError::Lock(LockError::Unusable { .. })) => ExitCode::from(78),
             Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
             _ => ExitCode::from(69),
@@ -162,7 +171,7 @@ async fn sides_on_bus(
         Sides::Edge => format!("whatsapp-connector edge {}", config.edge.account),
         Sides::Forwarder => "whatsapp-connector forwarder".to_owned(),
     };
-    let bus = Bus::connect(&BusSettings { url, name }, stop).await?;
+    let bus = Bus::connect(&BusSettings { url, access: config.nats_access.clone(), name }, stop).await?;
     status.bus(bus.clone(), config.subjects.clone());
     // Of the grace, the last part is for the library's flush and the server's.
     let grace = config.shutdown_grace.mul_f64(0.6);

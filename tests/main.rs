@@ -16,6 +16,8 @@ mod kill;
 mod lease;
 mod logs;
 mod metrics;
+mod nats_accounts;
+mod nats_security;
 mod offline;
 mod order;
 mod other_kinds;

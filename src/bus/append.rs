@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::access::OWN_API;
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Headers;
 
@@ -67,7 +68,7 @@ impl Bus {
             headers.insert(name, value);
         }
         let message = PublishMessage::build().payload(record.payload.clone()).headers(headers);
-        let sent = self.jetstream.send_publish(record.subject.clone(), message).await;
+        let sent = self.jetstream.send_publish(self.address(&record.subject), message).await;
         let error = match sent {
             Err(error) => error,
             Ok(ack) => match ack.await {
@@ -86,6 +87,12 @@ impl Bus {
             // A 503 without a code (`StreamNotFound`) is an election, not a missing stream.
             _ => AppendError::Unknown(error.to_string()),
         })
+    }
+
+    /// Where to publish. Key-value subjects do not lead into another domain by themselves; its API takes them.
+    fn address(&self, subject: &str) -> String {
+        let elsewhere = &*self.api != OWN_API && subject.starts_with("$KV.");
+        if elsewhere { format!("{}.{subject}", self.api) } else { subject.to_owned() }
     }
 
     /// Publishes again and again until the answer is known or `stop` is told.

@@ -1,14 +1,16 @@
 //! Getting a connection, and keeping watch over it.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use async_nats::{ConnectOptions, Event, ServerError, jetstream};
+use async_nats::{ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError, jetstream};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, REQUEST_TIMEOUT};
+use super::refusals::Refusals;
+use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
 use crate::telemetry::metrics;
 
 /// The oldest nats-server with which a refused publish may be retried safely in a cluster.
@@ -17,11 +19,16 @@ const OLDEST: (i64, i64, i64) = (2, 12, 0);
 /// The longest pause between two attempts to connect: so soon the end of an outage is noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// How often a running process says that it cannot log in.
+const COMPLAINT: Duration = Duration::from_secs(60);
+
 /// How to reach the bus.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `nats://host:port`, several separated by commas. May hold a password.
     pub url: SecretString,
+    /// How to get in.
+    pub access: Access,
     /// The connection's name in the server's monitoring.
     pub name: String,
 }
@@ -30,13 +37,27 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL is none.
-    #[error("NATS_URL is not a NATS address: {0}. It takes nats://host:port, several separated by commas")]
+    #[error(
+        "NATS_URL is not a NATS address: {0}. It takes nats://host:port (or tls://, wss://), several separated by commas"
+    )]
     BadUrl(String),
+    /// Two logins.
+    #[error("NATS_URL holds a login, and another setting does too: leave one of them out")]
+    TwoLogins,
+    /// A file of a setting.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The server refused the credentials.
     #[error(
-        "nats-server refused the credentials in NATS_URL: {0}. Put user and password in as nats://user:password@host:port"
+        "nats-server refused the login: {0}. Check NATS_CREDS, NATS_NKEY, NATS_TOKEN, NATS_USER and NATS_PASSWORD, or \
+         user and password in NATS_URL"
     )]
     Unauthorized(String),
+    /// One side does not trust the other's certificate.
+    #[error(
+        "no TLS connection to nats-server: {0}. Check NATS_CA, NATS_CERT and NATS_KEY, and the host in NATS_URL"
+    )]
+    Untrusted(String),
     /// The server is older than this program can keep its promises on.
     #[error(
         "nats-server {found} is too old: this connector needs 2.12 or newer, because older ones can lose a retried publish in a cluster"
@@ -50,15 +71,21 @@ pub enum ConnectError {
     Stopped,
 }
 
+impl ConnectError {
+    /// Is it a setting that cannot be used, whatever the server says?
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::BadUrl(_) | Self::TwoLogins | Self::Access(_))
+    }
+}
+
 impl Bus {
     /// Connects, waiting for the server as long as it takes (containers start in any order) or until
     /// `stop`.
     pub async fn connect(settings: &Settings, stop: &CancellationToken) -> Result<Self, ConnectError> {
-        let url = settings.url.expose_secret();
-        let servers: Vec<async_nats::ServerAddr> = url
-            .split(',')
-            .map(|url| url.trim().parse().map_err(|_| ConnectError::BadUrl(without_secrets(url))))
-            .collect::<Result<_, _>>()?;
+        let (servers, access) = addresses(settings)?;
+        access.probe()?;
+        let shown = without_secrets(settings.url.expose_secret());
+        let refusals = Refusals::new(access.inbox_prefix());
         let (connects, connected) = watch::channel(0_u64);
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
@@ -69,7 +96,7 @@ impl Bus {
             .build();
         let mut warned = false;
         let client = loop {
-            let options = with_credentials(options(settings, connects.clone()), &servers);
+            let options = options(settings, &access, connects.clone(), refusals.clone());
             let attempt = options.connect(servers.clone());
             let error = tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
@@ -78,7 +105,10 @@ impl Bus {
                     Err(error) => error,
                 },
             };
-            use async_nats::ConnectErrorKind as Kind;
+            if let Some(why) = distrust(&error) {
+                return Err(ConnectError::Untrusted(why));
+            }
+            use ConnectErrorKind as Kind;
             match error.kind() {
                 Kind::Authentication | Kind::AuthorizationViolation => {
                     return Err(ConnectError::Unauthorized(error.to_string()));
@@ -86,7 +116,7 @@ impl Bus {
                 Kind::ServerParse => return Err(ConnectError::BadUrl(error.to_string())),
                 _ if !warned => {
                     warned = true;
-                    tracing::warn!(servers = %without_secrets(url), %error, "nats-server does not answer; waiting for it");
+                    tracing::warn!(servers = shown, %error, "nats-server does not answer; waiting for it");
                 }
                 _ => tracing::debug!(%error, "nats-server still does not answer"),
             }
@@ -97,11 +127,14 @@ impl Bus {
             }
         };
         check_version(&client)?;
+        let api = access.api_prefix();
         let context = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(Duration::from_secs(5))
+            .api_prefix(&api)
             .build(client.clone());
-        let bus = Self { client, jetstream: context, doomed: CancellationToken::new() };
+        let bus =
+            Self { client, jetstream: context, api: api.into(), refusals, doomed: CancellationToken::new() };
         bus.watch_versions(connected);
         Ok(bus)
     }
@@ -130,19 +163,86 @@ fn check_version(client: &async_nats::Client) -> Result<(), ConnectError> {
     Err(ConnectError::TooOld { found: client.server_info().version })
 }
 
-/// async-nats does not look at the user and password in an address by itself. A user alone is a token.
-fn with_credentials(options: ConnectOptions, servers: &[async_nats::ServerAddr]) -> ConnectOptions {
-    let Some((user, server)) = servers.iter().find_map(|server| Some((server.username()?, server))) else {
-        return options;
-    };
-    match server.password() {
-        Some(password) => options.user_and_password(user.to_owned(), password.to_owned()),
-        None => options.token(user.to_owned()),
+/// The servers, and how to get in. async-nats gets addresses without secrets: it shows them in its log.
+fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectError> {
+    let mut access = settings.access.clone();
+    let mut servers: Vec<ServerAddr> = Vec::new();
+    let mut login = None;
+    for text in settings.url.expose_secret().split(',').map(str::trim) {
+        let bare = without_secrets(text);
+        let server: ServerAddr = text.parse().map_err(|_| ConnectError::BadUrl(bare.clone()))?;
+        if login.is_none()
+            && let Some(user) = server.username()
+        {
+            login = Some((user.to_owned(), server.password().map(str::to_owned)));
+        }
+        servers.push(bare.parse().map_err(|_| ConnectError::BadUrl(bare.clone()))?);
+    }
+    if servers.iter().any(ServerAddr::is_websocket) && !servers.iter().all(ServerAddr::is_websocket) {
+        return Err(ConnectError::BadUrl("nats:// and wss:// do not go together".to_owned()));
+    }
+    if let Some((user, password)) = login {
+        if access.has_login() {
+            return Err(ConnectError::TwoLogins);
+        }
+        access = access.with_login(&user, password.as_deref());
+    }
+    Ok((servers, access))
+}
+
+/// Why one side does not trust the other's certificate, if that is what has happened.
+fn distrust(error: &async_nats::ConnectError) -> Option<String> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(tls @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) = tls {
+            return Some(tls.to_string());
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// Says what keeps a running process away, but not with every attempt to come back.
+#[derive(Debug, Clone, Default)]
+struct Complaint(Arc<Mutex<Option<Instant>>>);
+
+impl Complaint {
+    fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn say(&self, error: &dyn std::fmt::Display) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+            *last = Some(Instant::now());
+            tracing::error!(
+                %error,
+                "cannot log in to nats-server; trying on, with credentials and certificates read anew each time"
+            );
+        }
     }
 }
 
-fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions {
-    ConnectOptions::new()
+fn options(
+    settings: &Settings,
+    access: &Access,
+    connects: watch::Sender<u64>,
+    refusals: Refusals,
+) -> ConnectOptions {
+    let complaint = Complaint::default();
+    let unreadable = {
+        let (complaint, connects) = (complaint.clone(), connects.clone());
+        move |error: &AccessError| {
+            // The first connection's failure ends the process with these words.
+            if *connects.borrow() > 0 {
+                complaint.say(error);
+            }
+        }
+    };
+    access
+        .options(unreadable)
         .name(&settings.name)
         // The defaults wait a minute on a frozen node.
         .ping_interval(Duration::from_secs(2))
@@ -155,6 +255,8 @@ fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions 
             match &event {
                 Event::Connected => {
                     tracing::info!("connected to nats-server");
+                    complaint.over();
+                    refusals.forget();
                     if *connects.borrow() > 0 {
                         metrics::RECONNECTS.add(1, ["nats"]);
                     }
@@ -164,16 +266,20 @@ fn options(settings: &Settings, connects: watch::Sender<u64>) -> ConnectOptions 
                 Event::SlowConsumer(_) => tracing::warn!(
                     "this process reads slower than nats-server writes; what was dropped comes again"
                 ),
-                Event::ServerError(ServerError::Other(error)) => {
-                    tracing::error!(error, "nats-server refuses something this role needs")
-                }
-                Event::ServerError(error) => {
-                    tracing::error!(%error, "nats-server refuses something this role needs")
-                }
+                Event::ServerError(ServerError::Other(words)) => refusals.hear(words),
+                Event::ServerError(error) => refusals.hear(&error.to_string()),
+                Event::ClientError(ClientError::Other(error)) if is_login(error) => complaint.say(error),
                 other => tracing::debug!(event = %other, "nats connection"),
             }
             std::future::ready(())
         })
+}
+
+/// async-nats hands on what an attempt to come back has ended with as text only.
+fn is_login(error: &str) -> bool {
+    [ConnectErrorKind::Authentication, ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Tls]
+        .iter()
+        .any(|kind| kind.to_string() == error)
 }
 
 /// The address without user, password or token.

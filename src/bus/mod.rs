@@ -4,18 +4,22 @@
 //! publish was stored, was refused, or nobody can say. The callers' guarantees rest on never mixing the
 //! last two.
 
+pub mod access;
 mod append;
 mod connect;
 pub mod embedded;
 mod pull;
 mod read;
+mod refusals;
 pub mod topology;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 
+pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
 pub use connect::{ConnectError, Settings};
 pub use pull::Delivery;
@@ -29,6 +33,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Bus {
     client: async_nats::Client,
     jetstream: jetstream::Context,
+    /// What the subjects of JetStream's API begin with: `$JS.API`, or `$JS.<domain>.API`.
+    api: Arc<str>,
+    /// What the server does not allow this user.
+    refusals: refusals::Refusals,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
 }

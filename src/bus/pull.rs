@@ -130,7 +130,7 @@ impl Puller {
             bus.client.subscribe(format!("{inbox}.*")).await.map_err(|error| ReadError::new(&error))?;
         Ok(Self {
             bus: bus.clone(),
-            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", bus.api),
             inbox,
             subscriber,
             request: 0,

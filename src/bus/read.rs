@@ -46,13 +46,19 @@ pub struct ConsumerState {
 
 /// The bus did not answer a question.
 #[derive(Debug, thiserror::Error)]
-#[error("nats-server did not answer: {0}")]
-pub struct ReadError(String);
+pub enum ReadError {
+    /// It may the next time.
+    #[error("nats-server did not answer: {0}")]
+    Unanswered(String),
+    /// It does not answer this user.
+    #[error("nats-server does not answer, because {0}")]
+    Forbidden(String),
+}
 
 impl ReadError {
     /// With these words.
     pub fn new(error: &dyn std::fmt::Display) -> Self {
-        Self(error.to_string())
+        Self::Unanswered(error.to_string())
     }
 }
 
@@ -97,7 +103,7 @@ impl Bus {
                 Err(_elapsed) => failure = "timed out".to_owned(),
             }
         }
-        Err(ReadError(failure))
+        Err(ReadError::Unanswered(failure))
     }
 
     /// How far the durable `consumer` of `stream` has come.
@@ -139,12 +145,26 @@ impl Bus {
     /// Asks JetStream's API; `None` if what is asked about does not exist. The payload has to be empty:
     /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
-        let request = self.client.request(format!("$JS.API.{api}"), Bytes::new());
-        let message = request.await.map_err(|error| ReadError::new(&error))?;
+        let subject = format!("{}.{api}", self.api);
+        let request = self.client.request(subject.clone(), Bytes::new());
+        let message = self.unless_refused(&subject, request).await?;
         match serde_json::from_slice(&message.payload).map_err(|error| ReadError::new(&error))? {
             Response::Ok(info) => Ok(Some(info)),
             Response::Err { error } if error.code() == 404 => Ok(None),
             Response::Err { error } => Err(ReadError::new(&error)),
+        }
+    }
+
+    /// Waits for the answer to something published to `subject` or below it; a refused one has none.
+    pub(super) async fn unless_refused<T, E: std::fmt::Display>(
+        &self,
+        subject: &str,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, ReadError> {
+        let mut refusals = self.refusals.listen();
+        tokio::select! {
+            answer = answer => answer.map_err(|error| ReadError::new(&error)),
+            why = refusals.refused(subject) => Err(ReadError::Forbidden(why)),
         }
     }
 

@@ -55,7 +55,7 @@ pub enum TopologyError {
     Differs(Vec<Difference>),
     /// Something is missing and may not be created.
     #[error(
-        "{what} does not exist, and NATS_PROVISION={mode} creates nothing. Create it, or start once with NATS_PROVISION=create"
+        "{what} does not exist, and NATS_PROVISION={mode} creates nothing. Run `whatsapp-connector provision`, or start once with NATS_PROVISION=create"
     )]
     Missing {
         /// Which stream or consumer.
@@ -119,13 +119,7 @@ impl Bus {
             ages.push(self.ensure_stream(settings, want).await?.max_age);
         }
         judge(settings, age_differences(subjects, &ages))?;
-        // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
-        // message.
-        let (bucket, max_age) = match role {
-            Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
-            Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
-        };
-        self.ensure_bucket(settings, bucket, max_age).await?;
+        self.ensure_bucket(settings, bucket(subjects, settings, role)).await?;
         let (stream, want) = match role {
             Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
             Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
@@ -147,11 +141,8 @@ impl Bus {
             Some(info) => info,
             None if settings.provision == Provision::Create => {
                 tracing::info!(stream = want.name, "creating the stream");
-                let create = || async {
-                    self.jetstream.get_or_create_stream(want.clone()).await.map_err(|error| error.to_string())
-                };
-                let made = create.retry(patience()).await.map_err(&failed)?;
-                made.cached_info().clone()
+                let make = || self.making(self.jetstream.get_or_create_stream(want.clone()));
+                patiently(make).await.map_err(&failed)?.cached_info().clone()
             }
             None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
@@ -160,12 +151,8 @@ impl Bus {
     }
 
     /// A key-value bucket of one value a key.
-    async fn ensure_bucket(
-        &self,
-        settings: &Settings,
-        bucket: String,
-        max_age: Duration,
-    ) -> Result<(), TopologyError> {
+    async fn ensure_bucket(&self, settings: &Settings, want: kv::Config) -> Result<(), TopologyError> {
+        let bucket = &want.bucket;
         let what = format!("key-value bucket {bucket}");
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
         let api = format!("STREAM.INFO.KV_{bucket}");
@@ -176,13 +163,8 @@ impl Bus {
             return Err(TopologyError::Missing { what, mode: "verify" });
         }
         tracing::info!(bucket, "creating the key-value bucket");
-        let num_replicas = settings.replicas;
-        let config = kv::Config { bucket, history: 1, max_age, num_replicas, ..Default::default() };
-        let create = || async {
-            let made = self.jetstream.create_key_value(config.clone()).await;
-            made.map(|_store| ()).map_err(|error| error.to_string())
-        };
-        create.retry(patience()).await.map_err(failed)
+        let make = || self.making(self.jetstream.create_key_value(want.clone()));
+        patiently(make).await.map(|_store| ()).map_err(failed)
     }
 
     async fn ensure_consumer(
@@ -200,16 +182,22 @@ impl Bus {
             Some(info) => info,
             None if settings.provision == Provision::Create => {
                 tracing::info!(consumer = name, stream, "creating the consumer");
-                let create = || async {
-                    let made: Result<PullConsumer, _> =
-                        self.jetstream.create_consumer_on_stream(want.clone(), stream).await;
-                    made.map_err(|error| error.to_string())
-                };
-                create.retry(patience()).await.map_err(&failed)?.cached_info().clone()
+                let make = || self.making(self.jetstream.create_consumer_on_stream(want.clone(), stream));
+                let made: PullConsumer = patiently(make).await.map_err(&failed)?;
+                made.cached_info().clone()
             }
             None => return Err(TopologyError::Missing { what, mode: "verify" }),
         };
         judge(settings, consumer_differences(stream, &want, &info.config))
+    }
+}
+
+impl Bus {
+    async fn making<T, E: std::fmt::Display>(
+        &self,
+        request: impl IntoFuture<Output = Result<T, E>>,
+    ) -> Result<T, ReadError> {
+        self.unless_refused(&self.api, request.into_future()).await
     }
 }
 
@@ -221,12 +209,13 @@ pub(super) fn patience() -> ExponentialBuilder {
         .with_max_times(10)
 }
 
-async fn patiently<T, F, Fut>(ask: F) -> Result<Option<T>, String>
+async fn patiently<T, F, Fut>(ask: F) -> Result<T, String>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<Option<T>, ReadError>>,
+    Fut: Future<Output = Result<T, ReadError>>,
 {
-    ask.retry(patience()).await.map_err(|error| error.to_string())
+    let may_change = |error: &ReadError| !matches!(error, ReadError::Forbidden(_));
+    ask.retry(patience()).when(may_change).await.map_err(|error| error.to_string())
 }
 
 fn judge(settings: &Settings, differences: Vec<Difference>) -> Result<(), TopologyError> {
@@ -265,6 +254,16 @@ fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
         config(subjects.stream_out(), subjects.all_out(), settings.out_max_age, short),
         config(subjects.stream_dlq(), subjects.all_dlq(), settings.dlq_max_age, short),
     ]
+}
+
+fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
+    // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
+    // message.
+    let (bucket, max_age) = match role {
+        Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
+        Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
+    };
+    kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
 }
 
 fn forwarder(subjects: &Subjects, settings: &Settings) -> pull::Config {
@@ -361,6 +360,10 @@ fn consumer_differences(stream: &str, want: &pull::Config, got: &consumer::Confi
     c.field("max_ack_pending", &want.max_ack_pending, &got.max_ack_pending, false);
     c.differences
 }
+
+#[cfg(test)]
+#[path = "topology_nack_tests.rs"]
+mod nack_tests;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Environment, table};
+use crate::bus::access;
 
 /// A variable with one of these in front is meant for this program.
 const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
@@ -55,7 +56,8 @@ pub fn unknown(environment: &Environment) -> Vec<Unknown> {
 fn known() -> Vec<String> {
     let names = table::ALL.iter().map(|setting| setting.name.to_owned());
     let files = table::ALL.iter().filter(|setting| setting.file);
-    names.chain(files.map(|setting| format!("{}_FILE", setting.name))).collect()
+    let names = names.chain(files.map(|setting| format!("{}_FILE", setting.name)));
+    names.chain(access::NAMES.map(str::to_owned)).collect()
 }
 
 fn suspect(name: &str, known: &[String]) -> Option<Unknown> {

@@ -19,7 +19,7 @@ pub use known::{Unknown, unknown};
 pub use show::InForce;
 pub use sources::{Environment, Origin, Variable};
 
-use crate::bus::{embedded, topology};
+use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
 use crate::forwarder;
 use crate::telemetry;
@@ -31,6 +31,8 @@ use read::Check;
 pub struct Config {
     /// Where the bus is; without, `run` starts one of its own. May hold a password.
     pub nats_url: Option<SecretString>,
+    /// How to get in there.
+    pub nats_access: bus::Access,
     /// The one that `run` starts.
     pub embedded: embedded::Settings,
     /// Subjects and stream names.
@@ -79,13 +81,14 @@ impl Config {
     pub fn parse(environment: &Environment) -> Result<Self, ConfigError> {
         let get = |name: &str| environment.get(name).map(|variable| variable.value.as_str());
         let otel = telemetry::otel::Settings::read(get);
+        let access = bus::Access::read(get);
         let mut check = Check { bad: environment.bad().to_vec() };
-        let otel = check.all(otel);
+        let (otel, access) = (check.all(otel), check.all(access));
         let given = table::All::pick(environment.pairs()).map_err(|error| {
             let (name, takes) = ("environment".to_owned(), "text".to_owned());
             ConfigError(vec![Bad { name, got: error.to_string(), takes }])
         })?;
-        match Self::checked(given, otel, &mut check) {
+        match Self::checked(given, otel, access, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
@@ -95,6 +98,7 @@ impl Config {
     fn checked(
         given: table::All,
         otel: Option<telemetry::otel::Settings>,
+        access: Option<bus::Access>,
         check: &mut Check,
     ) -> Option<Self> {
         let subjects = check.read(given.nats_subject_prefix, |text| Subjects::new(text).ok());
@@ -138,6 +142,7 @@ impl Config {
         let shutdown_grace = shutdown_grace?;
         Some(Self {
             nats_url: read::secret(given.nats_url),
+            nats_access: access?,
             embedded: embedded::Settings { binary: check.path(given.nats_server_bin), data_dir: data_dir? },
             subjects: subjects?,
             topology: topology::Settings {

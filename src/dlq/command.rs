@@ -106,7 +106,8 @@ pub async fn run(command: Dlq, config: &Config) -> Result<(), CommandError> {
         None => embedded::running_url(&config.embedded)
             .ok_or_else(|| CommandError::NoBus(config.embedded.data_dir.clone()))?,
     };
-    let settings = Settings { url, name: "whatsapp-connector dlq".to_owned() };
+    let access = config.nats_access.clone();
+    let settings = Settings { url, access, name: "whatsapp-connector dlq".to_owned() };
     let bus = tokio::time::timeout(PATIENCE, Bus::connect(&settings, &CancellationToken::new()))
         .await
         .map_err(|_elapsed| CommandError::Timeout)??;

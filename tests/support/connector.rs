@@ -130,7 +130,8 @@ pub async fn output(arguments: &[&str], settings: &BTreeMap<String, String>, dir
     process.stdout()
 }
 
-fn spawn_command(arguments: &[&str], settings: &BTreeMap<String, String>, dir: &Path) -> Process {
+/// Starts a command of the product without waiting for anything.
+pub fn spawn_command(arguments: &[&str], settings: &BTreeMap<String, String>, dir: &Path) -> Process {
     let work = dir.join("work");
     std::fs::create_dir_all(&work).expect("a working directory");
     let mut command = clean(binary());

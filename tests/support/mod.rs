@@ -21,10 +21,10 @@ mod unwell;
 
 pub use backend::{Call, python};
 pub use collector::Collector;
-pub use connector::{Connector, Role, output, spawn};
+pub use connector::{Connector, Role, output, spawn, spawn_command};
 pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};
-pub use nats::binary as nats_server;
+pub use nats::{Nats, Setup, binary as nats_server};
 pub use process::{Process, clean};
 pub use simulator::{Addressing, Customer, Received, Sent};
 pub use stage::{Layout, Product, Stage};

@@ -7,21 +7,74 @@ use serde_json::Value;
 use super::process::{Process, clean};
 use super::{PATIENCE, Streams, eventually, root};
 
+/// What a nats-server is started with, beside an address and a store of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Its configuration.
+    pub config: Option<PathBuf>,
+    /// It says where the store is.
+    pub has_store: bool,
+    /// Variables that the configuration names.
+    pub environment: Vec<(String, String)>,
+    /// User and password of the harness itself.
+    pub user: Option<(String, String)>,
+    /// The harness's credentials file.
+    pub creds: Option<PathBuf>,
+    /// The CA, and the harness's certificate and key.
+    pub tls: Option<[PathBuf; 3]>,
+}
+
+impl Setup {
+    /// How the harness gets in.
+    pub fn options(&self) -> async_nats::ConnectOptions {
+        let mut options = async_nats::ConnectOptions::new();
+        if let Some((user, password)) = self.user.clone() {
+            options = options.user_and_password(user, password);
+        }
+        if let Some(path) = &self.creds {
+            let text = std::fs::read_to_string(path).expect("the harness's credentials");
+            options = options.credentials(&text).expect("credentials");
+        }
+        if let Some([ca, certificate, key]) = self.tls.clone() {
+            // Whichever test comes first.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            options = options.add_root_certificates(ca).add_client_certificate(certificate, key);
+        }
+        options
+    }
+}
+
 /// One nats-server; it may be killed and started again on the same port and store.
 #[derive(Debug)]
 pub struct Nats {
     process: Process,
     dir: PathBuf,
     port: u16,
+    setup: Setup,
 }
 
 impl Nats {
     /// Starts one on a free port, with everything below `dir`.
     pub async fn start(dir: PathBuf) -> Self {
+        Self::start_as(dir, Setup::default()).await
+    }
+
+    /// Starts one as `setup` has it.
+    pub async fn start_as(dir: PathBuf, setup: Setup) -> Self {
         std::fs::create_dir_all(&dir).expect("a directory for nats-server");
-        let mut process = spawn(&dir, "-1");
+        let mut process = spawn(&dir, "-1", &setup);
         let port = port(&mut process, &dir).await;
-        Self { process, dir, port }
+        Self { process, dir, port, setup }
+    }
+
+    /// It reads its configuration again.
+    pub fn reload(&mut self) {
+        self.process.hang_up();
+    }
+
+    /// What it has logged in this life.
+    pub fn log(&self) -> String {
+        self.process.stderr()
     }
 
     /// Where clients reach it.
@@ -57,20 +110,27 @@ impl Nats {
 
     /// Starts it again after its end: the same port, the same store.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.dir, &self.port.to_string());
+        self.process = spawn(&self.dir, &self.port.to_string(), &self.setup);
         port(&mut self.process, &self.dir).await;
     }
 
     /// A look into its streams.
     pub async fn streams(&self) -> Streams {
-        Streams::connect(&self.url()).await
+        Streams::connect_as(&self.url(), self.setup.options()).await
     }
 }
 
-fn spawn(dir: &Path, port: &str) -> Process {
+fn spawn(dir: &Path, port: &str, setup: &Setup) -> Process {
     let mut command = clean(&binary());
-    command.args(["-a", "127.0.0.1", "-p", port, "-js", "-sd"]).arg(dir.join("store"));
+    command.args(["-a", "127.0.0.1", "-p", port]);
+    if !setup.has_store {
+        command.args(["-js", "-sd"]).arg(dir.join("store"));
+    }
     command.arg("--ports_file_dir").arg(dir);
+    if let Some(config) = &setup.config {
+        command.arg("--config").arg(config);
+    }
+    command.envs(setup.environment.iter().cloned());
     Process::start("nats-server", &mut command, dir)
 }
 
@@ -89,7 +149,7 @@ async fn port(process: &mut Process, dir: &Path) -> u16 {
             .ok_or("no ports file")?;
         let text = std::fs::read_to_string(written).map_err(|error| error.to_string())?;
         let ports: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        let url = ports["nats"][0].as_str().ok_or("no port in it")?;
+        let url = ports["nats"][0].as_str().or(ports["tls"][0].as_str()).ok_or("no port in it")?;
         url.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or_else(|| url.to_owned())
     })
     .await

@@ -97,6 +97,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// `SIGHUP`: read the configuration again.
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Stops it in its tracks, as a machine without breath would.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::backend::Backend;
-use super::nats::Nats;
+use super::nats::{Nats, Setup};
 use super::oracle::Evidence;
 use super::simulator::{Addressing, Customer, Simulator};
 use super::{Connector, Role, Streams, output};
@@ -35,11 +35,18 @@ pub struct Product {
 /// A stage that is not built yet.
 #[derive(Debug, Default)]
 pub struct Plan {
+    nats: Setup,
     backend: BTreeMap<String, String>,
     settings: BTreeMap<String, String>,
 }
 
 impl Plan {
+    /// How the bus is started.
+    pub fn nats(mut self, setup: Setup) -> Self {
+        self.nats = setup;
+        self
+    }
+
     /// A setting of the backend.
     pub fn backend(mut self, name: &str, value: &str) -> Self {
         self.backend.insert(name.to_owned(), value.to_owned());
@@ -57,7 +64,7 @@ impl Plan {
         let dir = tempfile::tempdir().expect("a directory for the test");
         let path = |name: &str| -> PathBuf { dir.path().join(name) };
         let (nats, backend, simulator) = tokio::join!(
-            Nats::start(path("nats")),
+            Nats::start_as(path("nats"), self.nats),
             Backend::start(self.backend, dir.path().to_owned()),
             Simulator::start(path("simulator")),
         );

@@ -79,8 +79,13 @@ pub struct Streams {
 impl Streams {
     /// Connects with the default prefix and account name; `url` may be several, separated by commas.
     pub async fn connect(url: &str) -> Self {
+        Self::connect_as(url, async_nats::ConnectOptions::new()).await
+    }
+
+    /// The same for a nats-server that does not let everybody in.
+    pub async fn connect_as(url: &str, options: async_nats::ConnectOptions) -> Self {
         let servers: Vec<&str> = url.split(',').collect();
-        let client = async_nats::connect(servers).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let client = options.connect(servers).await.unwrap_or_else(|error| panic!("{url}: {error}"));
         Self {
             jetstream: jetstream::new(client),
             subjects: Subjects::new("wa").expect("a prefix"),
@@ -99,6 +104,11 @@ impl Streams {
             ..Default::default()
         };
         self.jetstream.create_stream(config).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// JetStream itself.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
     }
 
     /// User messages of all chats.

@@ -1,0 +1,106 @@
+//! The NACK manifests are what `provision` makes.
+
+use std::path::PathBuf;
+
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The resources in a file of `deploy/nats/nack`.
+fn resources(file: &str, kind: &str) -> Vec<Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/nats/nack").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let all: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect();
+    for resource in &all {
+        assert_eq!(resource["apiVersion"], "jetstream.nats.io/v1beta2");
+        assert_eq!(resource["kind"], kind);
+        assert!(resource["metadata"]["name"].is_string());
+    }
+    all.into_iter().map(|resource| resource["spec"].clone()).collect()
+}
+
+fn defaults() -> (Subjects, Settings, Account) {
+    let none = std::iter::empty::<(String, String)>();
+    let config = crate::config::Config::parse(&crate::config::Environment::of([], none)).unwrap();
+    let settings = Settings { replicas: 3, ..config.topology };
+    (config.subjects, settings, config.edge.account)
+}
+
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds % 3600, seconds % 60) {
+        (0, _) => format!("{}h", seconds / 3600),
+        (_, 0) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// What is left of a configuration when the fields that a manifest names are taken away must be the default: a
+/// manifest that leaves out what `provision` sets is not equal.
+#[test]
+fn the_nack_manifests_are_what_provision_makes() {
+    let (subjects, settings, account) = defaults();
+    let wanted = streams(&subjects, &settings).map(|want| {
+        let named = stream::Config {
+            name: want.name.clone(),
+            subjects: want.subjects.clone(),
+            max_age: want.max_age,
+            duplicate_window: want.duplicate_window,
+            num_replicas: 3,
+            allow_direct: true,
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            ..Default::default()
+        };
+        assert_eq!(want, named, "a field that the manifests do not name");
+        json!({
+            "name": want.name, "subjects": want.subjects, "retention": "limits", "discard": "old", "storage": "file",
+            "maxAge": duration(want.max_age), "duplicateWindow": duration(want.duplicate_window), "replicas": 3,
+            "allowDirect": true, "preventDelete": true,
+        })
+    });
+    assert_eq!(resources("streams.yaml", "Stream"), wanted);
+
+    let wanted = [Role::Edge(&account), Role::Forwarder].map(|role| {
+        let want = bucket(&subjects, &settings, role);
+        let mut spec =
+            json!({ "bucket": want.bucket, "history": want.history, "storage": "file", "replicas": 3 });
+        if !want.max_age.is_zero() {
+            spec["ttl"] = duration(want.max_age).into();
+        }
+        assert_eq!((want.storage, want.num_replicas), (StorageType::File, 3));
+        spec
+    });
+    assert_eq!(resources("buckets.yaml", "KeyValue"), wanted);
+
+    let stream_of = [subjects.stream_in(), subjects.stream_out()];
+    let both = [forwarder(&subjects, &settings), edge(&subjects, &settings, &account)];
+    let wanted: Vec<Value> = stream_of.iter().zip(both).map(|(stream, want)| {
+        let named = pull::Config {
+            durable_name: want.durable_name.clone(),
+            filter_subject: want.filter_subject.clone(),
+            ack_wait: want.ack_wait,
+            max_ack_pending: want.max_ack_pending,
+            max_waiting: want.max_waiting,
+            max_deliver: -1,
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ..Default::default()
+        };
+        assert_eq!(want, named, "a field that the manifests do not name");
+        let mut spec = json!({
+            "streamName": stream, "durableName": want.durable_name, "filterSubject": want.filter_subject,
+            "deliverPolicy": "all", "ackPolicy": "explicit", "ackWait": duration(want.ack_wait), "maxDeliver": -1,
+            "maxAckPending": want.max_ack_pending, "replayPolicy": "instant",
+        });
+        if want.max_waiting != 0 {
+            spec["maxWaiting"] = want.max_waiting.into();
+        }
+        spec
+    }).collect();
+    assert_eq!(resources("consumers.yaml", "Consumer"), wanted);
+}

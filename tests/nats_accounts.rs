@@ -1,0 +1,446 @@
+//! The users of `deploy/nats`: enough for each job, and for nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::{Event, ServerError};
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+
+use crate::nats_security::authority::Authority;
+use crate::nats_security::{rounds, text};
+use crate::support::oracle::Written;
+use crate::support::{Connector, PATIENCE, Role, Setup, Stage, output, root};
+
+/// A user of `accounts.conf`, or the harness's own.
+const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
+
+/// `deploy/nats` with TLS, and one user more: the harness, who may do everything.
+struct Account {
+    _dir: tempfile::TempDir,
+    authority: Authority,
+    setup: Setup,
+}
+
+impl Account {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let authority = Authority::new(dir.path(), "authority");
+        let conf = |name: &str| std::fs::read_to_string(root().join("deploy/nats").join(name)).expect(name);
+        let harness = "users: [\n{ user: harness, password: harness }\n";
+        let accounts = conf("accounts.conf").replacen("users: [\n", harness, 1);
+        assert!(accounts.contains(harness), "the account has a list of users");
+        std::fs::write(dir.path().join("accounts.conf"), accounts).expect("the users");
+        let main = dir.path().join("nats-server.conf");
+        let config = format!("{}trace: true\n", conf("nats-server.conf"));
+        std::fs::write(&main, config).expect("the configuration");
+        let [certificate, key] = authority.sign("server");
+        let mut environment: Vec<(String, String)> = [
+            ("NATS_STORE_DIR", dir.path().join("store")),
+            ("NATS_TLS_CERT", certificate),
+            ("NATS_TLS_KEY", key),
+            ("NATS_TLS_CA", authority.ca()),
+        ]
+        .map(|(name, path)| (name.to_owned(), text(&path)))
+        .into();
+        for user in USERS.iter().chain(&["sys"]) {
+            environment.push((format!("NATS_{}_PASSWORD", user.to_uppercase()), password(user)));
+        }
+        let [certificate, key] = authority.sign("harness");
+        let setup = Setup {
+            config: Some(main),
+            has_store: true,
+            environment,
+            user: Some(("harness".to_owned(), "harness".to_owned())),
+            tls: Some([authority.ca(), certificate, key]),
+            ..Setup::default()
+        };
+        Self { _dir: dir, authority, setup }
+    }
+
+    /// What a process needs to be this user.
+    fn settings(&self, user: &str, inbox: &str) -> Vec<(String, String)> {
+        let [certificate, key] = self.authority.sign(user).map(|path| text(&path));
+        [
+            ("NATS_USER", user.to_owned()),
+            ("NATS_PASSWORD", password(user)),
+            ("NATS_INBOX_PREFIX", inbox.to_owned()),
+            ("NATS_CA", text(&self.authority.ca())),
+            ("NATS_CERT", certificate),
+            ("NATS_KEY", key),
+            ("NATS_PROVISION", "verify".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    async fn output(&self, stage: &Stage, arguments: &[&str], user: &str) -> String {
+        let mut settings = stage.settings().clone();
+        settings.extend(self.settings(user, &format!("_INBOX_{user}")));
+        output(arguments, &settings, stage.dir()).await
+    }
+
+    async fn start(&self, stage: &Stage, role: Role) -> Connector {
+        let settings = match role {
+            Role::Forwarder => self.settings("forwarder", "_INBOX_forwarder"),
+            _ => self.settings("edge", "_INBOX_edge_default"),
+        };
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        stage.start_with(role, &settings).await
+    }
+}
+
+fn password(user: &str) -> String {
+    format!("pass-of-{user}")
+}
+
+#[tokio::test]
+async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
+    let account = Account::new();
+    let mut stage = Stage::plan()
+        .nats(account.setup.clone())
+        .setting("BACKEND_RETRY_FOR", "1s")
+        .setting("FORWARDER_ACK_WAIT", "1s")
+        .set()
+        .await;
+    let said = account.output(&stage, &["provision"], "provisioner").await;
+    assert!(
+        said.contains("ready for the edge of `default`") && said.contains("ready for forwarders"),
+        "{said}"
+    );
+    // Again: all of it is there.
+    account.output(&stage, &["provision", "--account", "default"], "provisioner").await;
+
+    let mut edge = account.start(&stage, Role::Edge).await;
+    let mut first = account.start(&stage, Role::Forwarder).await;
+    edge.link(&stage.simulator).await;
+    let customers = stage.customers("54911888", 4).await;
+    let mut written = rounds(&customers, 1..=2).await;
+    // A second delivery counts deaths, and reads and writes a bucket for that.
+    first.process.kill();
+    let second = account.start(&stage, Role::Forwarder).await;
+    written.extend(rounds(&customers, 3..=3).await);
+    stage.streams().await.decided(written.len()).await;
+    // A dead letter, its copy, and an operator who looks after it.
+    stage.backend.kill();
+    stage.backend.set("BACKEND_FAIL", "1:422");
+    stage.backend.restart().await;
+    let customer = stage.customer().await;
+    let rejected = customer.write("esto no").await;
+    stage.streams().await.decided(written.len() + 1).await;
+    written.push(Written::unanswered(customer.phone(), rejected));
+    stage.evidence(written.len(), customers.iter().chain([&customer])).await.assert_kept(&written);
+    let letters = account.output(&stage, &["dlq", "list", "--json"], "operator").await;
+    assert!(letters.contains("\"reason\":\"rejected\""), "{letters}");
+    account.output(&stage, &["dlq", "replay", "1"], "operator").await;
+    stage.streams().await.decided(written.len() + 1).await;
+    account.output(&stage, &["dlq", "drop", "--all"], "operator").await;
+    // And what an operator watches.
+    assert!(edge.metrics().await.contains("wa_dead_letters_stored"), "the edge counts dead letters");
+    assert!(second.metrics().await.contains("wa_dead_letters_stored"), "the forwarder counts them");
+
+    edge.stop().await;
+    second.stop().await;
+    let log = stage.nats.log();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    // Each permission was made use of: none is there for nothing.
+    let used = used(&log);
+    let conf = std::fs::read_to_string(root().join("deploy/nats/accounts.conf")).expect("the users");
+    for (user, permissions) in configured(&conf) {
+        let beyond_this_test = |allowed: &&String| {
+            ["reader", "sender"].contains(&user.as_str()) || allowed.starts_with("+$JS.ACK.*.*.")
+        };
+        for allowed in permissions.iter().filter(|allowed| !beyond_this_test(allowed)) {
+            assert!(used.iter().any(|subject| matches(allowed, subject)), "{user} does not need {allowed}");
+        }
+    }
+}
+
+/// What was published (`+`) and subscribed to (`-`), as nats-server's trace has it.
+fn used(log: &str) -> BTreeSet<String> {
+    let operation = |line: &str| {
+        let (_, operation) = line.split_once("<<- [")?;
+        let mut words = operation.trim_end_matches(']').split(' ');
+        let sign = match words.next()? {
+            "PUB" | "HPUB" => '+',
+            "SUB" => '-',
+            _ => return None,
+        };
+        Some(format!("{sign}{}", words.next()?))
+    };
+    log.lines().filter_map(operation).collect()
+}
+
+/// As NATS reads wildcards.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, tokens.next()) {
+            (_, None) => return false,
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+/// What each user must not do: `+` publishes, `-` subscribes. Consumers and keys of another account are there.
+const FORBIDDEN: [(&str, &str, &[&str]); 6] = [
+    (
+        "edge",
+        "_INBOX_edge_default",
+        &[
+            "+wa.out.default.reply.5491",
+            "+wa.out.default.send.5491",
+            "+wa.dlq.default.5491",
+            "+wa.in.other.message.5491",
+            "+$KV.WA_LEASES.other",
+            "+$KV.WA_ATTEMPTS.1.1",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-other",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
+            "+$JS.ACK.WA_OUT.edge-other.1.1.1.1.0",
+            "+$JS.ACK.hub.hash.WA_OUT.edge-other.1.1.1.1.0",
+            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
+            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.other.reply.5491",
+            "+$JS.API.DIRECT.GET.WA_IN.wa.in.other.message.5491",
+            "+$JS.API.DIRECT.GET.WA_IN",
+            "+$JS.API.STREAM.MSG.GET.WA_IN",
+            "+$JS.API.STREAM.CREATE.WA_IN",
+            "+$JS.API.STREAM.UPDATE.WA_IN",
+            "+$JS.API.STREAM.PURGE.WA_IN",
+            "+$JS.API.STREAM.DELETE.WA_OUT",
+            "+$JS.API.CONSUMER.CREATE.WA_OUT.spy",
+            "+$JS.API.CONSUMER.DELETE.WA_OUT.edge-default",
+            "-wa.in.>",
+            "-wa.out.>",
+            "-_INBOX.>",
+            "-_INBOX_forwarder.>",
+            "-$JS.>",
+            "->",
+        ],
+    ),
+    (
+        "forwarder",
+        "_INBOX_forwarder",
+        &[
+            "+wa.in.default.message.5491",
+            "+wa.in.default.session",
+            "+wa.out.default.send.5491",
+            "+$KV.WA_LEASES.default",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
+            "+$JS.ACK.WA_OUT.edge-default.1.1.1.1.0",
+            "+$JS.API.DIRECT.GET.WA_IN.wa.in.default.message.5491",
+            "+$JS.API.DIRECT.GET.WA_DLQ",
+            "+$JS.API.STREAM.MSG.DELETE.WA_DLQ",
+            "+$JS.API.STREAM.CREATE.WA_IN",
+            "+$JS.API.STREAM.DELETE.WA_IN",
+            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
+            "+$JS.API.CONSUMER.DELETE.WA_IN.forwarder",
+            "-wa.in.>",
+            "-wa.out.*.send.*",
+            "-_INBOX_edge_default.>",
+            "->",
+        ],
+    ),
+    (
+        "provisioner",
+        "_INBOX_provisioner",
+        &[
+            "+wa.in.default.message.5491",
+            "+wa.out.default.reply.5491",
+            "+$JS.API.STREAM.DELETE.WA_IN",
+            "+$JS.API.STREAM.PURGE.WA_IN",
+            "+$JS.API.STREAM.UPDATE.WA_IN",
+            "+$JS.API.STREAM.CREATE.SPY",
+            "+$JS.API.STREAM.MSG.GET.WA_IN",
+            "+$JS.API.DIRECT.GET.WA_IN",
+            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
+            "-wa.>",
+        ],
+    ),
+    (
+        "operator",
+        "_INBOX_operator",
+        &[
+            "+wa.in.default.session",
+            "+wa.out.default.reply.5491",
+            "+wa.out.default.send.5491",
+            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.default.reply.5491",
+            "+$JS.API.STREAM.MSG.DELETE.WA_IN",
+            "+$JS.API.STREAM.PURGE.WA_DLQ",
+            "-wa.>",
+        ],
+    ),
+    (
+        "reader",
+        "_INBOX_reader",
+        &[
+            "+wa.in.default.message.5491",
+            "+wa.out.default.send.5491",
+            "+$JS.API.CONSUMER.CREATE.WA_IN.archive",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
+            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
+            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
+            "+$JS.API.DIRECT.GET.WA_OUT",
+            "-wa.>",
+            "-_INBOX_forwarder.>",
+        ],
+    ),
+    (
+        "sender",
+        "_INBOX_sender",
+        &[
+            "+wa.out.default.reply.5491",
+            "+wa.in.default.message.5491",
+            "+$JS.API.STREAM.INFO.WA_OUT",
+            "-wa.>",
+            "-_INBOX_edge_default.>",
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn each_forbidden_act_is_refused() {
+    let account = Account::new();
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    account.output(&stage, &["provision"], "provisioner").await;
+    for (user, inbox, acts) in FORBIDDEN {
+        let (events, mut heard) = mpsc::unbounded_channel();
+        let setup = Setup { user: Some((user.to_owned(), password(user))), ..account.setup.clone() };
+        let options = setup.options().custom_inbox_prefix(inbox).event_callback(move |event| {
+            if let Event::ServerError(ServerError::Other(words)) = event {
+                let _ = events.send(words);
+            }
+            std::future::ready(())
+        });
+        let client = options.connect(stage.nats.url()).await.expect(user);
+        for act in acts {
+            let subject = &act[1..];
+            let _subscription = match act.starts_with('+') {
+                true => {
+                    client.publish(subject.to_owned(), "".into()).await.expect("a publish");
+                    None
+                }
+                false => Some(client.subscribe(subject.to_owned()).await.expect("a subscription")),
+            };
+            let said = tokio::time::timeout(PATIENCE, heard.recv()).await;
+            let said = said.unwrap_or_else(|_elapsed| panic!("{user} may {act}")).expect("an event");
+            let verb = if act.starts_with('+') { "Publish" } else { "Subscription" };
+            assert!(said.contains(verb) && said.contains(&format!("\"{subject}\"")), "{user} {act}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_services_read_with_a_consumer_made_for_them_and_have_messages_sent() {
+    let account = Account::new();
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    account.output(&stage, &["provision"], "provisioner").await;
+    let harness = stage.streams().await;
+    let archive = pull::Config { durable_name: Some("archive".to_owned()), ..pull::Config::default() };
+    harness.jetstream().create_consumer_on_stream(archive, "WA_IN").await.expect("a consumer");
+    harness
+        .jetstream()
+        .publish("wa.in.default.message.5491", "x".into())
+        .await
+        .expect("a message")
+        .await
+        .expect("stored");
+
+    let join = async |user: &str| {
+        let setup = Setup { user: Some((user.to_owned(), password(user))), ..account.setup.clone() };
+        let options = setup.options().custom_inbox_prefix(format!("_INBOX_{user}"));
+        async_nats::jetstream::new(options.connect(stage.nats.url()).await.expect(user))
+    };
+    let reader = join("reader").await;
+    let consumer =
+        reader.get_consumer_from_stream::<pull::Config, _, _>("archive", "WA_IN").await.expect("it");
+    let mut batch = consumer.batch().max_messages(1).messages().await.expect("a batch");
+    let message = batch.next().await.expect("a message").expect("a message");
+    assert_eq!(&message.payload[..], b"x");
+    message.double_ack().await.expect("an ack");
+    let sender = join("sender").await;
+    let sent = sender.publish("wa.out.default.send.5491", "x".into()).await.expect("a request");
+    assert_eq!(sent.await.expect("stored").stream, "WA_OUT");
+}
+
+/// A process whose user may not do what it needs ends at once, and says what.
+#[tokio::test]
+async fn a_missing_permission_is_told_by_name_at_the_start() {
+    let account = Account::new();
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    account.output(&stage, &["provision"], "provisioner").await;
+    for (user, inbox, word) in [
+        ("sender", "_INBOX_sender", "Publish to \"$JS.API.STREAM.INFO.WA_IN\""),
+        ("forwarder", "_INBOX", "set NATS_INBOX_PREFIX"),
+    ] {
+        let mut settings = stage.settings().clone();
+        settings.extend(account.settings(user, inbox));
+        let mut process = crate::support::spawn(Role::Forwarder, &settings, stage.dir());
+        let status = process.end(PATIENCE).await;
+        let said = process.stderr();
+        let last = said.lines().last().unwrap_or_default();
+        assert_eq!(status.code(), Some(69), "{said}");
+        assert!(last.contains(word), "expected `{word}` in `{last}`");
+    }
+}
+
+/// The table of docs/nats.md is what accounts.conf has.
+#[test]
+fn the_permissions_in_the_documentation_are_those_of_the_configuration() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let (documented, configured) =
+        (documented(&read("docs/nats.md")), configured(&read("deploy/nats/accounts.conf")));
+    assert_eq!(configured.keys().map(String::as_str).collect::<BTreeSet<_>>(), USERS.into_iter().collect());
+    for (user, subjects) in &configured {
+        assert_eq!(documented.get(user), Some(subjects), "{user}");
+    }
+    assert_eq!(documented.len(), configured.len());
+}
+
+/// Per user, what it publishes (`+`) and subscribes to (`-`).
+type Permissions = BTreeMap<String, BTreeSet<String>>;
+
+/// Rows of `| user | publishes | subscribes |`, subjects in backticks.
+fn documented(text: &str) -> Permissions {
+    let mut found = Permissions::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
+        let ticked =
+            |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let [user, publishes, subscribes] = cells[..] else { continue };
+        let [user] = &ticked(user)[..] else { continue };
+        if !USERS.contains(&user.as_str()) {
+            continue;
+        }
+        let subjects = found.entry(user.clone()).or_default();
+        subjects.extend(ticked(publishes).iter().map(|subject| format!("+{subject}")));
+        subjects.extend(ticked(subscribes).iter().map(|subject| format!("-{subject}")));
+    }
+    found
+}
+
+fn configured(text: &str) -> Permissions {
+    let mut found = Permissions::new();
+    let (mut user, mut sign) = (String::new(), '?');
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix("user: ") {
+            user = name.to_owned();
+        }
+        sign = if line.contains("publish:") {
+            '+'
+        } else if line.contains("subscribe:") {
+            '-'
+        } else {
+            sign
+        };
+        for subject in line.split('"').skip(1).step_by(2) {
+            found.entry(user.clone()).or_default().insert(format!("{sign}{subject}"));
+        }
+    }
+    found
+}
