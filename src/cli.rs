@@ -44,6 +44,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Is the process on HTTP_ADDR alive? For containers: exit code 0 or 1.
+    Healthcheck {
+        /// Is it ready?
+        #[arg(long)]
+        ready: bool,
+    },
     /// Becomes the private nats-server of `run`.
     #[command(name = crate::bus::embedded::CHILD_COMMAND, hide = true)]
     EmbeddedNatsServer {

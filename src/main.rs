@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use whatsapp_connector::admin::health;
 use whatsapp_connector::bus::embedded;
 use whatsapp_connector::cli::{Cli, Command};
 use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unknown};
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error, Some(&environment)),
     };
+    if let Command::Healthcheck { ready } = command {
+        return health(&config, ready);
+    }
     // Fails only if one was installed before, and nobody did.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -66,7 +70,9 @@ fn main() -> ExitCode {
             }
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             // Dealt with above.
-            Command::Config { .. } | Command::EmbeddedNatsServer { .. } => Ok(()),
+            Command::Config { .. } | Command::Healthcheck { .. } | Command::EmbeddedNatsServer { .. } => {
+                Ok(())
+            }
         }
     });
     telemetry.shutdown();
@@ -87,6 +93,19 @@ fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
         eprintln!("whatsapp-connector: {unknown}");
     }
     ExitCode::from(BAD_CONFIG)
+}
+
+fn health(config: &Config, ready: bool) -> ExitCode {
+    match health::ask(config.http_addr, ready) {
+        Ok(health) => {
+            println!("{}", health.words);
+            if health.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("whatsapp-connector: nobody answers on HTTP_ADDR={}: {error}", config.http_addr);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn show(environment: &Environment, json: bool) -> ExitCode {

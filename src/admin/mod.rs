@@ -1,6 +1,7 @@
 //! The small HTTP server: health, metrics, and the linking page.
 
 mod gauges;
+pub mod health;
 mod page;
 mod terminal;
 

@@ -73,6 +73,11 @@ impl Connector {
         })
     }
 
+    /// Where its admin server listens, as `HTTP_ADDR` names it.
+    pub fn address(&self) -> &str {
+        self.admin.base().trim_start_matches("http://")
+    }
+
     /// Waits until it is ready.
     #[track_caller]
     pub fn ready(&mut self) -> impl Future<Output = ()> {
