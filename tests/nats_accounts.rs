@@ -81,11 +81,16 @@ impl Account {
     }
 
     async fn start(&self, stage: &Stage, role: Role) -> Connector {
+        self.start_with(stage, role, &[]).await
+    }
+
+    async fn start_with(&self, stage: &Stage, role: Role, own: &[(&str, &str)]) -> Connector {
         let settings = match role {
             Role::Forwarder => self.settings("forwarder", "_INBOX_forwarder"),
             _ => self.settings("edge", "_INBOX_edge_default"),
         };
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = settings.chain(own.iter().copied()).collect();
         stage.start_with(role, &settings).await
     }
 }
@@ -112,12 +117,13 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     account.output(&stage, &["provision", "--account", "default"], "provisioner").await;
 
     let mut edge = account.start(&stage, Role::Edge).await;
-    let mut first = account.start(&stage, Role::Forwarder).await;
     edge.link(&stage.simulator).await;
     let customers = stage.customers("54911888", 4).await;
+    // It dies with a message in hand: a second delivery counts deaths, and reads and writes a bucket for that.
+    let crash = [("CRASH_AT", "forwarder.after-call")];
+    let mut first = account.start_with(&stage, Role::Forwarder, &crash).await;
     let mut written = rounds(&customers, 1..=2).await;
-    // A second delivery counts deaths, and reads and writes a bucket for that.
-    first.process.kill();
+    first.process.end_by_kill(PATIENCE).await;
     let second = account.start(&stage, Role::Forwarder).await;
     written.extend(rounds(&customers, 3..=3).await);
     stage.streams().await.decided(written.len()).await;
