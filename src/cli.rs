@@ -38,6 +38,10 @@ pub enum Command {
     /// Dead letters: list, show, replay, drop.
     #[command(subcommand)]
     Dlq(crate::dlq::command::Dlq),
+    /// Says why it would not work, and what mends it: settings, NATS, the assistant, the session. Changes nothing.
+    ///
+    /// Exit code 0: nothing is in the way; 1: something is.
+    Check(crate::check::command::Check),
     /// Prints the settings in force and where each comes from. Secrets are masked.
     Config {
         /// Prints one JSON object.

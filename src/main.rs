@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use whatsapp_connector::admin::health;
 use whatsapp_connector::bus::embedded;
+use whatsapp_connector::check;
 use whatsapp_connector::cli::{Cli, Command};
 use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unknown};
 use whatsapp_connector::dlq;
@@ -30,6 +31,16 @@ fn main() -> ExitCode {
     if let Command::Config { json } = command {
         return show(&environment, json);
     }
+    // Fails only if one was installed before, and nobody did.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Command::Check(command) = &command {
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(code) => return code,
+        };
+        let fine = runtime.block_on(check::command::run(command, &environment));
+        return if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let config = match Config::parse(&environment) {
         Ok(config) => config,
         Err(error) => return refuse(&error, Some(&environment)),
@@ -37,14 +48,9 @@ fn main() -> ExitCode {
     if let Command::Healthcheck { ready } = command {
         return health(&config, ready);
     }
-    // Fails only if one was installed before, and nobody did.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("whatsapp-connector: no runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(code) => return code,
     };
     let telemetry = {
         let _within = runtime.enter();
@@ -70,9 +76,10 @@ fn main() -> ExitCode {
             }
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             // Dealt with above.
-            Command::Config { .. } | Command::Healthcheck { .. } | Command::EmbeddedNatsServer { .. } => {
-                Ok(())
-            }
+            Command::Config { .. }
+            | Command::Check(_)
+            | Command::Healthcheck { .. }
+            | Command::EmbeddedNatsServer { .. } => Ok(()),
         }
     });
     telemetry.shutdown();
@@ -84,6 +91,13 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        eprintln!("whatsapp-connector: no runtime: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Says why the settings cannot be used, and what a misspelt one was likely meant to be.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bus_outage;
+mod check;
 mod crash_loop;
 mod dead_letters;
 mod embedded;

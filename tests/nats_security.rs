@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use self::authority::Authority;
 use self::operator::Operator;
@@ -183,8 +184,7 @@ async fn wss_takes_the_same_authority_and_login() {
 }
 
 /// What a server of another version says is all that the connector sees of it.
-#[tokio::test]
-async fn a_server_that_is_too_old_is_refused_with_one_sentence() {
+pub async fn old_server() -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("nats://{}", listener.local_addr().expect("its address"));
     let old = tokio::spawn(async move {
@@ -201,6 +201,12 @@ async fn a_server_that_is_too_old_is_refused_with_one_sentence() {
             }
         }
     });
+    (url, old)
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_with_one_sentence() {
+    let (url, old) = old_server().await;
     let dir = tempfile::tempdir().expect("a directory");
     let settings = owned(&[("NATS_URL", &url), ("HTTP_ADDR", "127.0.0.1:0")]);
     let mut process = spawn(Role::Forwarder, &settings, dir.path());
@@ -286,7 +292,7 @@ async fn credentials_are_rotated_under_load_without_a_restart_and_with_nothing_l
 
     operator.revoke(&first);
     configured(dir.path(), &operator.config());
-    stage.nats.reload();
+    stage.nats.reload().await;
     // People go on writing; WhatsApp keeps what the edge cannot store.
     let complaint = "cannot log in to nats-server";
     let said = |process: &Process| process.stderr().contains(complaint);

@@ -66,6 +66,9 @@ pub enum ConnectError {
         /// The version it said it has.
         found: String,
     },
+    /// Nobody answers there.
+    #[error("nats-server does not answer: {0}. Check NATS_URL, and that it runs")]
+    Unreachable(String),
     /// The process was told to stop while it waited.
     #[error("stopped while waiting for nats-server")]
     Stopped,
@@ -82,11 +85,7 @@ impl Bus {
     /// Connects, waiting for the server as long as it takes (containers start in any order) or until
     /// `stop`.
     pub async fn connect(settings: &Settings, stop: &CancellationToken) -> Result<Self, ConnectError> {
-        let (servers, access) = addresses(settings)?;
-        access.probe()?;
         let shown = without_secrets(settings.url.expose_secret());
-        let refusals = Refusals::new(access.inbox_prefix());
-        let (connects, connected) = watch::channel(0_u64);
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             // Jitter may double it. A process that starts in the middle of an outage goes on as soon as others.
@@ -95,37 +94,36 @@ impl Bus {
             .with_jitter()
             .build();
         let mut warned = false;
-        let client = loop {
-            let options = options(settings, &access, connects.clone(), refusals.clone());
-            let attempt = options.connect(servers.clone());
+        loop {
             let error = tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
-                result = attempt => match result {
-                    Ok(client) => break client,
-                    Err(error) => error,
+                result = Self::try_connect(settings) => match result {
+                    Err(ConnectError::Unreachable(error)) => error,
+                    result => return result,
                 },
             };
-            if let Some(why) = distrust(&error) {
-                return Err(ConnectError::Untrusted(why));
-            }
-            use ConnectErrorKind as Kind;
-            match error.kind() {
-                Kind::Authentication | Kind::AuthorizationViolation => {
-                    return Err(ConnectError::Unauthorized(error.to_string()));
-                }
-                Kind::ServerParse => return Err(ConnectError::BadUrl(error.to_string())),
-                _ if !warned => {
-                    warned = true;
-                    tracing::warn!(servers = shown, %error, "nats-server does not answer; waiting for it");
-                }
-                _ => tracing::debug!(%error, "nats-server still does not answer"),
+            if warned {
+                tracing::debug!(error, "nats-server still does not answer");
+            } else {
+                warned = true;
+                tracing::warn!(servers = shown, error, "nats-server does not answer; waiting for it");
             }
             let wait = waits.next().unwrap_or(LONGEST_WAIT);
             tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
                 () = tokio::time::sleep(wait) => {}
             }
-        };
+        }
+    }
+
+    /// Connects, or says why not: one attempt at each server, for whoever wants to know.
+    pub async fn try_connect(settings: &Settings) -> Result<Self, ConnectError> {
+        let (servers, access) = addresses(settings)?;
+        access.probe()?;
+        let refusals = Refusals::new(access.inbox_prefix());
+        let (connects, connected) = watch::channel(0_u64);
+        let options = options(settings, &access, connects, refusals.clone());
+        let client = options.connect(servers).await.map_err(refusal)?;
         check_version(&client)?;
         let api = access.api_prefix();
         let context = jetstream::context::ContextBuilder::new()
@@ -137,6 +135,11 @@ impl Bus {
             Self { client, jetstream: context, api: api.into(), refusals, doomed: CancellationToken::new() };
         bus.watch_versions(connected);
         Ok(bus)
+    }
+
+    /// What the server says it is.
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
     }
 
     /// A fail-over may lead to another server: its version is checked as well. The task ends with the
@@ -152,6 +155,18 @@ impl Bus {
                 }
             }
         });
+    }
+}
+
+fn refusal(error: async_nats::ConnectError) -> ConnectError {
+    use ConnectErrorKind as Kind;
+    if let Some(why) = distrust(&error) {
+        return ConnectError::Untrusted(why);
+    }
+    match error.kind() {
+        Kind::Authentication | Kind::AuthorizationViolation => ConnectError::Unauthorized(error.to_string()),
+        Kind::ServerParse => ConnectError::BadUrl(error.to_string()),
+        _ => ConnectError::Unreachable(error.to_string()),
     }
 }
 
@@ -283,7 +298,7 @@ fn is_login(error: &str) -> bool {
 }
 
 /// The address without user, password or token.
-fn without_secrets(url: &str) -> String {
+pub fn without_secrets(url: &str) -> String {
     url.split(',')
         .map(|one| match (one.find("://"), one.rfind('@')) {
             (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &one[..scheme + 3], &one[at + 1..]),

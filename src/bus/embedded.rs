@@ -200,7 +200,8 @@ pub fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::E
     std::process::Command::new(program).args(args).exec()
 }
 
-fn find(named: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
+/// The binary that would be started.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
     if let Some(path) = named {
         return if path.is_file() {
             Ok(path.to_owned())

@@ -8,9 +8,11 @@ pub mod access;
 mod append;
 mod connect;
 pub mod embedded;
+pub mod permissions;
 mod pull;
 mod read;
 mod refusals;
+mod survey;
 pub mod topology;
 
 use std::sync::Arc;
@@ -21,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
-pub use connect::{ConnectError, Settings};
+pub use connect::{ConnectError, Settings, without_secrets};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
+pub use survey::{JetStream, Lack};
 
 /// How long one request to the server may take before it is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);

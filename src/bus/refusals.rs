@@ -27,6 +27,11 @@ impl Refusals {
         Self { inbox: inbox.into(), heard: broadcast::channel(64).0, told: Arc::default() }
     }
 
+    /// What the subjects begin with that answers come to.
+    pub(super) fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
     /// A new connection: what was refused may be allowed now.
     pub(super) fn forget(&self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -49,29 +54,38 @@ impl Refusals {
     }
 }
 
+/// Hears what is refused, from its making on.
 pub(super) struct Listener {
     inbox: Arc<str>,
     heard: broadcast::Receiver<Arc<str>>,
 }
 
 impl Listener {
+    /// The next refusal, in the server's words. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Arc<str> {
+        loop {
+            match self.heard.recv().await {
+                Ok(words) => return words,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // The connection is gone for good; the request's own time-out says so.
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
     /// Ends when a publish to `subject` or below it, or the inbox that the answer has to come to, is refused;
     /// says so.
     pub(super) async fn refused(&mut self, subject: &str) -> String {
         loop {
-            match self.heard.recv().await {
-                Ok(words) if is_publish(&words, subject) => {
-                    return format!("this user must not ask: {}", redact::text(&words));
-                }
-                Ok(words) if is_subscription(&words, &self.inbox) => {
-                    let inbox = redact::text(&words);
-                    return format!(
-                        "this user hears no answers: {inbox}; set NATS_INBOX_PREFIX to what it may subscribe to"
-                    );
-                }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                // The connection is gone for good; the request's own time-out says so.
-                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            let words = self.next().await;
+            let said = redact::text(&words);
+            if is_publish(&words, subject) {
+                return format!("this user must not ask: {said}");
+            }
+            if is_subscription(&words, &self.inbox) {
+                return format!(
+                    "this user hears no answers: {said}; set NATS_INBOX_PREFIX to what it may subscribe to"
+                );
             }
         }
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    consumer::{self, AckPolicy, DeliverPolicy, PullConsumer, pull},
+    consumer::{
+        AckPolicy, Config as ConsumerConfig, DeliverPolicy, Info as ConsumerInfo, PullConsumer, pull,
+    },
     kv,
     stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
 };
@@ -120,10 +122,7 @@ impl Bus {
         }
         judge(settings, age_differences(subjects, &ages))?;
         self.ensure_bucket(settings, bucket(subjects, settings, role)).await?;
-        let (stream, want) = match role {
-            Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
-            Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
-        };
+        let (stream, want) = consumer(subjects, settings, role);
         self.ensure_consumer(settings, &stream, want).await
     }
 
@@ -177,7 +176,7 @@ impl Bus {
         let what = format!("consumer {name} on {stream}");
         let failed = |why: String| TopologyError::Failed { what: what.clone(), why };
         let api = format!("CONSUMER.INFO.{stream}.{name}");
-        let ask = || self.ask::<consumer::Info>(&api);
+        let ask = || self.ask::<ConsumerInfo>(&api);
         let info = match patiently(ask).await.map_err(&failed)? {
             Some(info) => info,
             None if settings.provision == Provision::Create => {
@@ -234,7 +233,7 @@ fn judge(settings: &Settings, differences: Vec<Difference>) -> Result<(), Topolo
     Ok(())
 }
 
-fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
+pub(super) fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
     let short = Duration::from_secs(120);
     let config =
         |name: String, subject: String, max_age: Duration, duplicate_window: Duration| stream::Config {
@@ -256,7 +255,7 @@ fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
     ]
 }
 
-fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
+pub(super) fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
     // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
     // message.
     let (bucket, max_age) = match role {
@@ -264,6 +263,14 @@ fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Confi
         Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
     };
     kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
+}
+
+/// A role's consumer, and the stream that it is on.
+pub(super) fn consumer(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> (String, pull::Config) {
+    match role {
+        Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
+        Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
+    }
 }
 
 fn forwarder(subjects: &Subjects, settings: &Settings) -> pull::Config {
@@ -320,7 +327,7 @@ impl Comparison {
     }
 }
 
-fn stream_differences(want: &stream::Config, got: &stream::Config) -> Vec<Difference> {
+pub(super) fn stream_differences(want: &stream::Config, got: &stream::Config) -> Vec<Difference> {
     let mut c = Comparison { owner: want.name.clone(), differences: Vec::new() };
     c.field("subjects", &want.subjects, &got.subjects, true);
     c.field("retention", &want.retention, &got.retention, true);
@@ -336,7 +343,7 @@ fn stream_differences(want: &stream::Config, got: &stream::Config) -> Vec<Differ
 }
 
 /// Outcomes have to outlive what they answer. An age of zero is for ever.
-fn age_differences(subjects: &Subjects, ages: &[Duration]) -> Vec<Difference> {
+pub(super) fn age_differences(subjects: &Subjects, ages: &[Duration]) -> Vec<Difference> {
     let [inbound, outbound, ..] = ages else { return Vec::new() };
     let outlives = outbound.is_zero() || (!inbound.is_zero() && outbound > inbound);
     let difference = Difference {
@@ -348,7 +355,11 @@ fn age_differences(subjects: &Subjects, ages: &[Duration]) -> Vec<Difference> {
     if outlives { Vec::new() } else { vec![difference] }
 }
 
-fn consumer_differences(stream: &str, want: &pull::Config, got: &consumer::Config) -> Vec<Difference> {
+pub(super) fn consumer_differences(
+    stream: &str,
+    want: &pull::Config,
+    got: &ConsumerConfig,
+) -> Vec<Difference> {
     let name = want.durable_name.clone().unwrap_or_default();
     let mut c = Comparison { owner: format!("{stream}/{name}"), differences: Vec::new() };
     c.field("filter_subject", &want.filter_subject, &got.filter_subject, true);

@@ -1,5 +1,7 @@
 //! The assistant's HTTP endpoint.
 
+mod probe;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,6 +11,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AF
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+
+pub use probe::{Probed, Said};
 
 use crate::telemetry::propagation;
 

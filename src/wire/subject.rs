@@ -221,6 +221,16 @@ impl Subjects {
         format!("{}.in.*.message.*", self.prefix)
     }
 
+    /// All that one account's edge stores.
+    pub fn in_of(&self, account: &Account) -> String {
+        format!("{}.in.{account}.>", self.prefix)
+    }
+
+    /// What forwarders store, and listen to.
+    pub fn all_replies(&self) -> String {
+        format!("{}.out.*.reply.*", self.prefix)
+    }
+
     /// What one account's edge consumes.
     pub fn out_of(&self, account: &Account) -> String {
         format!("{}.out.{account}.>", self.prefix)

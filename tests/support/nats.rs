@@ -67,9 +67,16 @@ impl Nats {
         Self { process, dir, port, setup }
     }
 
-    /// It reads its configuration again.
-    pub fn reload(&mut self) {
+    /// It reads its configuration again, and has.
+    pub async fn reload(&mut self) {
+        let reloads = |log: &str| log.matches("Reloaded server configuration").count();
+        let before = reloads(&self.log());
         self.process.hang_up();
+        eventually("nats-server to read its configuration", PATIENCE, async || {
+            let log = self.log();
+            if reloads(&log) > before { Ok(()) } else { Err(log) }
+        })
+        .await;
     }
 
     /// What it has logged in this life.

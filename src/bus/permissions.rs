@@ -1,0 +1,204 @@
+//! What each role must be allowed on nats-server, and finding out which of it is not.
+//!
+//! The lists are those of deploy/nats/accounts.conf, which a test compares. A permission cannot be asked for, so
+//! it is tried: with messages that change nothing where they are allowed.
+
+use std::time::Duration;
+
+use super::topology::Role;
+use super::{Bus, REQUEST_TIMEOUT};
+use crate::wire::Subjects;
+
+/// No stream has this name, so no stream stores what expects to be in it.
+const NO_STREAM: &str = "WHATSAPP_CONNECTOR_CHECK";
+/// No request of JetStream's, and no kind of ack: whoever gets it does nothing.
+const NOTHING: &str = "check";
+/// Refusals are told apart from answers, and may come a moment later.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Something that a role does on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// How.
+    pub verb: Verb,
+    /// What a permission for it names.
+    pub subject: String,
+    /// A subject that it covers, where nothing happens.
+    probe: String,
+}
+
+/// Which of a user's two lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `publish`.
+    Publish,
+    /// `subscribe`.
+    Subscribe,
+}
+
+impl Need {
+    /// To hear answers at all.
+    pub fn is_inbox(&self) -> bool {
+        self.verb == Verb::Subscribe && self.subject.ends_with(".>")
+    }
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verb = match self.verb {
+            Verb::Publish => "publish to",
+            Verb::Subscribe => "subscribe to",
+        };
+        write!(f, "{verb} {}", self.subject)
+    }
+}
+
+/// All that `role` does. `api` is what the subjects of JetStream's API begin with, `inbox` what those begin
+/// with that answers come to.
+pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec<Need> {
+    let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
+    let exact = |subject: String| publish(subject.clone(), subject);
+    let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
+    // The parts of a subject that may be anything.
+    let some = |subject: &str| publish(subject.to_owned(), subject.replace(['*', '>'], NOTHING));
+    let key =
+        |subject: String| if api == super::access::OWN_API { subject } else { format!("{api}.{subject}") };
+    let info = |stream: String| exact(format!("{api}.STREAM.INFO.{stream}"));
+
+    let mut needs = vec![subscribe(format!("{inbox}.>"))];
+    needs.extend([subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq()].map(info));
+    let (stream, consumer) = match role {
+        Role::Edge(account) => {
+            let lease = subjects.lease(account);
+            needs.extend([
+                some(&subjects.in_of(account)),
+                exact(key(lease.clone())),
+                info(subjects.stream_leases()),
+                some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_in(), subjects.in_of(account))),
+                exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
+            ]);
+            (subjects.stream_out(), subjects.consumer_edge(account))
+        }
+        Role::Forwarder => {
+            let marks = format!("$KV.{}.>", subjects.bucket_attempts());
+            needs.extend([
+                some(&subjects.all_replies()),
+                some(&subjects.dead_of(None)),
+                some(&key(marks.clone())),
+                info(subjects.stream_attempts()),
+                some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.all_replies())),
+                some(&format!("{api}.DIRECT.GET.{}.{marks}", subjects.stream_attempts())),
+                subscribe(subjects.all_replies()),
+            ]);
+            (subjects.stream_in(), subjects.consumer_forwarder())
+        }
+    };
+    needs.extend([
+        exact(format!("{api}.CONSUMER.INFO.{stream}.{consumer}")),
+        exact(format!("{api}.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
+        some(&format!("$JS.ACK.{stream}.{consumer}.>")),
+        // With a JetStream domain in between.
+        some(&format!("$JS.ACK.*.*.{stream}.{consumer}.>")),
+    ]);
+    needs
+}
+
+/// To make what is missing: `subject` is published to.
+pub fn to_make(subject: &str) -> Need {
+    Need { verb: Verb::Publish, subject: subject.to_owned(), probe: subject.to_owned() }
+}
+
+impl Bus {
+    /// All that `role` does on this bus, as this connection's settings have it.
+    pub fn needs(&self, subjects: &Subjects, role: Role<'_>) -> Vec<Need> {
+        needs(subjects, role, &self.api, self.refusals.inbox())
+    }
+
+    /// Those of `needs` that nats-server does not allow this user. Changes nothing.
+    pub async fn refused(&self, needs: &[Need]) -> Vec<Need> {
+        if needs.is_empty() {
+            return Vec::new();
+        }
+        let mut heard = self.refusals.listen();
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", NO_STREAM);
+        let mut subscriptions = Vec::new();
+        for need in needs {
+            // What does not get to the server is not refused by it; that it is away is told elsewhere.
+            match need.verb {
+                Verb::Publish => {
+                    let sent =
+                        self.client.publish_with_headers(need.probe.clone(), headers.clone(), NOTHING.into());
+                    let _ = sent.await;
+                }
+                Verb::Subscribe => subscriptions.extend(self.client.subscribe(need.probe.clone()).await),
+            }
+        }
+        // The server takes one after the other, so what comes of this comes last.
+        let last = format!("{NOTHING}.{}", self.client.new_inbox());
+        let mut words = Vec::new();
+        let end = async {
+            let _ = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(last.clone(), "".into())).await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                said = heard.next() => {
+                    if said.contains(&last) {
+                        break;
+                    }
+                    words.push(said);
+                }
+                () = &mut end => break,
+            }
+        }
+        let is_refused = |need: &&Need| {
+            let verb = match need.verb {
+                Verb::Publish => "Publish",
+                Verb::Subscribe => "Subscription",
+            };
+            words.iter().any(|said| said.contains(verb) && said.contains(&format!("\"{}\"", need.probe)))
+        };
+        needs.iter().filter(is_refused).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::wire::Account;
+
+    /// Everything in quotation marks from `user: <name>` to the next user.
+    fn configured(user: &str) -> BTreeSet<String> {
+        let text = include_str!("../../deploy/nats/accounts.conf");
+        let (_, block) = text.split_once(&format!("user: {user}\n")).expect(user);
+        let block = block.split("user: ").next().expect("a block");
+        let lines = block.lines().filter(|line| !line.trim_start().starts_with('#'));
+        lines.flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_needs_of_each_role_are_the_permissions_of_its_user() {
+        let subjects = Subjects::new("wa").unwrap();
+        let account = Account::parse("default").unwrap();
+        let of = |role, inbox| -> BTreeSet<String> {
+            needs(&subjects, role, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
+        };
+        assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
+        assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
+    }
+
+    #[test]
+    fn a_probe_is_a_subject_without_wildcards_that_its_permission_covers() {
+        let subjects = Subjects::new("wa").unwrap();
+        for need in needs(&subjects, Role::Forwarder, "$JS.hub.API", "_INBOX") {
+            let covers = |(wanted, token): (&str, &str)| wanted == token || ["*", ">"].contains(&wanted);
+            let (wanted, probe) = (need.subject.split('.'), need.probe.split('.'));
+            assert!(wanted.zip(probe).all(covers), "{need:?}");
+            assert!(need.verb == Verb::Subscribe || !need.probe.contains(['*', '>']), "{need:?}");
+        }
+    }
+}

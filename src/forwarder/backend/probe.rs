@@ -1,0 +1,117 @@
+//! Asking the backend how it is without asking it anything: for `whatsapp-connector check`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{DATE, HeaderMap};
+use reqwest::{Response, StatusCode};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Backend, Failure, Settings, failure, unix_seconds};
+
+/// How much of an answer is read.
+const MAX_ANSWER: usize = 16 << 10;
+
+/// A call that the contract has the backend refuse once it has let the caller in: every field is empty. Nothing
+/// is answered, and no conversation begins.
+#[derive(Serialize)]
+struct Nothing {
+    message_id: &'static str,
+    from_number: &'static str,
+    text: &'static str,
+    timestamp_iso: &'static str,
+}
+
+const NOTHING: Nothing = Nothing { message_id: "", from_number: "", text: "", timestamp_iso: "" };
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// What it said to the call.
+    pub answer: Result<Said, Failure>,
+    /// What `GET /docs`, or else `/health`, of the address is answered with: is a service there at all?
+    pub page: Option<u16>,
+    /// How long the call took.
+    pub took: Duration,
+    /// By how much its clock is ahead of this machine's, in seconds, if it says.
+    pub ahead_s: Option<i64>,
+    /// Does it refuse the same call without key and signature? `None`: neither is set.
+    pub refuses_strangers: Option<bool>,
+}
+
+/// A status, and who is not believed if it is 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// The HTTP status.
+    pub status: u16,
+    /// It is about the signature, not the key.
+    pub about_signature: bool,
+}
+
+impl Backend {
+    /// Asks. Takes a few seconds at most for each question, whatever `BACKEND_TIMEOUT` says.
+    pub async fn probe(settings: &Settings) -> Result<Probed, reqwest::Error> {
+        let hurried = Settings { timeout: settings.timeout.min(Duration::from_secs(10)), ..settings.clone() };
+        let backend = Self::new(hurried.clone())?;
+        let began = Instant::now();
+        let called = backend.call_nothing().await;
+        let took = began.elapsed();
+        let ahead_s = called.as_ref().ok().and_then(|response| ahead_s(response.headers()));
+        let answer = match called {
+            Ok(response) => Ok(said(response).await),
+            Err(error) => Err(failure(error)),
+        };
+        let has_login = settings.api_key.is_some() || settings.webhook_secret.is_some();
+        let refuses_strangers = if has_login && answer.is_ok() {
+            let stranger = Self::new(Settings { api_key: None, webhook_secret: None, ..hurried })?;
+            let answer = stranger.call_nothing().await;
+            answer.ok().map(|response| response.status() == StatusCode::UNAUTHORIZED)
+        } else {
+            None
+        };
+        Ok(Probed { answer, page: backend.page().await, took, ahead_s, refuses_strangers })
+    }
+
+    async fn call_nothing(&self) -> Result<Response, reqwest::Error> {
+        let body = serde_json::to_vec(&NOTHING).unwrap_or_default();
+        let headers = self.headers(&body, "whatsapp-connector-check", unix_seconds());
+        self.http.post(self.url.clone()).headers(headers).body(body).send().await
+    }
+
+    /// Without the key: it is for the endpoint only.
+    async fn page(&self) -> Option<u16> {
+        let mut status = None;
+        for name in ["docs", "health"] {
+            let mut url = self.settings.url.clone();
+            url.set_path(&format!("{}/{name}", url.path().trim_end_matches('/')));
+            if let Ok(response) = self.http.get(url).send().await {
+                status = Some(response.status().as_u16());
+                if response.status().is_success() {
+                    break;
+                }
+            }
+        }
+        status
+    }
+}
+
+async fn said(mut response: Response) -> Said {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            break;
+        }
+    }
+    let about_signature = String::from_utf8_lossy(&body).to_lowercase().contains("signature");
+    Said { status, about_signature }
+}
+
+/// `Date` has whole seconds.
+fn ahead_s(headers: &HeaderMap) -> Option<i64> {
+    let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let theirs = i64::try_from(theirs.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let ours = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    Some(theirs - ours)
+}
