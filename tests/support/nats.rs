@@ -84,6 +84,11 @@ impl Nats {
         self.process.stderr()
     }
 
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Where clients reach it.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)

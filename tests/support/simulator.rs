@@ -1,6 +1,7 @@
 //! The WhatsApp simulator, through its control API: the business's phone and the customers' phones.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -190,9 +191,14 @@ impl Customer {
 
     /// Waits until this phone has received `count` messages.
     pub async fn receives(&self, count: usize) -> Vec<Received> {
+        self.receives_within(count, PATIENCE).await
+    }
+
+    /// Waits so long at the most.
+    pub async fn receives_within(&self, count: usize, bound: Duration) -> Vec<Received> {
         let mut inbox: Vec<Received> = Vec::new();
         let what = format!("{} to receive {count} messages", self.phone);
-        eventually(what, PATIENCE, async || {
+        eventually(what, bound, async || {
             let seen = inbox.last().map_or(0, |last| last.seq);
             inbox.extend(self.after(seen, 1_000).await);
             let texts: Vec<&str> = inbox.iter().map(|received| received.text.as_str()).collect();
