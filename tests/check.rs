@@ -226,7 +226,7 @@ async fn each_missing_permission_is_named() {
         user: Some(("harness".to_owned(), "harness".to_owned())),
         ..Setup::default()
     };
-    let mut nats = Nats::start_as(dir.path().join("nats"), setup).await;
+    let nats = Nats::start_as(dir.path().join("nats"), setup).await;
     let backend = Unwell::start(|_| Answer::new(422, "{}")).await;
     let settings = |user: &str, inbox: &str, provision: &str| {
         owned(&[

@@ -21,6 +21,7 @@ mod metrics;
 mod nats_accounts;
 mod nats_security;
 mod offline;
+mod operator;
 mod order;
 mod other_kinds;
 mod outage;

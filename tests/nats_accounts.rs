@@ -16,14 +16,16 @@ use crate::support::{Connector, PATIENCE, Role, Setup, Stage, output, root};
 const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
 
 /// `deploy/nats` with TLS, and one user more: the harness, who may do everything.
-struct Account {
-    _dir: tempfile::TempDir,
+pub struct Account {
+    dir: tempfile::TempDir,
     authority: Authority,
-    setup: Setup,
+    /// How its nats-server is started.
+    pub setup: Setup,
 }
 
 impl Account {
-    fn new() -> Self {
+    /// With a password for each user, from the environment as in `deploy/nats`.
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::new(dir.path(), "authority");
         let conf = |name: &str| std::fs::read_to_string(root().join("deploy/nats").join(name)).expect(name);
@@ -55,11 +57,21 @@ impl Account {
             tls: Some([authority.ca(), certificate, key]),
             ..Setup::default()
         };
-        Self { _dir: dir, authority, setup }
+        Self { dir, authority, setup }
+    }
+
+    /// From the server's next reload on, `user` has another password.
+    pub fn change_password(&self, user: &str, password: &str) {
+        let path = self.dir.path().join("accounts.conf");
+        let conf = std::fs::read_to_string(&path).expect("the users");
+        let (before, from) = conf.split_once(&format!("user: {user}\n")).expect(user);
+        let (_, after) = from.split_once('\n').expect("a password");
+        let changed = format!("{before}user: {user}\n        password: {password}\n{after}");
+        std::fs::write(path, changed).expect("the users");
     }
 
     /// What a process needs to be this user.
-    fn settings(&self, user: &str, inbox: &str) -> Vec<(String, String)> {
+    pub fn settings(&self, user: &str, inbox: &str) -> Vec<(String, String)> {
         let [certificate, key] = self.authority.sign(user).map(|path| text(&path));
         [
             ("NATS_USER", user.to_owned()),
@@ -74,7 +86,8 @@ impl Account {
         .into()
     }
 
-    async fn output(&self, stage: &Stage, arguments: &[&str], user: &str) -> String {
+    /// Runs a command as this user.
+    pub async fn output(&self, stage: &Stage, arguments: &[&str], user: &str) -> String {
         let mut settings = stage.settings().clone();
         settings.extend(self.settings(user, &format!("_INBOX_{user}")));
         output(arguments, &settings, stage.dir()).await

@@ -285,7 +285,7 @@ async fn credentials_are_rotated_under_load_without_a_restart_and_with_nothing_l
     operator.user("harness").write(&harness_creds);
     let mut setup = configured(dir.path(), &operator.config());
     setup.creds = Some(harness_creds);
-    let mut stage = Stage::plan().nats(setup).setting("NATS_CREDS", &text(&creds)).set().await;
+    let stage = Stage::plan().nats(setup).setting("NATS_CREDS", &text(&creds)).set().await;
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customers = stage.customers("54911777", 6).await;
     let mut written = rounds(&customers, 1..=3).await;

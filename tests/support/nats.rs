@@ -68,7 +68,7 @@ impl Nats {
     }
 
     /// It reads its configuration again, and has.
-    pub async fn reload(&mut self) {
+    pub async fn reload(&self) {
         let reloads = |log: &str| log.matches("Reloaded server configuration").count();
         let before = reloads(&self.log());
         self.process.hang_up();

@@ -121,8 +121,11 @@ impl Process {
     }
 
     /// `SIGHUP`: read the configuration again.
-    pub fn hang_up(&mut self) {
-        self.signal(Signal::HUP);
+    pub fn hang_up(&self) {
+        // Once it is waited for, its id may be somebody else's.
+        if self.ended.is_none() {
+            kill_process(self.pid, Signal::HUP).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        }
     }
 
     /// Stops it in its tracks, as a machine without breath would.
