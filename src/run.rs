@@ -77,7 +77,9 @@ impl RunError {
             | Self::Dlq(crate::dlq::command::CommandError::Connect(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
-            Self::Edge(EdgeError::Lock(LockError::Unusable { .. })) => ExitCode::from(78),
+            Self::Edge(EdgeError::Lock(LockError::Unusable { .. } | LockError::Open { .. })) => {
+                ExitCode::from(78)
+            }
             Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
             _ => ExitCode::from(69),
         }

@@ -3,6 +3,7 @@
 //! tests of `src/check` and `src/edge/inspect.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -359,8 +360,28 @@ async fn a_session_that_cannot_be_used_is_named() {
     assert_eq!(found.code, Some(0), "{}", found.printed);
     assert!(found.finding("linked").is_some() && found.finding("auth-dir").is_some(), "{}", found.printed);
 
+    let left: Vec<_> =
+        std::fs::read_dir(stage.dir().join("auth")).expect("the directory").flatten().collect();
+    for file in left {
+        let mode = file.metadata().expect("its mode").permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{:?}", file.path());
+    }
+    let (dir, store) = (stage.dir().join("auth"), stage.dir().join("auth/default.db"));
+    let chmod = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("another mode");
+    };
+    for (path, wider, as_it_was) in [(&dir, 0o755, 0o700), (&store, 0o640, 0o600)] {
+        chmod(path, wider);
+        let found = Checked::of("edge", stage.settings(), stage.dir()).await;
+        found.fails_only_for("auth-dir-open", &format!("chmod {as_it_was:o}"));
+        chmod(path, as_it_was);
+        // SQLite gives the files beside the store its mode, even when it only looks.
+        for tail in ["-wal", "-shm"] {
+            chmod(&dir.join(format!("default.db{tail}")), 0o600);
+        }
+    }
+
     // A page in the middle is gone.
-    let store = stage.dir().join("auth/default.db");
     let mut bytes = std::fs::read(&store).expect("the store");
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0xa5);

@@ -65,6 +65,7 @@ const CODES: &[&str] = &[
     "backend-client",
     "auth-dir",
     "auth-dir-unusable",
+    "auth-dir-open",
     "auth-dir-network",
     "auth-dir-taken",
     "store-damaged",

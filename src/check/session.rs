@@ -43,6 +43,12 @@ fn flawed(dir: &str, account: &str, found: &Inspection, flaw: &Flaw) -> Finding 
             format!("WHATSAPP_AUTH_DIR={dir} cannot be written: {error}"),
             "name a directory that this user may write, on a disk with room",
         ),
+        Flaw::Open(error) => Finding::failure(
+            PART,
+            "auth-dir-open",
+            error.to_string(),
+            "do that; link anew if somebody may have read it",
+        ),
         Flaw::Network(name) => Finding::failure(
             PART,
             "auth-dir-network",

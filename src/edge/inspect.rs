@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 
+use super::lock::{self, LockError};
 use crate::wire::{Account, masked};
 
 /// What is wrong with the session's place.
@@ -15,6 +16,8 @@ use crate::wire::{Account, masked};
 pub enum Flaw {
     /// The directory cannot be made or written.
     Unusable(std::io::Error),
+    /// Others may get at it, so the edge would not start.
+    Open(LockError),
     /// It is on a file system of another machine, by its name: locks and SQLite's shared memory do not work there.
     Network(&'static str),
     /// An edge works on it.
@@ -49,6 +52,7 @@ pub fn inspect(dir: &Path, account: &Account) -> Inspection {
         return found;
     }
     found.flaws.extend(network(existing(dir)).map(Flaw::Network));
+    found.flaws.extend(lock::guarded(dir, account).err().map(Flaw::Open));
     if is_taken(&dir.join(format!("{account}.lock"))) {
         found.flaws.push(Flaw::Taken);
     }
