@@ -2,17 +2,20 @@
 
 mod gauges;
 pub mod health;
+mod login;
 mod page;
+mod serve;
 mod terminal;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -22,6 +25,8 @@ use crate::bus::Bus;
 use crate::edge::{Online, link};
 use crate::forwarder::Forwarder;
 use crate::wire::{Account, Subjects};
+use login::Guard;
+use serve::Peer;
 
 /// Why there is no admin server.
 #[derive(Debug, thiserror::Error)]
@@ -129,18 +134,30 @@ struct Link {
 pub struct Admin {
     listener: TcpListener,
     status: Arc<Status>,
+    guard: Arc<Guard>,
     metrics: prometheus::Registry,
+}
+
+/// Where the admin server listens, and whom it lets link.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `HTTP_ADDR`.
+    pub addr: SocketAddr,
+    /// `HTTP_TOKEN`.
+    pub token: Option<SecretString>,
 }
 
 impl Admin {
     /// Takes the address. `metrics` is what `/metrics` shows.
-    pub async fn bind(addr: SocketAddr, metrics: prometheus::Registry) -> Result<Self, AdminError> {
+    pub async fn bind(settings: &Settings, metrics: prometheus::Registry) -> Result<Self, AdminError> {
+        let addr = settings.addr;
         let failed = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         // For people and scripts that chose port 0; logs go elsewhere.
         println!("admin: http://{bound}");
-        Ok(Self { listener, status: Arc::default(), metrics })
+        let guard = Arc::new(Guard::new(settings.token.as_ref()));
+        Ok(Self { listener, status: Arc::default(), guard, metrics })
     }
 
     /// To be filled in by the parts.
@@ -150,31 +167,21 @@ impl Admin {
 
     /// Serves until `stop`, and shows QR codes in the terminal meanwhile.
     pub async fn serve(self, stop: CancellationToken) {
+        let linking = Router::new()
+            .route("/link.json", get(link_json))
+            .route("/link", get(link_page))
+            .with_state((Arc::clone(&self.status), self.guard));
         let app = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
-            .route("/link.json", get(link_json))
-            .route("/link", get(link_page))
             .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
             .with_state(Arc::clone(&self.status))
-            .route("/metrics", get(gauges::page).with_state((Arc::clone(&self.status), self.metrics)));
-        let service = app.into_make_service_with_connect_info::<SocketAddr>();
-        let serving =
-            axum::serve(self.listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+            .route("/metrics", get(gauges::page).with_state((Arc::clone(&self.status), self.metrics)))
+            .merge(linking);
         let shown = stop.run_until_cancelled(async {
             tokio::join!(terminal::show_codes(&self.status), gauges::keep(&self.status))
         });
-        // A client that holds its connection open must not hold the process.
-        let bounded = async {
-            tokio::select! {
-                result = serving => result,
-                () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_millis(500)).await } => Ok(()),
-            }
-        };
-        let (result, _) = tokio::join!(bounded, shown);
-        if let Err(error) = result {
-            tracing::error!(%error, "the admin server ended");
-        }
+        let (_, ()) = tokio::join!(shown, serve::serve(self.listener, app, &stop));
     }
 }
 
@@ -184,42 +191,39 @@ async fn readyz(State(status): State<Arc<Status>>) -> Response {
     (code, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
 }
 
-/// Whoever has a QR code's text can link the number: loopback only.
-///
-/// The `Host` has to be loopback as well: a page in a browser on this machine can make a name of its own
-/// lead here.
-fn refusal(peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    if peer.ip().to_canonical().is_loopback() && ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
-        return None;
-    }
-    let error = serde_json::json!({"error": "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward"});
-    Some((StatusCode::FORBIDDEN, Json(error)).into_response())
-}
+type Linking = State<(Arc<Status>, Arc<Guard>)>;
+
+/// A QR code's text can link the number: it is kept nowhere, shown in no frame, and told to no other page.
+const KEPT_CLOSE: [(header::HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    ),
+];
 
 async fn link_json(
-    State(status): State<Arc<Status>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State((status, guard)): Linking,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer, &headers) {
-        return refusal;
-    }
-    ([(header::CACHE_CONTROL, "no-store")], Json(link(&status))).into_response()
+    let answer = guard.refusal(peer, &headers).unwrap_or_else(|| Json(link(&status)).into_response());
+    (KEPT_CLOSE, answer).into_response()
 }
 
 async fn link_page(
-    State(status): State<Arc<Status>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State((status, guard)): Linking,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer, &headers) {
-        return refusal;
-    }
-    let link = link(&status);
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
+    let answer = guard.refusal(peer, &headers).unwrap_or_else(|| {
+        let link = link(&status);
+        Html(page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
+    });
+    (KEPT_CLOSE, answer).into_response()
 }
 
 fn link(status: &Status) -> Link {

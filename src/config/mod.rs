@@ -10,7 +10,6 @@ mod sources;
 pub mod table;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -19,6 +18,7 @@ pub use known::{Unknown, unknown};
 pub use show::InForce;
 pub use sources::{Environment, Origin, Variable};
 
+use crate::admin;
 use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
 use crate::forwarder;
@@ -43,8 +43,8 @@ pub struct Config {
     pub forwarder: forwarder::Settings,
     /// The edge.
     pub edge: edge::Settings,
-    /// The admin server's address.
-    pub http_addr: SocketAddr,
+    /// The admin server.
+    pub admin: admin::Settings,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.
@@ -136,6 +136,7 @@ impl Config {
         let auth_dir = check.path(given.whatsapp_auth_dir);
         let data_dir = check.path(given.nats_data_dir);
         let http_addr = check.read(given.http_addr, |text| text.parse().ok());
+        let http_token = check.read(given.http_token, read::token);
         let log_format = check.read(given.log_format, read::log_format);
         let full_pii = check.read(given.log_pii, read::full_pii);
         let log_filter = check.read(given.rust_log, read::filter);
@@ -180,7 +181,7 @@ impl Config {
                 },
                 limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
             },
-            http_addr: http_addr?,
+            admin: admin::Settings { addr: http_addr?, token: http_token },
             shutdown_grace,
             telemetry: telemetry::Settings {
                 format: log_format,
@@ -206,7 +207,7 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.forwarder.backend.url.as_str(), "http://localhost:8000/");
         assert_eq!(config.edge.auth_dir, std::path::PathBuf::from("./auth_info"));
-        assert_eq!(config.http_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin.addr.to_string(), "127.0.0.1:8080");
         assert_eq!(config.shutdown_grace, Duration::from_secs(25));
         assert!(config.nats_url.is_none());
         assert!(config.forwarder.eligible.allowed_numbers.is_empty());

@@ -104,6 +104,12 @@ pub fn secret(given: Given) -> Option<SecretString> {
     given.value.map(SecretString::from)
 }
 
+/// Too long to be guessed, and fit for an HTTP header.
+pub fn token(text: &str) -> Option<SecretString> {
+    let fits = text.len() >= 16 && text.chars().all(|c| c.is_ascii_graphic());
+    fits.then(|| text.to_owned().into())
+}
+
 /// `create`, `verify` or `off`.
 pub fn provision(text: &str) -> Option<topology::Provision> {
     match text {
