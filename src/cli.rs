@@ -38,6 +38,8 @@ pub enum Command {
     /// Dead letters: list, show, replay, drop.
     #[command(subcommand)]
     Dlq(crate::dlq::command::Dlq),
+    /// Prints what is on the bus, decoded, a JSON object a line.
+    Tap(crate::tap::command::TapArgs),
     /// Prints the settings in force and where each comes from. Secrets are masked.
     Config {
         /// Prints one JSON object.

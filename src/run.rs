@@ -12,9 +12,11 @@ use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
+use crate::dlq;
 use crate::edge::{Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
 use crate::provision::ProvisionError;
+use crate::tap::command::TapError;
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,10 @@ pub enum RunError {
     Admin(#[from] admin::AdminError),
     /// A command on dead letters.
     #[error(transparent)]
-    Dlq(#[from] crate::dlq::command::CommandError),
+    Dlq(#[from] dlq::command::CommandError),
+    /// The command `tap`.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// The command `provision`.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
@@ -68,13 +73,12 @@ impl RunError {
     /// `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoBus
-            | Self::Embedded(EmbeddedError::Missing { .. })
-            | Self::Dlq(crate::dlq::command::CommandError::NoBus(_)) => ExitCode::from(78),
+            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
             Self::Provision(ProvisionError::NoBus) => ExitCode::from(78),
-            Self::Connect(error)
-            | Self::Provision(ProvisionError::Connect(error))
-            | Self::Dlq(crate::dlq::command::CommandError::Connect(error)) => {
+            Self::Connect(error) | Self::Provision(ProvisionError::Connect(error)) => {
+                ExitCode::from(if error.is_setting() { 78 } else { 69 })
+            }
+            Self::Dlq(dlq::command::CommandError::Visit(error)) | Self::Tap(TapError::Visit(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
             Self::Edge(EdgeError::Lock(LockError::Unusable { .. })) => ExitCode::from(78),

@@ -32,5 +32,6 @@ mod settings;
 mod shutdown;
 mod spans;
 mod support;
+mod tap;
 mod trace;
 mod unheard;

@@ -6,6 +6,7 @@
 
 pub mod access;
 mod append;
+mod batch;
 mod connect;
 pub mod embedded;
 mod pull;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
+pub use batch::Start;
 pub use connect::{ConnectError, Settings};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};

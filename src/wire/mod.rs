@@ -8,7 +8,7 @@ pub mod kind;
 pub mod subject;
 
 pub use header::Headers;
-pub use subject::{Account, ChatToken, Subjects};
+pub use subject::{Account, ChatToken, Place, Subjects};
 
 /// The generated payload types of `proto/whatsapp/connector/v1`.
 #[allow(missing_docs, clippy::all)]
