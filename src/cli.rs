@@ -40,6 +40,8 @@ pub enum Command {
     Dlq(crate::dlq::command::Dlq),
     /// Prints what is on the bus, decoded, a JSON object a line.
     Tap(crate::tap::command::TapArgs),
+    /// Prints how a running system is, on one screen.
+    Status(crate::status::command::StatusArgs),
     /// Prints the settings in force and where each comes from. Secrets are masked.
     Config {
         /// Prints one JSON object.

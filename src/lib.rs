@@ -17,6 +17,7 @@ pub mod edge;
 pub mod forwarder;
 pub mod provision;
 pub mod run;
+pub mod status;
 pub mod tap;
 pub mod telemetry;
 pub mod visit;

@@ -11,6 +11,7 @@ use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unkn
 use whatsapp_connector::dlq;
 use whatsapp_connector::provision;
 use whatsapp_connector::run::{RunError, Sides, run};
+use whatsapp_connector::status;
 use whatsapp_connector::tap;
 use whatsapp_connector::telemetry;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             }
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
             Command::Tap(args) => tap::command::run(args, &config).await.map_err(RunError::from),
+            Command::Status(args) => status::command::run(args, &config).await.map_err(RunError::from),
             // Dealt with above.
             Command::Config { .. } | Command::Healthcheck { .. } | Command::EmbeddedNatsServer { .. } => {
                 Ok(())
@@ -124,7 +126,7 @@ fn show(environment: &Environment, json: bool) -> ExitCode {
 /// A command's output is for whoever typed it; its log only for those who ask, and its spans for nobody.
 fn told(command: &Command, config: &Config) -> telemetry::Settings {
     let mut told = config.telemetry.clone();
-    let for_a_person = matches!(command, Command::Dlq(_) | Command::Tap(_));
+    let for_a_person = matches!(command, Command::Dlq(_) | Command::Tap(_) | Command::Status(_));
     if for_a_person || matches!(command, Command::Provision { .. }) {
         told.otel = told.otel.local();
     }

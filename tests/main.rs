@@ -31,6 +31,7 @@ mod sending;
 mod settings;
 mod shutdown;
 mod spans;
+mod status;
 mod support;
 mod tap;
 mod trace;

@@ -245,4 +245,5 @@ async fn without_a_bus_it_finds_the_private_one() {
     customer.receives(1).await;
 
     assert_eq!(tap(&stage, &["--kind", "message"]).await.len(), 1);
+    assert!(stage.output(&["status"]).await.contains("all is well"));
 }

@@ -9,6 +9,7 @@ mod append;
 mod batch;
 mod connect;
 pub mod embedded;
+mod live;
 mod pull;
 mod read;
 mod refusals;
@@ -24,6 +25,7 @@ pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
 pub use batch::Start;
 pub use connect::{ConnectError, Settings};
+pub use live::{Answers, Questions};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 

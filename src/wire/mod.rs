@@ -5,6 +5,7 @@
 pub mod header;
 pub mod id;
 pub mod kind;
+pub mod live;
 pub mod subject;
 
 pub use header::Headers;
