@@ -1,5 +1,7 @@
 //! The users of `deploy/nats`: enough for each job, and for nothing else.
 
+mod forbidden;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::consumer::pull;
@@ -7,6 +9,7 @@ use async_nats::{Event, ServerError};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
+use self::forbidden::FORBIDDEN;
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{rounds, text};
 use crate::support::oracle::Written;
@@ -210,141 +213,6 @@ fn matches(pattern: &str, subject: &str) -> bool {
     }
     tokens.next().is_none()
 }
-
-/// What each user must not do: `+` publishes, `-` subscribes. Consumers and keys of another account are there.
-const FORBIDDEN: [(&str, &str, &[&str]); 6] = [
-    (
-        "edge",
-        "_INBOX_edge_default",
-        &[
-            "+wa.out.default.reply.5491",
-            "+wa.out.default.send.5491",
-            "+wa.dlq.default.5491",
-            "+wa.in.other.message.5491",
-            "+wa.live.status",
-            "+_INBOX_operator.unasked",
-            "+$KV.WA_LEASES.other",
-            "+$KV.WA_ATTEMPTS.1.1",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-other",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "+$JS.ACK.WA_OUT.edge-other.1.1.1.1.0",
-            "+$JS.ACK.hub.hash.WA_OUT.edge-other.1.1.1.1.0",
-            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.other.reply.5491",
-            "+$JS.API.DIRECT.GET.WA_IN.wa.in.other.message.5491",
-            "+$JS.API.DIRECT.GET.WA_IN",
-            "+$JS.API.STREAM.MSG.GET.WA_IN",
-            "+$JS.API.STREAM.CREATE.WA_IN",
-            "+$JS.API.STREAM.UPDATE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_IN",
-            "+$JS.API.STREAM.DELETE.WA_OUT",
-            "+$JS.API.CONSUMER.CREATE.WA_OUT.spy",
-            "+$JS.API.CONSUMER.DELETE.WA_OUT.edge-default",
-            "-wa.in.>",
-            "-wa.out.>",
-            "-wa.live.>",
-            "-_INBOX.>",
-            "-_INBOX_forwarder.>",
-            "-$JS.>",
-            "->",
-        ],
-    ),
-    (
-        "forwarder",
-        "_INBOX_forwarder",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.in.default.session",
-            "+wa.out.default.send.5491",
-            "+wa.live.status",
-            "+_INBOX_operator.unasked",
-            "+$KV.WA_LEASES.default",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
-            "+$JS.ACK.WA_OUT.edge-default.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_IN.wa.in.default.message.5491",
-            "+$JS.API.DIRECT.GET.WA_DLQ",
-            "+$JS.API.STREAM.MSG.DELETE.WA_DLQ",
-            "+$JS.API.STREAM.CREATE.WA_IN",
-            "+$JS.API.STREAM.DELETE.WA_IN",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
-            "+$JS.API.CONSUMER.DELETE.WA_IN.forwarder",
-            "-wa.in.>",
-            "-wa.live.>",
-            "-wa.out.*.send.*",
-            "-_INBOX_edge_default.>",
-            "->",
-        ],
-    ),
-    (
-        "provisioner",
-        "_INBOX_provisioner",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.out.default.reply.5491",
-            "+$JS.API.STREAM.DELETE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_IN",
-            "+$JS.API.STREAM.UPDATE.WA_IN",
-            "+$JS.API.STREAM.CREATE.SPY",
-            "+$JS.API.STREAM.MSG.GET.WA_IN",
-            "+$JS.API.DIRECT.GET.WA_IN",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "-wa.>",
-        ],
-    ),
-    (
-        "operator",
-        "_INBOX_operator",
-        &[
-            "+wa.in.default.session",
-            "+wa.out.default.reply.5491",
-            "+wa.out.default.send.5491",
-            "+$KV.WA_LEASES.default",
-            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.default.reply.5491",
-            "+$JS.API.DIRECT.GET.KV_WA_ATTEMPTS",
-            "+$JS.API.STREAM.INFO.WA_IN",
-            "+$JS.API.STREAM.MSG.GET.WA_IN",
-            "+$JS.API.STREAM.MSG.DELETE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_DLQ",
-            "+$JS.API.STREAM.DELETE.WA_DLQ",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
-            "+$JS.API.CONSUMER.DELETE.WA_OUT.edge-default",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
-            "-wa.live.status",
-            "-wa.>",
-        ],
-    ),
-    (
-        "reader",
-        "_INBOX_reader",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.out.default.send.5491",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.archive",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
-            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_OUT",
-            "+wa.live.status",
-            "-wa.live.status",
-            "-wa.>",
-            "-_INBOX_forwarder.>",
-        ],
-    ),
-    (
-        "sender",
-        "_INBOX_sender",
-        &[
-            "+wa.out.default.reply.5491",
-            "+wa.in.default.message.5491",
-            "+$JS.API.STREAM.INFO.WA_OUT",
-            "+wa.live.status",
-            "-wa.>",
-            "-_INBOX_edge_default.>",
-        ],
-    ),
-];
 
 #[tokio::test]
 async fn each_forbidden_act_is_refused() {

@@ -76,7 +76,7 @@ impl Bus {
                 200 => {}
                 // The end of the batch, or of the stream.
                 204 | 404 => return Ok(found),
-                503 => return Err("the stream does not exist, or has no leader".to_owned()),
+                503 => return Err("no stream answers: it does not exist, or has no leader".to_owned()),
                 status => return Err(format!("{status} {}", message.description.unwrap_or_default())),
             }
             let (stored, before) = stored(message).ok_or("it answered with something else")?;

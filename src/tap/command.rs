@@ -43,9 +43,9 @@ pub enum TapError {
     /// No bus.
     #[error(transparent)]
     Visit(#[from] VisitError),
-    /// The bus does not answer a question.
-    #[error(transparent)]
-    Bus(#[from] ReadError),
+    /// A stream does not answer.
+    #[error("{0}: {1}")]
+    Bus(String, ReadError),
     /// The lines cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
@@ -82,13 +82,13 @@ async fn print(tap: &mut Tap, args: &TapArgs, config: &Config, out: &mut impl Wr
             }
             Ok(None) if !args.follow => break,
             Ok(None) => told = false,
-            Err(error @ ReadError::Unanswered(_)) if args.follow => {
+            Err((stream, error @ ReadError::Unanswered(_))) if args.follow => {
                 if !told {
-                    eprintln!("whatsapp-connector: {error}; going on when it is back");
+                    eprintln!("whatsapp-connector: {stream}: {error}; going on when it is back");
                     told = true;
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err((stream, error)) => return Err(TapError::Bus(stream, error)),
         }
         out.flush()?;
         tokio::time::sleep(LOOK).await;

@@ -60,14 +60,19 @@ struct Cursor {
     kinds: BTreeSet<&'static str>,
     next: Start,
     read: VecDeque<Stored>,
+    /// There was no more when it was asked last.
+    dry: bool,
 }
 
 impl Cursor {
     /// Makes sure that something is there, if there is something.
     async fn fill(&mut self, bus: &Bus, subjects: &Subjects) -> Result<(), ReadError> {
-        while self.read.is_empty() {
+        while self.read.is_empty() && !self.dry {
             let batch = bus.batch(&self.stream, &self.subject, self.next).await?;
-            let Some(last) = batch.last() else { return Ok(()) };
+            let Some(last) = batch.last() else {
+                self.dry = true;
+                return Ok(());
+            };
             self.next = Start::Sequence(last.sequence + 1);
             let kinds = &self.kinds;
             let wanted = |stored: &Stored| {
@@ -120,19 +125,25 @@ impl Tap {
             };
             let kinds = if one.is_some() { BTreeSet::new() } else { wanted };
             let next = Start::Time(since_ms);
-            cursors.push(Cursor { stream, subject, kinds, next, read: VecDeque::new() });
+            cursors.push(Cursor { stream, subject, kinds, next, read: VecDeque::new(), dry: false });
         }
         Self { bus, subjects, cursors }
     }
 
     /// The next message by the time at which it was stored, and within a stream always by sequence; `None` if
-    /// there is none at present. After an error it goes on where it was.
-    pub async fn next(&mut self) -> Result<Option<(&str, Stored)>, ReadError> {
+    /// there is none at present. An error is of one stream; after it, it goes on where it was.
+    pub async fn next(&mut self) -> Result<Option<(&str, Stored)>, (String, ReadError)> {
         for cursor in &mut self.cursors {
-            cursor.fill(&self.bus, &self.subjects).await?;
+            let filled = cursor.fill(&self.bus, &self.subjects).await;
+            filled.map_err(|error| (cursor.stream.clone(), error))?;
         }
-        let first = |cursor: &Cursor| cursor.read.front().map_or(i64::MAX, |stored| stored.stored_at_ms);
-        let earliest = self.cursors.iter_mut().min_by_key(|cursor| first(cursor));
+        if self.cursors.iter().all(|cursor| cursor.read.is_empty()) {
+            // The next call looks again.
+            self.cursors.iter_mut().for_each(|cursor| cursor.dry = false);
+            return Ok(None);
+        }
+        let ready = self.cursors.iter_mut().filter(|cursor| !cursor.read.is_empty());
+        let earliest = ready.min_by_key(|cursor| cursor.read.front().map(|stored| stored.stored_at_ms));
         Ok(earliest.and_then(|cursor| Some((cursor.stream.as_str(), cursor.read.pop_front()?))))
     }
 }
