@@ -42,6 +42,10 @@ pub enum Command {
     ///
     /// Exit code 0: nothing is in the way; 1: something is.
     Check(crate::check::command::Check),
+    /// Prints what is on the bus, decoded, a JSON object a line.
+    Tap(crate::tap::command::TapArgs),
+    /// Prints how a running system is, on one screen.
+    Status(crate::status::command::StatusArgs),
     /// Prints the settings in force and where each comes from. Secrets are masked.
     Config {
         /// Prints one JSON object.

@@ -18,5 +18,8 @@ pub mod edge;
 pub mod forwarder;
 pub mod provision;
 pub mod run;
+pub mod status;
+pub mod tap;
 pub mod telemetry;
+pub mod visit;
 pub mod wire;

@@ -12,6 +12,8 @@ use whatsapp_connector::config::{Config, ConfigError, Environment, InForce, unkn
 use whatsapp_connector::dlq;
 use whatsapp_connector::provision;
 use whatsapp_connector::run::{RunError, Sides, run};
+use whatsapp_connector::status;
+use whatsapp_connector::tap;
 use whatsapp_connector::telemetry;
 
 /// `EX_CONFIG` of `sysexits.h`.
@@ -75,6 +77,8 @@ fn main() -> ExitCode {
                 provision::run(&config, &accounts).await.map_err(RunError::from)
             }
             Command::Dlq(command) => dlq::command::run(command, &config).await.map_err(RunError::from),
+            Command::Tap(args) => tap::command::run(args, &config).await.map_err(RunError::from),
+            Command::Status(args) => status::command::run(args, &config).await.map_err(RunError::from),
             // Dealt with above.
             Command::Config { .. }
             | Command::Check(_)
@@ -136,10 +140,11 @@ fn show(environment: &Environment, json: bool) -> ExitCode {
 /// A command's output is for whoever typed it; its log only for those who ask, and its spans for nobody.
 fn told(command: &Command, config: &Config) -> telemetry::Settings {
     let mut told = config.telemetry.clone();
-    if matches!(command, Command::Dlq(_) | Command::Provision { .. }) {
+    let for_a_person = matches!(command, Command::Dlq(_) | Command::Tap(_) | Command::Status(_));
+    if for_a_person || matches!(command, Command::Provision { .. }) {
         told.otel = told.otel.local();
     }
-    if matches!(command, Command::Dlq(_)) && std::env::var_os("RUST_LOG").is_none() {
+    if for_a_person && std::env::var_os("RUST_LOG").is_none() {
         told.filter = "off".to_owned();
     }
     told

@@ -7,14 +7,18 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
+use crate::dlq;
 use crate::edge::{Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
 use crate::provision::ProvisionError;
+use crate::status::command::StatusError;
+use crate::tap::command::TapError;
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,13 @@ pub enum RunError {
     Admin(#[from] admin::AdminError),
     /// A command on dead letters.
     #[error(transparent)]
-    Dlq(#[from] crate::dlq::command::CommandError),
+    Dlq(#[from] dlq::command::CommandError),
+    /// The command `tap`.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The command `status`.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// The command `provision`.
     #[error(transparent)]
     Provision(#[from] ProvisionError),
@@ -65,21 +75,21 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
+    /// 1 is `status` with something that wants a person. `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoBus
-            | Self::Embedded(EmbeddedError::Missing { .. })
-            | Self::Dlq(crate::dlq::command::CommandError::NoBus(_)) => ExitCode::from(78),
+            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
             Self::Provision(ProvisionError::NoBus) => ExitCode::from(78),
-            Self::Connect(error)
-            | Self::Provision(ProvisionError::Connect(error))
-            | Self::Dlq(crate::dlq::command::CommandError::Connect(error)) => {
+            Self::Connect(error) | Self::Provision(ProvisionError::Connect(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
             Self::Edge(EdgeError::Lock(LockError::Unusable { .. } | LockError::Open { .. })) => {
                 ExitCode::from(78)
             }
+            Self::Dlq(dlq::command::CommandError::Visit(error)) | Self::Tap(TapError::Visit(error)) => {
+                ExitCode::from(if error.is_setting() { 78 } else { 69 })
+            }
+            Self::Status(StatusError::Wanted(_)) => ExitCode::FAILURE,
             Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
             _ => ExitCode::from(69),
         }
@@ -175,6 +185,14 @@ async fn sides_on_bus(
     };
     let bus = Bus::connect(&BusSettings { url, access: config.nats_access.clone(), name }, stop).await?;
     status.bus(bus.clone(), config.subjects.clone());
+    let role = match sides {
+        Sides::Both => "run",
+        Sides::Edge => "edge",
+        Sides::Forwarder => "forwarder",
+    };
+    let answering = admin::live::answer(bus.clone(), config.subjects.clone(), Arc::clone(status), role);
+    // To the end, so that it can be seen what a process that stops still has in hand.
+    let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
     // Of the grace, the last part is for the library's flush and the server's.
     let grace = config.shutdown_grace.mul_f64(0.6);
     let (subjects, topology) = (config.subjects.clone(), config.topology.clone());

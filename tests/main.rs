@@ -34,6 +34,8 @@ mod sending;
 mod settings;
 mod shutdown;
 mod spans;
+mod status;
 mod support;
+mod tap;
 mod trace;
 mod unheard;

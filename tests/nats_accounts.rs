@@ -1,5 +1,7 @@
 //! The users of `deploy/nats`: enough for each job, and for nothing else.
 
+mod forbidden;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::consumer::pull;
@@ -7,10 +9,11 @@ use async_nats::{Event, ServerError};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
+use self::forbidden::FORBIDDEN;
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{rounds, text};
 use crate::support::oracle::Written;
-use crate::support::{Connector, PATIENCE, Role, Setup, Stage, output, root};
+use crate::support::{Connector, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command};
 
 /// A user of `accounts.conf`, or the harness's own.
 const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
@@ -26,11 +29,16 @@ pub struct Account {
 impl Account {
     /// With a password for each user, from the environment as in `deploy/nats`.
     pub fn new() -> Self {
+        Self::with(|accounts| accounts)
+    }
+
+    /// With `accounts.conf` as `change` leaves it.
+    fn with(change: impl FnOnce(String) -> String) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::new(dir.path(), "authority");
         let conf = |name: &str| std::fs::read_to_string(root().join("deploy/nats").join(name)).expect(name);
         let harness = "users: [\n{ user: harness, password: harness }\n";
-        let accounts = conf("accounts.conf").replacen("users: [\n", harness, 1);
+        let accounts = change(conf("accounts.conf")).replacen("users: [\n", harness, 1);
         assert!(accounts.contains(harness), "the account has a list of users");
         std::fs::write(dir.path().join("accounts.conf"), accounts).expect("the users");
         let main = dir.path().join("nats-server.conf");
@@ -154,6 +162,15 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     account.output(&stage, &["dlq", "replay", "1"], "operator").await;
     stage.streams().await.decided(written.len() + 1).await;
     account.output(&stage, &["dlq", "drop", "--all"], "operator").await;
+    let shown = account.output(&stage, &["tap"], "operator").await;
+    for kind in ["message", "session", "reply"] {
+        assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");
+    }
+    let well = account.output(&stage, &["status", "--json"], "operator").await;
+    let well: serde_json::Value = serde_json::from_str(&well).expect("JSON");
+    let roles: Vec<_> =
+        well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
+    assert_eq!(roles, ["edge", "forwarder"]);
     // And what an operator watches.
     assert!(edge.metrics().await.contains("wa_dead_letters_stored"), "the edge counts dead letters");
     assert!(second.metrics().await.contains("wa_dead_letters_stored"), "the forwarder counts them");
@@ -193,6 +210,10 @@ fn used(log: &str) -> BTreeSet<String> {
 
 /// As NATS reads wildcards.
 fn matches(pattern: &str, subject: &str) -> bool {
+    if pattern == "+allow_responses" {
+        // Nobody but who was asked publishes there.
+        return subject.starts_with("+_INBOX_operator.");
+    }
     let mut tokens = subject.split('.');
     for wanted in pattern.split('.') {
         match (wanted, tokens.next()) {
@@ -205,122 +226,6 @@ fn matches(pattern: &str, subject: &str) -> bool {
     }
     tokens.next().is_none()
 }
-
-/// What each user must not do: `+` publishes, `-` subscribes. Consumers and keys of another account are there.
-const FORBIDDEN: [(&str, &str, &[&str]); 6] = [
-    (
-        "edge",
-        "_INBOX_edge_default",
-        &[
-            "+wa.out.default.reply.5491",
-            "+wa.out.default.send.5491",
-            "+wa.dlq.default.5491",
-            "+wa.in.other.message.5491",
-            "+$KV.WA_LEASES.other",
-            "+$KV.WA_ATTEMPTS.1.1",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-other",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "+$JS.ACK.WA_OUT.edge-other.1.1.1.1.0",
-            "+$JS.ACK.hub.hash.WA_OUT.edge-other.1.1.1.1.0",
-            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.other.reply.5491",
-            "+$JS.API.DIRECT.GET.WA_IN.wa.in.other.message.5491",
-            "+$JS.API.DIRECT.GET.WA_IN",
-            "+$JS.API.STREAM.MSG.GET.WA_IN",
-            "+$JS.API.STREAM.CREATE.WA_IN",
-            "+$JS.API.STREAM.UPDATE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_IN",
-            "+$JS.API.STREAM.DELETE.WA_OUT",
-            "+$JS.API.CONSUMER.CREATE.WA_OUT.spy",
-            "+$JS.API.CONSUMER.DELETE.WA_OUT.edge-default",
-            "-wa.in.>",
-            "-wa.out.>",
-            "-_INBOX.>",
-            "-_INBOX_forwarder.>",
-            "-$JS.>",
-            "->",
-        ],
-    ),
-    (
-        "forwarder",
-        "_INBOX_forwarder",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.in.default.session",
-            "+wa.out.default.send.5491",
-            "+$KV.WA_LEASES.default",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
-            "+$JS.ACK.WA_OUT.edge-default.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_IN.wa.in.default.message.5491",
-            "+$JS.API.DIRECT.GET.WA_DLQ",
-            "+$JS.API.STREAM.MSG.DELETE.WA_DLQ",
-            "+$JS.API.STREAM.CREATE.WA_IN",
-            "+$JS.API.STREAM.DELETE.WA_IN",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
-            "+$JS.API.CONSUMER.DELETE.WA_IN.forwarder",
-            "-wa.in.>",
-            "-wa.out.*.send.*",
-            "-_INBOX_edge_default.>",
-            "->",
-        ],
-    ),
-    (
-        "provisioner",
-        "_INBOX_provisioner",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.out.default.reply.5491",
-            "+$JS.API.STREAM.DELETE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_IN",
-            "+$JS.API.STREAM.UPDATE.WA_IN",
-            "+$JS.API.STREAM.CREATE.SPY",
-            "+$JS.API.STREAM.MSG.GET.WA_IN",
-            "+$JS.API.DIRECT.GET.WA_IN",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.spy",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "-wa.>",
-        ],
-    ),
-    (
-        "operator",
-        "_INBOX_operator",
-        &[
-            "+wa.in.default.session",
-            "+wa.out.default.reply.5491",
-            "+wa.out.default.send.5491",
-            "+$JS.API.DIRECT.GET.WA_OUT.wa.out.default.reply.5491",
-            "+$JS.API.STREAM.MSG.DELETE.WA_IN",
-            "+$JS.API.STREAM.PURGE.WA_DLQ",
-            "-wa.>",
-        ],
-    ),
-    (
-        "reader",
-        "_INBOX_reader",
-        &[
-            "+wa.in.default.message.5491",
-            "+wa.out.default.send.5491",
-            "+$JS.API.CONSUMER.CREATE.WA_IN.archive",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_IN.forwarder",
-            "+$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default",
-            "+$JS.ACK.WA_IN.forwarder.1.1.1.1.0",
-            "+$JS.API.DIRECT.GET.WA_OUT",
-            "-wa.>",
-            "-_INBOX_forwarder.>",
-        ],
-    ),
-    (
-        "sender",
-        "_INBOX_sender",
-        &[
-            "+wa.out.default.reply.5491",
-            "+wa.in.default.message.5491",
-            "+$JS.API.STREAM.INFO.WA_OUT",
-            "-wa.>",
-            "-_INBOX_edge_default.>",
-        ],
-    ),
-];
 
 #[tokio::test]
 async fn each_forbidden_act_is_refused() {
@@ -385,6 +290,49 @@ async fn other_services_read_with_a_consumer_made_for_them_and_have_messages_sen
     let sender = join("sender").await;
     let sent = sender.publish("wa.out.default.send.5491", "x".into()).await.expect("a request");
     assert_eq!(sent.await.expect("stored").stream, "WA_OUT");
+}
+
+/// The users of an earlier version: the edge may not hear what `status` asks, the forwarder may not answer.
+#[tokio::test]
+async fn a_process_that_may_not_answer_works_and_says_so_once() {
+    let account = Account::with(|accounts| {
+        let deaf = accounts.replace(", \"wa.live.status\"]", "]");
+        assert_ne!(deaf, accounts);
+        deaf.replace("allow_responses: true", "")
+    });
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    account.output(&stage, &["provision"], "provisioner").await;
+    let mut edge = account.start(&stage, Role::Edge).await;
+    edge.link(&stage.simulator).await;
+    let mut forwarder = account.start(&stage, Role::Forwarder).await;
+    forwarder.ready().await;
+
+    for _ in 0..2 {
+        let mut settings = stage.settings().clone();
+        settings.extend(account.settings("operator", "_INBOX_operator"));
+        let mut status = spawn_command(&["status", "--json"], &settings, stage.dir());
+        assert_eq!(status.end(PATIENCE).await.code(), Some(1));
+        let report: serde_json::Value = serde_json::from_str(&status.stdout()).expect("JSON");
+        assert_eq!(
+            (&report["processes"], &report["accounts"][0]["link"]),
+            (&"[]".parse().unwrap(), &"online".into())
+        );
+    }
+
+    let customers = stage.customers("54911999", 1).await;
+    let written = rounds(&customers, 1..=1).await;
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+    for (part, what) in [(&edge, "hears what"), (&forwarder, "answers")] {
+        let told = eventually("a warning", PATIENCE, async || {
+            let said = part.process.stderr();
+            let told: Vec<_> = said.lines().filter(|line| line.contains("nats-server refuses")).collect();
+            if told.is_empty() { Err(said) } else { Ok(told.join("\n")) }
+        })
+        .await;
+        assert!(told.contains(&format!("refuses that this process {what}")), "{told}");
+        assert!(told.contains("WARN") && told.contains("Permissions Violation"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
 }
 
 /// A process whose user may not do what it needs ends at once, and says what.
@@ -457,6 +405,9 @@ fn configured(text: &str) -> Permissions {
         } else {
             sign
         };
+        if line.starts_with("allow_responses: true") {
+            found.entry(user.clone()).or_default().insert("+allow_responses".to_owned());
+        }
         for subject in line.split('"').skip(1).step_by(2) {
             found.entry(user.clone()).or_default().insert(format!("{sign}{subject}"));
         }

@@ -2,6 +2,7 @@
 
 mod gauges;
 pub mod health;
+pub mod live;
 mod login;
 mod page;
 mod serve;

@@ -6,8 +6,10 @@
 
 pub mod access;
 mod append;
+mod batch;
 mod connect;
 pub mod embedded;
+mod live;
 pub mod permissions;
 mod pull;
 mod read;
@@ -23,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
+pub use batch::Start;
 pub use connect::{ConnectError, Settings, without_secrets};
+pub use live::{Answers, Questions};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 pub use survey::{JetStream, Lack};

@@ -65,7 +65,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec
         |subject: String| if api == super::access::OWN_API { subject } else { format!("{api}.{subject}") };
     let info = |stream: String| exact(format!("{api}.STREAM.INFO.{stream}"));
 
-    let mut needs = vec![subscribe(format!("{inbox}.>"))];
+    let mut needs = vec![subscribe(format!("{inbox}.>")), subscribe(subjects.live_status())];
     needs.extend([subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq()].map(info));
     let (stream, consumer) = match role {
         Role::Edge(account) => {

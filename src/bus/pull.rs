@@ -231,7 +231,7 @@ impl Puller {
             payload: message.payload.clone(),
             sequence,
             delivered,
-            stored_at_ms: i64::try_from(stored.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+            stored_at_ms: read::ms(stored),
             message,
         })
     }

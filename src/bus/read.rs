@@ -12,9 +12,9 @@ use super::{Bus, topology};
 use crate::wire::Headers;
 
 /// A replica that is frozen still takes its share of direct gets: ask again soon.
-const DIRECT_GET_TIMEOUT: Duration = Duration::from_millis(300);
+pub(super) const DIRECT_GET_TIMEOUT: Duration = Duration::from_millis(300);
 /// How often in all; with the time-out above about three seconds.
-const DIRECT_GET_TRIES: usize = 10;
+pub(super) const DIRECT_GET_TRIES: usize = 10;
 
 type Get = stream::DirectGetBuilder<stream::WithHeaders>;
 
@@ -29,6 +29,8 @@ pub struct Stored {
     pub headers: Headers,
     /// Its payload.
     pub payload: Bytes,
+    /// When the stream stored it, by the server's clock: milliseconds since the epoch.
+    pub stored_at_ms: i64,
 }
 
 /// How far a consumer has come.
@@ -92,6 +94,7 @@ impl Bus {
                         sequence: message.sequence,
                         headers: headers(&message.headers),
                         payload: message.payload,
+                        stored_at_ms: ms(message.time),
                     }));
                 }
                 Ok(Err(error)) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
@@ -186,6 +189,10 @@ impl Wakes {
         let message = self.0.next().await?;
         Some(message.headers.as_ref().map(headers).unwrap_or_default())
     }
+}
+
+pub(super) fn ms(time: time::OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
 }
 
 /// The first value of each header.

@@ -3,7 +3,7 @@
 //! A refused publish or subscription is never answered: the server says so in passing, on the connection.
 //! Here whoever waits for an answer hears of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
@@ -20,11 +20,18 @@ pub(super) struct Refusals {
     inbox: Arc<str>,
     heard: broadcast::Sender<Arc<str>>,
     told: Arc<Mutex<BTreeSet<String>>>,
+    /// Of what nothing depends on: what the words of a refusal hold, and what is missed by it.
+    courtesies: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
 
 impl Refusals {
     pub(super) fn new(inbox: &str) -> Self {
-        Self { inbox: inbox.into(), heard: broadcast::channel(64).0, told: Arc::default() }
+        Self {
+            inbox: inbox.into(),
+            heard: broadcast::channel(64).0,
+            told: Arc::default(),
+            courtesies: Arc::default(),
+        }
     }
 
     /// What the subjects begin with that answers come to.
@@ -40,12 +47,28 @@ impl Refusals {
     /// The server has refused something, in its own words.
     pub(super) fn hear(&self, words: &str) {
         let safe = redact::text(&words);
+        let courtesy = self.courtesy(words);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < TOLD && told.insert(safe.clone()) {
+        if let Some(what) = courtesy {
+            if told.insert(what.to_owned()) {
+                tracing::warn!(error = safe, "nats-server refuses {what}; all else goes on without it");
+            }
+        } else if told.len() < TOLD && told.insert(safe.clone()) {
             tracing::error!(error = safe, "nats-server refuses something that this role needs");
         }
         // Nobody may be waiting.
         let _ = self.heard.send(words.into());
+    }
+
+    /// Nothing depends on `subject`: if the server refuses it, that is told once for all of `what`.
+    pub(super) fn tolerate(&self, what: &'static str, subject: &str) {
+        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
+        courtesies.insert(what, format!("\"{subject}\""));
+    }
+
+    fn courtesy(&self, words: &str) -> Option<&'static str> {
+        let courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
+        courtesies.iter().find(|(_, quoted)| words.contains(quoted.as_str())).map(|(what, _)| *what)
     }
 
     /// From now on.
@@ -115,6 +138,19 @@ mod tests {
         refusals.hear("Permissions Violation for Subscription to \"_INBOX.abc.*\"");
         let said = listener.refused("$JS.API.STREAM.INFO.WA_IN").await;
         assert!(said.contains("NATS_INBOX_PREFIX"), "{said}");
+    }
+
+    #[test]
+    fn what_nothing_depends_on_is_told_once_and_as_such() {
+        let refusals = Refusals::new("_INBOX");
+        for request in 0..3 {
+            let inbox = format!("_INBOX_operator.{request}");
+            refusals.tolerate("answers", &inbox);
+            refusals.hear(&format!("Permissions Violation for Publish to \"{inbox}\""));
+        }
+        assert_eq!(refusals.told.lock().unwrap().iter().cloned().collect::<Vec<_>>(), ["answers"]);
+        refusals.hear("Permissions Violation for Publish to \"wa.in.a.session\"");
+        assert_eq!(refusals.told.lock().unwrap().len(), 2, "what is needed is told in the server's words");
     }
 
     #[test]

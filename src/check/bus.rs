@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Finding, Verdict, clock};
 use crate::bus::embedded::{self, EmbeddedError};
-use crate::bus::permissions::{self, Need};
+use crate::bus::permissions::{self, Need, Verb};
 use crate::bus::topology::{Difference, Provision, Role};
 use crate::bus::{Bus, ConnectError, JetStream, Lack, Settings, without_secrets};
 use crate::config::Config;
@@ -198,6 +198,10 @@ fn refused(need: &Need) -> Finding {
     // Only with a JetStream domain in between are messages acknowledged in that form.
     if need.subject.starts_with("$JS.ACK.*.*.") {
         return Finding::note(PART, "nats-ack-in-a-domain", what, format!("with a JetStream domain, {mend}"));
+    }
+    if need.verb == Verb::Subscribe && need.subject.ends_with(".live.status") {
+        let mend = format!("for `whatsapp-connector status` to hear of this process, {mend}");
+        return Finding::note(PART, "nats-status-unheard", what, mend);
     }
     Finding::failure(PART, "nats-forbidden", what, mend)
 }

@@ -45,6 +45,7 @@ const CODES: &[&str] = &[
     "nats-permissions",
     "nats-forbidden",
     "nats-ack-in-a-domain",
+    "nats-status-unheard",
     "streams",
     "stream-missing",
     "stream-differs",

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use tokio_util::sync::CancellationToken;
 
 use super::{DlqError, Filter, Letters};
-use crate::bus::{Bus, ConnectError, Settings, Stored, embedded};
+use crate::bus::Stored;
 use crate::config::Config;
+use crate::visit::{self, VisitError};
 use crate::wire::Account;
 
 /// Dead letters: messages that were given up on.
@@ -80,37 +80,17 @@ pub struct OutputArgs {
 /// Why the command did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Nowhere to look.
-    #[error(
-        "NATS_URL is not set, and no `run` keeps a nats-server of its own in {0}. Set NATS_URL to nats://host:port"
-    )]
-    NoBus(std::path::PathBuf),
     /// The bus.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Visit(#[from] VisitError),
     /// The dead letters.
     #[error(transparent)]
     Dlq(#[from] DlqError),
-    /// No answer within bounds.
-    #[error("nats-server does not answer; check NATS_URL")]
-    Timeout,
 }
-
-/// How long nats-server may take to be there: a person waits.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub async fn run(command: Dlq, config: &Config) -> Result<(), CommandError> {
-    let url = match &config.nats_url {
-        Some(url) => url.clone(),
-        None => embedded::running_url(&config.embedded)
-            .ok_or_else(|| CommandError::NoBus(config.embedded.data_dir.clone()))?,
-    };
-    let access = config.nats_access.clone();
-    let settings = Settings { url, access, name: "whatsapp-connector dlq".to_owned() };
-    let bus = tokio::time::timeout(PATIENCE, Bus::connect(&settings, &CancellationToken::new()))
-        .await
-        .map_err(|_elapsed| CommandError::Timeout)??;
+    let bus = visit::connect(config, "dlq").await?;
     let letters = Letters::new(bus, config.subjects.clone());
     match command {
         Dlq::List { filter, output } => {

@@ -3,7 +3,8 @@
 //!
 //! The number of labels is part of an instrument's type, so a measurement cannot forget one.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::{KeyValue, global, metrics};
@@ -60,7 +61,7 @@ pub type Counter<const N: usize> = Instrument<metrics::Counter<u64>, N>;
 /// Measures durations.
 pub type Durations<const N: usize> = Instrument<metrics::Histogram<f64>, N>;
 /// How many are in something at this moment.
-pub type Level<const N: usize> = Instrument<metrics::UpDownCounter<i64>, N>;
+pub type Level<const N: usize> = Instrument<Tally, N>;
 /// A value that is looked at now and then.
 pub type Gauge<const N: usize> = Instrument<metrics::Gauge<u64>, N>;
 
@@ -151,26 +152,52 @@ impl<const N: usize> Level<N> {
 
     /// One more, until the guard is dropped.
     pub fn enter(&self, labels: [&str; N]) -> Inside<'_> {
-        let made = self.made.get_or_init(|| {
+        let tally = self.made.get_or_init(|| {
             let Definition { name, unit, description, .. } = self.definition;
-            meter().i64_up_down_counter(name).with_unit(unit).with_description(description).build()
+            let made =
+                meter().i64_up_down_counter(name).with_unit(unit).with_description(description).build();
+            Tally { made, now: Mutex::default() }
         });
         let labels = self.with(labels).to_vec();
-        made.add(1, &labels);
-        Inside { level: made, labels }
+        tally.add(1, &labels);
+        Inside { tally, labels }
+    }
+
+    /// How many are inside at this moment.
+    pub fn now(&self, labels: [&str; N]) -> u64 {
+        let now = self.made.get().and_then(|tally| tally.now().get(self.with(labels).as_slice()).copied());
+        u64::try_from(now.unwrap_or(0)).unwrap_or(0)
+    }
+}
+
+/// What a [`Level`] counts with: OpenTelemetry's counters are not to be read.
+#[derive(Debug)]
+pub struct Tally {
+    made: metrics::UpDownCounter<i64>,
+    now: Mutex<HashMap<Vec<KeyValue>, i64>>,
+}
+
+impl Tally {
+    fn add(&self, change: i64, labels: &[KeyValue]) {
+        self.made.add(change, labels);
+        *self.now().entry(labels.to_vec()).or_default() += change;
+    }
+
+    fn now(&self) -> MutexGuard<'_, HashMap<Vec<KeyValue>, i64>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One of those that a [`Level`] counts.
 #[derive(Debug)]
 pub struct Inside<'a> {
-    level: &'a metrics::UpDownCounter<i64>,
+    tally: &'a Tally,
     labels: Vec<KeyValue>,
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.level.add(-1, &self.labels);
+        self.tally.add(-1, &self.labels);
     }
 }
 
@@ -192,5 +219,21 @@ impl<const N: usize> Gauge<N> {
             meter().u64_gauge(name).with_unit(unit).with_description(description).build()
         });
         made.record(value, &self.with(labels));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_inside_is_counted() {
+        static LEVEL: Level<1> = Level::level("wa.test", "", &["state"], "A test.");
+        assert_eq!(LEVEL.now(["a"]), 0);
+        let (first, second) = (LEVEL.enter(["a"]), LEVEL.enter(["a"]));
+        let _other = LEVEL.enter(["b"]);
+        assert_eq!((LEVEL.now(["a"]), LEVEL.now(["b"]), LEVEL.now(["c"])), (2, 1, 0));
+        drop((first, second));
+        assert_eq!(LEVEL.now(["a"]), 0);
     }
 }

@@ -5,10 +5,11 @@
 pub mod header;
 pub mod id;
 pub mod kind;
+pub mod live;
 pub mod subject;
 
 pub use header::Headers;
-pub use subject::{Account, ChatToken, Subjects, masked};
+pub use subject::{Account, ChatToken, Place, Subjects, masked};
 
 /// The generated payload types of `proto/whatsapp/connector/v1`.
 #[allow(missing_docs, clippy::all)]

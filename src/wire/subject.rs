@@ -143,6 +143,17 @@ pub struct Route {
     pub chat: ChatToken,
 }
 
+/// Where a message of any stream belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The linked number.
+    pub account: Account,
+    /// `message`, `update`, `receipt`, `session`, `reply`, `send`, or `dead`.
+    pub kind: String,
+    /// The chat; none for what is about the account itself.
+    pub chat: Option<ChatToken>,
+}
+
 impl Subjects {
     /// Checks and takes the prefix (`NATS_SUBJECT_PREFIX`): one token.
     pub fn new(prefix: &str) -> Result<Self, InvalidToken> {
@@ -279,6 +290,44 @@ impl Subjects {
         Some((Account::parse(account).ok()?, ChatToken::parse(chat).ok()?))
     }
 
+    /// What `WA_IN` has of one account or of all, of one kind or of all.
+    pub fn some_in(&self, account: Option<&Account>, kind: Option<&str>) -> String {
+        let account = account.map_or("*", Account::as_str);
+        match kind {
+            Some("session") => format!("{}.in.{account}.session", self.prefix),
+            Some(kind) => format!("{}.in.{account}.{kind}.*", self.prefix),
+            None => format!("{}.in.{account}.>", self.prefix),
+        }
+    }
+
+    /// What `WA_OUT` has of one account or of all, of one kind or of all.
+    pub fn some_out(&self, account: Option<&Account>, kind: Option<&str>) -> String {
+        let account = account.map_or("*", Account::as_str);
+        let kind = kind.map_or(">".to_owned(), |kind| format!("{kind}.*"));
+        format!("{}.out.{account}.{kind}", self.prefix)
+    }
+
+    /// The leases of all accounts.
+    pub fn leases(&self) -> String {
+        format!("$KV.{}.*", self.bucket_leases())
+    }
+
+    /// Whose lease is on this subject.
+    pub fn lease_account(&self, subject: &str) -> Option<Account> {
+        let rest = subject.strip_prefix("$KV.")?.strip_prefix(&self.bucket_leases())?;
+        Account::parse(rest.strip_prefix('.')?).ok()
+    }
+
+    /// Where running processes are asked how they are. Core NATS: nothing of it is stored.
+    pub fn live_status(&self) -> String {
+        format!("{}.live.status", self.prefix)
+    }
+
+    /// Is it one of this connector's own subjects, or of the server's? Nobody is answered there.
+    pub fn is_reserved(&self, subject: &str) -> bool {
+        subject.starts_with('$') || subject.split('.').next() == Some(&self.prefix)
+    }
+
     /// The durable consumer that all forwarders share.
     pub fn consumer_forwarder(&self) -> String {
         "forwarder".to_owned()
@@ -287,6 +336,18 @@ impl Subjects {
     /// The durable consumer of one account's edge.
     pub fn consumer_edge(&self, account: &Account) -> String {
         format!("edge-{account}")
+    }
+
+    /// Reads any subject of the streams.
+    pub fn place(&self, subject: &str) -> Option<Place> {
+        if let Some((account, chat)) = self.dead_route(subject) {
+            return Some(Place { account, kind: "dead".to_owned(), chat: Some(chat) });
+        }
+        if let Some(Route { account, kind, chat }) = self.route(subject) {
+            return Some(Place { account, kind, chat: Some(chat) });
+        }
+        let account = subject.strip_prefix(&self.prefix)?.strip_prefix(".in.")?.strip_suffix(".session")?;
+        Some(Place { account: Account::parse(account).ok()?, kind: "session".to_owned(), chat: None })
     }
 
     /// Reads `<prefix>.<in|out>.<account>.<kind>.<chat>`.
@@ -362,6 +423,31 @@ mod tests {
         assert_eq!(ChatToken::phone("5491112345678").as_str(), "5491112345678");
         assert_eq!(ChatToken::lid("987").as_str(), "lid-987");
         assert_eq!(ChatToken::group("120363-99").as_str(), "group-120363-99");
+    }
+
+    #[test]
+    fn every_subject_of_the_streams_is_read() {
+        let subjects = Subjects::new("wa").unwrap();
+        let (account, chat) = (Account::parse("a").unwrap(), ChatToken::phone("54911"));
+        for (subject, kind) in [
+            (subjects.message(&account, &chat), "message"),
+            (subjects.update(&account, &chat), "update"),
+            (subjects.receipt(&account, &chat), "receipt"),
+            (subjects.session(&account), "session"),
+            (subjects.reply(&account, &chat), "reply"),
+            (subjects.dead(&account, &chat), "dead"),
+        ] {
+            let place = subjects.place(&subject).unwrap();
+            assert_eq!((&place.account, place.kind.as_str()), (&account, kind));
+            assert_eq!(place.chat, (kind != "session").then(|| chat.clone()));
+            assert!(subjects.is_reserved(&subject), "{subject}");
+        }
+        for other in ["wa.in.a.b.c.d", "wax.in.a.session", "wa.in.A.session", "_INBOX.1", "wa"] {
+            assert_eq!(subjects.place(other), None, "{other}");
+        }
+        assert_eq!(subjects.lease_account(&subjects.lease(&account)), Some(account));
+        assert!(subjects.is_reserved("$JS.API.INFO") && subjects.is_reserved("wa.live.status"));
+        assert!(!subjects.is_reserved("_INBOX.wa.1") && !subjects.is_reserved("wax.in"));
     }
 
     #[test]

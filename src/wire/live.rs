@@ -1,0 +1,71 @@
+//! What running processes tell of themselves when they are asked on `<prefix>.live.status`: JSON over core NATS,
+//! stored nowhere. Nothing in it names a person. Fields are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+/// How one process is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// `run`, `edge` or `forwarder`.
+    pub role: String,
+    /// The program's version.
+    pub version: String,
+    /// The machine's name.
+    pub host: String,
+    /// The process id there.
+    pub pid: u32,
+    /// What `/readyz` says.
+    pub ready: bool,
+    /// Why it is not ready.
+    pub reasons: Vec<Reason>,
+    /// Its edge, once it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeSide>,
+    /// Its forwarder, once it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarder: Option<ForwarderSide>,
+}
+
+/// A reason not to be ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reason {
+    /// `bus`, `whatsapp`, `backend` or `process`.
+    pub part: String,
+    /// A stable code for machines.
+    pub code: String,
+    /// One sentence for people.
+    pub detail: String,
+}
+
+/// How an edge is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EdgeSide {
+    /// The linked number's name.
+    pub account: String,
+    /// Where the link stands, as session events have it in `code`.
+    pub state: String,
+    /// What a person has to do now, as a code: `none`, `wait`, `scan-qr`, ...
+    pub action: String,
+    /// Messages on their way to WhatsApp's server.
+    pub sending: u64,
+}
+
+/// How a forwarder is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForwarderSide {
+    /// Why everything is held, if it is: a code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// Messages about which the backend is being asked.
+    pub calling: u64,
+    /// Messages that wait for the one before in their chat.
+    pub waiting: u64,
+    /// Messages held until the backend is back.
+    pub held: u64,
+    /// Messages that wait for their next attempt.
+    pub retrying: u64,
+}
