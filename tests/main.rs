@@ -29,6 +29,7 @@ mod recovery;
 mod restart;
 mod sending;
 mod settings;
+mod shadow;
 mod shutdown;
 mod spans;
 mod support;

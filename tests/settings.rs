@@ -35,6 +35,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("BACKEND_URL", "localhost:8000", "http://host:port"),
         ("BACKEND_TIMEOUT", "soon", "30s"),
         ("BACKEND_CONCURRENCY", "many", "a number"),
+        ("BACKEND_MODE", "echo", "answer or shadow"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),

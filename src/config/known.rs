@@ -11,12 +11,11 @@ use crate::bus::access;
 const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
 
 /// Of the build, the tests and the reference backend, which may share an environment or a `.env`.
-const NEIGHBOURS: [&str; 8] = [
+const NEIGHBOURS: [&str; 7] = [
     "BACKEND_CALL_LOG",
     "BACKEND_DELAY_MS",
     "BACKEND_FAIL",
     "BACKEND_FAIL_SEED",
-    "BACKEND_MODE",
     "BACKEND_PYTHON",
     "NATS_CONTEXT",
     "WHATSAPP_CONNECTOR_BIN",
@@ -113,7 +112,8 @@ mod tests {
         assert_eq!(found(&all), []);
         let others = [
             "API_KEY_FILE",
-            "BACKEND_MODE",
+            "ASSISTANT_MODE",
+            "BACKEND_DELAY_MS",
             "BACKEND_PORT_8000_TCP_ADDR",
             "BACKEND_SERVICE_HOST",
             "HTTP_PROXY",

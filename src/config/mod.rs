@@ -125,6 +125,7 @@ impl Config {
         let allowed_numbers = check.read(given.allowed_numbers, read::numbers);
         let concurrency = check.read(given.backend_concurrency, read::concurrency);
         let retry_for = check.duration(given.backend_retry_for);
+        let mode = check.read(given.backend_mode, read::mode);
         let shutdown_grace = check.duration(given.shutdown_grace);
         let pair_phone = check.read(given.whatsapp_pair_phone, read::digits);
         let simulator_url = check.simulator(given.whatsapp_simulator_url, cfg!(feature = "simulator"));
@@ -169,6 +170,7 @@ impl Config {
                 concurrency: concurrency?,
                 retry_for: retry_for?,
                 fallback_text: given.fallback_text.value.unwrap_or_default(),
+                mode: mode?,
             },
             edge: edge::Settings {
                 account: account?,

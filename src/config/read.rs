@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::topology;
+use crate::forwarder::Mode;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and keeps what cannot be used.
@@ -122,6 +123,15 @@ pub fn replicas(text: &str) -> Option<usize> {
 /// Calls at once.
 pub fn concurrency(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count))
+}
+
+/// `answer` or `shadow`.
+pub fn mode(text: &str) -> Option<Mode> {
+    match text {
+        "answer" => Some(Mode::Answer),
+        "shadow" => Some(Mode::Shadow),
+        _ => None,
+    }
 }
 
 /// `pretty` or `json`.

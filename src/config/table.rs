@@ -163,6 +163,7 @@ settings! {
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
+    backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
