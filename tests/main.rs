@@ -9,6 +9,7 @@ mod bus_outage;
 mod crash_loop;
 mod dead_letters;
 mod embedded;
+mod full;
 mod healthcheck;
 mod hello;
 mod hold;

@@ -41,6 +41,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),
         ("LOG_FORMAT", "xml", "json"),
         ("LOOP_LIMIT", "often", "a number per minute, or off"),
+        ("NATS_IN_MAX_BYTES", "64", "64MiB"),
+        ("NATS_OUT_MAX_BYTES", "much", "1MiB or more"),
         ("NATS_PROVISION", "maybe", "verify"),
         ("NATS_SUBJECT_PREFIX", "a.b", "letters"),
         ("SEND_PER_CHAT", "20", "20/10s"),

@@ -69,7 +69,10 @@ impl Status {
                     "nats-server is away or stores nothing at present.",
                 ));
             }
-            Some(_) => {}
+            Some((bus, _)) => {
+                let full = bus.full().into_iter();
+                reasons.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
+            }
         }
         if let Some((_, online)) = self.edge.get() {
             let state = online.state();

@@ -11,6 +11,7 @@ pub mod embedded;
 mod pull;
 mod read;
 mod refusals;
+mod room;
 pub mod topology;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use append::{AppendError, Appended, Record};
 pub use connect::{ConnectError, Settings};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
+pub use room::Full;
 
 /// How long one request to the server may take before it is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,6 +39,8 @@ pub struct Bus {
     api: Arc<str>,
     /// What the server does not allow this user.
     refusals: refusals::Refusals,
+    /// The streams that take nothing more.
+    room: room::Room,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
 }

@@ -108,6 +108,9 @@ impl Config {
         let in_max_age = check.duration(given.nats_in_max_age);
         let out_max_age = check.duration(given.nats_out_max_age);
         let dlq_max_age = check.duration(given.nats_dlq_max_age);
+        let in_max_bytes = check.read(given.nats_in_max_bytes, read::size);
+        let out_max_bytes = check.read(given.nats_out_max_bytes, read::size);
+        let dlq_max_bytes = check.read(given.nats_dlq_max_bytes, read::size);
         let window = check.duration(given.nats_duplicate_window);
         let forwarder_ack_wait = check.duration(given.forwarder_ack_wait);
         let edge_ack_wait = check.duration(given.edge_ack_wait);
@@ -152,6 +155,9 @@ impl Config {
                 in_max_age: in_max_age?,
                 out_max_age: out_max_age?,
                 dlq_max_age: dlq_max_age?,
+                in_max_bytes,
+                out_max_bytes,
+                dlq_max_bytes,
                 duplicate_window: window?,
                 forwarder_ack_wait: forwarder_ack_wait?,
                 edge_ack_wait: edge_ack_wait?,
@@ -260,6 +266,20 @@ mod tests {
         let allowed = config.forwarder.eligible.allowed_numbers;
         assert!(allowed.contains("5491112345678") && allowed.contains("15551234567"));
         assert!(parse(&[("ALLOWED_NUMBERS", "me")]).is_err());
+    }
+
+    #[test]
+    fn sizes_are_taken_as_people_write_them() {
+        let of =
+            |text: &str| parse(&[("NATS_IN_MAX_BYTES", text)]).map(|config| config.topology.in_max_bytes);
+        assert_eq!(of("64MiB"), Ok(Some(64 << 20)));
+        assert_eq!(of("1.5 GiB"), Ok(Some(3 << 29)));
+        assert_eq!(of("10GB"), Ok(Some(10_000_000_000)));
+        assert_eq!(of("2097152"), Ok(Some(2 << 20)));
+        assert_eq!(of(""), Ok(None));
+        for bad in ["64", "0", "-1", "64 MiBs", "9EiB", "10GiB/day"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -120,6 +120,12 @@ pub fn replicas(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| [1, 3, 5].contains(count))
 }
 
+/// Bytes of a stream. What is less than one large message was meant otherwise, such as `64` for `64MiB`.
+pub fn size(text: &str) -> Option<u64> {
+    let size: bytesize::ByteSize = text.parse().ok()?;
+    (bytesize::MIB..=i64::MAX.unsigned_abs()).contains(&size.as_u64()).then_some(size.as_u64())
+}
+
 /// Calls at once.
 pub fn concurrency(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count))

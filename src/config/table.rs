@@ -11,6 +11,9 @@ use crate::telemetry::DEFAULT_FILTER;
 /// What a duration takes.
 pub const DURATION: &str = "a duration, such as 30s, 5m or 24h";
 
+/// What the size of a stream takes.
+pub const SIZE: &str = "a size of 1MiB or more, such as 64MiB or 10GiB";
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -189,6 +192,9 @@ settings! {
     nats_in_max_age: "NATS_IN_MAX_AGE", Setting::of(Both).or("7d").takes(DURATION);
     nats_out_max_age: "NATS_OUT_MAX_AGE", Setting::of(Both).or("8d").takes(DURATION);
     nats_dlq_max_age: "NATS_DLQ_MAX_AGE", Setting::of(Both).or("30d").takes(DURATION);
+    nats_in_max_bytes: "NATS_IN_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
+    nats_out_max_bytes: "NATS_OUT_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
+    nats_dlq_max_bytes: "NATS_DLQ_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
     nats_duplicate_window: "NATS_DUPLICATE_WINDOW", Setting::of(Both).or("24h").takes(DURATION);
     forwarder_ack_wait: "FORWARDER_ACK_WAIT", Setting::of(Forwarder).or("15s").takes(DURATION);
     edge_ack_wait: "EDGE_ACK_WAIT", Setting::of(Edge).or("30s").takes(DURATION);

@@ -207,7 +207,9 @@ impl<'a> Turn<'a> {
                             decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
                         }
                         Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
-                        Err(AppendError::Unknown(error)) => return Err(Interrupted::Bus(error)),
+                        Err(AppendError::Unknown(error) | AppendError::Full(error)) => {
+                            return Err(Interrupted::Bus(error));
+                        }
                     }
                 }
             }
