@@ -42,6 +42,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("LOG_FORMAT", "xml", "json"),
         ("LOOP_LIMIT", "often", "a number per minute, or off"),
         ("NATS_IN_MAX_BYTES", "64", "64MiB"),
+        ("NATS_JS_DOMAIN", "a.b", "letters, digits"),
         ("NATS_OUT_MAX_BYTES", "much", "1MiB or more"),
         ("NATS_PROVISION", "maybe", "verify"),
         ("NATS_SUBJECT_PREFIX", "a.b", "letters"),

@@ -5,7 +5,6 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Environment, table};
-use crate::bus::access;
 
 /// A variable with one of these in front is meant for this program.
 const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
@@ -54,9 +53,7 @@ pub fn unknown(environment: &Environment) -> Vec<Unknown> {
 
 fn known() -> Vec<String> {
     let names = table::ALL.iter().map(|setting| setting.name.to_owned());
-    let files = table::ALL.iter().filter(|setting| setting.file);
-    let names = names.chain(files.map(|setting| format!("{}_FILE", setting.name)));
-    names.chain(access::NAMES.map(str::to_owned)).collect()
+    names.chain(table::ALL.iter().filter_map(table::Setting::pointer)).collect()
 }
 
 fn suspect(name: &str, known: &[String]) -> Option<Unknown> {
@@ -96,6 +93,8 @@ mod tests {
             ("NATS_URL_FIEL", "NATS_URL_FILE"),
             ("BACKEND_TIME_OUT", "BACKEND_TIMEOUT"),
             ("ALLOWED_NUMBER", "ALLOWED_NUMBERS"),
+            ("NATS_PASSWORD_FIEL", "NATS_PASSWORD_FILE"),
+            ("NATS_INBOX_PREFIXES", "NATS_INBOX_PREFIX"),
             ("SHUTDOWN_GRAEC", "SHUTDOWN_GRACE"),
             ("LOG_FROMAT", "LOG_FORMAT"),
         ] {

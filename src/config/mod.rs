@@ -81,17 +81,45 @@ impl Config {
     pub fn parse(environment: &Environment) -> Result<Self, ConfigError> {
         let get = |name: &str| environment.get(name).map(|variable| variable.value.as_str());
         let otel = telemetry::otel::Settings::read(get);
-        let access = bus::Access::read(get);
         let mut check = Check { bad: environment.bad().to_vec() };
-        let (otel, access) = (check.all(otel), check.all(access));
+        let otel = check.all(otel);
         let given = table::All::pick(environment.pairs()).map_err(|error| {
             let (name, takes) = ("environment".to_owned(), "text".to_owned());
             ConfigError(vec![Bad { name, got: error.to_string(), takes }])
         })?;
+        let access = check.all(Self::access(&given, environment));
         match Self::checked(given, otel, access, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
+    }
+
+    /// How to get into the bus. These settings make sense together only, and their files are not read here.
+    fn access(given: &table::All, environment: &Environment) -> Result<bus::Access, Vec<bus::access::Bad>> {
+        let rows = [
+            &given.nats_url,
+            &given.nats_creds,
+            &given.nats_nkey,
+            &given.nats_token,
+            &given.nats_user,
+            &given.nats_password,
+            &given.nats_ca,
+            &given.nats_cert,
+            &given.nats_key,
+            &given.nats_js_domain,
+            &given.nats_inbox_prefix,
+        ];
+        bus::Access::read(|name| {
+            let row = rows.iter().find(|row| row.setting.name == name);
+            row.and_then(|row| row.value.as_deref()).or_else(|| {
+                let is_file = |row: &&&table::Given| {
+                    row.setting.file == table::File::EachConnection
+                        && row.setting.pointer().as_deref() == Some(name)
+                };
+                rows.iter().find(is_file)?;
+                Some(environment.get(name)?.value.as_str())
+            })
+        })
     }
 
     /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
