@@ -449,12 +449,12 @@ mod tests {
         };
         let old = stream::Config { discard: DiscardPolicy::Old, max_bytes: -1, ..want.clone() };
         assert_eq!(breaks(old.clone()), [], "nothing is ever discarded");
-        let max_bytes = ("WA_IN.max_bytes".to_owned(), false);
-        assert_eq!(breaks(stream::Config { max_bytes: 1 << 20, ..want.clone() }), [max_bytes.clone()]);
+        let max_bytes = || ("WA_IN.max_bytes".to_owned(), false);
+        assert_eq!(breaks(stream::Config { max_bytes: 1 << 20, ..want.clone() }), [max_bytes()]);
         let discard = ("WA_IN.discard".to_owned(), true);
         assert_eq!(
             breaks(stream::Config { max_bytes: 1 << 20, ..old.clone() }),
-            [max_bytes, discard.clone()]
+            [max_bytes(), discard.clone()]
         );
         assert_eq!(breaks(stream::Config { max_messages: 1_000, ..old }), [discard]);
         let per_subject = ("WA_IN.max_messages_per_subject".to_owned(), true);
