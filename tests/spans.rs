@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::collector::Span;
 use whatsapp_connector::wire::v1::ReceiptStatus;
 
 use crate::support::oracle::write_each;
-use crate::support::{Collector, Layout, PATIENCE, Process, Role, Stage, clean, eventually, root};
+use crate::support::{
+    Answer, Collector, Layout, PATIENCE, Process, Role, Stage, Unwell, clean, eventually, root,
+};
 
 /// Spans are handed over soon, for tests.
 const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
@@ -197,6 +200,94 @@ async fn what_becomes_of_an_answer_is_linked_to_its_trace() {
     for status in [ReceiptStatus::Delivered, ReceiptStatus::Read] {
         assert!(stored.contains(&(status, id.clone())), "no {status:?} in {stored:?}");
     }
+}
+
+/// Waits for a span `wa.in process` with just these events within.
+async fn events(collector: &Collector, want: &[&str]) {
+    eventually(format!("a `wa.in process` with {want:?}"), PATIENCE, async || {
+        let spans = collector.spans();
+        let all: Vec<Vec<String>> =
+            spans.into_iter().filter(|span| span.name == "wa.in process").map(|span| span.events).collect();
+        if all.iter().any(|events| events == want) { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_the_one_before_it_says_so_in_its_span() {
+    let collector = Collector::start().await;
+    let stage = Stage::plan()
+        .backend("BACKEND_DELAY_MS", "2000")
+        .setting(ENDPOINT, collector.url())
+        .setting(SOON.0, SOON.1)
+        .setting("FORWARDER_ACK_WAIT", CALM)
+        .set()
+        .await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+
+    customer.write("uno").await;
+    customer.write("dos").await;
+    customer.receives(2).await;
+
+    events(&collector, &["attempt"]).await;
+    events(&collector, &["chain.wait", "chain.go", "attempt"]).await;
+}
+
+/// A backend that is away for one call, and one that fails at one message.
+#[tokio::test]
+async fn a_message_that_is_held_or_tried_again_says_so_in_its_span() {
+    let collector = Collector::start().await;
+    let calls = AtomicUsize::new(0);
+    let backend = Unwell::start(move |_question| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::new(503, ""),
+        2 => Answer::new(500, ""),
+        _ => Answer::text("bien"),
+    })
+    .await;
+    let stage = Stage::plan()
+        .setting("BACKEND_URL", backend.url())
+        .setting(ENDPOINT, collector.url())
+        .setting(SOON.0, SOON.1)
+        .setting("FORWARDER_ACK_WAIT", CALM)
+        .set()
+        .await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+
+    customer.write("uno").await;
+    customer.receives(1).await;
+    events(&collector, &["attempt", "hold", "attempt"]).await;
+    customer.write("dos").await;
+    customer.receives(2).await;
+    events(&collector, &["attempt", "retry", "attempt"]).await;
+}
+
+/// All that OpenTelemetry is told is in `.env`, the resource and the sampling too.
+#[tokio::test]
+async fn a_collector_that_only_the_dotenv_file_names_is_told() {
+    let collector = Collector::start().await;
+    let stage = Stage::plan().set().await;
+    let work = stage.dir().join("work");
+    std::fs::create_dir_all(&work).expect("a working directory");
+    let lines = format!(
+        "{ENDPOINT}={}\n{}={}\nOTEL_SERVICE_NAME='from the file'\nOTEL_METRICS_EXPORTER=none\n",
+        collector.url(),
+        SOON.0,
+        SOON.1
+    );
+    std::fs::write(work.join(".env"), lines).expect("a file");
+    let product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+
+    customer.write("hola").await;
+    customer.receives(1).await;
+    collector.has("whatsapp send", 1).await;
+    product.edge.stop().await;
+
+    let services: BTreeSet<String> = collector.spans().into_iter().map(|span| span.service).collect();
+    assert_eq!(services, BTreeSet::from(["from the file".to_owned()]));
+    assert!(collector.metrics().is_empty(), "{:?}", collector.metrics());
 }
 
 #[tokio::test]

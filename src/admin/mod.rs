@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::edge::{Online, link};
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Forwarder, Mode};
 use crate::wire::{Account, Subjects};
 use login::Guard;
 use serve::Peer;
@@ -75,7 +75,10 @@ impl Status {
                     "nats-server is away or stores nothing at present.",
                 ));
             }
-            Some(_) => {}
+            Some((bus, _)) => {
+                let full = bus.full().into_iter();
+                reasons.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
+            }
         }
         if let Some((_, online)) = self.edge.get() {
             let state = online.state();
@@ -99,6 +102,13 @@ impl Status {
         }
         reasons
     }
+
+    /// What whoever looks should know, and is no reason not to be ready.
+    fn notes(&self) -> Vec<Reason> {
+        let shadow = self.forwarder.get().is_some_and(|forwarder| forwarder.mode() == Mode::Shadow);
+        let note = Reason::new("forwarder", "shadow", "Nobody gets an answer: BACKEND_MODE=shadow.");
+        shadow.then_some(note).into_iter().collect()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +128,8 @@ impl Reason {
 struct Ready {
     ready: bool,
     reasons: Vec<Reason>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Reason>,
 }
 
 #[derive(Serialize)]
@@ -189,7 +201,7 @@ impl Admin {
 async fn readyz(State(status): State<Arc<Status>>) -> Response {
     let reasons = status.reasons().await;
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
+    (code, Json(Ready { ready: reasons.is_empty(), reasons, notes: status.notes() })).into_response()
 }
 
 type Linking = State<(Arc<Status>, Arc<Guard>)>;

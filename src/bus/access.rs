@@ -17,22 +17,14 @@ pub type Bad = (&'static str, String, &'static str);
 /// The API of the server's own JetStream domain.
 pub(super) const OWN_API: &str = "$JS.API";
 
-/// All settings that are read here.
-pub const NAMES: [&str; 13] = [
-    "NATS_CREDS",
-    "NATS_NKEY",
-    "NATS_NKEY_FILE",
-    "NATS_TOKEN",
-    "NATS_TOKEN_FILE",
-    "NATS_USER",
-    "NATS_PASSWORD",
-    "NATS_PASSWORD_FILE",
-    "NATS_CA",
-    "NATS_CERT",
-    "NATS_KEY",
-    "NATS_JS_DOMAIN",
-    "NATS_INBOX_PREFIX",
-];
+/// What the subjects begin with that answers come to, unless somebody says otherwise.
+pub const INBOX: &str = "_INBOX";
+
+/// What the name of a JetStream domain takes.
+pub const TAKES_DOMAIN: &str = "letters, digits, _ and -";
+
+/// What the beginning of a subject takes.
+pub const TAKES_INBOX: &str = "letters, digits, _, - and dots";
 
 /// Of each way to log in, the setting that names it.
 const WAYS: [&str; 4] = ["NATS_CREDS", "NATS_NKEY", "NATS_TOKEN", "NATS_USER"];
@@ -88,8 +80,8 @@ impl Access {
             certificate: settings
                 .pair("NATS_CERT", "NATS_KEY")
                 .map(|(certificate, key)| (certificate.into(), key.into())),
-            domain: settings.name("NATS_JS_DOMAIN", "letters, digits, `_` and `-`", "_-"),
-            inbox_prefix: settings.name("NATS_INBOX_PREFIX", "letters, digits, `_`, `-` and dots", "_-."),
+            domain: settings.name("NATS_JS_DOMAIN", TAKES_DOMAIN, "_-"),
+            inbox_prefix: settings.name("NATS_INBOX_PREFIX", TAKES_INBOX, "_-."),
         };
         let private = settings.text("NATS_URL").is_none();
         if private && access.is_set() {
@@ -115,7 +107,7 @@ impl Access {
 
     /// What the subjects begin with that answers come to.
     pub(super) fn inbox_prefix(&self) -> &str {
-        self.inbox_prefix.as_deref().unwrap_or("_INBOX")
+        self.inbox_prefix.as_deref().unwrap_or(INBOX)
     }
 
     pub(super) fn has_login(&self) -> bool {

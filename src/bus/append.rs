@@ -14,9 +14,14 @@ use crate::wire::Headers;
 /// JetStream's codes that a publish may be refused with and that async-nats has no kind for.
 const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
 const MESSAGE_TOO_LARGE: u64 = 10054;
+/// There is no room for it: the stream's limit of bytes or messages (`maximum bytes exceeded`), and the
+/// account's and the server's limits.
+const NO_ROOM: [u64; 5] = [10077, 10002, 10023, 10028, 10047];
 
 /// The longest pause before a publish whose end is unknown is made again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The pause before a full stream is asked again.
+const FULL: Duration = Duration::from_secs(1);
 
 /// A message to be stored.
 #[derive(Debug, Clone)]
@@ -27,6 +32,14 @@ pub struct Record {
     pub headers: Headers,
     /// The payload.
     pub payload: Bytes,
+}
+
+impl Record {
+    /// In bytes, as far as it matters for a stream's limit.
+    fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        self.subject.len() + headers + self.payload.len()
+    }
 }
 
 /// A message that the stream has stored.
@@ -48,6 +61,9 @@ pub enum AppendError {
     /// The message may or may not be stored. The same publish again tells.
     #[error("nobody knows whether it was stored: {0}")]
     Unknown(String),
+    /// The stream is full. The same publish again succeeds once there is room.
+    #[error("there is no room for it: {0}")]
+    Full(String),
     /// The message can never be stored as it is.
     #[error("cannot be stored: {0}")]
     Impossible(String),
@@ -72,7 +88,10 @@ impl Bus {
         let error = match sent {
             Err(error) => error,
             Ok(ack) => match ack.await {
-                Ok(ack) => return Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate }),
+                Ok(ack) => {
+                    self.room.taken(&record.subject, record.size());
+                    return Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate });
+                }
                 Err(error) => error,
             },
         };
@@ -82,6 +101,11 @@ impl Bus {
             PublishErrorKind::Other => match code(&error) {
                 Some(LAST_SEQUENCE_MISMATCH_IN_CLUSTER) => AppendError::Refused,
                 Some(MESSAGE_TOO_LARGE) => AppendError::Impossible(error.to_string()),
+                Some(no_room) if NO_ROOM.contains(&no_room) => {
+                    let why = error.to_string();
+                    self.room.refused(&record.subject, record.size(), &why);
+                    AppendError::Full(why)
+                }
                 _ => AppendError::Unknown(error.to_string()),
             },
             // A 503 without a code (`StreamNotFound`) is an election, not a missing stream.
@@ -95,7 +119,7 @@ impl Bus {
         if elsewhere { format!("{}.{subject}", self.api) } else { subject.to_owned() }
     }
 
-    /// Publishes again and again until the answer is known or `stop` is told.
+    /// Publishes again and again until the answer is known or `stop` is told. A full stream is waited for.
     pub async fn append_until_known(
         &self,
         record: &Record,
@@ -112,16 +136,17 @@ impl Bus {
                 () = stop.cancelled() => return Err(AppendError::Stopped),
                 result = tokio::time::timeout(limit, self.append(record)) => result,
             };
-            let error = match result {
-                Ok(Err(AppendError::Unknown(error))) => error,
+            let (error, pause) = match result {
+                Ok(Err(AppendError::Unknown(error))) => (error, waits.next().unwrap_or(AGAIN)),
+                Ok(Err(AppendError::Full(error))) => (error, FULL),
                 Ok(result) => return result,
-                Err(_elapsed) => format!("no answer within {limit:?}"),
+                Err(_elapsed) => (format!("no answer within {limit:?}"), waits.next().unwrap_or(AGAIN)),
             };
             tracing::debug!(error, "publish without a known end; again");
             limit = patience.next().unwrap_or(REQUEST_TIMEOUT);
             tokio::select! {
                 () = stop.cancelled() => return Err(AppendError::Stopped),
-                () = tokio::time::sleep(waits.next().unwrap_or(AGAIN)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

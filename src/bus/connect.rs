@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::refusals::Refusals;
+use super::room::Room;
 use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
 use crate::telemetry::metrics;
 
@@ -131,8 +132,14 @@ impl Bus {
             .ack_timeout(Duration::from_secs(5))
             .api_prefix(&api)
             .build(client.clone());
-        let bus =
-            Self { client, jetstream: context, api: api.into(), refusals, doomed: CancellationToken::new() };
+        let bus = Self {
+            client,
+            jetstream: context,
+            api: api.into(),
+            refusals,
+            room: Room::default(),
+            doomed: CancellationToken::new(),
+        };
         bus.watch_versions(connected);
         Ok(bus)
     }

@@ -14,6 +14,7 @@ pub mod permissions;
 mod pull;
 mod read;
 mod refusals;
+mod room;
 mod survey;
 pub mod topology;
 
@@ -30,6 +31,7 @@ pub use connect::{ConnectError, Settings, without_secrets};
 pub use live::{Answers, Questions};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
+pub use room::Full;
 pub use survey::{JetStream, Lack};
 
 /// How long one request to the server may take before it is asked again.
@@ -44,6 +46,8 @@ pub struct Bus {
     api: Arc<str>,
     /// What the server does not allow this user.
     refusals: refusals::Refusals,
+    /// The streams that take nothing more.
+    room: room::Room,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
 }

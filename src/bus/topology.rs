@@ -41,6 +41,12 @@ pub struct Settings {
     pub out_max_age: Duration,
     /// How long dead letters are kept.
     pub dlq_max_age: Duration,
+    /// How many bytes of inbound messages are kept at most.
+    pub in_max_bytes: Option<u64>,
+    /// How many bytes of outcomes are kept at most.
+    pub out_max_bytes: Option<u64>,
+    /// How many bytes of dead letters are kept at most.
+    pub dlq_max_bytes: Option<u64>,
     /// Within what time a message that WhatsApp hands over again is recognised.
     pub duplicate_window: Duration,
     /// After what silence a forwarder's message goes to another one.
@@ -235,23 +241,25 @@ fn judge(settings: &Settings, differences: Vec<Difference>) -> Result<(), Topolo
 
 pub(super) fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
     let short = Duration::from_secs(120);
-    let config =
-        |name: String, subject: String, max_age: Duration, duplicate_window: Duration| stream::Config {
-            name,
-            subjects: vec![subject],
-            retention: RetentionPolicy::Limits,
-            discard: DiscardPolicy::Old,
-            storage: StorageType::File,
-            max_age,
-            duplicate_window: duplicate_window.min(max_age),
-            num_replicas: settings.replicas,
-            allow_direct: true,
-            ..Default::default()
-        };
+    let config = |name: String, subject: String, max_age: Duration, max_bytes: Option<u64>| stream::Config {
+        name,
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        // Whatever limit it has or gets: a full stream must refuse what is new, never drop what it holds.
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        max_age,
+        max_bytes: max_bytes.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        duplicate_window: short.min(max_age),
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        ..Default::default()
+    };
+    let inbound = config(subjects.stream_in(), subjects.all_in(), settings.in_max_age, settings.in_max_bytes);
     [
-        config(subjects.stream_in(), subjects.all_in(), settings.in_max_age, settings.duplicate_window),
-        config(subjects.stream_out(), subjects.all_out(), settings.out_max_age, short),
-        config(subjects.stream_dlq(), subjects.all_dlq(), settings.dlq_max_age, short),
+        stream::Config { duplicate_window: settings.duplicate_window.min(settings.in_max_age), ..inbound },
+        config(subjects.stream_out(), subjects.all_out(), settings.out_max_age, settings.out_max_bytes),
+        config(subjects.stream_dlq(), subjects.all_dlq(), settings.dlq_max_age, settings.dlq_max_bytes),
     ]
 }
 
@@ -339,7 +347,34 @@ pub(super) fn stream_differences(want: &stream::Config, got: &stream::Config) ->
     let shorter = got.duplicate_window < want.duplicate_window;
     c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, shorter);
     c.field("num_replicas", &want.num_replicas, &got.num_replicas, false);
+    c.field("max_bytes", &limit(want.max_bytes), &limit(got.max_bytes), false);
+    // Without any limit there is nothing to discard.
+    if limit(got.max_bytes) != Limit(None) || limit(got.max_messages) != Limit(None) {
+        c.field("discard", &want.discard, &got.discard, true);
+    }
+    // A subject's old messages go, whatever is discarded of the stream.
+    if !got.discard_new_per_subject {
+        c.field("max_messages_per_subject", &Limit(None), &limit(got.max_messages_per_subject), true);
+    }
     c.differences
+}
+
+/// A limit, as people read it.
+#[derive(PartialEq)]
+struct Limit(Option<i64>);
+
+impl std::fmt::Debug for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(limit) => write!(f, "{limit}"),
+            None => f.write_str("no limit"),
+        }
+    }
+}
+
+/// Servers say of none that it is -1, or 0.
+fn limit(limit: i64) -> Limit {
+    Limit(Some(limit).filter(|limit| *limit > 0))
 }
 
 /// Outcomes have to outlive what they answer. An age of zero is for ever.
@@ -387,6 +422,9 @@ mod tests {
             in_max_age: Duration::from_secs(7 * 86_400),
             out_max_age: Duration::from_secs(8 * 86_400),
             dlq_max_age: Duration::from_secs(30 * 86_400),
+            in_max_bytes: None,
+            out_max_bytes: None,
+            dlq_max_bytes: None,
             duplicate_window: Duration::from_secs(86_400),
             forwarder_ack_wait: Duration::from_secs(15),
             edge_ack_wait: Duration::from_secs(30),
@@ -410,6 +448,28 @@ mod tests {
         let got = stream::Config { max_age: Duration::from_secs(1), ..want.clone() };
         assert!(judge(&settings(Provision::Create), stream_differences(&want, &got)).is_ok());
         assert!(judge(&settings(Provision::Verify), stream_differences(&want, &got)).is_err());
+    }
+
+    #[test]
+    fn a_limit_is_harmless_unless_old_messages_are_dropped_for_it() {
+        let subjects = Subjects::new("wa").unwrap();
+        let [want, ..] = streams(&subjects, &settings(Provision::Create));
+        let breaks = |got: stream::Config| -> Vec<(String, bool)> {
+            let found = stream_differences(&want, &got).into_iter();
+            found.map(|found| (found.what, found.breaks_a_promise)).collect()
+        };
+        let old = stream::Config { discard: DiscardPolicy::Old, max_bytes: -1, ..want.clone() };
+        assert_eq!(breaks(old.clone()), [], "nothing is ever discarded");
+        let max_bytes = || ("WA_IN.max_bytes".to_owned(), false);
+        assert_eq!(breaks(stream::Config { max_bytes: 1 << 20, ..want.clone() }), [max_bytes()]);
+        let discard = ("WA_IN.discard".to_owned(), true);
+        assert_eq!(
+            breaks(stream::Config { max_bytes: 1 << 20, ..old.clone() }),
+            [max_bytes(), discard.clone()]
+        );
+        assert_eq!(breaks(stream::Config { max_messages: 1_000, ..old }), [discard]);
+        let per_subject = ("WA_IN.max_messages_per_subject".to_owned(), true);
+        assert_eq!(breaks(stream::Config { max_messages_per_subject: 1, ..want.clone() }), [per_subject]);
     }
 
     #[test]

@@ -52,13 +52,13 @@ fn the_nack_manifests_are_what_provision_makes() {
             num_replicas: 3,
             allow_direct: true,
             retention: RetentionPolicy::Limits,
-            discard: DiscardPolicy::Old,
+            discard: DiscardPolicy::New,
             storage: StorageType::File,
             ..Default::default()
         };
         assert_eq!(want, named, "a field that the manifests do not name");
         json!({
-            "name": want.name, "subjects": want.subjects, "retention": "limits", "discard": "old", "storage": "file",
+            "name": want.name, "subjects": want.subjects, "retention": "limits", "discard": "new", "storage": "file",
             "maxAge": duration(want.max_age), "duplicateWindow": duration(want.duplicate_window), "replicas": 3,
             "allowDirect": true, "preventDelete": true,
         })

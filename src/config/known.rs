@@ -5,18 +5,16 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Environment, table};
-use crate::bus::access;
 
 /// A variable with one of these in front is meant for this program.
 const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
 
 /// Of the build, the tests and the reference backend, which may share an environment or a `.env`.
-const NEIGHBOURS: [&str; 8] = [
+const NEIGHBOURS: [&str; 7] = [
     "BACKEND_CALL_LOG",
     "BACKEND_DELAY_MS",
     "BACKEND_FAIL",
     "BACKEND_FAIL_SEED",
-    "BACKEND_MODE",
     "BACKEND_PYTHON",
     "NATS_CONTEXT",
     "WHATSAPP_CONNECTOR_BIN",
@@ -55,9 +53,7 @@ pub fn unknown(environment: &Environment) -> Vec<Unknown> {
 
 fn known() -> Vec<String> {
     let names = table::ALL.iter().map(|setting| setting.name.to_owned());
-    let files = table::ALL.iter().filter(|setting| setting.file);
-    let names = names.chain(files.map(|setting| format!("{}_FILE", setting.name)));
-    names.chain(access::NAMES.map(str::to_owned)).collect()
+    names.chain(table::ALL.iter().filter_map(table::Setting::pointer)).collect()
 }
 
 fn suspect(name: &str, known: &[String]) -> Option<Unknown> {
@@ -97,6 +93,8 @@ mod tests {
             ("NATS_URL_FIEL", "NATS_URL_FILE"),
             ("BACKEND_TIME_OUT", "BACKEND_TIMEOUT"),
             ("ALLOWED_NUMBER", "ALLOWED_NUMBERS"),
+            ("NATS_PASSWORD_FIEL", "NATS_PASSWORD_FILE"),
+            ("NATS_INBOX_PREFIXES", "NATS_INBOX_PREFIX"),
             ("SHUTDOWN_GRAEC", "SHUTDOWN_GRACE"),
             ("LOG_FROMAT", "LOG_FORMAT"),
         ] {
@@ -113,7 +111,8 @@ mod tests {
         assert_eq!(found(&all), []);
         let others = [
             "API_KEY_FILE",
-            "BACKEND_MODE",
+            "ASSISTANT_MODE",
+            "BACKEND_DELAY_MS",
             "BACKEND_PORT_8000_TCP_ADDR",
             "BACKEND_SERVICE_HOST",
             "HTTP_PROXY",

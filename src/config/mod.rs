@@ -81,17 +81,45 @@ impl Config {
     pub fn parse(environment: &Environment) -> Result<Self, ConfigError> {
         let get = |name: &str| environment.get(name).map(|variable| variable.value.as_str());
         let otel = telemetry::otel::Settings::read(get);
-        let access = bus::Access::read(get);
         let mut check = Check { bad: environment.bad().to_vec() };
-        let (otel, access) = (check.all(otel), check.all(access));
+        let otel = check.all(otel);
         let given = table::All::pick(environment.pairs()).map_err(|error| {
             let (name, takes) = ("environment".to_owned(), "text".to_owned());
             ConfigError(vec![Bad { name, got: error.to_string(), takes }])
         })?;
+        let access = check.all(Self::access(&given, environment));
         match Self::checked(given, otel, access, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
+    }
+
+    /// How to get into the bus. These settings make sense together only, and their files are not read here.
+    fn access(given: &table::All, environment: &Environment) -> Result<bus::Access, Vec<bus::access::Bad>> {
+        let rows = [
+            &given.nats_url,
+            &given.nats_creds,
+            &given.nats_nkey,
+            &given.nats_token,
+            &given.nats_user,
+            &given.nats_password,
+            &given.nats_ca,
+            &given.nats_cert,
+            &given.nats_key,
+            &given.nats_js_domain,
+            &given.nats_inbox_prefix,
+        ];
+        bus::Access::read(|name| {
+            let row = rows.iter().find(|row| row.setting.name == name);
+            row.and_then(|row| row.value.as_deref()).or_else(|| {
+                let is_file = |row: &&&table::Given| {
+                    row.setting.file == table::File::EachConnection
+                        && row.setting.pointer().as_deref() == Some(name)
+                };
+                rows.iter().find(is_file)?;
+                Some(environment.get(name)?.value.as_str())
+            })
+        })
     }
 
     /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
@@ -108,6 +136,9 @@ impl Config {
         let in_max_age = check.duration(given.nats_in_max_age);
         let out_max_age = check.duration(given.nats_out_max_age);
         let dlq_max_age = check.duration(given.nats_dlq_max_age);
+        let in_max_bytes = check.read(given.nats_in_max_bytes, read::size);
+        let out_max_bytes = check.read(given.nats_out_max_bytes, read::size);
+        let dlq_max_bytes = check.read(given.nats_dlq_max_bytes, read::size);
         let window = check.duration(given.nats_duplicate_window);
         let forwarder_ack_wait = check.duration(given.forwarder_ack_wait);
         let edge_ack_wait = check.duration(given.edge_ack_wait);
@@ -125,6 +156,7 @@ impl Config {
         let allowed_numbers = check.read(given.allowed_numbers, read::numbers);
         let concurrency = check.read(given.backend_concurrency, read::concurrency);
         let retry_for = check.duration(given.backend_retry_for);
+        let mode = check.read(given.backend_mode, read::mode);
         let shutdown_grace = check.duration(given.shutdown_grace);
         let pair_phone = check.read(given.whatsapp_pair_phone, read::digits);
         let simulator_url = check.simulator(given.whatsapp_simulator_url, cfg!(feature = "simulator"));
@@ -152,6 +184,9 @@ impl Config {
                 in_max_age: in_max_age?,
                 out_max_age: out_max_age?,
                 dlq_max_age: dlq_max_age?,
+                in_max_bytes,
+                out_max_bytes,
+                dlq_max_bytes,
                 duplicate_window: window?,
                 forwarder_ack_wait: forwarder_ack_wait?,
                 edge_ack_wait: edge_ack_wait?,
@@ -170,6 +205,7 @@ impl Config {
                 concurrency: concurrency?,
                 retry_for: retry_for?,
                 fallback_text: given.fallback_text.value.unwrap_or_default(),
+                mode: mode?,
             },
             edge: edge::Settings {
                 account: account?,
@@ -259,6 +295,20 @@ mod tests {
         let allowed = config.forwarder.eligible.allowed_numbers;
         assert!(allowed.contains("5491112345678") && allowed.contains("15551234567"));
         assert!(parse(&[("ALLOWED_NUMBERS", "me")]).is_err());
+    }
+
+    #[test]
+    fn sizes_are_taken_as_people_write_them() {
+        let of =
+            |text: &str| parse(&[("NATS_IN_MAX_BYTES", text)]).map(|config| config.topology.in_max_bytes);
+        assert_eq!(of("64MiB"), Ok(Some(64 << 20)));
+        assert_eq!(of("1.5 GiB"), Ok(Some(3 << 29)));
+        assert_eq!(of("10GB"), Ok(Some(10_000_000_000)));
+        assert_eq!(of("2097152"), Ok(Some(2 << 20)));
+        assert_eq!(of(""), Ok(None));
+        for bad in ["64", "0", "-1", "64 MiBs", "9EiB", "10GiB/day"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

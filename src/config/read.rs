@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::topology;
+use crate::forwarder::Mode;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and keeps what cannot be used.
@@ -125,9 +126,24 @@ pub fn replicas(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| [1, 3, 5].contains(count))
 }
 
+/// Bytes of a stream. What is less than one large message was meant otherwise, such as `64` for `64MiB`.
+pub fn size(text: &str) -> Option<u64> {
+    let size: bytesize::ByteSize = text.parse().ok()?;
+    (bytesize::MIB..=i64::MAX.unsigned_abs()).contains(&size.as_u64()).then_some(size.as_u64())
+}
+
 /// Calls at once.
 pub fn concurrency(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count))
+}
+
+/// `answer` or `shadow`.
+pub fn mode(text: &str) -> Option<Mode> {
+    match text {
+        "answer" => Some(Mode::Answer),
+        "shadow" => Some(Mode::Shadow),
+        _ => None,
+    }
 }
 
 /// `pretty` or `json`.

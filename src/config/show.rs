@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::known::{Unknown, unknown};
-use super::table::{self, Default, Setting, Shown};
+use super::table::{self, Default, File, Setting, Shown};
 use super::{Config, Environment};
 use crate::telemetry::redact;
 
@@ -51,6 +51,9 @@ struct Line {
     /// The file with the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
+    /// That file is read anew for each connection.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    read_anew: bool,
     /// What no value means.
     #[serde(skip_serializing_if = "Option::is_none")]
     means: Option<&'static str>,
@@ -84,13 +87,29 @@ impl Line {
             Default::Words(words) => (None, Some(words)),
         };
         let name = setting.name.to_owned();
+        let file = setting.pointer().filter(|_| setting.file == File::EachConnection);
+        if let Some(pointer) = file.and_then(|pointer| environment.get(&pointer)) {
+            // What is in it now need not be what is in it later.
+            return Self {
+                name,
+                value: Some(MASK.to_owned()),
+                from: pointer.origin.as_str(),
+                file: Some(pointer.value.trim().to_owned()),
+                read_anew: true,
+                means: None,
+                takes,
+            };
+        }
         match environment.get(setting.name) {
-            None => Self { name, value: default, from: "default", file: None, means, takes },
+            None => {
+                Self { name, value: default, from: "default", file: None, read_anew: false, means, takes }
+            }
             Some(variable) => Self {
                 name,
                 value: Some(setting.show(variable.value.trim())),
                 from: variable.origin.as_str(),
                 file: variable.file.as_ref().map(|file| file.display().to_string()),
+                read_anew: false,
                 means: None,
                 takes,
             },
@@ -110,6 +129,7 @@ impl Line {
             value: variable.map(|variable| show(variable.value.trim())),
             from: variable.map_or("default", |variable| variable.origin.as_str()),
             file: None,
+            read_anew: false,
             means: None,
             takes,
         }
@@ -123,7 +143,8 @@ impl fmt::Display for InForce {
         for line in &self.settings {
             write!(f, "{:<names$}  {:<values$}  {}", line.name, line.shown(), line.from)?;
             if let Some(file) = &line.file {
-                write!(f, ", file {file}")?;
+                let anew = if line.read_anew { ", read anew for each connection" } else { "" };
+                write!(f, ", file {file}{anew}")?;
             }
             if let Some(takes) = &line.takes {
                 write!(f, "\n  cannot be used: it takes {takes}")?;
@@ -184,12 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_read_later_is_shown_and_not_looked_at() {
+        let (found, fine) = of(
+            &[("NATS_USER", "me")],
+            &[("NATS_URL", "nats://h"), ("NATS_PASSWORD_FILE", "./not-there-yet")],
+        );
+        assert!(fine, "{found}");
+        assert_eq!(line(&found, "NATS_USER"), (Some("me"), ".env"));
+        assert_eq!(line(&found, "NATS_PASSWORD"), (Some(MASK), "environment"));
+        let text = found.to_string();
+        assert!(text.contains("file ./not-there-yet, read anew for each connection"), "{text}");
+        let (found, fine) = of(&[], &[("NATS_URL", "nats://h"), ("NATS_PASSWORD_FILE", "./not-there-yet")]);
+        assert!(!fine && found.to_string().contains("NATS_USER and NATS_PASSWORD"), "{found}");
+    }
+
+    #[test]
     fn nothing_secret_is_shown() {
         let (found, _) = of(
             &[],
             &[
                 ("API_KEY", "topsecret"),
                 ("WHATSAPP_WEBHOOK_SECRET", "topsecret"),
+                ("NATS_NKEY", "topsecret"),
+                ("NATS_TOKEN", "topsecret"),
+                ("NATS_PASSWORD", "topsecret"),
                 ("NATS_URL", "nats://me:topsecret@a:1,nats://topsecret@b:2, tls://c:3"),
                 ("BACKEND_URL", "ftp://me:topsecret@host"),
                 ("ALLOWED_NUMBERS", "5491112345678"),

@@ -78,22 +78,30 @@ impl Environment {
         environment
     }
 
-    /// Reads the file of each secret that is in one.
+    /// Reads the file of each secret that is in one; those that may change are read by whoever needs them.
     fn open_files(&mut self) {
-        for setting in table::ALL.iter().filter(|setting| setting.file) {
-            let pointer = format!("{}_FILE", setting.name);
+        for setting in table::ALL {
+            let Some(pointer) = setting.pointer() else { continue };
             let Some(Variable { value: path, origin, .. }) = self.variables.get(&pointer).cloned() else {
                 continue;
             };
             match self.variables.get(setting.name) {
                 Some(direct) if direct.origin == origin => {
                     let takes = format!("nothing while {} is set: only one of the two counts", setting.name);
+                    self.variables.remove(&pointer);
                     self.bad.push(Bad { name: pointer, got: path, takes });
                     continue;
                 }
                 // The environment wins over `.env`, whichever of the two names it uses.
-                Some(direct) if direct.origin == Origin::Environment => continue,
+                Some(direct) if direct.origin == Origin::Environment => {
+                    self.variables.remove(&pointer);
+                    continue;
+                }
                 _ => {}
+            }
+            if setting.file == table::File::EachConnection {
+                self.variables.remove(setting.name);
+                continue;
             }
             match read_secret(&path) {
                 Ok(value) => {
@@ -189,6 +197,13 @@ mod tests {
         assert_eq!(value(&found, "API_KEY"), in_file(Origin::Environment));
         let found = of(&[("API_KEY_FILE", path)], &[("API_KEY", "new")]);
         assert_eq!(value(&found, "API_KEY"), Some(("new".to_owned(), Origin::Environment, false)));
+        // One that may change is not read here, and still the environment wins.
+        let found = of(&[("NATS_TOKEN", "old")], &[("NATS_TOKEN_FILE", path)]);
+        assert_eq!(value(&found, "NATS_TOKEN"), None);
+        assert_eq!(value(&found, "NATS_TOKEN_FILE"), Some((path.to_owned(), Origin::Environment, false)));
+        let found = of(&[("NATS_TOKEN_FILE", path)], &[("NATS_TOKEN", "new")]);
+        assert_eq!(value(&found, "NATS_TOKEN"), Some(("new".to_owned(), Origin::Environment, false)));
+        assert_eq!(value(&found, "NATS_TOKEN_FILE"), None);
         // What is no secret has no file.
         let found = of(&[], &[("FALLBACK_TEXT_FILE", path)]);
         assert_eq!(value(&found, "FALLBACK_TEXT"), None);
@@ -204,6 +219,8 @@ mod tests {
         };
         let found = bad(of(&[], &[("API_KEY", "a"), ("API_KEY_FILE", "b")]));
         assert!(found[0].contains("API_KEY_FILE nothing while API_KEY is set"), "{found:?}");
+        let found = bad(of(&[], &[("NATS_TOKEN", "a"), ("NATS_TOKEN_FILE", "b")]));
+        assert!(found[0].contains("NATS_TOKEN_FILE nothing while NATS_TOKEN is set"), "{found:?}");
         let found = bad(of(&[], &[("API_KEY_FILE", empty.to_str().unwrap())]));
         assert!(found[0].contains("it is empty"), "{found:?}");
         let found = bad(of(&[], &[("API_KEY_FILE", "./no-such-file")]));

@@ -5,11 +5,15 @@
 
 use serde::Deserialize;
 
+use crate::bus::access;
 use crate::edge::rate;
 use crate::telemetry::DEFAULT_FILTER;
 
 /// What a duration takes.
 pub const DURATION: &str = "a duration, such as 30s, 5m or 24h";
+
+/// What the size of a stream takes.
+pub const SIZE: &str = "a size of 1MiB or more, such as 64MiB or 10GiB";
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +30,19 @@ pub struct Setting {
     pub since: &'static str,
     /// How much of it may be shown.
     pub shown: Shown,
-    /// Its value may be in a file that `<name>_FILE` names.
-    pub file: bool,
+    /// May its value be in a file that `<name>_FILE` names?
+    pub file: File,
+}
+
+/// Whether a value may be in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    /// It may not.
+    Never,
+    /// It may; the file is read at the start.
+    Once,
+    /// It may; the file is read anew for each connection, so that the value may change.
+    EachConnection,
 }
 
 /// What counts when a setting is not set.
@@ -80,7 +95,15 @@ pub enum Shown {
 impl Setting {
     const fn of(side: Side) -> Self {
         let default = Default::Words("nothing");
-        Self { name: "", default, takes: "a text", side, since: "0.1.0", shown: Shown::Whole, file: false }
+        Self {
+            name: "",
+            default,
+            takes: "a text",
+            side,
+            since: "0.1.0",
+            shown: Shown::Whole,
+            file: File::Never,
+        }
     }
 
     const fn or(self, value: &'static str) -> Self {
@@ -101,12 +124,24 @@ impl Setting {
 
     /// Never shown, and may be in a file.
     const fn secret(self) -> Self {
-        Self { shown: Shown::Never, file: true, ..self }
+        Self { shown: Shown::Never, file: File::Once, ..self }
     }
 
     /// An address that may hold a password, and may be in a file.
     const fn secret_address(self) -> Self {
-        Self { shown: Shown::WithoutUser, file: true, ..self }
+        Self { shown: Shown::WithoutUser, file: File::Once, ..self }
+    }
+
+    /// Never shown, and may be in a file that may change.
+    const fn rotated_secret(self) -> Self {
+        Self { shown: Shown::Never, file: File::EachConnection, ..self }
+    }
+}
+
+impl Setting {
+    /// The variable that names the file with its value, if it may be in one.
+    pub fn pointer(&self) -> Option<String> {
+        (self.file != File::Never).then(|| format!("{}_FILE", self.name))
     }
 }
 
@@ -163,6 +198,7 @@ settings! {
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
+    backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
@@ -188,9 +224,24 @@ settings! {
     nats_in_max_age: "NATS_IN_MAX_AGE", Setting::of(Both).or("7d").takes(DURATION);
     nats_out_max_age: "NATS_OUT_MAX_AGE", Setting::of(Both).or("8d").takes(DURATION);
     nats_dlq_max_age: "NATS_DLQ_MAX_AGE", Setting::of(Both).or("30d").takes(DURATION);
+    nats_in_max_bytes: "NATS_IN_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
+    nats_out_max_bytes: "NATS_OUT_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
+    nats_dlq_max_bytes: "NATS_DLQ_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
     nats_duplicate_window: "NATS_DUPLICATE_WINDOW", Setting::of(Both).or("24h").takes(DURATION);
     forwarder_ack_wait: "FORWARDER_ACK_WAIT", Setting::of(Forwarder).or("15s").takes(DURATION);
     edge_ack_wait: "EDGE_ACK_WAIT", Setting::of(Edge).or("30s").takes(DURATION);
+
+    // A guarded bus. `bus::Access` reads these, together: see `Config::access`.
+    nats_creds: "NATS_CREDS", Setting::of(Both).or_else("none").takes("a credentials file (JWT and seed)");
+    nats_nkey: "NATS_NKEY", Setting::of(Both).or_else("none").takes("a user's seed (SU...)").rotated_secret();
+    nats_token: "NATS_TOKEN", Setting::of(Both).or_else("none").takes("a token").rotated_secret();
+    nats_user: "NATS_USER", Setting::of(Both).or_else("none").takes("a name");
+    nats_password: "NATS_PASSWORD", Setting::of(Both).or_else("none").takes("the user's password").rotated_secret();
+    nats_ca: "NATS_CA", Setting::of(Both).or_else("the system's authorities").takes("a PEM file");
+    nats_cert: "NATS_CERT", Setting::of(Both).or_else("none").takes("a PEM file");
+    nats_key: "NATS_KEY", Setting::of(Both).or_else("none").takes("a PEM file");
+    nats_js_domain: "NATS_JS_DOMAIN", Setting::of(Both).or_else("the server's own").takes(access::TAKES_DOMAIN);
+    nats_inbox_prefix: "NATS_INBOX_PREFIX", Setting::of(Both).or_else(access::INBOX).takes(access::TAKES_INBOX);
 
     // The process.
     http_addr: "HTTP_ADDR", Setting::of(Both).or("127.0.0.1:8080")

@@ -150,7 +150,10 @@ impl Letters {
             let never = CancellationToken::new();
             let append = self.bus.append_until_known(&record, &never);
             let appended = tokio::time::timeout(PATIENCE, append).await;
-            match appended.map_err(|_elapsed| fail(&"nats-server does not answer"))? {
+            match appended.map_err(|_elapsed| match self.bus.full().first() {
+                Some(full) => fail(full),
+                None => fail(&"nats-server does not answer"),
+            })? {
                 Ok(_) => break,
                 // The person wrote on in the meantime: behind that, then.
                 Err(AppendError::Refused) => {}

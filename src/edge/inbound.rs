@@ -283,7 +283,9 @@ impl Inbound {
                     tracing::error!(why, "a message cannot be stored as it is; its content is left out");
                     record = self.record(subject.clone(), id, &content::too_large(message.clone()));
                 }
-                Err(AppendError::Stopped | AppendError::Unknown(_)) => return Err(Refused::Stopping),
+                Err(AppendError::Stopped | AppendError::Unknown(_) | AppendError::Full(_)) => {
+                    return Err(Refused::Stopping);
+                }
             }
         }
         Ok(())

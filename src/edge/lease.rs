@@ -42,6 +42,8 @@ pub(super) struct Lease {
     bus: Bus,
     stream: String,
     subject: String,
+    /// Where the holder puts what people write.
+    inbound: String,
     me: String,
 }
 
@@ -58,7 +60,8 @@ pub(super) struct Held {
 impl Lease {
     /// `me` names this edge, and is the same after its restart.
     pub(super) fn new(bus: Bus, subjects: &Subjects, account: &Account, me: String) -> Self {
-        Self { bus, stream: subjects.stream_leases(), subject: subjects.lease(account), me }
+        let (stream, subject) = (subjects.stream_leases(), subjects.lease(account));
+        Self { bus, stream, subject, inbound: subjects.stream_in(), me }
     }
 
     /// Waits for the lease. `waiting` is called once if somebody else has it.
@@ -66,6 +69,12 @@ impl Lease {
         let mut seen: Option<(Seen, Instant)> = None;
         let mut told = false;
         loop {
+            // Of no use to an edge that could store nothing: WhatsApp keeps the messages meanwhile.
+            if !self.bus.has_room(&self.inbound).await {
+                tracing::debug!("not connecting to WhatsApp: the inbound stream is full");
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
             let now = match self.look().await {
                 Ok(now) => now,
                 Err(error) => {
@@ -108,6 +117,12 @@ impl Lease {
         let payload = holder.to_owned().into();
         let record = Record { subject: self.subject.clone(), headers, payload };
         Ok(self.bus.append(&record).await?.sequence)
+    }
+
+    /// For how long the stream of what people write has been full.
+    fn full_for(&self) -> Duration {
+        let full = self.bus.full().into_iter().find(|full| full.stream == self.inbound);
+        full.map_or(Duration::ZERO, |full| full.since)
     }
 
     /// One renewal: the new revision, or `None` if somebody else has the lease.
@@ -154,6 +169,14 @@ async fn keep(
 ) {
     loop {
         tokio::time::sleep(RENEW).await;
+        if lease.full_for() >= TERM / 2 {
+            // What comes in would pile up in memory.
+            tracing::warn!(
+                "the inbound stream is full; disconnecting from WhatsApp, which keeps the messages, until there is room"
+            );
+            lost.cancel();
+            return;
+        }
         loop {
             let asked = Instant::now();
             let known = *revision.borrow();

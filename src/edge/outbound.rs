@@ -22,7 +22,7 @@ use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
 use crate::telemetry::{metrics, spans};
-use crate::wire::v1::{Outcome, SendMessage, outcome, send_message};
+use crate::wire::v1::{Outcome, SendMessage, send_message};
 use crate::wire::{Account, ChatToken, Subjects, header, id, now_ms};
 
 /// The most messages that one pull request asks for.
@@ -370,12 +370,7 @@ impl Outbound {
         match route.kind.as_str() {
             "reply" => {
                 let outcome = Outcome::decode(delivery.payload.clone()).map_err(|_| "it is no outcome")?;
-                let text = match &outcome.result {
-                    Some(outcome::Result::Reply(reply)) => content::reply_text(reply),
-                    Some(outcome::Result::Dead(dead)) => dead.fallback_text.clone(),
-                    Some(outcome::Result::None(_)) => String::new(),
-                    None => return Err("its result is of an unknown kind"),
-                };
+                let text = content::outcome_text(&outcome)?;
                 if text.is_empty() {
                     return Ok(None);
                 }

@@ -1,7 +1,7 @@
 //! Bus → backend → bus.
 //!
 //! `chain` decides whose turn it is, `turn` takes one message through it, `policy` says what the
-//! backend's answers mean, `hold` keeps everybody back while it is away, `attempts` counts what dies over a
+//! backend's answers mean, `decision` how a message ends, `hold` keeps everybody back while it is away, `attempts` counts what dies over a
 //! message, and `deaths` says what follows. Any number of processes run this side by side; what they share
 //! is on the bus.
 
@@ -10,6 +10,7 @@ pub mod backend;
 pub mod chain;
 mod chats;
 pub mod deaths;
+mod decision;
 pub mod eligible;
 mod floor;
 mod hold;
@@ -30,6 +31,7 @@ use crate::wire::Subjects;
 use attempts::Attempts;
 use backend::Backend;
 use chats::Chats;
+pub use decision::Mode;
 use floor::Floor;
 use hold::{Hold, Wanted};
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub retry_for: Duration,
     /// What the person gets instead of an answer; empty: nothing.
     pub fallback_text: String,
+    /// What becomes of the backend's answers.
+    pub mode: Mode,
 }
 
 /// Why the forwarder cannot run.
@@ -99,6 +103,11 @@ impl Forwarder {
     ) -> Result<Arc<Self>, ForwarderError> {
         bus.ensure(&subjects, &topology, Role::Forwarder).await?;
         let incarnation = bus.stream_created(&subjects.stream_in()).await?;
+        if settings.mode == Mode::Shadow {
+            tracing::warn!(
+                "shadow: nobody gets an answer. What would have been one is kept on the bus; BACKEND_MODE=answer ends that"
+            );
+        }
         Ok(Arc::new(Self {
             backend: Backend::new(settings.backend.clone())?,
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
@@ -120,6 +129,11 @@ impl Forwarder {
     /// Why nothing goes to the backend at present, if that is so.
     pub fn held(&self) -> Option<String> {
         self.hold.reason()
+    }
+
+    /// What becomes of the backend's answers.
+    pub fn mode(&self) -> Mode {
+        self.settings.mode
     }
 
     /// Works until `stop`, then finishes or gives back what is under way within `grace`.

@@ -13,17 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempts::{Attempt, Begun};
-use super::backend::{ListItem, Question, Reply};
+use super::backend::Question;
 use super::chain::{self, Last, Place, Step};
 use super::chats::Open;
+use super::decision::{self, Decision};
 use super::hold::Pass;
 use super::policy::{self, Class};
-use super::{Forwarder, eligible, told};
+use super::{Forwarder, Settings, eligible, told};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::subject::Route;
-use crate::wire::v1::{self, Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, outcome};
+use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason, Outcome};
 use crate::wire::{Headers, header, id, kind, now_ms};
 
 /// More turns of one chat than this do not wait in memory; the bus keeps them.
@@ -44,9 +45,6 @@ pub enum Ended {
         after: Option<Duration>,
     },
 }
-
-/// A decided outcome, not stored yet.
-type Decision = outcome::Result;
 
 /// Why a turn did not get to its end.
 enum Interrupted {
@@ -209,7 +207,9 @@ impl<'a> Turn<'a> {
                             decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
                         }
                         Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
-                        Err(AppendError::Unknown(error)) => return Err(Interrupted::Bus(error)),
+                        Err(AppendError::Unknown(error) | AppendError::Full(error)) => {
+                            return Err(Interrupted::Bus(error));
+                        }
                     }
                 }
             }
@@ -283,7 +283,7 @@ impl<'a> Turn<'a> {
             // a backend that is not to be asked.
             let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
                 Ok(question) => question,
-                Err(reason) => return Ok(Some(none(reason))),
+                Err(reason) => return Ok(Some(decision::none(reason))),
             };
             let Some(pass) = pass.take().or_else(|| self.forwarder.hold.free()) else {
                 attempt.pause().await;
@@ -301,8 +301,10 @@ impl<'a> Turn<'a> {
             }
             drop(pass);
             match class {
-                Class::Answered(reply) => return Ok(Some(Decision::Reply(on_the_wire(*reply)))),
-                Class::Silent => return Ok(Some(none(NoReplyReason::BackendSilent))),
+                Class::Answered(reply) => {
+                    return Ok(Some(decision::answered(self.forwarder.settings.mode, *reply)));
+                }
+                Class::Silent => return Ok(Some(decision::none(NoReplyReason::BackendSilent))),
                 Class::Unavailable { .. } => {
                     failing_for += failing_since.take().map_or(Duration::ZERO, |since| since.elapsed());
                 }
@@ -379,11 +381,8 @@ impl<'a> Turn<'a> {
         }
         metrics::DEAD_LETTERS.add(1, [&code]);
         crash::point("forwarder.after-dead-letter");
-        Ok(Decision::Dead(Dead {
-            reason: reason.into(),
-            detail: detail.to_owned(),
-            fallback_text: self.forwarder.settings.fallback_text.clone(),
-        }))
+        let Settings { mode, fallback_text, .. } = &self.forwarder.settings;
+        Ok(decision::dead(*mode, reason, detail, fallback_text))
     }
 
     /// The message's id; one derived from its place if whoever published it gave it none.
@@ -448,31 +447,6 @@ impl<'a> Turn<'a> {
         }
         .instrument(span)
         .await
-    }
-}
-
-fn none(reason: NoReplyReason) -> Decision {
-    Decision::None(NoReply { reason: reason.into() })
-}
-
-fn on_the_wire(reply: Reply) -> v1::Reply {
-    let interactive = v1::Interactive {
-        buttons: reply.buttons,
-        list_title: reply.list_title,
-        list_items: reply
-            .list_items
-            .into_iter()
-            .map(|item| match item {
-                ListItem::Title(title) => v1::ListItem { title, description: String::new() },
-                ListItem::Full { title, description } => v1::ListItem { title, description },
-            })
-            .collect(),
-    };
-    let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
-    v1::Reply {
-        text: reply.text,
-        conversation_id: reply.conversation_id,
-        interactive: has_choices.then_some(interactive),
     }
 }
 

@@ -170,6 +170,11 @@ fn ended(outcome: &Outcome, mask: &mut Mask) -> Fields {
         Some(outcome::Result::None(none)) => {
             fields.put("class", "none");
             fields.put("reason", named(none.reason, NoReplyReason::as_str_name, "NO_REPLY_REASON_"));
+            if let Some(reply) = &none.would_be {
+                let mut would_be = Fields::default();
+                answer(reply, mask, &mut would_be);
+                fields.put("would_be", would_be.0);
+            }
         }
         Some(outcome::Result::Dead(dead)) => {
             fields.put("class", "dead");

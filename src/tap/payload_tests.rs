@@ -94,11 +94,13 @@ fn outcomes(people: &People) -> Vec<Outcome> {
         detail: format!("http-422 for {}", people.phone),
         fallback_text: CANARY.to_owned(),
     };
+    let shadow = NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply.clone()) };
     let results = [
         None,
         Some(outcome::Result::Reply(reply)),
-        Some(outcome::Result::None(NoReply { reason: NoReplyReason::Expired.into() })),
-        Some(outcome::Result::None(NoReply { reason: 99 })),
+        Some(outcome::Result::None(shadow)),
+        Some(outcome::Result::None(NoReply { reason: NoReplyReason::Expired.into(), would_be: None })),
+        Some(outcome::Result::None(NoReply { reason: 99, would_be: None })),
         Some(outcome::Result::Dead(dead)),
     ];
     let of = |result| Outcome {
@@ -199,6 +201,10 @@ fn each_payload_says_what_it_is() {
     let wants = [
         json!({ "class": "unreadable" }),
         json!({ "class": "reply", "conversation_id": "whatsapp-…5678", "choices": 2 }),
+        json!({
+            "class": "none", "reason": "shadow",
+            "would_be": { "conversation_id": "whatsapp-…5678", "choices": 2 },
+        }),
         json!({ "class": "none", "reason": "expired" }),
         json!({ "class": "none", "reason": "99" }),
         json!({ "class": "dead", "reason": "rejected", "detail": "http-422 for …5678" }),
@@ -234,8 +240,8 @@ fn what_people_and_the_assistant_wrote_is_there_only_on_request() {
         assert!(!shown(kind, &bytes, false).to_string().contains(CANARY), "{kind}");
         asked += usize::from(shown(kind, &bytes, true).to_string().contains(CANARY));
     }
-    // Every inbound message has a profile name; a reply, a fallback and a request have texts.
-    assert_eq!(asked, 3 * contents().len() + 3);
+    // Every inbound message has a profile name; a reply, a would-be one, a fallback and a request have texts.
+    assert_eq!(asked, 3 * contents().len() + 4);
 }
 
 /// Whatever it is: with texts and without, no five digits of a number in a row. Nothing else in a line has

@@ -182,6 +182,18 @@ impl Subjects {
         format!("{}_DLQ", self.prefix.to_uppercase())
     }
 
+    /// The stream that keeps what is published to `subject`, whatever the prefix is.
+    pub fn stream_of(subject: &str) -> Option<String> {
+        let mut tokens = subject.split('.');
+        match (tokens.next()?, tokens.next()?) {
+            ("$KV", bucket) => Some(format!("KV_{bucket}")),
+            (prefix, kind @ ("in" | "out" | "dlq")) => {
+                Some(format!("{}_{}", prefix.to_uppercase(), kind.to_uppercase()))
+            }
+            _ => None,
+        }
+    }
+
     /// The key-value bucket of the edges' leases.
     pub fn bucket_leases(&self) -> String {
         format!("{}_LEASES", self.prefix.to_uppercase())
@@ -375,6 +387,23 @@ mod tests {
         !text.is_empty()
             && text.is_ascii()
             && !text.contains(|c: char| c.is_whitespace() || c.is_control() || ".*>$".contains(c))
+    }
+
+    #[test]
+    fn the_stream_of_a_subject_is_the_one_that_keeps_it() {
+        let subjects = Subjects::new("wa-Shop_2").unwrap();
+        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
+        for (subject, stream) in [
+            (subjects.message(&account, &chat), subjects.stream_in()),
+            (subjects.reply(&account, &chat), subjects.stream_out()),
+            (subjects.dead(&account, &chat), subjects.stream_dlq()),
+            (subjects.lease(&account), subjects.stream_leases()),
+            (subjects.attempts("1", 2), subjects.stream_attempts()),
+        ] {
+            assert_eq!(Subjects::stream_of(&subject), Some(stream), "{subject}");
+        }
+        assert_eq!(Subjects::stream_of("wa"), None);
+        assert_eq!(Subjects::stream_of("wa.other.x"), None);
     }
 
     proptest! {

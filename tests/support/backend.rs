@@ -101,7 +101,7 @@ fn spawn(settings: &BTreeMap<String, String>, port: u16, logs: &Path) -> Process
     command
         .args(["-m", "assistant", "--host", "127.0.0.1", "--port", &port.to_string()])
         .current_dir(root().join("deploy/backend"))
-        .envs([("BACKEND_MODE", "echo"), ("BACKEND_CALL_LOG", "1"), ("PYTHONDONTWRITEBYTECODE", "1")])
+        .envs([("ASSISTANT_MODE", "echo"), ("BACKEND_CALL_LOG", "1"), ("PYTHONDONTWRITEBYTECODE", "1")])
         .envs(settings);
     Process::start("backend", &mut command, logs)
 }

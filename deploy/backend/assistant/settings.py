@@ -50,7 +50,7 @@ class Settings:
         settings = cls(
             api_keys=read("AI_ASSISTANTS_API_KEYS", parse_api_keys, {}),
             webhook_secret=read("WHATSAPP_WEBHOOK_SECRET", _text, None),
-            mode=read("BACKEND_MODE", _mode, Mode.ASSISTANT),
+            mode=read("ASSISTANT_MODE", _mode, Mode.ASSISTANT),
             delay=read("BACKEND_DELAY_MS", parse_delay, None),
             failure=read("BACKEND_FAIL", parse_failure, None),
             seed=read("BACKEND_FAIL_SEED", _integer, None),

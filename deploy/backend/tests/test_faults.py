@@ -35,7 +35,7 @@ def test_every_bad_value_is_named_and_no_key_is_repeated():
                 "BACKEND_DELAY_MS": "300-0",
                 "BACKEND_FAIL": "2:200",
                 "BACKEND_FAIL_SEED": "x",
-                "BACKEND_MODE": "parrot",
+                "ASSISTANT_MODE": "parrot",
                 "BACKEND_CALL_LOG": "yes",
             }
         )
@@ -45,7 +45,7 @@ def test_every_bad_value_is_named_and_no_key_is_repeated():
         "BACKEND_DELAY_MS (got '300-0')",
         "BACKEND_FAIL (got '2:200')",
         "BACKEND_FAIL_SEED (got 'x')",
-        "BACKEND_MODE (got 'parrot')",
+        "ASSISTANT_MODE (got 'parrot')",
         "BACKEND_CALL_LOG (got 'yes')",
     ]:
         assert name in message

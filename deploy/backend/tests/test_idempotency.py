@@ -23,7 +23,7 @@ def test_a_message_again_gets_its_first_answer(backend, body):
 
 
 def test_the_same_id_in_another_conversation_is_another_message(backend, body):
-    client = backend(BACKEND_MODE="echo")
+    client = backend(ASSISTANT_MODE="echo")
     client.post(INBOUND_PATH, json=body(text="uno"))
     other = client.post(INBOUND_PATH, json=body(text="dos", from_number="5491187654321")).json()
     assert other["response_text"] == "eco: dos"

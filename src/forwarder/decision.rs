@@ -1,0 +1,96 @@
+//! How a message ends, as it goes on the bus. Pure.
+
+use super::backend::{ListItem, Reply};
+use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
+
+/// A decided outcome, not stored yet.
+pub type Decision = outcome::Result;
+
+/// What becomes of the backend's answers (`BACKEND_MODE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// People get them.
+    Answer,
+    /// Nobody gets anything. What an answer would have been is stored beside an outcome without one.
+    Shadow,
+}
+
+/// The backend has something to say.
+pub fn answered(mode: Mode, reply: Reply) -> Decision {
+    let reply = on_the_wire(reply);
+    match mode {
+        Mode::Answer => Decision::Reply(reply),
+        // Not a reply with a mark on it: an edge that does not know the mark would send that.
+        Mode::Shadow => {
+            Decision::None(NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply) })
+        }
+    }
+}
+
+/// There is nothing to say.
+pub fn none(reason: NoReplyReason) -> Decision {
+    Decision::None(NoReply { reason: reason.into(), would_be: None })
+}
+
+/// The message is given up on. `fallback` is what the person gets for it.
+pub fn dead(mode: Mode, reason: DeadReason, detail: &str, fallback: &str) -> Decision {
+    let fallback_text = match mode {
+        Mode::Answer => fallback.to_owned(),
+        Mode::Shadow => String::new(),
+    };
+    Decision::Dead(Dead { reason: reason.into(), detail: detail.to_owned(), fallback_text })
+}
+
+fn on_the_wire(reply: Reply) -> v1::Reply {
+    let interactive = v1::Interactive {
+        buttons: reply.buttons,
+        list_title: reply.list_title,
+        list_items: reply
+            .list_items
+            .into_iter()
+            .map(|item| match item {
+                ListItem::Title(title) => v1::ListItem { title, description: String::new() },
+                ListItem::Full { title, description } => v1::ListItem { title, description },
+            })
+            .collect(),
+    };
+    let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
+    v1::Reply {
+        text: reply.text,
+        conversation_id: reply.conversation_id,
+        interactive: has_choices.then_some(interactive),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply() -> Reply {
+        Reply {
+            text: "¿Cuál?".to_owned(),
+            buttons: vec!["Sí".to_owned(), "No".to_owned()],
+            ..Reply::default()
+        }
+    }
+
+    #[test]
+    fn in_shadow_an_answer_is_kept_whole_and_is_none() {
+        let Decision::Reply(answer) = answered(Mode::Answer, reply()) else { panic!("no reply") };
+        let Decision::None(none) = answered(Mode::Shadow, reply()) else { panic!("a reply") };
+        assert_eq!(none.reason(), NoReplyReason::Shadow);
+        assert_eq!(none.would_be.as_ref(), Some(&answer));
+        assert_eq!(answer.interactive.unwrap().buttons, ["Sí", "No"]);
+    }
+
+    #[test]
+    fn in_shadow_nobody_gets_a_word_for_a_dead_letter() {
+        let fallback = |mode| match dead(mode, DeadReason::Rejected, "http-422", "Perdón.") {
+            Decision::Dead(dead) => (dead.reason(), dead.detail, dead.fallback_text),
+            other => panic!("{other:?}"),
+        };
+        let with = |text: &str| (DeadReason::Rejected, "http-422".to_owned(), text.to_owned());
+        assert_eq!(fallback(Mode::Answer), with("Perdón."));
+        assert_eq!(fallback(Mode::Shadow), with(""));
+    }
+}
