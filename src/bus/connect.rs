@@ -78,6 +78,14 @@ impl ConnectError {
     }
 }
 
+impl Settings {
+    /// The servers as they may be shown, or why there are none. Asks nobody.
+    pub fn servers(&self) -> Result<Vec<String>, ConnectError> {
+        let (servers, _) = addresses(self)?;
+        Ok(servers.iter().map(|server| server.as_url_str().to_owned()).collect())
+    }
+}
+
 impl Bus {
     /// Connects, waiting for the server as long as it takes (containers start in any order) or until
     /// `stop`.

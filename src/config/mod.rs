@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 pub use known::{Unknown, unknown};
 pub use show::InForce;
-pub use sources::{Environment, Origin, Variable};
+pub use sources::{Environment, Origin, Variable, dotenv};
 
 use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
