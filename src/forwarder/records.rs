@@ -31,10 +31,11 @@ impl About<'_> {
 
     /// The headers of its dead letter; `code` says why it is given up on.
     pub fn dead_letter(&self, code: &str) -> Headers {
-        let mut headers = self.headers.clone();
-        for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
-            headers.remove(chain);
-        }
+        // What the message told nats-server counts for the message. Told again, it would have the dead letter
+        // refused for ever, or others thrown away.
+        let is_command = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
+        let mut headers: Headers = self.headers.iter().filter(|(name, _)| !is_command(name)).collect();
+        headers.remove(header::PREV_SEQ);
         headers.set(header::MSG_ID, &id::dead_letter(&self.inbound_id()));
         headers.set(header::IN_SEQ, &self.sequence.to_string());
         headers.set(header::DEAD_REASON, code);
@@ -70,5 +71,34 @@ impl About<'_> {
         headers.set(header::PREV_SEQ, &expected.to_string());
         headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
         (headers, payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_repeats_no_command_to_nats_server() {
+        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
+        let given = [
+            ("Nats-Expected-Stream", "WA_IN"),
+            ("nats-rollup", "sub"),
+            (header::PREV_SEQ, "3"),
+            (header::CE_ID, "order-77"),
+            (header::TRACEPARENT, "00-1-2-01"),
+        ];
+        let headers = Headers::from_iter(given);
+        let (account, chat) = (&account, &chat);
+        let about = About { account, chat, incarnation: "1", sequence: 7, headers: &headers, payload: &[] };
+        let letter = about.dead_letter("rejected");
+        let want = [
+            (header::MSG_ID, "dlq-order-77"),
+            (header::IN_SEQ, "7"),
+            (header::DEAD_REASON, "rejected"),
+            (header::CE_ID, "order-77"),
+            (header::TRACEPARENT, "00-1-2-01"),
+        ];
+        assert_eq!(letter, Headers::from_iter(want));
     }
 }
