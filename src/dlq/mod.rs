@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{AppendError, Bus, ReadError, Record, Stored};
+use crate::telemetry::redact;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
 use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
@@ -195,9 +196,11 @@ impl Letter {
 impl std::fmt::Display for Letter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { id, account, chat, reason, sent_at, kind, .. } = self;
+        // Whoever wrote it must not get at the terminal of who reads it.
+        let reason = redact::line(reason);
         write!(f, "{id:>6}  {sent_at}  {account:<12} {chat:<8} {kind:<10} {reason}")?;
         if let Some(text) = &self.text {
-            write!(f, "  {text}")?;
+            write!(f, "  {}", redact::line(text))?;
         }
         Ok(())
     }
