@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos image-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos fuzz image-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -41,6 +41,9 @@ test-rust: tools build ## the connector's and the simulator's tests, on real par
 
 chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., CLUSTER=1: see docs/delivery.md
 	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
+
+fuzz: rust ## random bytes for every decoder; FUZZ_SECONDS=n (600 for each target), TARGET=name: see CONTRIBUTING.md
+	@deploy/tools/fuzz.sh
 
 image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
 	@$(VENV_PYTHON) deploy/image/check.py

@@ -8,6 +8,7 @@
 mod bus_outage;
 mod crash_loop;
 mod dead_letters;
+mod decoders;
 mod embedded;
 mod healthcheck;
 mod hello;

@@ -29,9 +29,9 @@ pub fn text(text: &dyn std::fmt::Display) -> String {
     }
     let mut safe = String::with_capacity(text.len());
     let mut digits = String::new();
-    for c in text.chars().chain(std::iter::once('\0')) {
-        if c.is_ascii_digit() {
-            digits.push(c);
+    for c in text.chars().map(Some).chain(std::iter::once(None)) {
+        if let Some(digit) = c.filter(char::is_ascii_digit) {
+            digits.push(digit);
             continue;
         }
         match digits.len().checked_sub(4) {
@@ -42,9 +42,7 @@ pub fn text(text: &dyn std::fmt::Display) -> String {
             _ => safe.push_str(&digits),
         }
         digits.clear();
-        if c != '\0' {
-            safe.push(c);
-        }
+        safe.extend(c);
     }
     safe
 }
@@ -159,6 +157,7 @@ mod tests {
     fn phone_numbers_and_hidden_ids_are_cut_down() {
         assert_eq!(text(&"to 5491112345678@s.whatsapp.net: 463"), "to …5678@s.whatsapp.net: 463");
         assert_eq!(text(&"5491112345678"), "…5678");
+        assert_eq!(text(&"5491112345678\0123"), "…5678\0123");
         assert_eq!(text(&"2026-11-23T06:45:48.123456Z"), "2026-11-23T06:45:48.123456Z");
     }
 }
