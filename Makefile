@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos load image-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos load fuzz image-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -45,6 +45,9 @@ chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=k
 load: tools rust ## what messages cost in CPU and memory, on a release build; CUSTOMERS=n, MESSAGES=n, FORWARDERS=n, BACKEND_MS=n
 	cargo build --release $(WITH_SIMULATOR)
 	@cargo test --release $(WITH_SIMULATOR) --quiet --test load -- measure
+
+fuzz: rust ## random bytes for every decoder; FUZZ_SECONDS=n (600 for each target), TARGET=name: see CONTRIBUTING.md
+	@deploy/tools/fuzz.sh
 
 image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
 	@$(VENV_PYTHON) deploy/image/check.py

@@ -103,6 +103,27 @@ async fn a_replayed_dead_letter_is_answered() {
     assert_eq!(streams.dead_letters().await.len(), 0, "it is no dead letter any more");
 }
 
+/// Whoever may publish what comes in may publish anything.
+#[tokio::test]
+async fn a_message_that_is_none_is_given_up_on_whatever_it_tells_nats_server() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    let mut headers = async_nats::HeaderMap::new();
+    // True of the message, and of its dead letter it would not be.
+    headers.insert("Nats-Expected-Stream", "WA_IN");
+    let subject = format!("wa.in.default.message.{}", customer.phone());
+    let published = streams.jetstream().publish_with_headers(subject, headers, "no protobuf".into()).await;
+    published.expect("a publish").await.expect("an ack");
+
+    streams.decided(1).await;
+    assert_one_letter(&stage, &customer, "unreadable").await;
+
+    customer.write("hola").await;
+    customer.receives(1).await;
+}
+
 async fn accept_again(stage: &mut Stage) {
     stage.backend.kill();
     stage.backend.set("BACKEND_FAIL", "");

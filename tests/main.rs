@@ -10,6 +10,7 @@ mod bus_outage;
 mod check;
 mod crash_loop;
 mod dead_letters;
+mod decoders;
 mod embedded;
 mod full;
 mod healthcheck;

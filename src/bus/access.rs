@@ -228,7 +228,7 @@ impl Secret {
 }
 
 /// The JWT and the key of a credentials file: the bodies of its first two decorated blocks.
-fn credentials(text: &str) -> Option<(&str, KeyPair)> {
+pub fn credentials(text: &str) -> Option<(&str, KeyPair)> {
     let body = |kind: &str| {
         let mut lines = text.lines().map(str::trim);
         lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.contains(kind))?;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::refusals::Refusals;
 use super::room::Room;
 use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, redact};
 
 /// The oldest nats-server with which a refused publish may be retried safely in a cluster.
 const OLDEST: (i64, i64, i64) = (2, 12, 0);
@@ -82,11 +82,19 @@ impl ConnectError {
     }
 }
 
+impl Settings {
+    /// The servers as they may be shown, or why there are none. Asks nobody.
+    pub fn servers(&self) -> Result<Vec<String>, ConnectError> {
+        let (servers, _) = addresses(self)?;
+        Ok(servers.iter().map(|server| server.as_url_str().to_owned()).collect())
+    }
+}
+
 impl Bus {
     /// Connects, waiting for the server as long as it takes (containers start in any order) or until
     /// `stop`.
     pub async fn connect(settings: &Settings, stop: &CancellationToken) -> Result<Self, ConnectError> {
-        let shown = without_secrets(settings.url.expose_secret());
+        let shown = redact::addresses(settings.url.expose_secret(), "");
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             // Jitter may double it. A process that starts in the middle of an outage goes on as soon as others.
@@ -190,15 +198,26 @@ fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectEr
     let mut access = settings.access.clone();
     let mut servers: Vec<ServerAddr> = Vec::new();
     let mut login = None;
-    for text in settings.url.expose_secret().split(',').map(str::trim) {
-        let bare = without_secrets(text);
-        let server: ServerAddr = text.parse().map_err(|_| ConnectError::BadUrl(bare.clone()))?;
+    let url = settings.url.expose_secret();
+    let bad = || ConnectError::BadUrl(redact::addresses(url, ""));
+    let parts: Vec<_> = url.split(',').map(str::trim).collect();
+    // The first half of such a login would be taken for a host, and shown.
+    let is_torn =
+        |[first, second]: &[&str; 2]| !first.contains('@') && second.contains('@') && !second.contains("://");
+    if parts.array_windows().any(is_torn) {
+        let why =
+            "a comma in a user or a password is written %2C, and an address with a login begins with nats://";
+        return Err(ConnectError::BadUrl(why.to_owned()));
+    }
+    for text in parts {
+        let bare = redact::addresses(text, "");
+        let server: ServerAddr = text.parse().map_err(|_| bad())?;
         if login.is_none()
             && let Some(user) = server.username()
         {
             login = Some((user.to_owned(), server.password().map(str::to_owned)));
         }
-        servers.push(bare.parse().map_err(|_| ConnectError::BadUrl(bare.clone()))?);
+        servers.push(bare.parse().map_err(|_| bad())?);
     }
     if servers.iter().any(ServerAddr::is_websocket) && !servers.iter().all(ServerAddr::is_websocket) {
         return Err(ConnectError::BadUrl("nats:// and wss:// do not go together".to_owned()));
@@ -304,25 +323,28 @@ fn is_login(error: &str) -> bool {
         .any(|kind| kind.to_string() == error)
 }
 
-/// The address without user, password or token.
-pub fn without_secrets(url: &str) -> String {
-    url.split(',')
-        .map(|one| match (one.find("://"), one.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &one[..scheme + 3], &one[at + 1..]),
-            (None, Some(at)) => one[at + 1..].to_owned(),
-            _ => one.to_owned(),
-        })
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::without_secrets;
+    use super::*;
+
+    fn servers(url: &str) -> Result<Vec<String>, String> {
+        let settings =
+            Settings { url: url.to_owned().into(), access: Access::default(), name: String::new() };
+        settings.servers().map_err(|error| error.to_string())
+    }
 
     #[test]
-    fn an_address_is_shown_without_its_password() {
-        assert_eq!(without_secrets("nats://me:pass@host:4222,nats://b:1"), "nats://host:4222,nats://b:1");
-        assert_eq!(without_secrets("token@host"), "host");
+    fn servers_are_told_without_the_login() {
+        let want = ["nats://host:4222", "tls://b:1"].map(str::to_owned);
+        assert_eq!(servers("nats://me:pass@host:4222, tls://b:1"), Ok(want.to_vec()));
+        assert_eq!(servers("token@a,token@b").map(|servers| servers.len()), Ok(2));
+    }
+
+    #[test]
+    fn a_comma_in_a_login_is_refused_and_no_part_of_it_is_shown() {
+        for url in ["nats://me:canary,canary@host", "nats://canary,canary@host", "nats://a,canary@b"] {
+            let error = servers(url).unwrap_err();
+            assert!(error.contains("%2C") && !error.contains("canary"), "{error}");
+        }
     }
 }

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
 pub use batch::Start;
-pub use connect::{ConnectError, Settings, without_secrets};
+pub use connect::{ConnectError, Settings};
 pub use live::{Answers, Questions};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};

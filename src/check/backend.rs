@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, clock};
 use crate::forwarder::backend::{Backend, Failure, Probed, Settings};
+use crate::telemetry::redact;
 
 const PART: &str = "backend";
 /// A call that asks nothing should not take longer.
@@ -36,7 +37,7 @@ pub async fn look(settings: &Settings) -> Vec<Finding> {
 
 /// Without user and password.
 fn address(settings: &Settings) -> String {
-    crate::bus::without_secrets(settings.url.as_str()).trim_end_matches('/').to_owned()
+    redact::addresses(settings.url.as_str(), "").trim_end_matches('/').to_owned()
 }
 
 fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {

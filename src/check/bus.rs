@@ -9,9 +9,10 @@ use super::{Finding, Verdict, clock};
 use crate::bus::embedded::{self, EmbeddedError};
 use crate::bus::permissions::{self, Need, Verb};
 use crate::bus::topology::{Difference, Provision, Role};
-use crate::bus::{Bus, ConnectError, JetStream, Lack, Settings, without_secrets};
+use crate::bus::{Bus, ConnectError, JetStream, Lack, Settings};
 use crate::config::Config;
 use crate::run::Sides;
+use crate::telemetry::redact;
 use crate::wire::now_ms;
 
 const PART: &str = "bus";
@@ -31,7 +32,7 @@ pub async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
         Place::At(url) => url,
         Place::Nowhere(findings) => return findings,
     };
-    let shown = without_secrets(url.expose_secret());
+    let shown = redact::addresses(url.expose_secret(), "");
     let settings =
         Settings { url, access: config.nats_access.clone(), name: "whatsapp-connector check".to_owned() };
     let connected = tokio::time::timeout(PATIENCE, Bus::try_connect(&settings)).await;

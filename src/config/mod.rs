@@ -16,7 +16,7 @@ use secrecy::SecretString;
 
 pub use known::{Unknown, unknown};
 pub use show::InForce;
-pub use sources::{Environment, Origin, Variable};
+pub use sources::{Environment, Origin, Variable, dotenv};
 
 use crate::admin;
 use crate::bus::{self, embedded, topology};

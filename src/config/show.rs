@@ -18,19 +18,15 @@ impl Setting {
         match self.shown {
             Shown::Whole => value.to_owned(),
             Shown::Never => MASK.to_owned(),
-            Shown::WithoutUser => value.split(',').map(without_user).collect::<Vec<_>>().join(","),
-            Shown::LastFour => redact::text(&value),
+            Shown::WithoutUser => without_user(value),
+            Shown::LastFour => redact::numbers(value),
         }
     }
 }
 
-/// One address without user, password or token.
-fn without_user(address: &str) -> String {
-    let Some(at) = address.rfind('@') else { return address.to_owned() };
-    let host = address.get(at..).unwrap_or_default();
-    let scheme = address.find("://").filter(|scheme| *scheme < at);
-    let scheme = scheme.and_then(|end| address.get(..end + 3)).unwrap_or_default();
-    format!("{scheme}{MASK}{host}")
+/// Addresses without user, password or token.
+fn without_user(addresses: &str) -> String {
+    redact::addresses(addresses, &format!("{MASK}@"))
 }
 
 /// What is in force.

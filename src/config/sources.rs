@@ -48,17 +48,13 @@ impl Environment {
     /// What this process was given. An unreadable `.env` is an error: a typing mistake must not silently
     /// become a default. To be called before there are threads.
     pub fn read() -> Result<Self, ConfigError> {
-        let mut dotenv = Vec::new();
-        match dotenvy::from_path_iter(".env") {
-            Err(error) if error.not_found() => {}
-            Err(error) => return Err(dotenv_error(&error)),
-            Ok(lines) => {
-                for line in lines {
-                    dotenv.push(line.map_err(|error| dotenv_error(&error))?);
-                }
-            }
-        }
-        telemetry::otel::hand_on(&std::fs::read_to_string(".env").unwrap_or_default());
+        let text = match std::fs::read(".env") {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(dotenv_error(&dotenvy::Error::Io(error))),
+        };
+        let dotenv = dotenv(&text)?;
+        telemetry::otel::hand_on(&String::from_utf8_lossy(&text));
         Ok(Self::of(dotenv, own()))
     }
 
@@ -135,6 +131,12 @@ impl Environment {
     pub(super) fn bad(&self) -> &[Bad] {
         &self.bad
     }
+}
+
+/// The variables of a `.env` file with this text, in its order. `$NAME` in a value is replaced by that
+/// variable of the environment, or of an earlier line.
+pub fn dotenv(text: &[u8]) -> Result<Vec<(String, String)>, ConfigError> {
+    dotenvy::from_read_iter(text).map(|line| line.map_err(|error| dotenv_error(&error))).collect()
 }
 
 /// A value that is no UTF-8 is none of ours.

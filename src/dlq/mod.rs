@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{AppendError, Bus, ReadError, Record, Stored};
+use crate::telemetry::redact;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
 use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
@@ -94,7 +95,7 @@ impl Letters {
         let mut from = 1;
         while let Some(stored) = self.bus.next_from(&stream, &subject, from).await? {
             from = stored.sequence + 1;
-            if matches(filter, &stored, now_ms()) {
+            if filter.matches(&stored, now_ms()) {
                 found.push(stored);
             }
         }
@@ -114,39 +115,16 @@ impl Letters {
             id: letter.sequence,
             why: why.to_string(),
         };
-        let (account, chat) = self
-            .subjects
-            .dead_route(&letter.subject)
-            .ok_or_else(|| fail(&"its subject is none of the design"))?;
-        let inbound_id = letter.headers.get(header::CE_ID).ok_or_else(|| fail(&"it has no ce-id"))?;
-        let mut message = InboundMessage::decode(letter.payload.clone()).map_err(|error| fail(&error))?;
-        let now = now_ms();
-        message.replay =
-            Some(Replay { inbound_id: inbound_id.to_owned(), dead_letter: letter.sequence, at_ms: now });
-        let replay_id = id::replay(inbound_id, letter.sequence);
-        let mut headers = Headers::cloud_event(&replay_id, "InboundMessage", account.as_str(), now);
-        headers.set(header::MSG_ID, &replay_id);
-        // The replay belongs to the trace of the message that it repeats.
-        for name in ["traceparent", "tracestate"] {
-            if let Some(value) = letter.headers.get(name) {
-                headers.set(name, value);
-            }
-        }
-        let subject = self.subjects.message(&account, &chat);
-        let payload = message.encode_to_vec();
+        let mut record = replayed(&self.subjects, letter, now_ms()).map_err(|why| fail(&why))?;
         loop {
-            let last = self.bus.last(&self.subjects.stream_in(), &subject).await?;
+            let last = self.bus.last(&self.subjects.stream_in(), &record.subject).await?;
             let end = last.as_ref().map_or(0, |last| last.sequence);
-            if last.is_some_and(|last| last.headers.get(header::CE_ID) == Some(&replay_id)) {
+            let own = record.headers.get(header::CE_ID);
+            if last.is_some_and(|last| last.headers.get(header::CE_ID) == own) {
                 break;
             }
-            headers.set(header::PREV_SEQ, &end.to_string());
-            headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.to_string());
-            let record = Record {
-                subject: subject.clone(),
-                headers: headers.clone(),
-                payload: payload.clone().into(),
-            };
+            record.headers.set(header::PREV_SEQ, &end.to_string());
+            record.headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.to_string());
             let never = CancellationToken::new();
             let append = self.bus.append_until_known(&record, &never);
             let appended = tokio::time::timeout(PATIENCE, append).await;
@@ -163,20 +141,48 @@ impl Letters {
         self.discard(letter).await
     }
 
+    /// As people see it.
+    pub fn describe(&self, stored: &Stored, with_text: bool) -> Letter {
+        Letter::of(&self.subjects, stored, with_text)
+    }
+
     /// Takes it out of the dead letters for good. Gone already is as good.
     pub async fn discard(&self, letter: &Stored) -> Result<(), DlqError> {
         self.bus.remove(&self.subjects.stream_dlq(), letter.sequence).await?;
         Ok(())
     }
+}
 
-    /// As people see it.
-    pub fn describe(&self, stored: &Stored, with_text: bool) -> Letter {
+/// The message that a dead letter becomes, without its place in the chain; or why it becomes none.
+pub fn replayed(subjects: &Subjects, letter: &Stored, now_ms: i64) -> Result<Record, String> {
+    let route = subjects.dead_route(&letter.subject);
+    let (account, chat) = route.ok_or("its subject is none of the design")?;
+    let inbound_id = letter.headers.get(header::CE_ID).ok_or("it has no ce-id")?;
+    let decoded = InboundMessage::decode(letter.payload.clone());
+    let mut message = decoded.map_err(|error| error.to_string())?;
+    message.replay =
+        Some(Replay { inbound_id: inbound_id.to_owned(), dead_letter: letter.sequence, at_ms: now_ms });
+    let replay_id = id::replay(inbound_id, letter.sequence);
+    let mut headers = Headers::cloud_event(&replay_id, "InboundMessage", account.as_str(), now_ms);
+    headers.set(header::MSG_ID, &replay_id);
+    // The replay belongs to the trace of the message that it repeats.
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = letter.headers.get(name) {
+            headers.set(name, value);
+        }
+    }
+    let subject = subjects.message(&account, &chat);
+    Ok(Record { subject, headers, payload: message.encode_to_vec().into() })
+}
+
+impl Letter {
+    /// As people see it; what it says `with_text` only.
+    pub fn of(subjects: &Subjects, stored: &Stored, with_text: bool) -> Self {
         let message = InboundMessage::decode(stored.payload.clone()).unwrap_or_default();
-        let (account, chat) = self
-            .subjects
+        let (account, chat) = subjects
             .dead_route(&stored.subject)
             .map_or_else(Default::default, |(account, chat)| (account.to_string(), chat.masked()));
-        Letter {
+        Self {
             id: stored.sequence,
             account,
             chat,
@@ -193,22 +199,29 @@ impl Letters {
 impl std::fmt::Display for Letter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { id, account, chat, reason, sent_at, kind, .. } = self;
+        // Whoever wrote it must not get at the terminal of who reads it.
+        let reason = redact::line(reason);
         write!(f, "{id:>6}  {sent_at}  {account:<12} {chat:<8} {kind:<10} {reason}")?;
         if let Some(text) = &self.text {
-            write!(f, "  {text}")?;
+            write!(f, "  {}", redact::line(text))?;
         }
         Ok(())
     }
 }
 
-fn matches(filter: &Filter, stored: &Stored, now_ms: i64) -> bool {
-    let reason =
-        filter.reason.as_deref().is_none_or(|reason| stored.headers.get(header::DEAD_REASON) == Some(reason));
-    let since = filter.since.is_none_or(|since| {
-        let received = InboundMessage::decode(stored.payload.clone()).unwrap_or_default().received_at_ms;
-        now_ms.saturating_sub(received) <= i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    });
-    reason && since
+impl Filter {
+    /// Is this one of them?
+    pub fn matches(&self, stored: &Stored, now_ms: i64) -> bool {
+        let reason = self
+            .reason
+            .as_deref()
+            .is_none_or(|reason| stored.headers.get(header::DEAD_REASON) == Some(reason));
+        let since = self.since.is_none_or(|since| {
+            let received = InboundMessage::decode(stored.payload.clone()).unwrap_or_default().received_at_ms;
+            now_ms.saturating_sub(received) <= i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        reason && since
+    }
 }
 
 fn text(content: Option<&Content>) -> String {

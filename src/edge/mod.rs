@@ -1,7 +1,7 @@
 //! WhatsApp ↔ bus, for one account.
 //!
 //! `inbound` is the hook that stores before WhatsApp is told "received"; `outbound` sends what the
-//! bus holds, with `order`, `looping`, `pace` and `sending`; `session` keeps the link, by the rules of `link`;
+//! bus holds, with `job`, `order`, `looping`, `pace` and `sending`; `session` keeps the link, by the rules of `link`;
 //! `store` and `missing` see to it that what the library loses comes again, and in its place. The
 //! only room that names the client library.
 
@@ -11,6 +11,7 @@ mod events;
 mod identity;
 mod inbound;
 mod inspect;
+pub mod job;
 mod lease;
 pub mod link;
 mod lock;

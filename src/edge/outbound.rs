@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use prost::Message as _;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
-use whatsapp_rust::Jid;
 
-use super::content;
+use super::job::Job;
 use super::looping::{Loops, Verdict};
 use super::order::Progress;
 use super::pace::Pace;
@@ -22,7 +20,6 @@ use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
 use crate::telemetry::{metrics, spans};
-use crate::wire::v1::{Outcome, SendMessage, send_message};
 use crate::wire::{Account, ChatToken, Subjects, header, id, now_ms};
 
 /// The most messages that one pull request asks for.
@@ -69,19 +66,6 @@ pub struct Outbound {
 
 /// What one chat has in hand, by sequence. Its task works on the lowest.
 type Lane = BTreeMap<u64, Arc<Delivery>>;
-
-/// What has to be sent.
-struct Job {
-    to: String,
-    text: String,
-    /// What the WhatsApp message id is derived from.
-    cause: String,
-    first_contact: bool,
-    /// If it is an answer: when its message was written, in milliseconds since 1970.
-    answers: Option<i64>,
-    /// When its outcome was decided, and when the message that it answers came: in milliseconds.
-    times: Option<(i64, i64)>,
-}
 
 impl Outbound {
     /// Ready to run.
@@ -298,7 +282,7 @@ impl Outbound {
     }
 
     async fn process(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
-        let job = match self.job(delivery) {
+        let job = match Job::read(&self.subjects, &delivery.subject, &delivery.headers, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => return true,
             Err(why) => {
@@ -364,54 +348,9 @@ impl Outbound {
         self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
     }
 
-    fn job(&self, delivery: &Delivery) -> Result<Option<Job>, &'static str> {
-        let route = self.subjects.route(&delivery.subject).ok_or("its subject is none of the design")?;
-        let cause = |name| delivery.headers.get(name).map(str::to_owned);
-        match route.kind.as_str() {
-            "reply" => {
-                let outcome = Outcome::decode(delivery.payload.clone()).map_err(|_| "it is no outcome")?;
-                let text = content::outcome_text(&outcome)?;
-                if text.is_empty() {
-                    return Ok(None);
-                }
-                let cause = cause(header::CE_ID).ok_or("it has no ce-id")?;
-                let written_ms = match outcome.sent_at_ms {
-                    0 => outcome.decided_at_ms,
-                    known => known,
-                };
-                let answers = Some(written_ms);
-                let times = Some((outcome.decided_at_ms, outcome.received_at_ms));
-                let times = times.filter(|(_, received)| *received > 0);
-                Ok(Some(Job { to: outcome.chat_jid, text, cause, first_contact: false, answers, times }))
-            }
-            "send" => {
-                let request =
-                    SendMessage::decode(delivery.payload.clone()).map_err(|_| "it is no send request")?;
-                let Some(send_message::Content::Text(text)) = request.content else {
-                    return Err("its content is of an unknown kind");
-                };
-                let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
-                Ok(Some(Job {
-                    to: request.to,
-                    text: text.body,
-                    cause,
-                    first_contact: true,
-                    answers: None,
-                    times: None,
-                }))
-            }
-            _ => Err("its subject is none of the design"),
-        }
-    }
-
     async fn send(&self, job: &Job, whatsapp_id: &str) -> Result<(), Undeliverable> {
-        let is_phone = !job.to.is_empty() && job.to.chars().all(|c| c.is_ascii_digit());
-        let to: Jid = if is_phone {
-            Jid::pn(job.to.as_str())
-        } else {
-            job.to.parse().map_err(|_| Undeliverable::Invalid)?
-        };
-        if job.first_contact && is_phone && !self.sender.is_known(&to).await {
+        let to = job.address().ok_or(Undeliverable::Invalid)?;
+        if job.first_contact && job.is_to_phone() && !self.sender.is_known(&to).await {
             return Err(Undeliverable::UnknownNumber);
         }
         self.sender.send(&to, whatsapp_id, &job.text).await

@@ -177,7 +177,7 @@ impl Attempts {
     async fn read(&self, subject: &str) -> Result<Mark, ReadError> {
         let stored = self.bus.last(&self.subjects.stream_attempts(), subject).await?;
         Ok(stored.map_or_else(Mark::default, |stored| Mark {
-            count: std::str::from_utf8(&stored.payload).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+            count: deaths::count(&stored.payload),
             revision: stored.sequence,
         }))
     }

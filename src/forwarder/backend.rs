@@ -15,6 +15,7 @@ use sha2::Sha256;
 pub use probe::{Probed, Said};
 
 use crate::telemetry::propagation;
+use crate::wire::v1;
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
@@ -102,9 +103,29 @@ pub enum ListItem {
 
 impl Reply {
     /// Reads a body. An array is no answer, though serde would take its elements for the fields in order.
-    fn read(body: &[u8]) -> Option<Self> {
+    pub fn read(body: &[u8]) -> Option<Self> {
         let is_object = body.trim_ascii_start().first() == Some(&b'{');
         if is_object { serde_json::from_slice(body).ok() } else { None }
+    }
+}
+
+impl From<Reply> for v1::Reply {
+    fn from(reply: Reply) -> Self {
+        let list_items = reply.list_items.into_iter().map(|item| match item {
+            ListItem::Title(title) => v1::ListItem { title, description: String::new() },
+            ListItem::Full { title, description } => v1::ListItem { title, description },
+        });
+        let interactive = v1::Interactive {
+            buttons: reply.buttons,
+            list_title: reply.list_title,
+            list_items: list_items.collect(),
+        };
+        let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
+        Self {
+            text: reply.text,
+            conversation_id: reply.conversation_id,
+            interactive: has_choices.then_some(interactive),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::chain::Last;
 use crate::bus::{Bus, ReadError};
-use crate::wire::{Headers, header};
 
 /// An answer this old is asked for again while waiting.
 const STALE: Duration = Duration::from_secs(1);
@@ -153,7 +152,7 @@ impl Open {
     async fn read(&self) -> Result<Last, ReadError> {
         let stored = self.chats.bus.last(&self.chats.stream_out, &self.subject).await?;
         let read = stored.map_or(Last::default(), |stored| Last {
-            in_sequence: in_sequence(&stored.headers, &self.chats.incarnation.borrow()),
+            in_sequence: stored.headers.in_sequence(&self.chats.incarnation.borrow()),
             out_sequence: stored.sequence,
         });
         let mut known = self.chat.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +224,7 @@ impl Open {
         let (heard, incarnation) = (self.chat.heard.clone(), self.chats.incarnation.subscribe());
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(headers) = wakes.next().await {
-                let sequence = in_sequence(&headers, &incarnation.borrow());
+                let sequence = headers.in_sequence(&incarnation.borrow());
                 heard.send_modify(|heard| *heard = (*heard).max(sequence));
             }
         }));
@@ -233,12 +232,4 @@ impl Open {
         *listener = Some(Listener { task, since });
         Ok(since)
     }
-}
-
-/// The `WA_IN` sequence that an outcome is about; 0 if it counts in another incarnation of the stream.
-fn in_sequence(headers: &Headers, incarnation: &str) -> u64 {
-    if headers.get(header::IN_CREATED) != Some(incarnation) {
-        return 0;
-    }
-    headers.sequence(header::IN_SEQ).unwrap_or(0)
 }

@@ -31,6 +31,11 @@ pub fn next(deaths: u32) -> Next {
     }
 }
 
+/// How many deaths a mark on the bus tells of; what cannot be read tells of none.
+pub fn count(mark: &[u8]) -> u32 {
+    std::str::from_utf8(mark).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! How a message ends, as it goes on the bus. Pure.
 
-use super::backend::{ListItem, Reply};
+use super::backend::Reply;
 use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
 
 /// A decided outcome, not stored yet.
@@ -17,7 +17,7 @@ pub enum Mode {
 
 /// The backend has something to say.
 pub fn answered(mode: Mode, reply: Reply) -> Decision {
-    let reply = on_the_wire(reply);
+    let reply = v1::Reply::from(reply);
     match mode {
         Mode::Answer => Decision::Reply(reply),
         // Not a reply with a mark on it: an edge that does not know the mark would send that.
@@ -39,27 +39,6 @@ pub fn dead(mode: Mode, reason: DeadReason, detail: &str, fallback: &str) -> Dec
         Mode::Shadow => String::new(),
     };
     Decision::Dead(Dead { reason: reason.into(), detail: detail.to_owned(), fallback_text })
-}
-
-fn on_the_wire(reply: Reply) -> v1::Reply {
-    let interactive = v1::Interactive {
-        buttons: reply.buttons,
-        list_title: reply.list_title,
-        list_items: reply
-            .list_items
-            .into_iter()
-            .map(|item| match item {
-                ListItem::Title(title) => v1::ListItem { title, description: String::new() },
-                ListItem::Full { title, description } => v1::ListItem { title, description },
-            })
-            .collect(),
-    };
-    let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
-    v1::Reply {
-        text: reply.text,
-        conversation_id: reply.conversation_id,
-        interactive: has_choices.then_some(interactive),
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Bus → backend → bus.
 //!
 //! `chain` decides whose turn it is, `turn` takes one message through it, `policy` says what the
-//! backend's answers mean, `decision` how a message ends, `hold` keeps everybody back while it is away, `attempts` counts what dies over a
-//! message, and `deaths` says what follows. Any number of processes run this side by side; what they share
+//! backend's answers mean, `decision` how a message ends, `records` is what is written of it, `hold` keeps
+//! everybody back while it is away, `attempts` counts what dies over a message, and `deaths` says what follows. Any number of processes run this side by side; what they share
 //! is on the bus.
 
 mod attempts;
@@ -15,6 +15,7 @@ pub mod eligible;
 mod floor;
 mod hold;
 pub mod policy;
+pub mod records;
 mod told;
 mod turn;
 

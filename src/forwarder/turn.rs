@@ -19,13 +19,14 @@ use super::chats::Open;
 use super::decision::{self, Decision};
 use super::hold::Pass;
 use super::policy::{self, Class};
+use super::records::About;
 use super::{Forwarder, Settings, eligible, told};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::subject::Route;
-use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason, Outcome};
-use crate::wire::{Headers, header, id, kind, now_ms};
+use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
+use crate::wire::{header, kind, now_ms};
 
 /// More turns of one chat than this do not wait in memory; the bus keeps them.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
@@ -361,13 +362,7 @@ impl<'a> Turn<'a> {
     async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
         let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
-        let mut headers = self.delivery.headers.clone();
-        for chain in [header::EXPECTED_LAST_SUBJECT_SEQUENCE, header::PREV_SEQ] {
-            headers.remove(chain);
-        }
-        headers.set(header::MSG_ID, &id::dead_letter(&self.inbound_id()));
-        headers.set(header::IN_SEQ, &self.place.sequence.to_string());
-        headers.set(header::DEAD_REASON, &code);
+        let mut headers = self.about(&self.forwarder.chats.incarnation()).dead_letter(&code);
         propagation::inject(&mut headers);
         let record = Record {
             subject: self.forwarder.subjects.dead(&self.route.account, &self.route.chat),
@@ -385,50 +380,20 @@ impl<'a> Turn<'a> {
         Ok(decision::dead(*mode, reason, detail, fallback_text))
     }
 
-    /// The message's id; one derived from its place if whoever published it gave it none.
-    fn inbound_id(&self) -> String {
-        self.delivery.headers.get(header::CE_ID).map_or_else(
-            || {
-                let incarnation = self.forwarder.chats.incarnation();
-                id::unnamed(&self.route.account, &self.route.chat, &incarnation, self.place.sequence)
-            },
-            str::to_owned,
-        )
-    }
-
-    /// The message, unless it cannot be read or must not be.
-    fn readable(&self, decision: &Decision) -> Option<InboundMessage> {
-        let kills = matches!(decision, Decision::Dead(dead) if dead.reason() == DeadReason::CrashLoop);
-        if kills { None } else { InboundMessage::decode(self.delivery.payload.clone()).ok() }
+    fn about<'b>(&'b self, incarnation: &'b str) -> About<'b> {
+        About {
+            account: &self.route.account,
+            chat: &self.route.chat,
+            incarnation,
+            sequence: self.place.sequence,
+            headers: &self.delivery.headers,
+            payload: &self.delivery.payload,
+        }
     }
 
     async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
-        let now = now_ms();
-        let message = self.readable(decision).unwrap_or_default();
-        // Without its content its chat's token is all that is known; a phone number is an address, too.
-        let chat_jid =
-            if message.chat_jid.is_empty() { self.route.chat.phone_number() } else { message.chat_jid };
-        let payload = Outcome {
-            account: self.route.account.to_string(),
-            chat: self.route.chat.as_str().to_owned(),
-            chat_jid,
-            inbound_id: self.inbound_id(),
-            message_id: message.message_id,
-            decided_at_ms: now,
-            sent_at_ms: message.sent_at_ms,
-            received_at_ms: message.replay.map_or(message.received_at_ms, |replay| replay.at_ms),
-            result: Some(decision.clone()),
-        };
-        let mut headers = Headers::cloud_event(
-            &id::outcome(&self.inbound_id()),
-            "Outcome",
-            self.route.account.as_str(),
-            now,
-        );
-        headers.set(header::IN_SEQ, &self.place.sequence.to_string());
-        headers.set(header::IN_CREATED, &self.forwarder.chats.incarnation());
-        headers.set(header::PREV_SEQ, &expected.to_string());
-        headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
+        let incarnation = self.forwarder.chats.incarnation();
+        let (mut headers, payload) = self.about(&incarnation).outcome(decision, expected, now_ms());
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);

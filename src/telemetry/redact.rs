@@ -31,9 +31,9 @@ pub fn text(text: &dyn std::fmt::Display) -> String {
 pub fn cut(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut digits = String::new();
-    for c in text.chars().chain(std::iter::once('\0')) {
-        if c.is_ascii_digit() {
-            digits.push(c);
+    for c in text.chars().map(Some).chain(std::iter::once(None)) {
+        if let Some(digit) = c.filter(char::is_ascii_digit) {
+            digits.push(digit);
             continue;
         }
         match digits.len().checked_sub(4) {
@@ -44,11 +44,62 @@ pub fn cut(text: &str) -> String {
             _ => safe.push_str(&digits),
         }
         digits.clear();
-        if c != '\0' {
-            safe.push(c);
-        }
+        safe.extend(c);
     }
     safe
+}
+
+/// `text` in one line that no terminal takes for a command, whoever wrote it.
+pub fn line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Phone numbers as people write them, separated by commas, each cut down to `…` and its last four digits. What
+/// is no digit and stands in no phone number is shown, so that whoever mistyped one can see it.
+pub fn numbers(text: &str) -> String {
+    text.split(',').map(number).collect::<Vec<_>>().join(",")
+}
+
+fn number(text: &str) -> String {
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let Some(cut) = digits.checked_sub(4).filter(|cut| *cut > 0) else { return text.to_owned() };
+    let mut seen = 0;
+    let mut shown = String::new();
+    for c in text.chars().filter(|c| !" +-().".contains(*c)) {
+        if c.is_ascii_digit() {
+            seen += 1;
+            if seen == 1 {
+                shown.push('…');
+            }
+        }
+        if !c.is_ascii_digit() || seen > cut {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Addresses, separated by commas, with `mask` in place of what stands before an `@`: user, password, token. A
+/// comma may be part of those: what has no scheme of its own is taken for a part of the address before it.
+pub fn addresses(text: &str, mask: &str) -> String {
+    let mut addresses: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match addresses.last_mut().filter(|_| !part.contains("://")) {
+            Some(address) => {
+                address.push(',');
+                address.push_str(part);
+            }
+            None => addresses.push(part.to_owned()),
+        }
+    }
+    addresses.iter().map(|address| without_user(address, mask)).collect::<Vec<_>>().join(",")
+}
+
+fn without_user(address: &str, mask: &str) -> String {
+    let Some((user, host)) = address.rsplit_once('@') else { return address.to_owned() };
+    let scheme = user.find("://").and_then(|end| user.get(..end + 3)).unwrap_or_default();
+    format!("{scheme}{mask}{host}")
 }
 
 /// A writer that lets nothing through unredacted. The log layer writes a line at a time.
@@ -71,9 +122,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_people_write_commands_no_terminal() {
+        assert_eq!(line("\u{1b}[2Jhola\nsegunda\u{9b}m ¡👍!"), r"\u{1b}[2Jhola\nsegunda\u{9b}m ¡👍!");
+    }
+
+    #[test]
+    fn numbers_are_cut_down_however_they_are_written() {
+        for (written, shown) in [
+            ("5491112345678", "…5678"),
+            ("+54 9 11 1234-5678, (011) 4321.8765", "…5678,…8765"),
+            ("54-911-1234-567x8", "…567x8"),
+            ("abc,1234", "abc,1234"),
+            ("12345", "…2345"),
+        ] {
+            assert_eq!(numbers(written), shown);
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_login_even_with_a_comma_in_it() {
+        for (written, shown) in [
+            ("nats://me:pass@host:4222,nats://b:1", "nats://host:4222,nats://b:1"),
+            ("nats://a:1, tls://me:p@b:2", "nats://a:1, tls://b:2"),
+            ("token@host", "host"),
+            ("token@nats://host", "nats://host"),
+            ("nats://me:pa,ss@host", "nats://host"),
+            ("nats://to,k,en@host,nats://b", "nats://host,nats://b"),
+            ("a:1,b:2", "a:1,b:2"),
+        ] {
+            assert_eq!(addresses(written, ""), shown);
+        }
+        assert_eq!(addresses("nats://me:p@h", "***@"), "nats://***@h");
+    }
+
+    #[test]
     fn phone_numbers_and_hidden_ids_are_cut_down() {
         assert_eq!(text(&"to 5491112345678@s.whatsapp.net: 463"), "to …5678@s.whatsapp.net: 463");
         assert_eq!(text(&"5491112345678"), "…5678");
+        assert_eq!(text(&"5491112345678\x00123"), "…5678\x00123");
         assert_eq!(text(&"2026-11-23T06:45:48.123456Z"), "2026-11-23T06:45:48.123456Z");
     }
 }

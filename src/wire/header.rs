@@ -56,6 +56,12 @@ impl Headers {
         self.get(name)?.parse().ok()
     }
 
+    /// On an outcome: the `WA_IN` sequence that it is about; 0 if that counts in another incarnation of the
+    /// stream than this one.
+    pub fn in_sequence(&self, incarnation: &str) -> u64 {
+        if self.get(IN_CREATED) == Some(incarnation) { self.sequence(IN_SEQ).unwrap_or(0) } else { 0 }
+    }
+
     /// The WhatsApp id of the inbound message that this is about, if [`CE_ID`] is one of ours; else empty.
     pub fn message_id(&self) -> &str {
         self.get(CE_ID).and_then(|id| id.split('/').nth(3)).unwrap_or_default()

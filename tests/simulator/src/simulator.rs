@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
+use tower::ServiceExt as _;
 
 use crate::control;
 use crate::hub::Hub;
@@ -127,6 +130,16 @@ impl Handle {
     #[must_use]
     pub fn ws_url(&self) -> String {
         format!("ws://{}/ws/chat", self.address)
+    }
+
+    /// One call of the control API, without the network: the status and the body of its answer. `None` if
+    /// this is nothing that HTTP could carry.
+    pub async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Option<(u16, Vec<u8>)> {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body)).ok()?;
+        let Ok(answer) = control::router(Arc::clone(&self.hub)).oneshot(request).await;
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.ok()?;
+        Some((status, body.to_vec()))
     }
 
     /// Closes every connection, ends every task (waiting at most five seconds) and flushes the

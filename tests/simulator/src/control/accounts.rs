@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::error::{ApiError, body, message_id, name, number};
+use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::delivery;
 use crate::hub::Hub;
 use crate::ids::PhoneNumber;
@@ -94,9 +94,8 @@ pub(super) async fn create(
 
 pub(super) async fn show(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
 ) -> Result<Json<AccountView>, ApiError> {
-    let phone = number("phone", &phone)?;
     hub.read(|world| world.accounts.get(&phone).map(view)).map(Json).ok_or_else(|| unknown(&phone))
 }
 
@@ -112,10 +111,9 @@ pub(super) struct Scan {
 
 pub(super) async fn scan(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
     let request: Scan = body(&bytes)?;
     let device = tokio::select! {
         () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
@@ -140,10 +138,9 @@ pub(super) struct Code {
 
 pub(super) async fn pair_code(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
     let request: Code = body(&bytes)?;
     let device = tokio::select! {
         () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
@@ -162,10 +159,9 @@ pub(super) struct Write {
 
 pub(super) async fn write(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
     let request: Write = body(&bytes)?;
     let to = number("to", &request.to)?;
     let id = message_id(request.id)?;

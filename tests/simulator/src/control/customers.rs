@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::accounts;
-use super::error::{ApiError, body, message_id, name, number};
+use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
@@ -115,9 +115,8 @@ pub(super) async fn create(
 
 pub(super) async fn show(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
 ) -> Result<Json<CustomerView>, ApiError> {
-    let phone = number("phone", &phone)?;
     hub.read(|world| world.customers.get(&phone).map(view)).map(Json).ok_or_else(|| unknown(&phone))
 }
 
@@ -156,10 +155,9 @@ fn instant(value: Option<&Value>) -> Result<Option<u64>, ApiError> {
 
 pub(super) async fn write(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
     let request: Write = body(&bytes)?;
     let draft = Draft {
         to: number("to", &request.to)?,
@@ -202,10 +200,9 @@ pub(super) struct InboxView {
 
 pub(super) async fn inbox(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     RawQuery(query): RawQuery,
 ) -> Result<Json<InboxView>, ApiError> {
-    let phone = number("phone", &phone)?;
     let (since, wait) = window(query.as_deref())?;
     let arrived = hub
         .read(|world| world.customers.get(&phone).map(|c| c.arrived.clone()))
@@ -254,11 +251,7 @@ fn sent_view(sent: &Sent) -> SentView {
     }
 }
 
-pub(super) async fn sent(
-    State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
+pub(super) async fn sent(State(hub): State<Arc<Hub>>, Phone(phone): Phone) -> Result<Json<Value>, ApiError> {
     let messages: Vec<SentView> = hub
         .read(|world| {
             let customer = world.customers.get(&phone)?;
@@ -282,10 +275,9 @@ fn composing() -> String {
 
 pub(super) async fn typing(
     State(hub): State<Arc<Hub>>,
-    Path(phone): Path<String>,
+    Phone(phone): Phone,
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let phone = number("phone", &phone)?;
     let request: Types = body(&bytes)?;
     let to = number("to", &request.to)?;
     let composing = match request.state.as_str() {

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -84,6 +86,19 @@ impl From<SendError> for ApiError {
             SendError::OtherContent(_) => Self::conflict(message),
             SendError::Phone(_) => Self::internal(message),
         }
+    }
+}
+
+/// The phone number in a call's path.
+pub(crate) struct Phone(pub(crate) PhoneNumber);
+
+impl<S: Send + Sync> FromRequestParts<S> for Phone {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = path.map_err(|error| ApiError::bad(format!("phone: {error}")))?;
+        number("phone", &text).map(Self)
     }
 }
 

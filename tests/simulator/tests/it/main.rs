@@ -2,6 +2,7 @@
 
 mod binary;
 mod control;
+mod decoders;
 mod edge;
 mod faults;
 mod http;

@@ -1,0 +1,104 @@
+//! What a forwarder writes about a message: its outcome, or its dead letter. Pure.
+
+use prost::Message as _;
+
+use crate::wire::v1::{DeadReason, InboundMessage, Outcome, outcome};
+use crate::wire::{Account, ChatToken, Headers, header, id};
+
+/// A message as the bus has it.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The linked number that it came to.
+    pub account: &'a Account,
+    /// Its chat.
+    pub chat: &'a ChatToken,
+    /// Which `WA_IN` its sequence counts in.
+    pub incarnation: &'a str,
+    /// Its sequence there.
+    pub sequence: u64,
+    /// Its headers.
+    pub headers: &'a Headers,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl About<'_> {
+    /// The message's id; one derived from its place if whoever published it gave it none.
+    pub fn inbound_id(&self) -> String {
+        let unnamed = || id::unnamed(self.account, self.chat, self.incarnation, self.sequence);
+        self.headers.get(header::CE_ID).map_or_else(unnamed, str::to_owned)
+    }
+
+    /// The headers of its dead letter; `code` says why it is given up on.
+    pub fn dead_letter(&self, code: &str) -> Headers {
+        // What the message told nats-server counts for the message. Told again, it would have the dead letter
+        // refused for ever, or others thrown away.
+        let is_command = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
+        let mut headers: Headers = self.headers.iter().filter(|(name, _)| !is_command(name)).collect();
+        headers.remove(header::PREV_SEQ);
+        headers.set(header::MSG_ID, &id::dead_letter(&self.inbound_id()));
+        headers.set(header::IN_SEQ, &self.sequence.to_string());
+        headers.set(header::DEAD_REASON, code);
+        headers
+    }
+
+    /// The message, unless it cannot be read or must not be.
+    fn readable(&self, decision: &outcome::Result) -> Option<InboundMessage> {
+        let kills = matches!(decision, outcome::Result::Dead(dead) if dead.reason() == DeadReason::CrashLoop);
+        if kills { None } else { InboundMessage::decode(self.payload).ok() }
+    }
+
+    /// Its outcome, appended behind the chat's last one, which is `expected` in `WA_OUT`.
+    pub fn outcome(&self, decision: &outcome::Result, expected: u64, now_ms: i64) -> (Headers, Outcome) {
+        let message = self.readable(decision).unwrap_or_default();
+        // Without its content its chat's token is all that is known; a phone number is an address, too.
+        let chat_jid = if message.chat_jid.is_empty() { self.chat.phone_number() } else { message.chat_jid };
+        let payload = Outcome {
+            account: self.account.to_string(),
+            chat: self.chat.as_str().to_owned(),
+            chat_jid,
+            inbound_id: self.inbound_id(),
+            message_id: message.message_id,
+            decided_at_ms: now_ms,
+            sent_at_ms: message.sent_at_ms,
+            received_at_ms: message.replay.map_or(message.received_at_ms, |replay| replay.at_ms),
+            result: Some(decision.clone()),
+        };
+        let id = id::outcome(&self.inbound_id());
+        let mut headers = Headers::cloud_event(&id, "Outcome", self.account.as_str(), now_ms);
+        headers.set(header::IN_SEQ, &self.sequence.to_string());
+        headers.set(header::IN_CREATED, self.incarnation);
+        headers.set(header::PREV_SEQ, &expected.to_string());
+        headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
+        (headers, payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_repeats_no_command_to_nats_server() {
+        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
+        let given = [
+            ("Nats-Expected-Stream", "WA_IN"),
+            ("nats-rollup", "sub"),
+            (header::PREV_SEQ, "3"),
+            (header::CE_ID, "order-77"),
+            (header::TRACEPARENT, "00-1-2-01"),
+        ];
+        let headers = Headers::from_iter(given);
+        let (account, chat) = (&account, &chat);
+        let about = About { account, chat, incarnation: "1", sequence: 7, headers: &headers, payload: &[] };
+        let letter = about.dead_letter("rejected");
+        let want = [
+            (header::MSG_ID, "dlq-order-77"),
+            (header::IN_SEQ, "7"),
+            (header::DEAD_REASON, "rejected"),
+            (header::CE_ID, "order-77"),
+            (header::TRACEPARENT, "00-1-2-01"),
+        ];
+        assert_eq!(letter, Headers::from_iter(want));
+    }
+}
