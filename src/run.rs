@@ -148,7 +148,7 @@ async fn work(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     // Liveness must not depend on the bus: the admin server comes first.
-    let admin = Admin::bind(config.http_addr, metrics).await?;
+    let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_stop.clone()));

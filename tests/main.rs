@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features simulator --test promises -- NAME`.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod bus_outage;
 mod crash_loop;
 mod dead_letters;

@@ -1,18 +1,23 @@
 //! The small HTTP server: health, metrics, and the linking page.
 
 mod gauges;
+mod guard;
 pub mod health;
+mod logins;
 mod page;
+mod server;
 mod terminal;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use guard::Guard;
+use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -129,18 +134,38 @@ struct Link {
 pub struct Admin {
     listener: TcpListener,
     status: Arc<Status>,
+    guard: Arc<Guard>,
     metrics: prometheus::Registry,
 }
 
+/// In every answer. What is here is true now only; it is for whoever asked, not for a page that has had his
+/// browser ask; and nothing but the page's own style is ever loaded.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
 impl Admin {
-    /// Takes the address. `metrics` is what `/metrics` shows.
-    pub async fn bind(addr: SocketAddr, metrics: prometheus::Registry) -> Result<Self, AdminError> {
+    /// Takes the address. Who has `token` may see what links a number, without one whoever asks from this
+    /// machine; `metrics` is what `/metrics` shows.
+    pub async fn bind(
+        addr: SocketAddr,
+        token: Option<&SecretString>,
+        metrics: prometheus::Registry,
+    ) -> Result<Self, AdminError> {
         let failed = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         // For people and scripts that chose port 0; logs go elsewhere.
         println!("admin: http://{bound}");
-        Ok(Self { listener, status: Arc::default(), metrics })
+        Ok(Self { listener, status: Arc::default(), guard: Arc::new(Guard::new(token)), metrics })
     }
 
     /// To be filled in by the parts.
@@ -150,32 +175,28 @@ impl Admin {
 
     /// Serves until `stop`, and shows QR codes in the terminal meanwhile.
     pub async fn serve(self, stop: CancellationToken) {
+        let status = &self.status;
         let app = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
-            .route("/readyz", get(readyz))
+            .route("/readyz", get(readyz).with_state(Arc::clone(status)))
             .route("/link.json", get(link_json))
             .route("/link", get(link_page))
+            .with_state((Arc::clone(status), self.guard))
             .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
-            .with_state(Arc::clone(&self.status))
-            .route("/metrics", get(gauges::page).with_state((Arc::clone(&self.status), self.metrics)));
-        let service = app.into_make_service_with_connect_info::<SocketAddr>();
-        let serving =
-            axum::serve(self.listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let shown = stop.run_until_cancelled(async {
-            tokio::join!(terminal::show_codes(&self.status), gauges::keep(&self.status))
-        });
-        // A client that holds its connection open must not hold the process.
-        let bounded = async {
-            tokio::select! {
-                result = serving => result,
-                () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_millis(500)).await } => Ok(()),
-            }
-        };
-        let (result, _) = tokio::join!(bounded, shown);
-        if let Err(error) = result {
-            tracing::error!(%error, "the admin server ended");
-        }
+            .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)))
+            .layer(middleware::from_fn(server::bounded))
+            .layer(middleware::map_response(with_headers));
+        let shown = stop
+            .run_until_cancelled(async { tokio::join!(terminal::show_codes(status), gauges::keep(status)) });
+        tokio::join!(server::serve(self.listener, app, stop.clone()), shown);
     }
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn readyz(State(status): State<Arc<Status>>) -> Response {
@@ -184,42 +205,24 @@ async fn readyz(State(status): State<Arc<Status>>) -> Response {
     (code, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
 }
 
-/// Whoever has a QR code's text can link the number: loopback only.
-///
-/// The `Host` has to be loopback as well: a page in a browser on this machine can make a name of its own
-/// lead here.
-fn refusal(peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    if peer.ip().to_canonical().is_loopback() && ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
-        return None;
-    }
-    let error = serde_json::json!({"error": "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward"});
-    Some((StatusCode::FORBIDDEN, Json(error)).into_response())
-}
-
 async fn link_json(
-    State(status): State<Arc<Status>>,
+    State((status, guard)): State<(Arc<Status>, Arc<Guard>)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer, &headers) {
-        return refusal;
-    }
-    ([(header::CACHE_CONTROL, "no-store")], Json(link(&status))).into_response()
+    guard.refusal(peer, &headers).unwrap_or_else(|| Json(link(&status)).into_response())
 }
 
 async fn link_page(
-    State(status): State<Arc<Status>>,
+    State((status, guard)): State<(Arc<Status>, Arc<Guard>)>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(peer, &headers) {
+    if let Some(refusal) = guard.refusal(peer, &headers) {
         return refusal;
     }
     let link = link(&status);
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
+    Html(page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
 }
 
 fn link(status: &Status) -> Link {

@@ -45,6 +45,8 @@ pub struct Config {
     pub edge: edge::Settings,
     /// The admin server's address.
     pub http_addr: SocketAddr,
+    /// Who has it may see `/link`, from wherever; without, loopback may.
+    pub http_token: Option<SecretString>,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.
@@ -136,6 +138,7 @@ impl Config {
         let auth_dir = check.path(given.whatsapp_auth_dir);
         let data_dir = check.path(given.nats_data_dir);
         let http_addr = check.read(given.http_addr, |text| text.parse().ok());
+        let http_token = check.token(given.http_token);
         let log_format = check.read(given.log_format, read::log_format);
         let full_pii = check.read(given.log_pii, read::full_pii);
         let log_filter = check.read(given.rust_log, read::filter);
@@ -181,6 +184,7 @@ impl Config {
                 limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
             },
             http_addr: http_addr?,
+            http_token,
             shutdown_grace,
             telemetry: telemetry::Settings {
                 format: log_format,
@@ -248,8 +252,19 @@ mod tests {
     fn a_secret_is_in_no_message() {
         let error = parse(&[("API_KEY", "top\u{7}secret")]).unwrap_err().to_string();
         assert!(error.contains("API_KEY") && !error.contains("secret"), "{error}");
+        let error = parse(&[("HTTP_TOKEN", "secret")]).unwrap_err().to_string();
+        assert!(error.contains("HTTP_TOKEN=***: it takes 16 to 256"), "{error}");
         let config = parse(&[("API_KEY", "topsecret"), ("NATS_URL", "nats://u:topsecret@h:4222")]).unwrap();
         assert!(!format!("{config:?}").contains("topsecret"));
+    }
+
+    #[test]
+    fn a_token_is_long_and_has_no_spaces() {
+        let taken = |token: &str| parse(&[("HTTP_TOKEN", token)]).is_ok();
+        assert!(taken("0123456789abcdef") && taken(&"x".repeat(256)) && taken("!\"#$%&'()*+,-./:;<=>?"));
+        assert!(!taken("0123456789abcde") && !taken(&"x".repeat(257)));
+        assert!(!taken("0123456789 abcdef") && !taken("0123456789abcdéf") && !taken("0123456789abcd\u{7}f"));
+        assert!(parse(&[]).unwrap().http_token.is_none());
     }
 
     #[test]

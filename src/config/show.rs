@@ -190,6 +190,7 @@ mod tests {
             &[
                 ("API_KEY", "topsecret"),
                 ("WHATSAPP_WEBHOOK_SECRET", "topsecret"),
+                ("HTTP_TOKEN", "topsecret-topsecret"),
                 ("NATS_URL", "nats://me:topsecret@a:1,nats://topsecret@b:2, tls://c:3"),
                 ("BACKEND_URL", "ftp://me:topsecret@host"),
                 ("ALLOWED_NUMBERS", "5491112345678"),
