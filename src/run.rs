@@ -12,7 +12,7 @@ use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
-use crate::edge::{Edge, EdgeError, LockError};
+use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
 use crate::provision::ProvisionError;
 
@@ -77,8 +77,9 @@ impl RunError {
             | Self::Dlq(crate::dlq::command::CommandError::Connect(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
-            Self::Edge(EdgeError::Lock(LockError::Unusable { .. })) => ExitCode::from(78),
-            Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
+            Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
+            | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
+            Self::Edge(EdgeError::Lock(_)) => ExitCode::from(78),
             _ => ExitCode::from(69),
         }
     }
@@ -86,6 +87,10 @@ impl RunError {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
+    if sides != Sides::Forwarder {
+        // Before the bus, for which the edge may have to wait.
+        edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
+    }
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;

@@ -29,6 +29,7 @@ mod rates;
 mod recovery;
 mod restart;
 mod sending;
+mod session_files;
 mod settings;
 mod shutdown;
 mod spans;

@@ -41,7 +41,7 @@ use inbound::Inbound;
 use lease::Lease;
 use link::Input;
 use lock::AuthDir;
-pub use lock::LockError;
+pub use lock::{LockError, guarded};
 use missing::Missing;
 use online::Board;
 pub use online::Online;

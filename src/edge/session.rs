@@ -168,6 +168,7 @@ impl Session {
         lost: mpsc::UnboundedSender<Lost>,
     ) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
+        self.auth.make_store()?;
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         let bot = Bot::builder()

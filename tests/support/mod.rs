@@ -21,7 +21,7 @@ mod unwell;
 
 pub use backend::{Call, python};
 pub use collector::Collector;
-pub use connector::{Connector, Role, output, spawn, spawn_command};
+pub use connector::{Connector, Role, binary as program, output, spawn, spawn_command};
 pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};
 pub use nats::{Nats, Setup, binary as nats_server};
