@@ -114,13 +114,13 @@ fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
 }
 
 fn health(config: &Config, ready: bool) -> ExitCode {
-    match health::ask(config.admin.addr, ready) {
+    match health::ask(config.http_addr, ready) {
         Ok(health) => {
             println!("{}", health.words);
             if health.well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("whatsapp-connector: nobody answers on HTTP_ADDR={}: {error}", config.admin.addr);
+            eprintln!("whatsapp-connector: nobody answers on HTTP_ADDR={}: {error}", config.http_addr);
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,7 @@ use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::Config;
 use crate::dlq;
-use crate::edge::{Edge, EdgeError, LockError};
+use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
 use crate::provision::ProvisionError;
 use crate::status::command::StatusError;
@@ -83,14 +83,13 @@ impl RunError {
             Self::Connect(error) | Self::Provision(ProvisionError::Connect(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
-            Self::Edge(EdgeError::Lock(LockError::Unusable { .. } | LockError::Open { .. })) => {
-                ExitCode::from(78)
-            }
             Self::Dlq(dlq::command::CommandError::Visit(error)) | Self::Tap(TapError::Visit(error)) => {
                 ExitCode::from(if error.is_setting() { 78 } else { 69 })
             }
             Self::Status(StatusError::Wanted(_)) => ExitCode::FAILURE,
-            Self::Edge(EdgeError::Lock(_)) | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
+            Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
+            | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
+            Self::Edge(EdgeError::Lock(_)) => ExitCode::from(78),
             _ => ExitCode::from(69),
         }
     }
@@ -98,6 +97,10 @@ impl RunError {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
+    if sides != Sides::Forwarder {
+        // Before the bus, for which the edge may have to wait.
+        edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
+    }
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -160,7 +163,7 @@ async fn work(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     // Liveness must not depend on the bus: the admin server comes first.
-    let admin = Admin::bind(&config.admin, metrics).await?;
+    let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_stop.clone()));

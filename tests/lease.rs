@@ -1,5 +1,6 @@
 //! Of all edges of an account one is connected to WhatsApp; the others wait for its lease.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ async fn online(edge: &Connector) -> Result<(), String> {
 }
 
 fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory for the copy");
+    std::fs::DirBuilder::new().mode(0o700).create(to).expect("a directory for the copy");
     for entry in std::fs::read_dir(from).expect("the session's directory") {
         let entry = entry.expect("an entry of it");
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy of it");

@@ -33,6 +33,7 @@ mod rates;
 mod recovery;
 mod restart;
 mod sending;
+mod session_files;
 mod settings;
 mod shadow;
 mod shutdown;

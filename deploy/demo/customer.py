@@ -21,7 +21,7 @@ POLL_S = 0.5
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulator", required=True, help="http://host:port")
-    parser.add_argument("--connector", required=True, help="http://host:port; /link.json answers to loopback only")
+    parser.add_argument("--connector", required=True, help="http://host:port, from the same machine, of a connector without HTTP_TOKEN")
     args = parser.parse_args()
     simulator = Simulator(args.simulator)
     try:

@@ -197,7 +197,7 @@ def inspect(image: Path) -> None:
     assert programs == ["usr/local/bin/whatsapp-connector"], f"programs: {programs}"
     assert not special, f"setuid: {special}"
     session = (image / "var/lib/whatsapp").stat()
-    assert (session.st_mode & 0o7777, session.st_uid) == (0o700, 65532), "the session's directory is not the user's own"
+    assert (session.st_mode & 0o7777, session.st_uid) == (0o700, 65532), "the volume's directory is not the user's own"
 
 
 if __name__ == "__main__":

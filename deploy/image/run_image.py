@@ -57,9 +57,11 @@ def checks(container: "Container") -> None:
             found = container.run(*healthcheck)
             assert found.returncode == 0, f"healthcheck of the {role}: {found.stdout} {found.stderr}"
             if role == "edge":
-                store = container.image / "var/lib/whatsapp/default.db"
+                store = container.image / "var/lib/whatsapp/session/default.db"
                 until(store.exists, "the edge has made its session store", process)
-                assert store.stat().st_uid == 65532, "the store belongs to somebody else"
+                for path in (store, store.parent):
+                    found = path.stat()
+                    assert (found.st_uid, found.st_mode & 0o077) == (65532, 0), f"{path} is not the user's alone"
         finally:
             process.terminate()
         assert process.wait(PATIENCE_S) == 0, f"{role} ended with {process.returncode}"
@@ -128,7 +130,7 @@ def loopback_up() -> None:
 
 
 def read_only(image: Path) -> None:
-    """`--read-only --tmpfs /tmp` with a volume for the session."""
+    """`--read-only --tmpfs /tmp` with a volume for the session, of the mode that Kubernetes gives one."""
     (image / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
     (image / "etc/hosts").write_text("127.0.0.1 localhost\n")
     mount = lambda *arguments: subprocess.run(["mount", *map(str, arguments)], check=True)  # noqa: E731
@@ -136,7 +138,7 @@ def read_only(image: Path) -> None:
     mount("-o", "remount,bind,ro", image)
     mount("-t", "proc", "proc", image / "proc")
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", image / "tmp")
-    mount("-t", "tmpfs", "-o", "mode=0700,uid=65532,gid=65532", "tmpfs", image / "var/lib/whatsapp")
+    mount("-t", "tmpfs", "-o", "mode=2770,uid=0,gid=65532", "tmpfs", image / "var/lib/whatsapp")
     try:
         (image / "etc/written").write_text("")
     except OSError:

@@ -94,6 +94,15 @@ def test_every_path_exists() -> None:
     assert set(COMPOSE["volumes"]) <= used
 
 
+def test_the_session_is_in_a_directory_of_its_own_on_its_volume() -> None:
+    """The mode of a volume's root is the engine's matter; the connector refuses one that others may read."""
+    images = {stage.name: stage.environment() for stage in dockerfile.parse(ROOT / "deploy/Dockerfile")}
+    for name, image in (("edge", "connector"), ("simulated-connector", "simulator")):
+        (volume,) = SERVICES[name]["volumes"]
+        where = SERVICES[name]["environment"].get("WHATSAPP_AUTH_DIR", images[image]["WHATSAPP_AUTH_DIR"])
+        assert where.startswith(volume.split(":")[1] + "/"), name
+
+
 def test_every_host_and_port_is_somebodys() -> None:
     """`name:port` in settings, and what is published, are ports on which that service listens."""
     listens = {

@@ -1,21 +1,23 @@
 //! The small HTTP server: health, metrics, and the linking page.
 
 mod gauges;
+mod guard;
 pub mod health;
 pub mod live;
-mod login;
+mod logins;
 mod page;
-mod serve;
+mod server;
 mod terminal;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use guard::Guard;
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -26,8 +28,6 @@ use crate::bus::Bus;
 use crate::edge::{Online, link};
 use crate::forwarder::{Forwarder, Mode};
 use crate::wire::{Account, Subjects};
-use login::Guard;
-use serve::Peer;
 
 /// Why there is no admin server.
 #[derive(Debug, thiserror::Error)]
@@ -151,26 +151,34 @@ pub struct Admin {
     metrics: prometheus::Registry,
 }
 
-/// Where the admin server listens, and whom it lets link.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `HTTP_ADDR`.
-    pub addr: SocketAddr,
-    /// `HTTP_TOKEN`.
-    pub token: Option<SecretString>,
-}
+/// In every answer. What is here is true now only; it is for whoever asked, not for a page that has had his
+/// browser ask; and nothing but the page's own style is ever loaded.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
 
 impl Admin {
-    /// Takes the address. `metrics` is what `/metrics` shows.
-    pub async fn bind(settings: &Settings, metrics: prometheus::Registry) -> Result<Self, AdminError> {
-        let addr = settings.addr;
+    /// Takes the address. Who has `token` may see what links a number, without one whoever asks from this
+    /// machine; `metrics` is what `/metrics` shows.
+    pub async fn bind(
+        addr: SocketAddr,
+        token: Option<&SecretString>,
+        metrics: prometheus::Registry,
+    ) -> Result<Self, AdminError> {
         let failed = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         // For people and scripts that chose port 0; logs go elsewhere.
         println!("admin: http://{bound}");
-        let guard = Arc::new(Guard::new(settings.token.as_ref()));
-        Ok(Self { listener, status: Arc::default(), guard, metrics })
+        Ok(Self { listener, status: Arc::default(), guard: Arc::new(Guard::new(token)), metrics })
     }
 
     /// To be filled in by the parts.
@@ -180,22 +188,28 @@ impl Admin {
 
     /// Serves until `stop`, and shows QR codes in the terminal meanwhile.
     pub async fn serve(self, stop: CancellationToken) {
-        let linking = Router::new()
-            .route("/link.json", get(link_json))
-            .route("/link", get(link_page))
-            .with_state((Arc::clone(&self.status), self.guard));
+        let status = &self.status;
         let app = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
-            .route("/readyz", get(readyz))
+            .route("/readyz", get(readyz).with_state(Arc::clone(status)))
+            .route("/link.json", get(link_json))
+            .route("/link", get(link_page))
+            .with_state((Arc::clone(status), self.guard))
             .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
-            .with_state(Arc::clone(&self.status))
-            .route("/metrics", get(gauges::page).with_state((Arc::clone(&self.status), self.metrics)))
-            .merge(linking);
-        let shown = stop.run_until_cancelled(async {
-            tokio::join!(terminal::show_codes(&self.status), gauges::keep(&self.status))
-        });
-        let (_, ()) = tokio::join!(shown, serve::serve(self.listener, app, &stop));
+            .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)))
+            .layer(middleware::from_fn(server::bounded))
+            .layer(middleware::map_response(with_headers));
+        let shown = stop
+            .run_until_cancelled(async { tokio::join!(terminal::show_codes(status), gauges::keep(status)) });
+        tokio::join!(server::serve(self.listener, app, stop.clone()), shown);
     }
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn readyz(State(status): State<Arc<Status>>) -> Response {
@@ -204,39 +218,24 @@ async fn readyz(State(status): State<Arc<Status>>) -> Response {
     (code, Json(Ready { ready: reasons.is_empty(), reasons, notes: status.notes() })).into_response()
 }
 
-type Linking = State<(Arc<Status>, Arc<Guard>)>;
-
-/// A QR code's text can link the number: it is kept nowhere, shown in no frame, and told to no other page.
-const KEPT_CLOSE: [(header::HeaderName, &str); 5] = [
-    (header::CACHE_CONTROL, "no-store"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    ),
-];
-
 async fn link_json(
-    State((status, guard)): Linking,
-    Extension(Peer(peer)): Extension<Peer>,
+    State((status, guard)): State<(Arc<Status>, Arc<Guard>)>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let answer = guard.refusal(peer, &headers).unwrap_or_else(|| Json(link(&status)).into_response());
-    (KEPT_CLOSE, answer).into_response()
+    guard.refusal(peer, &headers).unwrap_or_else(|| Json(link(&status)).into_response())
 }
 
 async fn link_page(
-    State((status, guard)): Linking,
-    Extension(Peer(peer)): Extension<Peer>,
+    State((status, guard)): State<(Arc<Status>, Arc<Guard>)>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let answer = guard.refusal(peer, &headers).unwrap_or_else(|| {
-        let link = link(&status);
-        Html(page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
-    });
-    (KEPT_CLOSE, answer).into_response()
+    if let Some(refusal) = guard.refusal(peer, &headers) {
+        return refusal;
+    }
+    let link = link(&status);
+    Html(page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
 }
 
 fn link(status: &Status) -> Link {

@@ -10,6 +10,7 @@ mod sources;
 pub mod table;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -18,7 +19,6 @@ pub use known::{Unknown, unknown};
 pub use show::InForce;
 pub use sources::{Environment, Origin, Variable, dotenv};
 
-use crate::admin;
 use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
 use crate::forwarder;
@@ -43,8 +43,10 @@ pub struct Config {
     pub forwarder: forwarder::Settings,
     /// The edge.
     pub edge: edge::Settings,
-    /// The admin server.
-    pub admin: admin::Settings,
+    /// The admin server's address.
+    pub http_addr: SocketAddr,
+    /// Who has it may see `/link`, from wherever; without, loopback may.
+    pub http_token: Option<SecretString>,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.
@@ -168,7 +170,7 @@ impl Config {
         let auth_dir = check.path(given.whatsapp_auth_dir);
         let data_dir = check.path(given.nats_data_dir);
         let http_addr = check.read(given.http_addr, |text| text.parse().ok());
-        let http_token = check.read(given.http_token, read::token);
+        let http_token = check.token(given.http_token);
         let log_format = check.read(given.log_format, read::log_format);
         let full_pii = check.read(given.log_pii, read::full_pii);
         let log_filter = check.read(given.rust_log, read::filter);
@@ -217,7 +219,8 @@ impl Config {
                 },
                 limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
             },
-            admin: admin::Settings { addr: http_addr?, token: http_token },
+            http_addr: http_addr?,
+            http_token,
             shutdown_grace,
             telemetry: telemetry::Settings {
                 format: log_format,
@@ -243,7 +246,7 @@ mod tests {
         let config = parse(&[]).unwrap();
         assert_eq!(config.forwarder.backend.url.as_str(), "http://localhost:8000/");
         assert_eq!(config.edge.auth_dir, std::path::PathBuf::from("./auth_info"));
-        assert_eq!(config.admin.addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.http_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(config.shutdown_grace, Duration::from_secs(25));
         assert!(config.nats_url.is_none());
         assert!(config.forwarder.eligible.allowed_numbers.is_empty());
@@ -285,8 +288,19 @@ mod tests {
     fn a_secret_is_in_no_message() {
         let error = parse(&[("API_KEY", "top\u{7}secret")]).unwrap_err().to_string();
         assert!(error.contains("API_KEY") && !error.contains("secret"), "{error}");
+        let error = parse(&[("HTTP_TOKEN", "secret")]).unwrap_err().to_string();
+        assert!(error.contains("HTTP_TOKEN=***: it takes 16 to 256"), "{error}");
         let config = parse(&[("API_KEY", "topsecret"), ("NATS_URL", "nats://u:topsecret@h:4222")]).unwrap();
         assert!(!format!("{config:?}").contains("topsecret"));
+    }
+
+    #[test]
+    fn a_token_is_long_and_has_no_spaces() {
+        let taken = |token: &str| parse(&[("HTTP_TOKEN", token)]).is_ok();
+        assert!(taken("0123456789abcdef") && taken(&"x".repeat(256)) && taken("!\"#$%&'()*+,-./:;<=>?"));
+        assert!(!taken("0123456789abcde") && !taken(&"x".repeat(257)));
+        assert!(!taken("0123456789 abcdef") && !taken("0123456789abcdéf") && !taken("0123456789abcd\u{7}f"));
+        assert!(parse(&[]).unwrap().http_token.is_none());
     }
 
     #[test]

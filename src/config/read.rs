@@ -92,8 +92,18 @@ impl Check {
 
     /// A secret that goes into an HTTP header.
     pub fn header(&mut self, given: Given) -> Option<SecretString> {
-        let fits = |value: &String| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
-        if !given.value.as_ref().is_none_or(fits) {
+        self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
+    }
+
+    /// A token that people and programs log in with: long enough not to be guessed, short enough for the
+    /// head of a request, and without a space, which would end it in an `Authorization` header.
+    pub fn token(&mut self, given: Given) -> Option<SecretString> {
+        let fits = |value: &str| value.chars().all(|c| c.is_ascii_graphic());
+        self.secret(given, |value| (16..=256).contains(&value.len()) && fits(value))
+    }
+
+    fn secret(&mut self, given: Given, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
+        if !given.value.as_deref().is_none_or(fits) {
             self.bad(given.setting.name, given.setting.show(""), given.setting.takes);
         }
         secret(given)
@@ -103,12 +113,6 @@ impl Check {
 /// A secret, as it is.
 pub fn secret(given: Given) -> Option<SecretString> {
     given.value.map(SecretString::from)
-}
-
-/// Too long to be guessed, and fit for an HTTP header.
-pub fn token(text: &str) -> Option<SecretString> {
-    let fits = text.len() >= 16 && text.chars().all(|c| c.is_ascii_graphic());
-    fits.then(|| text.to_owned().into())
 }
 
 /// `create`, `verify` or `off`.

@@ -225,6 +225,7 @@ mod tests {
                 ("NATS_NKEY", "topsecret"),
                 ("NATS_TOKEN", "topsecret"),
                 ("NATS_PASSWORD", "topsecret"),
+                ("HTTP_TOKEN", "topsecret-topsecret"),
                 ("NATS_URL", "nats://me:topsecret@a:1,nats://topsecret@b:2, tls://c:3"),
                 ("BACKEND_URL", "ftp://me:topsecret@host"),
                 ("ALLOWED_NUMBERS", "5491112345678"),

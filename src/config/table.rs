@@ -246,8 +246,8 @@ settings! {
     // The process.
     http_addr: "HTTP_ADDR", Setting::of(Both).or("127.0.0.1:8080")
         .takes("an address and a port, such as 127.0.0.1:8080");
-    http_token: "HTTP_TOKEN", Setting::of(Both).or_else("linking on loopback only")
-        .takes("16 or more printable ASCII characters without spaces").secret();
+    http_token: "HTTP_TOKEN", Setting::of(Both).or_else("/link answers to loopback only")
+        .takes("16 to 256 characters of printable ASCII without spaces").secret();
     shutdown_grace: "SHUTDOWN_GRACE", Setting::of(Both).or("25s").takes(DURATION);
     log_format: "LOG_FORMAT", Setting::of(Both).or_else("pretty on a terminal, else json").takes("pretty or json");
     rust_log: "RUST_LOG", Setting::of(Both).or(DEFAULT_FILTER)

@@ -1,10 +1,13 @@
-//! The lock on the auth directory: two edges on one session would share Signal ratchets and replace each
-//! other's connection for ever.
+//! The auth directory: its lock and its modes.
+//!
+//! Two edges on one session would share Signal ratchets and replace each other's connection for ever: hence
+//! the lock. Whoever reads the session is the linked number: hence 0700 for the directory and 0600 for what
+//! is in it. What is wider is refused and not mended, because the edge cannot know who has read it already.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +36,31 @@ pub enum LockError {
         /// `WHATSAPP_AUTH_DIR`.
         dir: PathBuf,
     },
+    /// Others than its owner may get at the session.
+    #[error(
+        "{path} has mode {mode:04o}, so that others than its owner may get at the session in it, and whoever has the session is the linked number: {remedy}"
+    )]
+    Wide {
+        /// `WHATSAPP_AUTH_DIR`, or a file in it.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// What mends that, and what else is like it.
+        remedy: String,
+    },
+    /// It is somebody else's, who may do with it what he likes. Also for root, which could use it, but
+    /// would leave files behind that its owner could not read.
+    #[error(
+        "{path} belongs to the user {owner}, and this process runs as {user}: run it as that user, or chown -R {user} it"
+    )]
+    Foreign {
+        /// `WHATSAPP_AUTH_DIR`, or a file in it.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose this process is.
+        user: u32,
+    },
     /// The directory cannot be made or written.
     #[error(
         "WHATSAPP_AUTH_DIR={dir} cannot be used: {source}. It takes a directory that this user may write"
@@ -43,37 +71,49 @@ pub enum LockError {
         /// The system's words.
         source: std::io::Error,
     },
-    /// Others than its owner may get at the session.
-    #[error("{path} has the mode {mode:04o}, and whoever reads the session is the linked number: {mend}")]
-    Open {
-        /// The directory or the file.
-        path: PathBuf,
-        /// As it is.
-        mode: u32,
-        /// The command that makes it what it has to be.
-        mend: String,
-    },
 }
 
-/// Is the session nobody's but its owner's? What does not exist yet is.
+/// Is the session in `dir` its owner's alone? Takes no lock and changes nothing, so that it may be asked while
+/// an edge is running; a directory that is not there yet is fine, because the edge makes it as it must be.
+///
+/// All files of the account are looked at, those of sessions that were set aside too: `<account>.*`. The
+/// set-group-id bit does not matter; a volume of Kubernetes hands it down.
 pub fn guarded(dir: &Path, account: &Account) -> Result<(), LockError> {
-    let store = store(dir, account);
-    // SQLite gives the files beside the store its mode, so that they are mended together.
-    let mend_store = format!("chmod 600 {}*", store.display());
-    let files = ["", "-wal", "-shm"].map(|tail| (with_tail(&store, tail), mend_store.clone()));
-    let mend_dir = format!("chmod 700 {}", dir.display());
-    for (path, mend) in [(dir.to_owned(), mend_dir)].into_iter().chain(files) {
-        let Ok(found) = std::fs::metadata(&path) else { continue };
-        let mode = found.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(LockError::Open { path, mode, mend });
+    let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        // Whose it is says more than that it cannot be read.
+        entries => private(dir, &format!("chmod 700 {}", dir.display())).and(entries.map_err(unusable))?,
+    };
+    let own = format!("{account}.");
+    let remedy = format!("chmod 600 {}/{own}*", dir.display());
+    for entry in entries {
+        let entry = entry.map_err(unusable)?;
+        if entry.file_name().as_encoded_bytes().starts_with(own.as_bytes()) {
+            private(&entry.path(), &remedy)?;
         }
     }
     Ok(())
 }
 
-fn store(dir: &Path, account: &Account) -> PathBuf {
-    dir.join(format!("{account}.db"))
+/// Belongs to this process's user, and nobody else may do anything with it.
+fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
+        // SQLite removes files of its own while somebody looks.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(LockError::Unusable { dir: path.to_owned(), source }),
+    };
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    let path = path.to_owned();
+    if owner != user {
+        return Err(LockError::Foreign { path, owner, user });
+    }
+    let mode = found.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(LockError::Wide { path, mode, remedy: remedy.to_owned() });
+    }
+    Ok(())
 }
 
 /// How often the lock is asked for: `whatsapp-connector check` may be looking at it.
@@ -82,20 +122,12 @@ const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl AuthDir {
-    /// Makes the directory if it is missing (mode 0700), sees that nobody else gets in, and takes the account's
-    /// lock.
+    /// Makes the directory if it is missing (mode 0700) and takes the account's lock.
     pub fn lock(dir: &Path, account: &Account) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
         guarded(dir, account)?;
-        let path = dir.join(format!("{account}.lock"));
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(unusable)?;
+        let lock = private_file(&dir.join(format!("{account}.lock")), false).map_err(unusable)?;
         for _ in 0..TRIES {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { dir: dir.to_owned(), account: account.clone(), _lock: lock }),
@@ -113,9 +145,7 @@ impl AuthDir {
             Ok(id) if !id.trim().is_empty() => id,
             _ => {
                 let id = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-                let mut file =
-                    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
-                file.write_all(id.as_bytes())?;
+                private_file(&path, true)?.write_all(id.as_bytes())?;
                 id
             }
         };
@@ -129,17 +159,13 @@ impl AuthDir {
 
     /// The session store's file.
     pub fn store(&self) -> PathBuf {
-        store(&self.dir, &self.account)
+        self.dir.join(format!("{}.db", self.account))
     }
 
-    /// The session store's file, there for this user alone. The library's SQLite would make it with whatever the
-    /// umask leaves; the files that it makes beside it have its mode.
-    pub fn make_store(&self) -> std::io::Result<PathBuf> {
-        let path = self.store();
-        match OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(path),
-        }
+    /// Makes the session store's file if it is missing. SQLite would make it with what the umask leaves; it
+    /// takes an empty file for a new store, and gives its other files the mode of this one.
+    pub fn make_store(&self) -> std::io::Result<()> {
+        private_file(&self.store(), false).map(drop)
     }
 
     /// Moves a dead session aside, so that the next start is a fresh one. Its keys are of no use to
@@ -156,6 +182,11 @@ impl AuthDir {
     }
 }
 
+/// Opens a file, which is made with mode 0600 if it is missing.
+fn private_file(path: &Path, empty: bool) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(empty).write(true).mode(0o600).open(path)
+}
+
 /// SQLite's files beside the store have its name and a tail.
 pub(super) fn with_tail(path: &Path, tail: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -165,42 +196,89 @@ pub(super) fn with_tail(path: &Path, tail: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
-    fn chmod(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    /// In a directory of its own, as an edge makes one.
+    fn auth_dir() -> (tempfile::TempDir, PathBuf) {
+        let around = tempfile::tempdir().unwrap();
+        let dir = around.path().join("auth");
+        DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        (around, dir)
     }
 
-    #[test]
-    fn what_others_may_read_is_refused_with_what_mends_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let account = Account::parse("a").unwrap();
-        chmod(dir.path(), 0o750);
-        let refused = AuthDir::lock(dir.path(), &account).unwrap_err().to_string();
-        assert!(refused.contains("has the mode 0750") && refused.contains("chmod 700"), "{refused}");
-        chmod(dir.path(), 0o700);
-        let store = AuthDir::lock(dir.path(), &account).unwrap().make_store().unwrap();
-        let mode = std::fs::metadata(&store).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode, 0o600);
-        chmod(&store, 0o644);
-        let refused = AuthDir::lock(dir.path(), &account).unwrap_err().to_string();
-        assert!(refused.contains("a.db has the mode 0644") && refused.contains("chmod 600"), "{refused}");
-        // Another account's store is another edge's matter.
-        assert!(AuthDir::lock(dir.path(), &Account::parse("b").unwrap()).is_ok());
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
     #[test]
     fn a_second_edge_is_refused_and_another_account_is_not() {
-        let dir =
-            tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap();
+        let (_around, dir) = auth_dir();
         let [a, b] = ["a", "b"].map(|name| Account::parse(name).unwrap());
-        let first = AuthDir::lock(dir.path(), &a).unwrap();
-        let refused = AuthDir::lock(dir.path(), &a).unwrap_err();
+        let first = AuthDir::lock(&dir, &a).unwrap();
+        let refused = AuthDir::lock(&dir, &a).unwrap_err();
         assert!(matches!(refused, LockError::Taken { .. }), "{refused}");
-        assert!(AuthDir::lock(dir.path(), &b).is_ok());
+        assert!(AuthDir::lock(&dir, &b).is_ok());
         let name = first.name().unwrap();
         drop(first);
-        let again = AuthDir::lock(dir.path(), &a).unwrap();
+        let again = AuthDir::lock(&dir, &a).unwrap();
         assert_eq!(again.name().unwrap(), name, "the lease is its own after a restart");
+    }
+
+    #[test]
+    fn a_directory_is_taken_only_if_nobody_else_may_do_anything_with_it() {
+        let (_around, dir) = auth_dir();
+        let account = Account::parse("a").unwrap();
+        for mode in [0o700, 0o2700, 0o1700, 0o500, 0o0] {
+            set_mode(&dir, mode);
+            assert!(private(&dir, "").is_ok(), "{mode:o}");
+        }
+        for mode in [0o710, 0o720, 0o740, 0o701, 0o702, 0o704, 0o755, 0o777, 0o2770] {
+            set_mode(&dir, mode);
+            let refused = AuthDir::lock(&dir, &account).unwrap_err().to_string();
+            let path = dir.display();
+            assert!(refused.starts_with(&format!("{path} has mode {mode:04o}")), "{refused}");
+            assert!(refused.ends_with(&format!("chmod 700 {path}")), "{refused}");
+            assert!(!dir.join("a.lock").exists(), "it is left as it was");
+        }
+        set_mode(&dir, 0o700);
+    }
+
+    #[test]
+    fn every_file_of_the_account_is_looked_at_and_no_other() {
+        let (_around, dir) = auth_dir();
+        let [a, b] = ["a", "b"].map(|name| Account::parse(name).unwrap());
+        let missing = dir.join("missing");
+        assert!(guarded(&missing, &a).is_ok() && !missing.exists());
+        for name in
+            ["a.db", "a.db-wal", "a.db.logged-out-1", "a.db.logged-out-1-shm", "a.edge-id", "a.db.bak"]
+        {
+            let path = dir.join(name);
+            std::fs::write(&path, "").unwrap();
+            set_mode(&path, 0o600);
+            assert!(guarded(&dir, &a).is_ok());
+            set_mode(&path, 0o640);
+            let refused = guarded(&dir, &a).unwrap_err().to_string();
+            assert!(
+                refused.contains("has mode 0640")
+                    && refused.ends_with(&format!("chmod 600 {}/a.*", dir.display())),
+                "{refused}"
+            );
+            assert!(refused.contains(name), "{refused}");
+            assert!(guarded(&dir, &b).is_ok());
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_refused() {
+        let (_around, dir) = auth_dir();
+        // Root can give files away; others find some that are root's.
+        let given = std::os::unix::fs::chown(&dir, Some(65_532), None);
+        let foreign = if given.is_ok() { dir.as_path() } else { Path::new("/root") };
+        let refused = guarded(foreign, &Account::parse("a").unwrap()).unwrap_err();
+        assert!(matches!(refused, LockError::Foreign { .. }), "{refused}");
     }
 }

@@ -44,7 +44,7 @@ pub use inspect::{Flaw, Inspection, inspect};
 use lease::Lease;
 use link::Input;
 use lock::AuthDir;
-pub use lock::LockError;
+pub use lock::{LockError, guarded};
 use missing::Missing;
 use online::Board;
 pub use online::Online;

@@ -168,7 +168,8 @@ impl Session {
         lost: mpsc::UnboundedSender<Lost>,
     ) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
-        let path = self.auth.make_store()?;
+        self.auth.make_store()?;
+        let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         let bot = Bot::builder()
             .with_backend(Store::new(store, self.missing.clone(), lost))

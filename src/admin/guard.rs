@@ -1,0 +1,158 @@
+//! Who may see what links a number: whoever has its QR code's text can.
+//!
+//! With `HTTP_TOKEN` it is who has that, from wherever and through whatever proxy; without, who asks from this
+//! machine.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
+
+use super::logins::{Logins, Verdict};
+
+/// Has a browser ask for name and password. The name may be any.
+const CHALLENGE: &str = "Basic realm=\"whatsapp-connector\", charset=\"UTF-8\"";
+
+/// The guard of `/link` and `/link.json`.
+#[derive(Debug)]
+pub struct Guard {
+    /// Its digest: what is compared has one length, so that the token's is not told by the time it takes.
+    token: Option<[u8; 32]>,
+    logins: Mutex<Logins>,
+}
+
+impl Guard {
+    /// Of this token.
+    pub fn new(token: Option<&SecretString>) -> Self {
+        let token = token.map(|token| digest(token.expose_secret().as_bytes()));
+        Self { token, logins: Mutex::new(Logins::new(Instant::now())) }
+    }
+
+    /// Why this request is not answered.
+    pub fn refusal(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+        match &self.token {
+            None => not_local(peer, headers),
+            Some(token) => self.not_logged_in(token, peer, headers),
+        }
+    }
+
+    /// The `Host` is not looked at: a page whose name was made to lead here has no token to send, and a
+    /// browser sends the one that it knows only to the name under which it was typed in.
+    fn not_logged_in(&self, token: &[u8; 32], peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+        let given = headers.get_all(header::AUTHORIZATION);
+        if given.iter().next().is_none() {
+            // How every browser begins: no guess.
+            return Some(challenge(
+                "this page wants HTTP_TOKEN: as a Bearer token, or as the password of any user",
+            ));
+        }
+        let mut given = given.iter();
+        let right = match (given.next(), given.next()) {
+            (Some(one), None) => password(one).is_some_and(|given| digest(&given).ct_eq(token).into()),
+            _ => false,
+        };
+        let verdict = {
+            let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            logins.judge(peer.ip(), right, Instant::now())
+        };
+        match verdict {
+            Verdict::Right => None,
+            Verdict::Wrong => Some(challenge("this is not HTTP_TOKEN")),
+            Verdict::Later { wait, tell } => {
+                if tell {
+                    tracing::warn!(from = %peer.ip(), "somebody sends wrong tokens to the admin server; more of them are not looked at for now");
+                }
+                let after = wait.as_secs() + 1;
+                let mut answer =
+                    refuse(StatusCode::TOO_MANY_REQUESTS, "too many wrong logins: wait, then try again");
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after));
+                Some(answer)
+            }
+        }
+    }
+}
+
+/// Loopback only. The `Host` has to be loopback as well: a page in a browser on this machine can make a name
+/// of its own lead here.
+fn not_local(peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    if peer.ip().to_canonical().is_loopback() && ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
+        return None;
+    }
+    let why = "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward, or set HTTP_TOKEN";
+    Some(refuse(StatusCode::FORBIDDEN, why))
+}
+
+fn challenge(why: &str) -> Response {
+    let mut answer = refuse(StatusCode::UNAUTHORIZED, why);
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    answer
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(serde_json::json!({"error": why}))).into_response()
+}
+
+/// What an `Authorization` header gives as the token: of `Bearer` all, of `Basic` the password.
+fn password(header: &HeaderValue) -> Option<Vec<u8>> {
+    let (scheme, given) = header.to_str().ok()?.split_once(' ')?;
+    let given = given.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(given.as_bytes().to_vec());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = STANDARD.decode(given).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    pair.get(colon + 1..).map(<[u8]>::to_vec)
+}
+
+fn digest(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_as_bearer_or_as_the_password_of_anybody() {
+        let of = |header: &str| password(&HeaderValue::from_str(header).unwrap());
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        let token = Some(b"to:ken".to_vec());
+        assert_eq!(of("Bearer to:ken"), token);
+        assert_eq!(of("bearer  to:ken"), token);
+        assert_eq!(of(&basic("me:to:ken")), token);
+        assert_eq!(of(&basic(":to:ken")), token);
+        assert_eq!(of(&basic("to-ken")), None);
+        assert_eq!(of("Basic to:ken"), None);
+        assert_eq!(of("to:ken"), None);
+        assert_eq!(of("Digest to:ken"), None);
+        assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn without_a_token_only_loopback_by_a_loopback_name_is_answered() {
+        let guard = Guard::new(None);
+        let refused = |peer: &str, host: &str| {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
+            guard.refusal(peer.parse().unwrap(), &headers).map(|answer| answer.status().as_u16())
+        };
+        for host in ["localhost:8080", "127.0.0.1", "[::1]:8080"] {
+            assert_eq!(refused("127.0.0.1:1", host), None);
+            assert_eq!(refused("[::ffff:127.0.0.1]:1", host), None);
+            assert_eq!(refused("198.51.100.1:1", host), Some(403));
+        }
+        assert_eq!(refused("127.0.0.1:1", "evil.example:8080"), Some(403));
+    }
+}
