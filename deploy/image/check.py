@@ -83,7 +83,7 @@ class Builder:
         for step in stage.steps:
             if step.verb == "WORKDIR":
                 workdir = step.rest
-                (root / workdir.lstrip("/")).mkdir(parents=True, exist_ok=True)
+                empty(root / workdir.lstrip("/"))
             elif step.verb == "COPY":
                 self.copy(step, root, workdir)
             elif step.verb == "RUN":
@@ -162,6 +162,14 @@ class Builder:
         began = time.monotonic()
         subprocess.run([*command, *variables], check=True)
         say(f"{name}, line {step.line}: {time.monotonic() - began:.0f} s")
+
+
+def empty(workdir: Path) -> None:
+    """With --work an earlier build's sources would be built again; what it has compiled may stay."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    for left in workdir.iterdir():
+        if left.name != "target":
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def distroless_static(root: Path) -> None:
