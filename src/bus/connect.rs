@@ -209,6 +209,11 @@ fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectEr
             "a comma in a user or a password is written %2C, and an address with a login begins with nats://";
         return Err(ConnectError::BadUrl(why.to_owned()));
     }
+    // The parser would leave them out, and join what they part.
+    if parts.iter().any(|part| part.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        let why = "an address holds no space, tab or other character that is not seen; in a login write %20";
+        return Err(ConnectError::BadUrl(why.to_owned()));
+    }
     for text in parts {
         let bare = redact::addresses(text, "");
         let server: ServerAddr = text.parse().map_err(|_| bad())?;
@@ -338,6 +343,16 @@ mod tests {
         let want = ["nats://host:4222", "tls://b:1"].map(str::to_owned);
         assert_eq!(servers("nats://me:pass@host:4222, tls://b:1"), Ok(want.to_vec()));
         assert_eq!(servers("token@a,token@b").map(|servers| servers.len()), Ok(2));
+    }
+
+    #[test]
+    fn what_is_not_seen_in_an_address_is_refused_and_not_left_out() {
+        for url in ["nats://can\tary", "can\nary:4222", "nats://me:can ary@host"] {
+            let error = servers(url).unwrap_err();
+            assert!(error.contains("that is not seen") && !error.contains("ary"), "{error}");
+        }
+        // Around it, they are the shell's or the file's.
+        assert!(servers(" nats://host:4222\n").is_ok());
     }
 
     #[test]
