@@ -2,9 +2,8 @@
 # Fuzzes every target of fuzz/, one after the other, for FUZZ_SECONDS each (600 without it); TARGET=name takes one.
 # Ends with a line per target, and not well if there is a finding.
 #
-# SANITIZER=address needs a nightly compiler; without it, as it is here, a stable one does. What grows beyond the
-# seeds is kept in fuzz/grown/<target>, for the next run and for `MERGE=1`, which takes into fuzz/corpus/ what
-# covers more than the seeds do.
+# A stable compiler does; SANITIZER=address needs a nightly one. What grows beyond the seeds is kept in
+# fuzz/grown/<target> for the next run, and is not committed.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -30,10 +29,6 @@ for target in $targets; do
     log="$grown.log"
     mkdir -p "$grown"
     [[ -d "fuzz/corpus/$target" ]] || { echo "fuzz: no seeds in fuzz/corpus/$target" >&2; exit 1; }
-    if [[ "${MERGE:-}" ]]; then
-        cargo fuzz run --sanitizer "$sanitizer" "$target" "fuzz/corpus/$target" "$grown" -- -merge=1
-        continue
-    fi
     echo "fuzz: $target for $seconds s"
     # Of the first directory libFuzzer makes its own: new inputs go there, and the seeds stay as they are.
     if cargo fuzz run --sanitizer "$sanitizer" "$target" "$grown" "fuzz/corpus/$target" -- \
@@ -48,5 +43,5 @@ for target in $targets; do
     summary+=("$(printf '%-18s %12s executions  %6s edges covered  %s' "$target" "${runs:-?}" "${edges:-?}" "$ending")")
     echo "${summary[-1]}"
 done
-[[ "${MERGE:-}" ]] || printf '%s\n' "" "fuzz: $seconds s for each target" "${summary[@]}"
+printf '%s\n' "" "fuzz: $seconds s for each target" "${summary[@]}"
 exit "$found"

@@ -15,18 +15,23 @@ pub fn check(bytes: &[u8]) {
         assert!(text.contains(jwt) && !jwt.is_empty() && !jwt.starts_with("---"));
         assert!(key.public_key().starts_with('U'), "it is no user's");
     }
-    // No address has a slash in its login.
-    let first: String = text.chars().filter(|c| !c.is_control() && *c != '/').take(64).collect();
+    // No address has a slash in its login; and with an @ and a comma in it, it would be two addresses.
+    let list = text.contains(',');
+    let legal = |c: &char| !c.is_control() && *c != '/' && !(list && *c == '@');
+    let first: String = text.chars().filter(legal).take(64).collect();
+    if first.contains(CANARY) {
+        return;
+    }
     let secret = format!("{CANARY}{first}{CANARY}");
     for address in [
-        text.to_string(),
         format!("nats://me:{secret}@host:4222"),
         format!("nats://{secret}@host, tls://b:1"),
         format!("{secret}@host"),
         format!("nats://a:1,wss://me:{secret}@host:4222"),
     ] {
-        servers(&address);
+        servers(&address).iter().for_each(|shown| hides(shown));
     }
+    assert!(!servers(&text).is_empty());
     for names in [
         &["NATS_TOKEN"][..],
         &["NATS_NKEY"],
@@ -48,16 +53,11 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-fn servers(address: &str) {
+/// What is shown of an address: its servers, or what is wrong with it.
+fn servers(address: &str) -> Vec<String> {
     let settings =
         Settings { url: address.to_owned().into(), access: Access::default(), name: "fuzz".to_owned() };
-    match settings.servers() {
-        Ok(servers) => {
-            assert!(!servers.is_empty());
-            servers.iter().for_each(|server| hides(server));
-        }
-        Err(error) => hides(&error.to_string()),
-    }
+    settings.servers().unwrap_or_else(|error| vec![error.to_string()])
 }
 
 fn said(probed: Result<(), AccessError>) -> String {
