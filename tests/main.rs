@@ -28,6 +28,7 @@ mod operator;
 mod order;
 mod other_kinds;
 mod outage;
+mod poisoned_header;
 mod production_build;
 mod rates;
 mod recovery;

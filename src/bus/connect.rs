@@ -157,8 +157,8 @@ impl Bus {
         self.client.server_info().version
     }
 
-    /// A fail-over may lead to another server: its version is checked as well. The task ends with the
-    /// connection, whose event callback holds the other end of the channel.
+    /// A fail-over may lead to another server: its version is checked as well. The connection's event callback
+    /// holds the other end of the channel, so its end is heard here, too.
     fn watch_versions(&self, mut connected: watch::Receiver<u64>) {
         let (client, doomed) = (self.client.clone(), self.doomed.clone());
         tokio::spawn(async move {
@@ -169,6 +169,12 @@ impl Bus {
                     return;
                 }
             }
+            // This task holds the client, so the connection was not given up: the library's own task has died of
+            // something that it read, and nothing would ever be heard again.
+            tracing::error!(
+                "the connection to nats-server has ended for good; this process ends, to be started again"
+            );
+            doomed.cancel();
         });
     }
 }
