@@ -138,6 +138,11 @@ def read_only(image: Path) -> None:
     mount("-o", "remount,bind,ro", image)
     mount("-t", "proc", "proc", image / "proc")
     mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", image / "tmp")
+    # As every container engine does; a static binary has its randomness from there.
+    mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", image / "dev")
+    for device in ("null", "zero", "random", "urandom"):
+        (image / "dev" / device).touch()
+        mount("--bind", f"/dev/{device}", image / "dev" / device)
     mount("-t", "tmpfs", "-o", "mode=2770,uid=0,gid=65532", "tmpfs", image / "var/lib/whatsapp")
     try:
         (image / "etc/written").write_text("")
