@@ -7,18 +7,15 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
-use crate::config::Config;
-use crate::dlq;
+use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
-use crate::provision::ProvisionError;
-use crate::status::command::StatusError;
-use crate::tap::command::TapError;
+use crate::process::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal, observed, settings};
+use crate::task::{OnPanic, spawn};
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,18 +51,6 @@ pub enum RunError {
     /// The admin server.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
-    /// A command on dead letters.
-    #[error(transparent)]
-    Dlq(#[from] dlq::command::CommandError),
-    /// The command `tap`.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// The command `status`.
-    #[error(transparent)]
-    Status(#[from] StatusError),
-    /// The command `provision`.
-    #[error(transparent)]
-    Provision(#[from] ProvisionError),
     /// The bus became one that this program must not run on.
     #[error("nats-server is not one that this connector can work with any more; see the log")]
     Doomed,
@@ -74,29 +59,33 @@ pub enum RunError {
     Signals(std::io::Error),
 }
 
-impl RunError {
-    /// 1 is `status` with something that wants a person. `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
-    pub fn exit_code(&self) -> ExitCode {
+impl Fatal for RunError {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
-            Self::Provision(ProvisionError::NoBus) => ExitCode::from(78),
-            Self::Connect(error) | Self::Provision(ProvisionError::Connect(error)) => {
-                ExitCode::from(if error.is_setting() { 78 } else { 69 })
-            }
-            Self::Dlq(dlq::command::CommandError::Visit(error)) | Self::Tap(TapError::Visit(error)) => {
-                ExitCode::from(if error.is_setting() { 78 } else { 69 })
-            }
-            Self::Status(StatusError::Wanted(_)) => ExitCode::FAILURE,
+            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => EX_CONFIG,
+            Self::Connect(error) if error.is_setting() => EX_CONFIG,
             Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
-            | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
-            Self::Edge(EdgeError::Lock(_)) => ExitCode::from(78),
-            _ => ExitCode::from(69),
+            | Self::Embedded(EmbeddedError::Taken(_)) => EX_TEMPFAIL,
+            Self::Edge(EdgeError::Lock(_)) => EX_CONFIG,
+            _ => EX_UNAVAILABLE,
         }
     }
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
+/// Runs `sides` until SIGTERM or SIGINT.
+pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
+    let config = match settings(environment) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let telemetry = config.telemetry.clone();
+    observed(&telemetry, environment, async |metrics| {
+        until_told(config, sides, metrics).await.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Until SIGTERM or SIGINT.
+async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
     if sides != Sides::Forwarder {
         // Before the bus, for which the edge may have to wait.
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
@@ -126,11 +115,18 @@ pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) ->
         (Some(url), _) => (url.clone(), None),
         (None, Sides::Both) => {
             let embedded = Embedded::start(&config.embedded)?;
-            (embedded.url(), Some(tokio::spawn(embedded.supervise(embedded_stop.clone()))))
+            (
+                embedded.url(),
+                Some(spawn(
+                    "private nats-server",
+                    OnPanic::EndProcess,
+                    embedded.supervise(embedded_stop.clone()),
+                )),
+            )
         }
         (None, _) => return Err(RunError::NoBus),
     };
-    let told = tokio::spawn(told);
+    let told = spawn("signals", OnPanic::EndProcess, told);
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
@@ -166,7 +162,7 @@ async fn work(
     let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin.serve(admin_stop.clone()));
+    let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));
     let result = sides_on_bus(config, sides, url, &status, &stop).await;
     admin_stop.cancel();
     // A failed admin server has been logged.
@@ -193,9 +189,10 @@ async fn sides_on_bus(
         Sides::Edge => "edge",
         Sides::Forwarder => "forwarder",
     };
-    let answering = admin::live::answer(bus.clone(), config.subjects.clone(), Arc::clone(status), role);
+    let answering =
+        admin::process_status::answer(bus.clone(), config.subjects.clone(), Arc::clone(status), role);
     // To the end, so that it can be seen what a process that stops still has in hand.
-    let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
+    let _answering = spawn("status answers", OnPanic::Log, answering);
     // Of the grace, the last part is for the library's flush and the server's.
     let grace = config.shutdown_grace.mul_f64(0.6);
     let (subjects, topology) = (config.subjects.clone(), config.topology.clone());
@@ -218,7 +215,7 @@ async fn sides_on_bus(
     let Some(started) = stop.run_until_cancelled(started).await else { return Ok(()) };
     let (edge, forwarder) = started?;
     if let Some(edge) = &edge {
-        status.edge(config.edge.account.clone(), edge.online());
+        status.edge(config.edge.account.clone(), edge.connection());
     }
     if let Some(forwarder) = &forwarder {
         status.forwarder(Arc::clone(forwarder));

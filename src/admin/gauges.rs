@@ -52,8 +52,8 @@ async fn look(status: &Status) {
     if let Some(forwarder) = status.forwarder.get() {
         metrics::HELD.set(u64::from(forwarder.held().is_some()), []);
     }
-    if let Some((account, online)) = status.edge.get() {
-        let now = online.state().code();
+    if let Some((account, connection)) = status.edge.get() {
+        let now = connection.state().code();
         for code in link::CODES {
             metrics::LINK.set(u64::from(code == now), [account.as_str(), code]);
         }

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -186,8 +186,14 @@ fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// The child's side: asks to die with the parent, then becomes `program`. Returns only on failure.
-pub fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error {
+/// The child's side: asks to die with the parent, then becomes `program`. Comes back only with a failure.
+pub fn child(parent: u32, program: &Path, args: &[String]) -> ExitCode {
+    let error = become_server(parent, program, args);
+    eprintln!("{}: {error}", program.display());
+    ExitCode::FAILURE
+}
+
+fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return error.into();

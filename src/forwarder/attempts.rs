@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::deaths::{self, Next};
+use super::crash_loop::{self, Next};
 use crate::bus::{AppendError, Bus, ReadError, Record};
 use crate::crash;
 use crate::wire::{Headers, Subjects, header};
@@ -69,7 +69,7 @@ pub enum Begun {
 impl Attempts {
     /// None so far.
     pub fn new(bus: Bus, subjects: Subjects) -> Self {
-        let room = Semaphore::new(usize::try_from(deaths::ROOM).unwrap_or(usize::MAX));
+        let room = Semaphore::new(usize::try_from(crash_loop::ROOM).unwrap_or(usize::MAX));
         Self { bus, subjects, room: Arc::new(room) }
     }
 
@@ -99,7 +99,7 @@ impl Attempt<'_> {
             let mark = self.shared.read(subject).await.map_err(unknown)?;
             // The first delivery's attempt has no mark.
             let deaths = mark.count.saturating_add(1);
-            let next = deaths::next(deaths);
+            let next = crash_loop::next(deaths);
             if let Next::Try { room } = next
                 && room > self.has()
             {
@@ -177,7 +177,7 @@ impl Attempts {
     async fn read(&self, subject: &str) -> Result<Mark, ReadError> {
         let stored = self.bus.last(&self.subjects.stream_attempts(), subject).await?;
         Ok(stored.map_or_else(Mark::default, |stored| Mark {
-            count: deaths::count(&stored.payload),
+            count: crash_loop::count(&stored.payload),
             revision: stored.sequence,
         }))
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::chain::Last;
 use crate::bus::{Bus, ReadError};
+use crate::task::{OnPanic, Task, spawn};
 
 /// An answer this old is asked for again while waiting.
 const STALE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub struct Chat {
 /// Hears a chat's outcomes pass.
 #[derive(Debug)]
 struct Listener {
-    task: AbortOnDropHandle<()>,
+    task: Task<()>,
     since: Instant,
 }
 
@@ -222,12 +222,12 @@ impl Open {
         }
         let mut wakes = self.chats.bus.wakes(&self.subject).await?;
         let (heard, incarnation) = (self.chat.heard.clone(), self.chats.incarnation.subscribe());
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let task = spawn("outcome listener", OnPanic::Log, async move {
             while let Some(headers) = wakes.next().await {
                 let sequence = headers.in_sequence(&incarnation.borrow());
                 heard.send_modify(|heard| *heard = (*heard).max(sequence));
             }
-        }));
+        });
         let since = Instant::now();
         *listener = Some(Listener { task, since });
         Ok(since)

@@ -5,7 +5,7 @@
 pub mod header;
 pub mod id;
 pub mod kind;
-pub mod live;
+pub mod process_status;
 pub mod subject;
 
 pub use header::Headers;

@@ -3,6 +3,7 @@
 //!
 //! The backend is this process's own and answers at once or after `BACKEND_MS`: what is measured is the connector.
 #![forbid(unsafe_code)]
+#![allow(unreachable_pub, clippy::disallowed_methods, reason = "walls of the product, not of its tests")]
 
 #[path = "../support/mod.rs"]
 mod support;

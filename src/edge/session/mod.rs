@@ -1,0 +1,27 @@
+//! The session with WhatsApp: one linked number, held by one edge at a time.
+//!
+//! `client` builds the library's client and does what `link`, the state machine, says; `connection` is what the rest
+//! of the edge sees of it; `store` keeps the session, `resend` what has to come again; `lock` and `lease` keep
+//! other edges off; `inspect` looks without touching. May import: `bus`, `telemetry`, `wire`. Never `inbound`
+//! or `outbound`: it is handed the hook and who listens.
+
+mod announce;
+mod client;
+mod connection;
+mod events;
+mod inspect;
+mod lease;
+pub mod link;
+mod lock;
+mod reachability;
+mod resend;
+mod store;
+
+pub use announce::{News, session_event};
+pub use client::{Session, Settings};
+pub use connection::{Connection, ConnectionWriter};
+pub use events::OutgoingObserver;
+pub use inspect::{Flaw, Inspection, inspect};
+pub use lease::Lease;
+pub use lock::{AuthDir, LockError, guarded};
+pub use resend::Resends;
