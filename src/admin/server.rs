@@ -59,7 +59,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves `app` until `stop`, and a moment longer what is under way then.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let mut open = Open { tasks: TaskSet::new("admin connection"), order: VecDeque::new() };
     loop {
         let full = open.full_until(Instant::now());
@@ -164,7 +164,7 @@ async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: Cancel
 }
 
 /// A request whose body is in bounds, and has arrived.
-pub async fn bounded(request: Request, next: Next) -> Response {
+pub(super) async fn bounded(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let said = body.size_hint().lower();
     if said > BODY_SIZE as u64 {

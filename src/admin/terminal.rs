@@ -13,7 +13,7 @@ use crate::stdout;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Prints each new QR code to standard output. Ends with the admin server.
-pub async fn show_codes(status: &Status) {
+pub(super) async fn show_codes(status: &Status) {
     let mut shown = None;
     let mut ticks = tokio::time::interval(LOOK);
     loop {

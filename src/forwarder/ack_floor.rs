@@ -11,7 +11,7 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// A cached ack floor. It only grows, so an old one is merely less helpful.
 #[derive(Debug)]
-pub struct AckFloor {
+pub(super) struct AckFloor {
     bus: Bus,
     stream: String,
     consumer: String,
@@ -21,17 +21,17 @@ pub struct AckFloor {
 
 impl AckFloor {
     /// Of `consumer` on `stream`.
-    pub fn new(bus: Bus, stream: String, consumer: String) -> Self {
+    pub(super) fn new(bus: Bus, stream: String, consumer: String) -> Self {
         Self { bus, stream, consumer, known: 0.into(), asked: Mutex::default() }
     }
 
     /// As far as known.
-    pub fn known(&self) -> u64 {
+    pub(super) fn known(&self) -> u64 {
         self.known.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Not older than a second.
-    pub async fn fresh(&self) -> Result<u64, ReadError> {
+    pub(super) async fn fresh(&self) -> Result<u64, ReadError> {
         let mut asked = self.asked.lock().await;
         if asked.is_none_or(|at| at.elapsed() >= STALE) {
             let state = self.bus.consumer_state(&self.stream, &self.consumer).await?;
@@ -42,7 +42,7 @@ impl AckFloor {
     }
 
     /// The consumer was made anew.
-    pub fn reset(&self) {
+    pub(super) fn reset(&self) {
         self.known.store(0, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@ use super::policy;
 
 /// The state of the backend as this replica sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub(super) struct Held {
     /// Why; a code such as `http-401` or `unreachable`.
     pub reason: String,
     probes: u32,
@@ -27,14 +27,14 @@ struct State {
 
 /// Shared by all turns of a process.
 #[derive(Debug, Clone)]
-pub struct CircuitBreaker {
+pub(super) struct CircuitBreaker {
     state: watch::Sender<State>,
     probe: Arc<Semaphore>,
 }
 
 /// Which turns are of use now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub(super) enum Wanted {
     /// As many as can be.
     Any,
     /// One, to find out whether the backend is back.
@@ -43,7 +43,7 @@ pub enum Wanted {
 
 /// One turn's place among those that wait.
 #[derive(Debug)]
-pub struct Waiting(watch::Sender<State>);
+pub(super) struct Waiting(watch::Sender<State>);
 
 impl Waiting {
     fn new(state: &watch::Sender<State>) -> Self {
@@ -67,7 +67,7 @@ impl Drop for Waiting {
 
 /// Leave to call the backend.
 #[derive(Debug)]
-pub enum Pass {
+pub(super) enum Pass {
     /// Everybody may.
     Free,
     /// The backend is held, and this caller is the one that finds out whether it is back. The permit is
@@ -82,18 +82,18 @@ pub enum Pass {
 
 impl CircuitBreaker {
     /// Nothing is held at first.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { state: watch::Sender::new(State::default()), probe: Arc::new(Semaphore::new(1)) }
     }
 
     /// Why everything is held, if it is.
-    pub fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<String> {
         self.state.borrow().held.as_ref().map(|held| held.reason.clone())
     }
 
     /// Returns when a new turn is of use: nothing is held, or everything is and nobody is there to probe.
     /// Says which.
-    pub async fn wants_a_turn(&self) -> Wanted {
+    pub(super) async fn wants_a_turn(&self) -> Wanted {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| state.held.is_none() || state.waiting == 0).await;
         // The sender lives as long as `self`.
@@ -104,12 +104,12 @@ impl CircuitBreaker {
     }
 
     /// Leave to call at once, if nothing is held.
-    pub fn free(&self) -> Option<Pass> {
+    pub(super) fn free(&self) -> Option<Pass> {
         self.state.borrow().held.is_none().then_some(Pass::Free)
     }
 
     /// Returns when the caller may call: at once, after the breaker, or in the middle of it as its probe.
-    pub async fn pass(&self) -> Pass {
+    pub(super) async fn pass(&self) -> Pass {
         let mut state = self.state.subscribe();
         let mut waiting = None;
         loop {
@@ -134,7 +134,7 @@ impl CircuitBreaker {
     }
 
     /// A call found the backend unavailable.
-    pub fn down(&self, reason: &str, retry_after: Option<Duration>) {
+    pub(super) fn down(&self, reason: &str, retry_after: Option<Duration>) {
         self.state.send_modify(|state| {
             if state.held.is_none() {
                 tracing::warn!(reason, "the backend is unavailable; everything is held until it is back");
@@ -145,7 +145,7 @@ impl CircuitBreaker {
     }
 
     /// A call found the backend there, whatever it said.
-    pub fn up(&self) {
+    pub(super) fn up(&self) {
         self.state.send_if_modified(|state| {
             let was_held = state.held.take().is_some();
             if was_held {

@@ -35,7 +35,7 @@ const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// Its outcome is stored, by this turn.
     Stored,
     /// Its outcome was stored already, by whomever.
@@ -64,7 +64,11 @@ impl From<crate::bus::ReadError> for Interrupted {
 /// Runs a turn to its end, tells the bus that it is being worked on meanwhile, and how it ended.
 ///
 /// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
-pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
+pub(super) async fn run(
+    forwarder: Arc<Forwarder>,
+    delivery: Box<Delivery>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
     let span = turn_telemetry::turn(&forwarder.subjects, &delivery);
     async {
         let work = work(&forwarder, &delivery, permit);

@@ -14,7 +14,7 @@ use crate::wire::v1::outcome;
 use crate::wire::{Subjects, kind};
 
 /// A turn begins: the message's trace goes on.
-pub fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
+pub(super) fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
     let Some(Route { account, chat, .. }) = subjects.route(&delivery.subject) else { return Span::none() };
     let consumer = subjects.consumer_forwarder();
     if delivery.delivered > 1 {
@@ -34,20 +34,20 @@ pub fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
 }
 
 /// The turn is held, until the guard is dropped.
-pub fn held(reason: String) -> Inside<'static> {
+pub(super) fn held(reason: String) -> Inside<'static> {
     spans::event("hold", [("wa.reason", reason.into())]);
     metrics::TURNS.enter(["held"])
 }
 
 /// The turn waits before its next call, until the guard is dropped.
-pub fn retrying(reason: String, wait: Duration) -> Inside<'static> {
+pub(super) fn retrying(reason: String, wait: Duration) -> Inside<'static> {
     let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
     spans::event("retry", [("wa.reason", reason.into()), ("wa.wait_ms", wait_ms.into())]);
     metrics::TURNS.enter(["retrying"])
 }
 
 /// How the call of `span` ended.
-pub fn answer(span: &Span, answer: &Result<Answer, Failure>) {
+pub(super) fn answer(span: &Span, answer: &Result<Answer, Failure>) {
     match answer {
         Ok(Answer::Reply(_)) => spans::answered(span, 200),
         Ok(Answer::Status { code, .. }) => spans::answered(span, *code),
@@ -56,14 +56,14 @@ pub fn answer(span: &Span, answer: &Result<Answer, Failure>) {
 }
 
 /// What a call of the backend came to.
-pub fn call(class: &Class, took: Duration) {
+pub(super) fn call(class: &Class, took: Duration) {
     let [name, reason] = class.codes();
     metrics::CALL.record(took, [name]);
     metrics::CALLS.add(1, [name, reason]);
 }
 
 /// An outcome is stored.
-pub fn outcome(decision: &outcome::Result) {
+pub(super) fn outcome(decision: &outcome::Result) {
     let (class, reason) = match decision {
         outcome::Result::Reply(_) => ("reply", String::new()),
         outcome::Result::None(none) => ("none", kind::code(none.reason().as_str_name(), "NO_REPLY_REASON_")),

@@ -19,7 +19,7 @@ struct Login {
     secret: bool,
 }
 
-pub async fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     let login = Login { key: settings.api_key.is_some(), secret: settings.webhook_secret.is_some() };
     match Backend::probe(settings).await {
         Ok(probed) => judge(&address(settings), login, &probed),

@@ -27,7 +27,7 @@ struct Facts {
     refused: Vec<Need>,
 }
 
-pub async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
+pub(super) async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
     let url = match place(config, sides) {
         Place::At(url) => url,
         Place::Nowhere(findings) => return findings,

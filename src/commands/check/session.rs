@@ -6,7 +6,7 @@ use super::Finding;
 
 const PART: &str = "session";
 
-pub fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     let dir = settings.auth_dir.display().to_string();
     judge(&dir, settings.account.as_str(), &inspect(&settings.auth_dir, &settings.account))
 }

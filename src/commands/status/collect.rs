@@ -50,7 +50,7 @@ pub struct Seen {
 }
 
 /// Asks all that can be asked; of one account, or of all.
-pub async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>) -> Seen {
+pub(super) async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>) -> Seen {
     let mut looker = Looker { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
     // Their answers come while the rest is looked at.
     let asked = bus.ask_all(&subjects.live_status()).await;

@@ -6,7 +6,7 @@ use crate::wire::subject::masked;
 
 /// The secrets of one message.
 #[derive(Debug, Clone, Default)]
-pub struct Mask {
+pub(super) struct Mask {
     /// The account and the chat that ids of this message begin with.
     head: Option<String>,
     /// What must be found nowhere.
@@ -17,7 +17,7 @@ pub struct Mask {
 
 impl Mask {
     /// For a message in this place.
-    pub fn new(place: Option<&Place>, texts: bool) -> Self {
+    pub(super) fn new(place: Option<&Place>, texts: bool) -> Self {
         let mut mask = Self { texts, ..Self::default() };
         if let Some(Place { account, chat: Some(chat), .. }) = place {
             mask.head = Some(format!("{account}/{}/", chat.as_str()));
@@ -27,7 +27,7 @@ impl Mask {
     }
 
     /// This is a number, or holds one: a JID, a token.
-    pub fn hide(&mut self, number: &str) {
+    pub(super) fn hide(&mut self, number: &str) {
         for part in number.split(|c: char| !c.is_ascii_alphanumeric()) {
             // Anything shorter is no number, and would be found in words.
             if part.len() > 4 && part.chars().any(|c| c.is_ascii_digit()) {
@@ -37,7 +37,7 @@ impl Mask {
     }
 
     /// A number or a JID: `…5678@s.whatsapp.net`.
-    pub fn person(&self, jid: &str) -> String {
+    pub(super) fn person(&self, jid: &str) -> String {
         match jid.split_once('@') {
             Some((user, server)) => format!("{}@{}", masked(user), redact::cut(server)),
             None => masked(jid),
@@ -45,13 +45,13 @@ impl Mask {
     }
 
     /// A WhatsApp id. Long runs of digits are part of most.
-    pub fn id(&self, id: &str) -> String {
+    pub(super) fn id(&self, id: &str) -> String {
         self.numbers.iter().fold(id.to_owned(), |id, number| id.replace(number.as_str(), &masked(number)))
     }
 
     /// An id of the bus, such as `<account>/<chat>/<sender>/<WhatsApp id>/outcome`. Another service's may hold
     /// anything.
-    pub fn ce_id(&self, id: &str) -> String {
+    pub(super) fn ce_id(&self, id: &str) -> String {
         let (prefix, rest) = id.strip_prefix("dlq-").map_or(("", id), |rest| ("dlq-", rest));
         let Some((head, tail)) = self.head.as_deref().and_then(|head| Some((head, rest.strip_prefix(head)?)))
         else {
@@ -71,12 +71,12 @@ impl Mask {
     }
 
     /// A word of a machine, or a sentence for operators.
-    pub fn code(&self, text: &str) -> String {
+    pub(super) fn code(&self, text: &str) -> String {
         redact::cut(&self.id(text))
     }
 
     /// What somebody wrote; `None` unless it is asked for.
-    pub fn text<T>(&self, text: T) -> Option<T> {
+    pub(super) fn text<T>(&self, text: T) -> Option<T> {
         self.texts.then_some(text)
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::v1::{
 };
 
 /// What the payload of a message of this kind says. `mask` learns whom it is about.
-pub fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
+pub(super) fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
     let shown = match kind {
         "message" | "update" | "dead" => InboundMessage::decode(bytes).map(|message| inbound(&message, mask)),
         "reply" => Outcome::decode(bytes).map(|outcome| ended(&outcome, mask)),

@@ -13,7 +13,7 @@ use crate::wire::{Account, ChatToken, Subjects, header};
 
 /// All chats that were seen since the start.
 #[derive(Debug)]
-pub struct Chats {
+pub(crate) struct Chats {
     bus: Bus,
     subjects: Subjects,
     account: Account,
@@ -23,7 +23,7 @@ pub struct Chats {
 
 /// One chat.
 #[derive(Debug)]
-pub struct Chat {
+pub(crate) struct Chat {
     /// Its token, for good.
     pub token: ChatToken,
     /// The end of its list. Held while a message is being appended: one at a time per chat.
@@ -32,7 +32,7 @@ pub struct Chat {
 
 /// The last message on a chat's subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// Its sequence; 0 if there is none.
     pub sequence: u64,
     /// Its id.
@@ -41,12 +41,12 @@ pub struct End {
 
 impl Chats {
     /// None seen yet.
-    pub fn new(bus: Bus, subjects: Subjects, account: Account) -> Self {
+    pub(crate) fn new(bus: Bus, subjects: Subjects, account: Account) -> Self {
         Self { bus, subjects, account, seen: Mutex::default() }
     }
 
     /// The chat with one of these tokens. `candidates` is not empty; the first is a new chat's token.
-    pub async fn find(&self, candidates: &[ChatToken]) -> Result<Arc<Chat>, ReadError> {
+    pub(crate) async fn find(&self, candidates: &[ChatToken]) -> Result<Arc<Chat>, ReadError> {
         let cell = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let cell = candidates.iter().find_map(|token| seen.get(token).cloned()).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Chats {
     }
 
     /// What the bus has last on a chat's subject.
-    pub async fn end(&self, token: &ChatToken) -> Result<End, ReadError> {
+    pub(crate) async fn end(&self, token: &ChatToken) -> Result<End, ReadError> {
         let subject = self.subjects.message(&self.account, token);
         let stored = self.bus.last(&self.subjects.stream_in(), &subject).await?;
         Ok(stored.map_or_else(End::default, |stored| End {

@@ -9,7 +9,7 @@ use crate::wire::v1::{ChatKind, Identity};
 
 /// A chat's peer, before its token is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// What sort of chat it is.
     pub kind: ChatKind,
     /// The tokens it may have, the one to take for a new chat first.
@@ -19,7 +19,7 @@ pub struct Peer {
 }
 
 /// The person behind `jid`, whose other address may be known.
-pub fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
+pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
     let mut identity = Identity { jid: jid.to_non_ad_string(), ..Identity::default() };
     for one in std::iter::once(jid).chain(other) {
         let user = one.user.to_string();
@@ -33,12 +33,12 @@ pub fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
 }
 
 /// The other address of the chat's peer, as far as the stanza tells.
-pub fn other_address(source: &MessageSource) -> Option<&Jid> {
+pub(crate) fn other_address(source: &MessageSource) -> Option<&Jid> {
     if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() }
 }
 
 /// The chat that `source` belongs to. `other` is the peer's other address, from the stanza or learned.
-pub fn peer(source: &MessageSource, other: Option<&Jid>) -> Peer {
+pub(crate) fn peer(source: &MessageSource, other: Option<&Jid>) -> Peer {
     let chat = &source.chat;
     let jid = chat.to_non_ad_string();
     let single = |kind, token| Peer { kind, candidates: vec![token], jid: jid.clone() };

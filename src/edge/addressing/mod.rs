@@ -3,14 +3,14 @@
 //! `identity` reads a stanza's addresses (pure); `chats` finds a chat's token, and where its list ends, on the
 //! bus. May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
 
-pub mod chats;
-pub mod identity;
+pub(super) mod chats;
+pub(super) mod identity;
 
 use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::{Client, Jid};
 
 /// The peer's other address: from the stanza, else from what the client has learned.
-pub async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
+pub(super) async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
     if let Some(other) = identity::other_address(source) {
         return Some(other.clone());
     }

@@ -9,7 +9,7 @@ use crate::wire::v1::{
 
 /// Where a message belongs.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Mapped {
+pub(super) enum Mapped {
     /// On the chat's chain.
     Message(Content),
     /// About an earlier message.
@@ -19,7 +19,7 @@ pub enum Mapped {
 }
 
 /// What a message is.
-pub fn map(message: &wa::Message) -> Mapped {
+pub(super) fn map(message: &wa::Message) -> Mapped {
     let base = message.get_base_message();
     if let Some(protocol) = base.protocol_message.as_option() {
         return protocol_message(protocol);
@@ -155,7 +155,7 @@ fn target(key: Option<&wa::MessageKey>) -> String {
 }
 
 /// The WhatsApp id of the message that this one quotes.
-pub fn quoted(message: &wa::Message) -> String {
+pub(super) fn quoted(message: &wa::Message) -> String {
     let base = message.get_base_message();
     base.extended_text_message
         .as_option()
@@ -165,7 +165,7 @@ pub fn quoted(message: &wa::Message) -> String {
 }
 
 /// What stands in for content that cannot be stored.
-pub fn too_large(message: InboundMessage) -> InboundMessage {
+pub(super) fn too_large(message: InboundMessage) -> InboundMessage {
     let content = Content::Unsupported(Unsupported { kind: "too-large".to_owned() });
     InboundMessage { content: Some(content), ..message }
 }

@@ -34,7 +34,7 @@ const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
 
 /// Why a message is refused; WhatsApp hands it over again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The process stops.
     #[error("the edge is stopping")]
     Stopping,
@@ -48,7 +48,7 @@ type Key = (String, String, String);
 
 /// The hook. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
-pub struct Inbound(Arc<Shared>);
+pub(crate) struct Inbound(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -101,7 +101,7 @@ impl InboundDurabilityHook for Inbound {
 
 impl Inbound {
     /// A hook that publishes for `account` until `stop`.
-    pub fn new(
+    pub(crate) fn new(
         bus: Bus,
         subjects: Subjects,
         account: Account,

@@ -7,4 +7,4 @@
 mod content;
 mod hook;
 
-pub use hook::Inbound;
+pub(super) use hook::Inbound;

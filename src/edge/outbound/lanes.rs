@@ -45,7 +45,7 @@ pub struct Limits {
 
 /// The sending half of the edge.
 #[derive(Debug)]
-pub struct Outbound {
+pub(crate) struct Outbound {
     bus: Bus,
     subjects: Subjects,
     account: Account,
@@ -85,7 +85,7 @@ type Lane = BTreeMap<u64, Arc<Delivery>>;
 
 impl Outbound {
     /// Ready to run.
-    pub async fn new(
+    pub(crate) async fn new(
         bus: Bus,
         subjects: Subjects,
         account: Account,
@@ -121,7 +121,7 @@ impl Outbound {
     }
 
     /// Works until `stop`, then waits for the sends under way, up to `grace`, and not at all once `lost`.
-    pub async fn run(self: Arc<Self>, grace: Duration, lost: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, grace: Duration, lost: CancellationToken) {
         let heart = {
             let this = Arc::clone(&self);
             let beat = this.abandon.clone();

@@ -12,7 +12,7 @@ use crate::wire::ChatToken;
 
 /// What becomes of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It is sent.
     Answer,
     /// It is not: the chat writes faster than the limit.
@@ -24,7 +24,7 @@ pub enum Verdict {
 
 /// What is remembered of the chats.
 #[derive(Debug)]
-pub struct LoopBreaker {
+pub(super) struct LoopBreaker {
     limit: Limit,
     chats: HashMap<ChatToken, Chat>,
 }
@@ -41,7 +41,7 @@ struct Chat {
 
 impl LoopBreaker {
     /// Nothing is known yet of any chat.
-    pub fn new(limit: Limit) -> Self {
+    pub(super) fn new(limit: Limit) -> Self {
         Self { limit, chats: HashMap::new() }
     }
 
@@ -49,7 +49,13 @@ impl LoopBreaker {
     ///
     /// Suppressed answers count as well: a loop stays broken for as long as the other side writes faster
     /// than the limit. The same answer again counts once.
-    pub fn judge(&mut self, chat: &ChatToken, sequence: u64, written_ms: i64, now: Instant) -> Verdict {
+    pub(super) fn judge(
+        &mut self,
+        chat: &ChatToken,
+        sequence: u64,
+        written_ms: i64,
+        now: Instant,
+    ) -> Verdict {
         let Some(rate) = self.limit else { return Verdict::Answer };
         let chat = self.chats.entry(chat.clone()).or_insert_with(|| Chat {
             latest: BTreeSet::new(),
@@ -61,7 +67,7 @@ impl LoopBreaker {
     }
 
     /// Forgets chats without an answer for longer than the limit's time.
-    pub fn forget_idle(&mut self, now: Instant) {
+    pub(super) fn forget_idle(&mut self, now: Instant) {
         let window = self.limit.map_or(Duration::ZERO, |rate| rate.window);
         self.chats.retain(|_, chat| now.saturating_duration_since(chat.touched) <= window);
         self.chats.shrink_to_fit();

@@ -18,15 +18,17 @@ mod text;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
-pub use lanes::{Limits, Outbound};
-pub use receipts::Receipts;
-pub use sending::{Acks, Sender};
+pub use lanes::Limits;
+
+pub(super) use lanes::Outbound;
+pub(super) use receipts::Receipts;
+pub(super) use sending::{Acks, Sender};
 
 use super::session::OutgoingObserver;
 
 /// What WhatsApp says of messages that went out, to those who want to hear it.
 #[derive(Debug)]
-pub struct Feedback {
+pub(super) struct Feedback {
     /// Who waits for the server's acks.
     pub acks: Acks,
     /// Who takes receipts.

@@ -12,7 +12,7 @@ const REMEMBERED: usize = 200_000;
 
 /// What this edge knows of its consumer.
 #[derive(Debug, Clone, Default)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Everything up to here is acknowledged.
     floor: u64,
     /// Everything up to here had been delivered before this edge started.
@@ -27,19 +27,19 @@ pub struct Progress {
 
 impl Progress {
     /// As the consumer stands at the start.
-    pub fn new(floor: u64, delivered: u64, ack_pending: usize) -> Self {
+    pub(super) fn new(floor: u64, delivered: u64, ack_pending: usize) -> Self {
         Self { floor, inherited: delivered, pending_at_start: ack_pending, ..Self::default() }
     }
 
     /// A message was delivered.
-    pub fn delivered(&mut self, sequence: u64) {
+    pub(super) fn delivered(&mut self, sequence: u64) {
         if sequence <= self.inherited {
             self.returned.insert(sequence);
         }
     }
 
     /// A message is finished, and its ack is on the way.
-    pub fn finished(&mut self, sequence: u64) {
+    pub(super) fn finished(&mut self, sequence: u64) {
         self.done.insert(sequence);
         if self.done.len() > REMEMBERED {
             self.done.pop_first();
@@ -47,18 +47,18 @@ impl Progress {
     }
 
     /// Was it finished before? Then a redelivery of it needs nothing but its ack.
-    pub fn is_done(&self, sequence: u64) -> bool {
+    pub(super) fn is_done(&self, sequence: u64) -> bool {
         self.done.contains(&sequence)
     }
 
     /// The consumer's floor has moved.
-    pub fn floor(&mut self, floor: u64) {
+    pub(super) fn floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         self.done = self.done.split_off(&(self.floor + 1));
     }
 
     /// May the outcome be sent whose predecessor in its chat is `previous` (0: none)?
-    pub fn may_send(&self, previous: u64) -> bool {
+    pub(super) fn may_send(&self, previous: u64) -> bool {
         if previous <= self.floor || self.done.contains(&previous) {
             return true;
         }

@@ -14,7 +14,7 @@ type Moment = <DefaultClock as governor::clock::Clock>::Instant;
 
 /// The buckets. Full at the start: a bucket holds as many tokens as its rate has for its whole time.
 #[derive(Debug)]
-pub struct RateLimits {
+pub(super) struct RateLimits {
     per_chat: Option<DefaultKeyedRateLimiter<ChatToken>>,
     total: Option<DefaultDirectRateLimiter>,
     /// One at a time waits at the common bucket, the others behind it: first come, first served, and one
@@ -25,7 +25,7 @@ pub struct RateLimits {
 
 impl RateLimits {
     /// With full buckets.
-    pub fn new(per_chat: Limit, total: Limit) -> Self {
+    pub(super) fn new(per_chat: Limit, total: Limit) -> Self {
         Self {
             per_chat: per_chat.and_then(quota).map(RateLimiter::keyed),
             total: total.and_then(quota).map(RateLimiter::direct),
@@ -35,14 +35,14 @@ impl RateLimits {
     }
 
     /// Takes one of the chat's tokens, as soon as it has one.
-    pub async fn of_chat(&self, chat: &ChatToken) {
+    pub(super) async fn of_chat(&self, chat: &ChatToken) {
         if let Some(bucket) = &self.per_chat {
             self.wait(|| bucket.check_key(chat)).await;
         }
     }
 
     /// Takes one of everybody's tokens, as soon as it is this one's turn and there is one.
-    pub async fn of_all(&self) {
+    pub(super) async fn of_all(&self) {
         if let Some(bucket) = &self.total {
             let _turn = self.queue.lock().await;
             self.wait(|| bucket.check()).await;
@@ -50,7 +50,7 @@ impl RateLimits {
     }
 
     /// Forgets the chats whose buckets are full again: they are as new.
-    pub fn forget_idle(&self) {
+    pub(super) fn forget_idle(&self) {
         if let Some(bucket) = &self.per_chat {
             bucket.retain_recent();
             bucket.shrink_to_fit();

@@ -27,11 +27,11 @@ const WAITING: usize = 20_000;
 
 /// Takes receipts; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Receipts(mpsc::Sender<Incoming>);
+pub(crate) struct Receipts(mpsc::Sender<Incoming>);
 
 /// Puts them on the bus.
 #[derive(Debug)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     heard: mpsc::Receiver<Incoming>,
     teller: Teller,
 }
@@ -48,7 +48,7 @@ struct Teller {
 
 impl Receipts {
     /// A line to stand in, and who works it off until `stop`.
-    pub fn channel(
+    pub(crate) fn channel(
         bus: Bus,
         subjects: Subjects,
         account: Account,
@@ -62,7 +62,7 @@ impl Receipts {
     }
 
     /// One came. Those of the number's own devices and of groups say nothing about a person.
-    pub fn heard(&self, receipt: &Incoming) {
+    pub(crate) fn heard(&self, receipt: &Incoming) {
         if status(&receipt.r#type).is_some() && !receipt.source.is_from_me && !receipt.source.is_group {
             match self.0.try_send(receipt.clone()) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -89,7 +89,7 @@ fn status(kind: &ReceiptType) -> Option<ReceiptStatus> {
 
 impl Announcer {
     /// Ends with the session, or with `stop`.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let Self { mut heard, teller } = self;
         let stop = &teller.stop;
         stream::poll_fn(|context| heard.poll_recv(context))

@@ -14,7 +14,7 @@ use crate::wire::{Account, ChatToken, Headers, Subjects, header, now_ms};
 
 /// Puts reports on the bus, for one account.
 #[derive(Debug)]
-pub struct Reporter {
+pub(super) struct Reporter {
     /// Where to.
     pub bus: Bus,
     /// Under which subjects.
@@ -29,7 +29,7 @@ impl Reporter {
     /// The message of `cause` was not sent, because of `reason`. The same report again is the same record.
     ///
     /// Returns whether that is settled; it is not if the attempts were ended.
-    pub async fn failure(
+    pub(super) async fn failure(
         &self,
         chat: &ChatToken,
         cause: &str,
@@ -57,7 +57,7 @@ impl Reporter {
     /// A chat gets no answers for a while, from that of `cause` on. The link stays as it is, in `state`.
     ///
     /// Returns whether that is settled; it is not if the attempts were ended.
-    pub async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &State) -> bool {
+    pub(super) async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &State) -> bool {
         let event = SessionEvent {
             account: self.account.to_string(),
             state: state.on_the_wire().into(),

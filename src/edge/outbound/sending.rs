@@ -26,7 +26,7 @@ const REFUSAL_RETRIES: u32 = 3;
 
 /// Why a message was given up on. The code goes on the bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undeliverable {
+pub(crate) enum Undeliverable {
     /// The number has no WhatsApp.
     #[error("unknown-number")]
     UnknownNumber,
@@ -40,7 +40,7 @@ pub enum Undeliverable {
 
 impl Undeliverable {
     /// A code with few values, for metrics: without WhatsApp's own code.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::UnknownNumber => "unknown-number",
             Self::Refused(_) => "refused",
@@ -52,14 +52,14 @@ impl Undeliverable {
 /// The server's acks, by message id. Only acks of class `message`: those of our own receipts carry the
 /// id of the inbound message.
 #[derive(Debug, Clone, Default)]
-pub struct Acks(Arc<Mutex<HashMap<String, oneshot::Sender<Verdict>>>>);
+pub(crate) struct Acks(Arc<Mutex<HashMap<String, oneshot::Sender<Verdict>>>>);
 
 /// Taken, or refused with this code.
 type Verdict = Result<(), String>;
 
 impl Acks {
     /// An ack came.
-    pub fn heard(&self, ack: &ServerAck) {
+    pub(crate) fn heard(&self, ack: &ServerAck) {
         if ack.class.as_deref() != Some("message") {
             return;
         }
@@ -83,7 +83,7 @@ impl Acks {
 
 /// Sends; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     connection: Connection,
     acks: Acks,
 }
@@ -97,18 +97,18 @@ enum Attempt {
 
 impl Sender {
     /// Over whichever client is online.
-    pub fn new(connection: Connection, acks: Acks) -> Self {
+    pub(crate) fn new(connection: Connection, acks: Acks) -> Self {
         Self { connection, acks }
     }
 
     /// Where the link stands.
-    pub fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Does this number have WhatsApp? Asked before a first contact only: the library sends to unknown
     /// numbers without a word.
-    pub async fn is_known(&self, to: &Jid) -> bool {
+    pub(crate) async fn is_known(&self, to: &Jid) -> bool {
         loop {
             let client = self.connection.client().await;
             let asked = tokio::time::timeout(
@@ -130,7 +130,7 @@ impl Sender {
 
     /// Returns once WhatsApp's server has the message, however long that takes, or will never have it.
     /// Cancelling leaves it unknown.
-    pub async fn send(&self, to: &Jid, id: &str, text: &str) -> Result<(), Undeliverable> {
+    pub(crate) async fn send(&self, to: &Jid, id: &str, text: &str) -> Result<(), Undeliverable> {
         let mut refusals = 0;
         loop {
             let client = self.connection.client().await;

@@ -7,7 +7,7 @@ use crate::wire::v1::{self, Outcome, outcome};
 ///
 /// Of *none* nothing is ever sent, whatever it carries and whatever its reason is: `BACKEND_MODE=shadow` hangs
 /// on it.
-pub fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
+pub(super) fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
     match &outcome.result {
         Some(outcome::Result::Reply(reply)) => Ok(reply_text(reply)),
         Some(outcome::Result::Dead(dead)) => Ok(dead.fallback_text.clone()),

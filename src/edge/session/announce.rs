@@ -94,7 +94,12 @@ async fn tell(bus: &Bus, subjects: &Subjects, account: &Account, state: &State, 
 }
 
 /// A session event as it goes on the bus, recognised by `id`.
-pub fn session_event(subjects: &Subjects, account: &Account, id: &str, event: &SessionEvent) -> Record {
+pub(crate) fn session_event(
+    subjects: &Subjects,
+    account: &Account,
+    id: &str,
+    event: &SessionEvent,
+) -> Record {
     let mut headers = Headers::cloud_event(id, "SessionEvent", account.as_str(), event.at_ms);
     headers.set(header::MSG_ID, id);
     Record { subject: subjects.session(account), headers, payload: event.encode_to_vec().into() }

@@ -36,7 +36,7 @@ pub struct Settings {
 }
 
 /// The session with WhatsApp of one account, for the time of one lease.
-pub struct Session<Hook> {
+pub(crate) struct Session<Hook> {
     /// What it needs to know.
     pub settings: Settings,
     /// Where the store is; its lock is held.
@@ -61,7 +61,7 @@ impl<Hook> std::fmt::Debug for Session<Hook> {
 
 impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// Keeps the account linked and connected until `stop`.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         while !self.stop.is_cancelled() {
             match self.live().await {
                 Then::Nothing => break,

@@ -18,7 +18,7 @@ use crate::stdout;
 const WAITING: usize = 1_024;
 
 /// Who hears what WhatsApp says of messages that went out. Called on the library's own task: it must not wait.
-pub trait OutgoingObserver: Send + Sync {
+pub(crate) trait OutgoingObserver: Send + Sync {
     /// WhatsApp's server has a stanza, or refuses it.
     fn acked(&self, ack: &ServerAck);
     /// A phone has a message, or showed it.
@@ -26,7 +26,7 @@ pub trait OutgoingObserver: Send + Sync {
 }
 
 /// Hears a client. What it hears at once must be known before the library goes on to the next stanza.
-pub struct Listener {
+pub(super) struct Listener {
     resends: Resends,
     outgoing: Arc<dyn OutgoingObserver>,
     link: mpsc::Sender<Input>,
@@ -34,7 +34,10 @@ pub struct Listener {
 
 impl Listener {
     /// A listener, and what the link's state machine hears by it.
-    pub fn new(resends: Resends, outgoing: Arc<dyn OutgoingObserver>) -> (Arc<Self>, mpsc::Receiver<Input>) {
+    pub(super) fn new(
+        resends: Resends,
+        outgoing: Arc<dyn OutgoingObserver>,
+    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
         let (link, heard) = mpsc::channel(WAITING);
         (Arc::new(Self { resends, outgoing, link }), heard)
     }

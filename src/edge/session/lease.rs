@@ -15,7 +15,7 @@ use crate::task::{OnPanic, Task, spawn};
 use crate::wire::{Account, Headers, Subjects, header};
 
 /// After so long without a renewal the lease is anybody's. Shorter ones do not ride out an election.
-pub const TERM: Duration = Duration::from_secs(30);
+pub(super) const TERM: Duration = Duration::from_secs(30);
 /// How often the holder renews.
 const RENEW: Duration = Duration::from_secs(5);
 /// How often the others look.
@@ -38,7 +38,7 @@ fn may_take(seen: &Seen, me: &str, unchanged: Duration) -> bool {
 
 /// An account's lease, held or not.
 #[derive(Debug, Clone)]
-pub struct Lease {
+pub(crate) struct Lease {
     bus: Bus,
     stream: String,
     subject: String,
@@ -49,7 +49,7 @@ pub struct Lease {
 
 /// The lease, held.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     lease: Lease,
     /// Cancelled when the lease is lost, or may be: disconnect first, ask then.
     pub lost: CancellationToken,
@@ -59,13 +59,13 @@ pub struct Held {
 
 impl Lease {
     /// `me` names this edge, and is the same after its restart.
-    pub fn new(bus: Bus, subjects: &Subjects, account: &Account, me: String) -> Self {
+    pub(crate) fn new(bus: Bus, subjects: &Subjects, account: &Account, me: String) -> Self {
         let (stream, subject) = (subjects.stream_leases(), subjects.lease(account));
         Self { bus, stream, subject, inbound: subjects.stream_in(), me }
     }
 
     /// Waits for the lease. `waiting` is called once if somebody else has it.
-    pub async fn acquire(&self, mut waiting: impl FnMut()) -> Held {
+    pub(crate) async fn acquire(&self, mut waiting: impl FnMut()) -> Held {
         let mut seen: Option<(Seen, Instant)> = None;
         let mut told = false;
         loop {
@@ -149,7 +149,7 @@ impl Held {
     }
 
     /// Gives the lease back, so that the next edge need not wait for its end.
-    pub async fn release(self) {
+    pub(crate) async fn release(self) {
         self.renewing.abort();
         // Aborted or ended: no renewal is under way any more.
         let _ = self.renewing.await;

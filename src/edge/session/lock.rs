@@ -17,7 +17,7 @@ use crate::wire::Account;
 
 /// Held while the edge runs; the kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
-pub struct AuthDir {
+pub(crate) struct AuthDir {
     dir: PathBuf,
     account: Account,
     _lock: File,
@@ -123,7 +123,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 impl AuthDir {
     /// Makes the directory if it is missing (mode 0700) and takes the account's lock.
-    pub fn lock(dir: &Path, account: &Account) -> Result<Self, LockError> {
+    pub(crate) fn lock(dir: &Path, account: &Account) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
         guarded(dir, account)?;
@@ -139,7 +139,7 @@ impl AuthDir {
     }
 
     /// A name for the edge on this directory and machine, the same after a restart.
-    pub fn name(&self) -> std::io::Result<String> {
+    pub(crate) fn name(&self) -> std::io::Result<String> {
         let path = self.dir.join(format!("{}.edge-id", self.account));
         let id = match std::fs::read_to_string(&path) {
             Ok(id) if !id.trim().is_empty() => id,
@@ -158,19 +158,19 @@ impl AuthDir {
     }
 
     /// The session store's file.
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.dir.join(format!("{}.db", self.account))
     }
 
     /// Makes the session store's file if it is missing. SQLite would make it with what the umask leaves; it
     /// takes an empty file for a new store, and gives its other files the mode of this one.
-    pub fn make_store(&self) -> std::io::Result<()> {
+    pub(crate) fn make_store(&self) -> std::io::Result<()> {
         private_file(&self.store(), false).map(drop)
     }
 
     /// Moves a dead session aside, so that the next start is a fresh one. Its keys are of no use to
     /// WhatsApp any more; they are kept because deleting is for people.
-    pub fn set_aside(&self, suffix: &str) -> std::io::Result<()> {
+    pub(crate) fn set_aside(&self, suffix: &str) -> std::io::Result<()> {
         let store = self.store();
         for tail in ["", "-wal", "-shm"] {
             let from = with_tail(&store, tail);

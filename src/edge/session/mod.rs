@@ -17,11 +17,15 @@ mod reachability;
 mod resend;
 mod store;
 
-pub use announce::{News, session_event};
-pub use client::{Session, Settings};
-pub use connection::{Connection, ConnectionWriter};
-pub use events::OutgoingObserver;
+pub use client::Settings;
+pub use connection::Connection;
 pub use inspect::{Flaw, Inspection, inspect};
-pub use lease::Lease;
-pub use lock::{AuthDir, LockError, guarded};
-pub use resend::Resends;
+pub use lock::{LockError, guarded};
+
+pub(super) use announce::{News, session_event};
+pub(super) use client::Session;
+pub(super) use connection::ConnectionWriter;
+pub(super) use events::OutgoingObserver;
+pub(super) use lease::Lease;
+pub(super) use lock::AuthDir;
+pub(super) use resend::Resends;

@@ -6,13 +6,13 @@ const UNREACHABLE_AFTER: u32 = 5;
 
 /// Counts looks in vain.
 #[derive(Debug, Default)]
-pub struct Reachability {
+pub(super) struct Reachability {
     missed: u32,
 }
 
 impl Reachability {
     /// A look at the connection.
-    pub fn look(&mut self, connected: bool) {
+    pub(super) fn look(&mut self, connected: bool) {
         if connected {
             if self.missed >= UNREACHABLE_AFTER {
                 tracing::info!("WhatsApp can be reached again");

@@ -28,7 +28,7 @@ use crate::crash;
 
 /// A message that WhatsApp hands over again and that nobody can decrypt any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
+pub(super) struct Lost {
     /// The chat's JID.
     pub chat: String,
     /// The sender's JID, with its device.
@@ -41,10 +41,10 @@ pub struct Lost {
 
 /// So many may wait to be asked for. What comes then is not asked for now; it is not acknowledged either, so it
 /// comes again with the next connection.
-pub const LOST_WAITING: usize = 4_096;
+pub(super) const LOST_WAITING: usize = 4_096;
 
 /// The store that the library gets.
-pub struct Store {
+pub(super) struct Store {
     inner: SqliteStore,
     resends: Resends,
     lost: mpsc::Sender<Lost>,
@@ -52,7 +52,7 @@ pub struct Store {
 
 impl Store {
     /// `lost` gets every message that has to be asked for again; its chat is held until it comes.
-    pub fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
+    pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
         Self { inner, resends, lost }
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 /// So many stanzas that came and were not dealt with are remembered. One that is forgotten counts as the last.
-pub const REMEMBERED: usize = 20_000;
+pub(super) const REMEMBERED: usize = 20_000;
 
 /// In which order messages came that are not dealt with.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub(super) struct Arrivals {
     last: u64,
     by_number: BTreeMap<u64, Key>,
     numbers: HashMap<Key, u64>,
@@ -20,7 +20,7 @@ type Key = (String, String);
 
 impl Arrivals {
     /// The message's number; the next one if it has none.
-    pub fn number(&mut self, chat: &str, id: &str) -> u64 {
+    pub(super) fn number(&mut self, chat: &str, id: &str) -> u64 {
         let key = (chat.to_owned(), id.to_owned());
         if let Some(number) = self.numbers.get(&key) {
             return *number;
@@ -38,23 +38,23 @@ impl Arrivals {
     }
 
     /// A message came once more.
-    pub fn came(&mut self, chat: &str, id: &str) {
+    pub(super) fn came(&mut self, chat: &str, id: &str) {
         self.number(chat, id);
         *self.times.entry((chat.to_owned(), id.to_owned())).or_default() += 1;
     }
 
     /// How often it came on this connection.
-    pub fn times(&self, chat: &str, id: &str) -> u32 {
+    pub(super) fn times(&self, chat: &str, id: &str) -> u32 {
         self.times.get(&(chat.to_owned(), id.to_owned())).copied().unwrap_or_default()
     }
 
     /// A new connection: counting begins anew.
-    pub fn reconnected(&mut self) {
+    pub(super) fn reconnected(&mut self) {
         self.times.clear();
     }
 
     /// It is dealt with.
-    pub fn forget(&mut self, chat: &str, id: &str) {
+    pub(super) fn forget(&mut self, chat: &str, id: &str) {
         let key = (chat.to_owned(), id.to_owned());
         self.times.remove(&key);
         if let Some(number) = self.numbers.remove(&key) {

@@ -21,11 +21,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use queues::Queues;
-pub use request::ask_again;
+pub(super) use request::ask_again;
 
 /// What is missing in which chat. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
-pub struct Resends(Arc<Shared>);
+pub(crate) struct Resends(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -35,48 +35,48 @@ struct Shared {
 
 impl Resends {
     /// A message of this chat has come, and nobody has looked at it yet.
-    pub fn came(&self, chat: &str, id: &str) {
+    pub(crate) fn came(&self, chat: &str, id: &str) {
         self.queues().arrivals.came(chat, id);
     }
 
     /// A message of this chat was decrypted once and is not there. Returns whether it is to be asked for.
-    pub fn not_there(&self, chat: &str, id: &str) -> bool {
+    pub(crate) fn not_there(&self, chat: &str, id: &str) -> bool {
         let lost = self.queues().not_there(chat, id, Instant::now());
         self.0.changed.notify_one();
         lost
     }
 
     /// A message of this chat cannot be decrypted, and is being asked for.
-    pub fn unreadable(&self, chat: &str, id: &str) {
+    pub(crate) fn unreadable(&self, chat: &str, id: &str) {
         self.queues().hold(chat, id, Instant::now());
         self.0.changed.notify_one();
     }
 
     /// May this message of this chat be stored now? If not, it has to be refused, and comes again.
-    pub fn lets_pass(&self, chat: &str, id: &str) -> bool {
+    pub(crate) fn lets_pass(&self, chat: &str, id: &str) -> bool {
         self.queues().lets_pass(chat, id, Instant::now())
     }
 
     /// A message of this chat is stored, or needs no storing.
-    pub fn dealt_with(&self, chat: &str, id: &str) {
+    pub(crate) fn dealt_with(&self, chat: &str, id: &str) {
         self.queues().dealt_with(chat, id, Instant::now());
         self.0.changed.notify_one();
     }
 
     /// A new connection: from now on what is not acknowledged is being handed over.
-    pub fn logged_in(&self) {
+    pub(crate) fn logged_in(&self) {
         self.queues().logged_in();
     }
 
     /// All of it has been handed over; waiting begins anew.
-    pub fn drained(&self) {
+    pub(crate) fn drained(&self) {
         self.queues().drained(Instant::now());
         self.0.changed.notify_one();
     }
 
     /// Returns when a new connection has to be made for what was refused and is the next. Gives up waiting
     /// for what does not come. Cancel-safe.
-    pub async fn wants_reconnect(&self) {
+    pub(crate) async fn wants_reconnect(&self) {
         loop {
             let changed = self.0.changed.notified();
             let (due, next) = {

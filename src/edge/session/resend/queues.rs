@@ -16,7 +16,7 @@ const BETWEEN_CONNECTIONS: Duration = Duration::from_secs(5);
 
 /// The chats that are held, and what each is to bring next. Pure.
 #[derive(Debug, Default)]
-pub struct Queues {
+pub(super) struct Queues {
     /// In which order they came.
     pub arrivals: Arrivals,
     chats: HashMap<String, Queue>,
@@ -47,7 +47,7 @@ struct Entry {
 
 impl Queues {
     /// If it came twice on one connection, the first one is still being worked on, or was asked for.
-    pub fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
+    pub(super) fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         if self.arrivals.times(chat, id) > 1 {
             return false;
         }
@@ -56,7 +56,7 @@ impl Queues {
     }
 
     /// A message cannot be read, and is being asked for: what came after it waits.
-    pub fn hold(&mut self, chat: &str, id: &str, now: Instant) {
+    pub(super) fn hold(&mut self, chat: &str, id: &str, now: Instant) {
         let number = self.arrivals.number(chat, id);
         if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
             return;
@@ -70,7 +70,7 @@ impl Queues {
     }
 
     /// May it be stored now? If not, it counts as refused.
-    pub fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
+    pub(super) fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         let Some(queue) = self.chats.get_mut(chat) else { return true };
         let number = self.arrivals.number(chat, id);
         if queue.entries.first_key_value().is_none_or(|(first, _)| number <= *first) {
@@ -83,7 +83,7 @@ impl Queues {
     }
 
     /// It is stored, or needs no storing.
-    pub fn dealt_with(&mut self, chat: &str, id: &str, now: Instant) {
+    pub(super) fn dealt_with(&mut self, chat: &str, id: &str, now: Instant) {
         self.given_up.remove(&(chat.to_owned(), id.to_owned()));
         self.remove(chat, id, now);
         self.arrivals.forget(chat, id);
@@ -100,13 +100,13 @@ impl Queues {
     }
 
     /// A new connection.
-    pub fn logged_in(&mut self) {
+    pub(super) fn logged_in(&mut self) {
         self.drained = false;
         self.arrivals.reconnected();
     }
 
     /// WhatsApp has handed over what it had; waiting begins anew.
-    pub fn drained(&mut self, now: Instant) {
+    pub(super) fn drained(&mut self, now: Instant) {
         self.drained = true;
         for queue in self.chats.values_mut() {
             queue.since = now;
@@ -114,7 +114,7 @@ impl Queues {
     }
 
     /// Gives up what is overdue, and says whether a new connection is to be made.
-    pub fn look(&mut self, now: Instant) -> bool {
+    pub(super) fn look(&mut self, now: Instant) -> bool {
         if !self.drained {
             return false;
         }
@@ -147,7 +147,7 @@ impl Queues {
     }
 
     /// When there will be something to be seen.
-    pub fn next_look(&self) -> Option<Instant> {
+    pub(super) fn next_look(&self) -> Option<Instant> {
         if !self.drained {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::wire::now_ms;
 
 /// Has the sender encrypt a message once more, with the receipt that WhatsApp has for that. It comes again
 /// under the same id, behind what was written in the meantime; `queues` puts it in its place.
-pub async fn ask_again(client: &Client, lost: &Lost) {
+pub(crate) async fn ask_again(client: &Client, lost: &Lost) {
     tracing::warn!(
         message_id = lost.id,
         "a message was lost on its way to the disk; its sender is asked for it"
