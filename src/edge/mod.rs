@@ -124,7 +124,7 @@ impl Parts {
         metrics::LEASE.set(0, [account]);
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
             metrics::LEASE.set(1, [account]);
-            self.term(&held.lost, grace).await;
+            Box::pin(self.term(&held.lost, grace)).await;
             metrics::LEASE.set(0, [account]);
             if self.stop.is_cancelled() {
                 held.release().await;
