@@ -52,7 +52,7 @@ fn inbound(payload: &[u8]) {
         payload,
     };
     let everybody = Settings { allowed_numbers: [].into(), reply_max_age: Duration::from_secs(24 * 60 * 60) };
-    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody.clone() };
+    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
     let decision = match InboundMessage::decode(payload) {
         Err(_) => dead(DeadReason::Unreadable),

@@ -68,6 +68,12 @@ pub struct Answers {
     asked: Instant,
 }
 
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
 impl Answers {
     /// Those that have come, and that come until there is `quiet` or `bound` has passed since the question.
     pub async fn all(mut self, quiet: Duration, bound: Duration) -> Result<Vec<Bytes>, ReadError> {

@@ -13,7 +13,7 @@ use crate::forwarder::Mode;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and keeps what cannot be used.
-#[derive(std::default::Default)]
+#[derive(Debug, std::default::Default)]
 pub(super) struct Check {
     /// What cannot be used.
     pub bad: Vec<Bad>,
@@ -38,27 +38,27 @@ impl Check {
     }
 
     /// The value, or the default's. `None` if there is neither, or if it is bad.
-    pub(super) fn read<T>(&mut self, given: Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, given: &Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let Given { setting, value } = given;
         let value = match (value, setting.default) {
-            (Some(value), _) => value,
-            (None, Default::Value(default)) => default.to_owned(),
+            (Some(value), _) => value.as_str(),
+            (None, Default::Value(default)) => default,
             (None, Default::Words(_)) => return None,
         };
         let read = read(value.trim());
         if read.is_none() {
-            self.bad(setting.name, setting.show(&value), setting.takes);
+            self.bad(setting.name, setting.show(value), setting.takes);
         }
         read
     }
 
     /// A time that is more than nothing.
-    pub(super) fn duration(&mut self, given: Given) -> Option<Duration> {
+    pub(super) fn duration(&mut self, given: &Given) -> Option<Duration> {
         self.read(given, |text| humantime::parse_duration(text).ok().filter(|time| !time.is_zero()))
     }
 
     /// A path, the default's if it has one.
-    pub(super) fn path(&mut self, given: Given) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, given: &Given) -> Option<PathBuf> {
         self.read(given, |text| Some(PathBuf::from(text)))
     }
 
@@ -78,9 +78,9 @@ impl Check {
     }
 
     /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
-    pub(super) fn simulator(&mut self, given: Given, can_simulate: bool) -> Option<String> {
+    pub(super) fn simulator(&mut self, given: &Given, can_simulate: bool) -> Option<String> {
         let Given { setting, value } = given;
-        let url = value?;
+        let url = value.clone()?;
         if !can_simulate {
             let takes = "nothing: this build talks to WhatsApp only; build with `--features simulator`";
             self.bad(setting.name, url.clone(), takes);
@@ -91,18 +91,18 @@ impl Check {
     }
 
     /// A secret that goes into an HTTP header.
-    pub(super) fn header(&mut self, given: Given) -> Option<SecretString> {
+    pub(super) fn header(&mut self, given: &Given) -> Option<SecretString> {
         self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
     }
 
     /// A token that people and programs log in with: long enough not to be guessed, short enough for the
     /// head of a request, and without a space, which would end it in an `Authorization` header.
-    pub(super) fn token(&mut self, given: Given) -> Option<SecretString> {
+    pub(super) fn token(&mut self, given: &Given) -> Option<SecretString> {
         let fits = |value: &str| value.chars().all(|c| c.is_ascii_graphic());
         self.secret(given, |value| (16..=256).contains(&value.len()) && fits(value))
     }
 
-    fn secret(&mut self, given: Given, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
+    fn secret(&mut self, given: &Given, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
         if !given.value.as_deref().is_none_or(fits) {
             self.bad(given.setting.name, given.setting.show(""), given.setting.takes);
         }
@@ -111,8 +111,8 @@ impl Check {
 }
 
 /// A secret, as it is.
-pub(super) fn secret(given: Given) -> Option<SecretString> {
-    given.value.map(SecretString::from)
+pub(super) fn secret(given: &Given) -> Option<SecretString> {
+    given.value.clone().map(SecretString::from)
 }
 
 /// `create`, `verify` or `off`.

@@ -159,6 +159,7 @@ fn shown(kind: &str, bytes: &[u8], texts: bool) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a row for each payload")]
 fn each_payload_says_what_it_is() {
     let ana = ana();
     let common = json!({

@@ -46,9 +46,17 @@ pub(super) fn map(message: &wa::Message) -> Mapped {
 }
 
 fn kind(base: &wa::Message) -> Option<Content> {
-    let caption = base.get_caption().unwrap_or_default().to_owned();
+    media(base)
+        .or_else(|| place(base))
+        .or_else(|| contacts(base))
+        .or_else(|| choice(base))
+        .or_else(|| poll(base))
+}
+
+/// A file that WhatsApp keeps.
+fn media(base: &wa::Message) -> Option<Content> {
     let media = |mime_type: &Option<String>, size_bytes: Option<u64>| Media {
-        caption: caption.clone(),
+        caption: base.get_caption().unwrap_or_default().to_owned(),
         mime_type: mime_type.clone().unwrap_or_default(),
         size_bytes: size_bytes.unwrap_or_default(),
         ..Media::default()
@@ -59,53 +67,55 @@ fn kind(base: &wa::Message) -> Option<Content> {
     if let Some(video) = base.video_message.as_option().or(base.ptv_message.as_option()) {
         return Some(Content::Video(media(&video.mimetype, video.file_length)));
     }
+    // A voice note is an audio with a mark.
     if let Some(audio) = base.audio_message.as_option() {
         return Some(Content::Audio(media(&audio.mimetype, audio.file_length)));
     }
     if let Some(sticker) = base.sticker_message.as_option() {
         return Some(Content::Sticker(media(&sticker.mimetype, sticker.file_length)));
     }
-    if let Some(document) = base.document_message.as_option() {
-        let file_name = document.file_name.clone().unwrap_or_default();
-        return Some(Content::Document(Media {
-            file_name,
-            ..media(&document.mimetype, document.file_length)
-        }));
-    }
-    if let Some(location) = base.location_message.as_option() {
-        return Some(Content::Location(Location {
-            latitude: location.degrees_latitude.unwrap_or_default(),
-            longitude: location.degrees_longitude.unwrap_or_default(),
-            name: location.name.clone().unwrap_or_default(),
-            address: location.address.clone().unwrap_or_default(),
-            live: false,
-        }));
-    }
-    if base.live_location_message.as_option().is_some() {
+    let document = base.document_message.as_option()?;
+    let file_name = document.file_name.clone().unwrap_or_default();
+    Some(Content::Document(Media { file_name, ..media(&document.mimetype, document.file_length) }))
+}
+
+fn place(base: &wa::Message) -> Option<Content> {
+    if base.live_location_message.as_option().is_some() && base.location_message.as_option().is_none() {
         return Some(Content::Location(Location { live: true, ..Location::default() }));
     }
-    let contacts: Vec<_> = base
-        .contact_message
-        .as_option()
-        .into_iter()
-        .chain(base.contacts_array_message.as_option().into_iter().flat_map(|array| &array.contacts))
-        .collect();
-    if !contacts.is_empty() {
-        return Some(Content::Contacts(v1::Contacts {
-            display_names: contacts.iter().filter_map(|contact| contact.display_name.clone()).collect(),
-            vcards: contacts.iter().filter_map(|contact| contact.vcard.clone()).collect(),
-        }));
+    let location = base.location_message.as_option()?;
+    Some(Content::Location(Location {
+        latitude: location.degrees_latitude.unwrap_or_default(),
+        longitude: location.degrees_longitude.unwrap_or_default(),
+        name: location.name.clone().unwrap_or_default(),
+        address: location.address.clone().unwrap_or_default(),
+        live: false,
+    }))
+}
+
+fn contacts(base: &wa::Message) -> Option<Content> {
+    let one = base.contact_message.as_option();
+    let many = base.contacts_array_message.as_option().into_iter().flat_map(|array| &array.contacts);
+    let contacts: Vec<_> = one.into_iter().chain(many).collect();
+    if contacts.is_empty() {
+        return None;
     }
+    Some(Content::Contacts(v1::Contacts {
+        display_names: contacts.iter().filter_map(|contact| contact.display_name.clone()).collect(),
+        vcards: contacts.iter().filter_map(|contact| contact.vcard.clone()).collect(),
+    }))
+}
+
+/// What a person pressed or picked.
+fn choice(base: &wa::Message) -> Option<Content> {
+    use wa::message::buttons_response_message::Response;
     if let Some(reply) = base.buttons_response_message.as_option() {
-        return Some(Content::ButtonReply(v1::ButtonReply {
-            button_id: reply.selected_button_id.clone().unwrap_or_default(),
-            text: match &reply.response {
-                Some(wa::message::buttons_response_message::Response::SelectedDisplayText(text)) => {
-                    text.clone()
-                }
-                _ => String::new(),
-            },
-        }));
+        let text = match &reply.response {
+            Some(Response::SelectedDisplayText(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let button_id = reply.selected_button_id.clone().unwrap_or_default();
+        return Some(Content::ButtonReply(v1::ButtonReply { button_id, text }));
     }
     if let Some(reply) = base.template_button_reply_message.as_option() {
         return Some(Content::ButtonReply(v1::ButtonReply {
@@ -113,13 +123,15 @@ fn kind(base: &wa::Message) -> Option<Content> {
             text: reply.selected_display_text.clone().unwrap_or_default(),
         }));
     }
-    if let Some(reply) = base.list_response_message.as_option() {
-        return Some(Content::ListReply(v1::ListReply {
-            row_id: String::new(),
-            title: reply.title.clone().unwrap_or_default(),
-            description: reply.description.clone().unwrap_or_default(),
-        }));
-    }
+    let reply = base.list_response_message.as_option()?;
+    Some(Content::ListReply(v1::ListReply {
+        row_id: String::new(),
+        title: reply.title.clone().unwrap_or_default(),
+        description: reply.description.clone().unwrap_or_default(),
+    }))
+}
+
+fn poll(base: &wa::Message) -> Option<Content> {
     let polls = [&base.poll_creation_message, &base.poll_creation_message_v2, &base.poll_creation_message_v3];
     let poll = polls.iter().find_map(|poll| poll.as_option())?;
     Some(Content::Poll(Poll {

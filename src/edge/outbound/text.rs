@@ -59,13 +59,13 @@ mod tests {
     /// `Outcome` as an edge has it that has never heard of shadow.
     mod before_shadow {
         #[derive(Clone, PartialEq, prost::Message)]
-        pub struct Outcome {
+        pub(super) struct Outcome {
             #[prost(oneof = "Result", tags = "10, 11")]
             pub result: Option<Result>,
         }
 
         #[derive(Clone, PartialEq, prost::Oneof)]
-        pub enum Result {
+        pub(super) enum Result {
             #[prost(message, tag = "10")]
             Reply(()),
             #[prost(message, tag = "11")]
@@ -73,7 +73,7 @@ mod tests {
         }
 
         #[derive(Clone, PartialEq, prost::Message)]
-        pub struct NoReply {
+        pub(super) struct NoReply {
             #[prost(int32, tag = "1")]
             pub reason: i32,
         }

@@ -3,6 +3,10 @@
 //! Two edges on one session would share Signal ratchets and replace each other's connection for ever: hence
 //! the lock. Whoever reads the session is the linked number: hence 0700 for the directory and 0600 for what
 //! is in it. What is wider is refused and not mended, because the edge cannot know who has read it already.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a few small files of this directory, before the session is opened and after it is closed"
+)]
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};

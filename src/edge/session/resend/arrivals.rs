@@ -64,6 +64,14 @@ impl Arrivals {
 }
 
 #[cfg(test)]
+impl Arrivals {
+    /// Is nothing remembered of any message?
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty() && self.numbers.is_empty() && self.times.is_empty()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -75,13 +83,5 @@ mod tests {
         }
         assert_eq!((arrivals.numbers.len(), arrivals.by_number.len()), (REMEMBERED, REMEMBERED));
         assert!(arrivals.number("chat", "0") > arrivals.number("chat", &REMEMBERED.to_string()));
-    }
-}
-
-#[cfg(test)]
-impl Arrivals {
-    /// Is nothing remembered of any message?
-    pub fn is_empty(&self) -> bool {
-        self.by_number.is_empty() && self.numbers.is_empty() && self.times.is_empty()
     }
 }
