@@ -165,6 +165,7 @@ impl Forwarder {
         let consumer = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
         self.bus
             .pull(
+                &self.subjects,
                 consumer,
                 &self.stop,
                 async || self.room().await,

@@ -24,9 +24,8 @@ use super::{Forwarder, Settings, eligible, turn_telemetry};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
 use crate::telemetry::{metrics, propagation, spans};
-use crate::wire::subject::Route;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
-use crate::wire::{header, kind, now_ms};
+use crate::wire::{Envelope, kind, now_ms};
 
 /// More turns of one chat than this do not wait in memory; the bus keeps them.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
@@ -92,18 +91,7 @@ pub(super) async fn run(
 }
 
 async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSemaphorePermit>) -> Ended {
-    let turn = match Turn::open(forwarder, delivery) {
-        Ok(turn) => turn,
-        Err(reason) => {
-            // Not a subject of the design: nothing can be answered, and nobody else waits for it.
-            tracing::error!(
-                subject_tokens = delivery.subject.split('.').count(),
-                reason,
-                "a message on a subject that no chat has; it is skipped"
-            );
-            return Ended::Answered;
-        }
-    };
+    let turn = Turn::open(forwarder, delivery);
     let incarnation = forwarder.chats.incarnation();
     let mut attempt = forwarder.attempts.of(&incarnation, delivery.sequence, delivery.delivered);
     let taken = turn.take(permit, &mut attempt).await;
@@ -128,7 +116,6 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSe
 struct Turn<'a> {
     forwarder: &'a Forwarder,
     delivery: &'a Delivery,
-    route: Route,
     place: Place,
     chat: Open,
     /// Tells to give back what has not begun its call.
@@ -136,19 +123,11 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery) -> Result<Self, &'static str> {
-        let route =
-            forwarder.subjects.route(&delivery.subject).ok_or("not <prefix>.in.<account>.message.<chat>")?;
-        let previous = delivery.headers.sequence(header::PREV_SEQ).unwrap_or(0);
+    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery) -> Self {
+        let Envelope { route, previous, .. } = &delivery.envelope;
         let chat = forwarder.chats.open(forwarder.subjects.reply(&route.account, &route.chat));
-        Ok(Self {
-            forwarder,
-            delivery,
-            place: Place { sequence: delivery.sequence, previous },
-            route,
-            chat,
-            stop: &forwarder.stop,
-        })
+        let place = Place { sequence: delivery.sequence, previous: *previous };
+        Self { forwarder, delivery, place, chat, stop: &forwarder.stop }
     }
 
     async fn take(
@@ -368,8 +347,9 @@ impl<'a> Turn<'a> {
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
         let mut headers = self.about(&self.forwarder.chats.incarnation()).dead_letter(&code);
         propagation::inject(&mut headers);
+        let route = &self.delivery.envelope.route;
         let record = Record {
-            subject: self.forwarder.subjects.dead(&self.route.account, &self.route.chat),
+            subject: self.forwarder.subjects.dead(&route.account, &route.chat),
             headers,
             payload: self.delivery.payload.clone(),
         };
@@ -386,11 +366,9 @@ impl<'a> Turn<'a> {
 
     fn about<'b>(&'b self, incarnation: &'b str) -> About<'b> {
         About {
-            account: &self.route.account,
-            chat: &self.route.chat,
+            envelope: &self.delivery.envelope,
             incarnation,
             sequence: self.place.sequence,
-            headers: &self.delivery.headers,
             payload: &self.delivery.payload,
         }
     }
