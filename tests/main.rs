@@ -50,3 +50,4 @@ mod support;
 mod tap;
 mod trace;
 mod unheard;
+mod walls;

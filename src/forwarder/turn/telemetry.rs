@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::backend::{Answer, Failure};
-use super::policy::Class;
 use crate::bus::Delivery;
+use crate::forwarder::backend::{Answer, Failure};
+use crate::forwarder::policy::Class;
 use crate::telemetry::instrument::Inside;
 use crate::telemetry::{metrics, spans};
 use crate::wire::v1::outcome;
