@@ -14,6 +14,7 @@
 mod admin;
 mod bus_outage;
 mod check;
+mod closed_output;
 mod crash_loop;
 mod dead_letters;
 mod decoders;

@@ -142,17 +142,50 @@ fn the_picture_of_the_rooms_is_what_the_code_imports() {
     assert_eq!(shown, want, "draw it anew with `ACCEPT=1 cargo test … --test promises -- walls`");
 }
 
-#[test]
-fn dump() {
-    let rooms = Plan::read().rooms();
-    for (room, imports) in imports(&rooms, &sources()) {
-        println!("  {room}: [{}]", imports.into_iter().collect::<Vec<_>>().join(", "));
-    }
-    let mut o: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for f in sources() {
-        for x in &f.outside {
-            o.entry(x.clone()).or_default().insert(room(&rooms, &f.module).unwrap().to_owned());
+/// `[words](target)` of every page, with the page's directory.
+fn links() -> Vec<(std::path::PathBuf, String)> {
+    let mut open = vec![root().to_owned()];
+    let mut found = Vec::new();
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "corpus" {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).expect("a page");
+                let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+                found.extend(targets.map(|target| (path.clone(), target.to_owned())));
+            }
         }
     }
-    println!("{o:#?}");
+    found
+}
+
+/// A heading's anchor, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_of_the_docs_leads_somewhere() {
+    let mut dead = Vec::new();
+    for (page, target) in links() {
+        if target.contains("://") {
+            continue;
+        }
+        let (file, part) = target.split_once('#').unwrap_or((target.as_str(), ""));
+        let path = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+        let leads = path.exists()
+            && (part.is_empty() || path.extension().is_none_or(|extension| extension != "md") || {
+                let text = std::fs::read_to_string(&path).expect("a page");
+                text.lines().any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == part)
+            });
+        if !leads {
+            dead.push(format!("{}: {target}", page.display()));
+        }
+    }
+    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
 }
