@@ -44,3 +44,4 @@ mod support;
 mod tap;
 mod trace;
 mod unheard;
+mod wire_format;
