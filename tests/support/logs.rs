@@ -9,6 +9,49 @@ use serde_json::Value;
 /// The product's own lines begin with it; those of its libraries are for their developers, and off by default.
 const OWN: &str = "whatsapp_connector";
 
+/// What it says when, for announcements of several tests.
+pub mod warning {
+    /// The connection to nats-server is gone.
+    pub const BUS_AWAY: &str = "nats-server is away; everything waits for it";
+    /// A stream is full.
+    pub const FULL: &str = "the stream is full and takes nothing more";
+    /// nats-server does not allow what has to be.
+    pub const FORBIDDEN: &str = "nats-server refuses something that this role needs";
+    /// A process, or a command, ends with an error.
+    pub const CANNOT_GO_ON: &str = "cannot go on error=";
+    /// `status` has found something.
+    pub const NOT_ALL_WELL: &str = "cannot go on error=not all is well";
+    /// The grace is over and calls are under way.
+    pub const GIVEN_BACK: &str = "giving back what did not finish in time";
+    /// The grace is over and sends are under way.
+    pub const SENDS_UNKNOWN: &str = "sends that did not end in time are unknown";
+    /// WhatsApp did not say that it has a message.
+    pub const SENT_AGAIN: &str = "nobody knows whether a message was sent; it goes again";
+    /// WhatsApp said no.
+    pub const REFUSED: &str = "WhatsApp refused a message; trying again";
+    /// WhatsApp said no too often.
+    pub const NOT_TAKEN: &str = "WhatsApp does not take a message; it is given up on";
+    /// The client library has lost one.
+    pub const LOST: &str = "a message was lost on its way to the disk; its sender is asked for it";
+    /// Nobody gets an answer.
+    pub const SHADOW: &str = "shadow: nobody gets an answer";
+
+    /// The backend is away, and this is why.
+    pub fn held(reason: &str) -> String {
+        format!("the backend is unavailable; everything is held until it is back reason={reason}")
+    }
+
+    /// A call failed, and this is why.
+    pub fn retried(reason: &str) -> String {
+        format!("the backend failed; trying again reason={reason}")
+    }
+
+    /// A message is a dead letter now, and this is why.
+    pub fn given_up(detail: &str) -> String {
+        format!("a message is given up on; its copy is in the dead letters detail={detail}")
+    }
+}
+
 /// What a test said that it would see.
 #[derive(Debug, Clone)]
 struct Announcement {
@@ -44,7 +87,7 @@ impl Logs {
 
     /// The bus goes away: everybody says so, and some what they could not do because of that.
     pub fn expects_an_outage_of_the_bus(&self) {
-        self.expects("nats-server is away");
+        self.expects(warning::BUS_AWAY);
         for part in [
             "nats-server does not answer; waiting for it",
             "pulling is interrupted",
@@ -158,8 +201,9 @@ fn for_people(line: &str) -> Option<String> {
     let (level, said) = rest.trim_start().split_once(' ')?;
     let is_time = time.starts_with(|c: char| c.is_ascii_digit()) && time.contains('T') && time.ends_with('Z');
     let module = said.split_once(": ").map_or("", |(module, _)| module);
-    let is_module = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c);
-    let a_library = !module.is_empty() && module.chars().all(is_module);
+    let in_a_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c);
+    // A word and a colon may be the beginning of a sentence of ours.
+    let a_library = module.contains(['_', ':']) && module.chars().all(in_a_path);
     (is_time && warns(level) && !a_library).then(|| format!("{level} {said}"))
 }
 
@@ -179,4 +223,69 @@ fn warns(level: &str) -> bool {
 
 fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARNS: &str = r#"{"timestamp":"2026-01-02T03:04:05.678Z","level":"WARN","target":"whatsapp_connector::bus::connect","fields":{"message":"nats-server is \"away\"","servers":"a"}}"#;
+
+    fn complaints(log: &str, announced: &[(&str, bool)]) -> Vec<String> {
+        let announced: Vec<_> = announced
+            .iter()
+            .map(|(part, required)| Announcement { part: (*part).to_owned(), required: *required })
+            .collect();
+        judge(&[("7-connector-edge.err".to_owned(), log.to_owned())], &announced)
+    }
+
+    #[test]
+    fn what_warns_and_is_not_announced_is_complained_of() {
+        let pretty = "2026-01-02T03:04:05.678Z";
+        let lines = [
+            WARNS.to_owned(),
+            WARNS.replace("WARN", "ERROR"),
+            // Killed in the middle of it.
+            WARNS[..WARNS.len() - 20].to_owned(),
+            format!("{pretty}  WARN nats-server is away servers=a"),
+            format!("{pretty}  WARN shadow: nobody gets an answer"),
+            format!("\u{1b}[2m{pretty}\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m \u{1b}[1mcannot go on\u{1b}[0m"),
+            "thread 'tokio-rt-worker' (7) panicked at src/edge/mod.rs:1:1:".to_owned(),
+        ];
+        for line in &lines {
+            let found = complaints(&format!("something\n{line}\nsomething\n"), &[]);
+            assert!(
+                matches!(&found[..], [one] if one.contains("not announced, in 7-connector-edge.err")),
+                "{line}"
+            );
+        }
+        let found = complaints(WARNS, &[]);
+        assert_eq!(found, ["not announced, in 7-connector-edge.err: WARN nats-server is \"away\" servers=a"]);
+    }
+
+    #[test]
+    fn what_is_announced_or_does_not_warn_or_is_a_librarys_is_not() {
+        for announced in [("server is \"away\"", true), ("servers=a", false), ("WARN nats-server", true)] {
+            assert_eq!(complaints(WARNS, &[announced]), [""; 0], "{announced:?}");
+        }
+        let fine = [
+            WARNS.replace("WARN", "INFO"),
+            WARNS.replace("whatsapp_connector::", "whatsapp_rust::"),
+            "2026-01-02T03:04:05.678Z  WARN async_nats::connector: a library's".to_owned(),
+            "2026-01-02T03:04:05.678Z  INFO a message of level WARN".to_owned(),
+            "whatsapp-connector: NATS_URL is not set".to_owned(),
+        ];
+        for line in &fine {
+            assert_eq!(complaints(line, &[]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_is_announced_and_never_comes_is_complained_of_unless_it_depends() {
+        assert_eq!(complaints("", &[("is away", true)]), ["announced, and in no log: is away"]);
+        assert_eq!(complaints("", &[("is away", false)]), [""; 0]);
+        // An INFO with the same words is no WARN.
+        let info = WARNS.replace("WARN", "INFO");
+        assert_eq!(complaints(&info, &[("nats-server", true)]), ["announced, and in no log: nats-server"]);
+    }
 }
