@@ -33,6 +33,7 @@ mod production_build;
 mod rates;
 mod recovery;
 mod restart;
+mod screens;
 mod sending;
 mod session_files;
 mod settings;
