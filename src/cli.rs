@@ -1,6 +1,9 @@
-//! The commands.
+//! The command line.
 
 use clap::{Parser, Subcommand};
+
+use crate::bus::embedded;
+use crate::commands;
 
 /// Customers on WhatsApp, an assistant behind HTTP, NATS JetStream in between.
 ///
@@ -29,37 +32,11 @@ pub enum Command {
     Edge,
     /// NATS to the assistant and back: any number of them, anywhere. Needs NATS_URL.
     Forwarder,
-    /// Makes the streams, buckets and consumers that are missing on the bus, and ends. Needs NATS_URL.
-    Provision {
-        /// The accounts whose edges will run; may be given several times. WHATSAPP_ACCOUNT if none is.
-        #[arg(long = "account", value_parser = crate::wire::Account::parse)]
-        accounts: Vec<crate::wire::Account>,
-    },
-    /// Dead letters: list, show, replay, drop.
-    #[command(subcommand)]
-    Dlq(crate::dlq::command::Dlq),
-    /// Says why it would not work, and what mends it: settings, NATS, the assistant, the session. Changes nothing.
-    ///
-    /// Exit code 0: nothing is in the way; 1: something is.
-    Check(crate::check::command::Check),
-    /// Prints what is on the bus, decoded, a JSON object a line.
-    Tap(crate::tap::command::TapArgs),
-    /// Prints how a running system is, on one screen.
-    Status(crate::status::command::StatusArgs),
-    /// Prints the settings in force and where each comes from. Secrets are masked.
-    Config {
-        /// Prints one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Is the process on HTTP_ADDR alive? For containers: exit code 0 or 1.
-    Healthcheck {
-        /// Is it ready?
-        #[arg(long)]
-        ready: bool,
-    },
+    /// One of the operator's commands: it ends by itself.
+    #[command(flatten)]
+    Operator(commands::Command),
     /// Becomes the private nats-server of `run`.
-    #[command(name = crate::bus::embedded::CHILD_COMMAND, hide = true)]
+    #[command(name = embedded::CHILD_COMMAND, hide = true)]
     EmbeddedNatsServer {
         /// The process to die with.
         parent: u32,

@@ -43,6 +43,7 @@ pub fn switched_off_for(guard: &str, message_id: &str) -> bool {
 }
 
 #[cfg(feature = "simulator")]
+#[expect(clippy::disallowed_methods, reason = "switches of tests, and no settings")]
 fn is_named(variable: &str, name: &str) -> bool {
     std::env::var(variable).is_ok_and(|names| names.split(',').any(|one| one == name))
 }

@@ -4,22 +4,20 @@
 //! bus ↔ backend. Dependencies point downwards: the two sides never import each other, and share
 //! nothing in any mode but what is on the bus.
 #![forbid(unsafe_code)]
-#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+#![warn(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods))]
 
 pub mod admin;
 pub mod bus;
-pub mod check;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod crash;
-pub mod dlq;
 pub mod edge;
 pub mod forwarder;
-pub mod provision;
+pub mod process;
 pub mod run;
-pub mod status;
-pub mod tap;
+pub mod stdout;
+pub mod task;
 pub mod telemetry;
-pub mod visit;
 pub mod wire;

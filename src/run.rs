@@ -7,18 +7,16 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
-use crate::config::Config;
-use crate::dlq;
+use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::forwarder::{Forwarder, ForwarderError};
-use crate::provision::ProvisionError;
-use crate::status::command::StatusError;
-use crate::tap::command::TapError;
+use crate::process::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal, observed, settings};
+use crate::task::{OnPanic, spawn};
+use crate::wire::Account;
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +27,26 @@ pub enum Sides {
     Edge,
     /// Bus ↔ backend.
     Forwarder,
+}
+
+impl Sides {
+    /// The command that runs them.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Both => "run",
+            Self::Edge => "edge",
+            Self::Forwarder => "forwarder",
+        }
+    }
+
+    /// What nats-server lists the connection as.
+    fn connection_name(self, account: &Account) -> String {
+        match self {
+            Self::Both => "whatsapp-connector".to_owned(),
+            Self::Edge => format!("whatsapp-connector edge {account}"),
+            Self::Forwarder => "whatsapp-connector forwarder".to_owned(),
+        }
+    }
 }
 
 /// Why a process ended without having been told to.
@@ -54,18 +72,6 @@ pub enum RunError {
     /// The admin server.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
-    /// A command on dead letters.
-    #[error(transparent)]
-    Dlq(#[from] dlq::command::CommandError),
-    /// The command `tap`.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// The command `status`.
-    #[error(transparent)]
-    Status(#[from] StatusError),
-    /// The command `provision`.
-    #[error(transparent)]
-    Provision(#[from] ProvisionError),
     /// The bus became one that this program must not run on.
     #[error("nats-server is not one that this connector can work with any more; see the log")]
     Doomed,
@@ -74,75 +80,63 @@ pub enum RunError {
     Signals(std::io::Error),
 }
 
-impl RunError {
-    /// 1 is `status` with something that wants a person. `sysexits.h`: 78 is a configuration error, 69 an unavailable service, 75 a lock that is taken.
-    pub fn exit_code(&self) -> ExitCode {
+impl Fatal for RunError {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => ExitCode::from(78),
-            Self::Provision(ProvisionError::NoBus) => ExitCode::from(78),
-            Self::Connect(error) | Self::Provision(ProvisionError::Connect(error)) => {
-                ExitCode::from(if error.is_setting() { 78 } else { 69 })
-            }
-            Self::Dlq(dlq::command::CommandError::Visit(error)) | Self::Tap(TapError::Visit(error)) => {
-                ExitCode::from(if error.is_setting() { 78 } else { 69 })
-            }
-            Self::Status(StatusError::Wanted(_)) => ExitCode::FAILURE,
+            Self::NoBus | Self::Embedded(EmbeddedError::Missing { .. }) => EX_CONFIG,
+            Self::Connect(error) if error.is_setting() => EX_CONFIG,
             Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
-            | Self::Embedded(EmbeddedError::Taken(_)) => ExitCode::from(75),
-            Self::Edge(EdgeError::Lock(_)) => ExitCode::from(78),
-            _ => ExitCode::from(69),
+            | Self::Embedded(EmbeddedError::Taken(_)) => EX_TEMPFAIL,
+            Self::Edge(EdgeError::Lock(_)) => EX_CONFIG,
+            _ => EX_UNAVAILABLE,
         }
     }
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
+/// Runs `sides` until SIGTERM or SIGINT.
+pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
+    let config = match settings(environment) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let telemetry = config.telemetry.clone();
+    observed(&telemetry, environment, async |metrics| {
+        Box::pin(until_told(config, sides, metrics)).await.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Until SIGTERM or SIGINT.
+async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
     if sides != Sides::Forwarder {
         // Before the bus, for which the edge may have to wait.
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
     }
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let told = {
-        let stop = stop.clone();
-        async move {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                if stop.is_cancelled() {
-                    // Told twice: whoever does that does not want to wait. Nothing is lost by it.
-                    std::process::exit(130);
-                }
-                tracing::info!("stopping");
-                stop.cancel();
-            }
-        }
-    };
+    // From here on a signal is heard, and not the end of the process.
+    let signals = signals(stop.clone())?;
     let embedded_stop = CancellationToken::new();
     let (url, embedded) = match (&config.nats_url, sides) {
         (Some(url), _) => (url.clone(), None),
         (None, Sides::Both) => {
             let embedded = Embedded::start(&config.embedded)?;
-            (embedded.url(), Some(tokio::spawn(embedded.supervise(embedded_stop.clone()))))
+            let url = embedded.url();
+            let supervise = embedded.supervise(embedded_stop.clone());
+            (url, Some(spawn("private nats-server", OnPanic::EndProcess, supervise)))
         }
         (None, _) => return Err(RunError::NoBus),
     };
-    let told = tokio::spawn(told);
+    let _signals = spawn("signals", OnPanic::EndProcess, signals);
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
     };
     let result = tokio::select! {
-        result = work(&config, sides, url, metrics, stop.clone()) => result,
+        result = Box::pin(work(&config, sides, url, metrics, stop.clone())) => result,
         () = overdue => {
             tracing::warn!("not everything ended within SHUTDOWN_GRACE; what did not comes again");
             Ok(())
         }
     };
-    told.abort();
     embedded_stop.cancel();
     if let Some(embedded) = embedded {
         // It logs its own failures.
@@ -153,6 +147,26 @@ pub async fn run(config: Config, sides: Sides, metrics: prometheus::Registry) ->
         Err(RunError::Connect(ConnectError::Stopped)) => Ok(()),
         result => result,
     }
+}
+
+/// Cancels `stop` with the first SIGTERM or SIGINT, and ends the process with the second.
+fn signals(stop: CancellationToken) -> Result<impl Future<Output = ()>, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                // An operator who sends a second signal does not want to wait. Nothing is lost by it.
+                std::process::exit(130);
+            }
+            tracing::info!("stopping");
+            stop.cancel();
+        }
+    })
 }
 
 async fn work(
@@ -166,7 +180,7 @@ async fn work(
     let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin.serve(admin_stop.clone()));
+    let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));
     let result = sides_on_bus(config, sides, url, &status, &stop).await;
     admin_stop.cancel();
     // A failed admin server has been logged.
@@ -181,69 +195,83 @@ async fn sides_on_bus(
     status: &Arc<admin::Status>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let name = match sides {
-        Sides::Both => "whatsapp-connector".to_owned(),
-        Sides::Edge => format!("whatsapp-connector edge {}", config.edge.account),
-        Sides::Forwarder => "whatsapp-connector forwarder".to_owned(),
-    };
+    let name = sides.connection_name(&config.edge.account);
     let bus = Bus::connect(&BusSettings { url, access: config.nats_access.clone(), name }, stop).await?;
     status.bus(bus.clone(), config.subjects.clone());
-    let role = match sides {
-        Sides::Both => "run",
-        Sides::Edge => "edge",
-        Sides::Forwarder => "forwarder",
-    };
-    let answering = admin::live::answer(bus.clone(), config.subjects.clone(), Arc::clone(status), role);
+    let answers = admin::process_status::answer(
+        bus.clone(),
+        config.subjects.clone(),
+        Arc::clone(status),
+        sides.command(),
+    );
     // To the end, so that it can be seen what a process that stops still has in hand.
-    let _answering = AbortOnDropHandle::new(tokio::spawn(answering));
-    // Of the grace, the last part is for the library's flush and the server's.
-    let grace = config.shutdown_grace.mul_f64(0.6);
-    let (subjects, topology) = (config.subjects.clone(), config.topology.clone());
-    let started = async {
-        // One after the other: the second finds the streams that the first has made.
-        let edge = if sides == Sides::Forwarder {
-            None
-        } else {
-            let (subjects, topology) = (subjects.clone(), topology.clone());
-            Some(Edge::start(bus.clone(), subjects, topology, config.edge.clone(), stop.clone()).await?)
-        };
-        let forwarder = if sides == Sides::Edge {
-            None
-        } else {
-            let settings = config.forwarder.clone();
-            Some(Forwarder::start(bus.clone(), subjects, topology, settings, stop.clone()).await?)
-        };
-        Ok::<_, RunError>((edge, forwarder))
-    };
-    let Some(started) = stop.run_until_cancelled(started).await else { return Ok(()) };
-    let (edge, forwarder) = started?;
-    if let Some(edge) = &edge {
-        status.edge(config.edge.account.clone(), edge.online());
+    let _answers = spawn("status answers", OnPanic::Log, answers);
+    let started = Box::pin(stop.run_until_cancelled(Started::start(config, sides, &bus, stop))).await;
+    let Some(started) = started else { return Ok(()) };
+    let started = started?;
+    if let Some(edge) = &started.edge {
+        status.edge(config.edge.account.clone(), edge.connection());
     }
-    if let Some(forwarder) = &forwarder {
+    if let Some(forwarder) = &started.forwarder {
         status.forwarder(Arc::clone(forwarder));
     }
     tracing::info!(?sides, "ready to work");
-    let edge = async {
-        if let Some(edge) = edge {
-            edge.run(grace).await;
-        }
-    };
-    let forwarder = async {
-        if let Some(forwarder) = forwarder {
-            forwarder.run(grace).await;
-        }
-    };
-    let all = async { tokio::join!(edge, forwarder) };
-    tokio::pin!(all);
+    // Of the grace, the last part is for the library's flush and the server's.
+    let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(0.6)));
     let result = tokio::select! {
-        _ = &mut all => Ok(()),
+        () = &mut running => Ok(()),
         () = bus.doomed() => {
             stop.cancel();
-            all.await;
+            running.await;
             Err(RunError::Doomed)
         }
     };
     bus.flush(Duration::from_secs(2)).await;
     result
+}
+
+/// The sides of this process, ready to work.
+struct Started {
+    edge: Option<Edge>,
+    forwarder: Option<Arc<Forwarder>>,
+}
+
+impl Started {
+    /// One after the other: the second finds the streams that the first has made.
+    async fn start(
+        config: &Config,
+        sides: Sides,
+        bus: &Bus,
+        stop: &CancellationToken,
+    ) -> Result<Self, RunError> {
+        let (subjects, topology) = (&config.subjects, &config.topology);
+        let mut started = Self { edge: None, forwarder: None };
+        if sides != Sides::Forwarder {
+            let settings = config.edge.clone();
+            let edge = Edge::start(bus.clone(), subjects.clone(), topology.clone(), settings, stop.clone());
+            started.edge = Some(edge.await?);
+        }
+        if sides != Sides::Edge {
+            let settings = config.forwarder.clone();
+            let forwarder =
+                Forwarder::start(bus.clone(), subjects.clone(), topology.clone(), settings, stop.clone());
+            started.forwarder = Some(forwarder.await?);
+        }
+        Ok(started)
+    }
+
+    /// Until both have ended.
+    async fn run(self, grace: Duration) {
+        let edge = async {
+            if let Some(edge) = self.edge {
+                Box::pin(edge.run(grace)).await;
+            }
+        };
+        let forwarder = async {
+            if let Some(forwarder) = self.forwarder {
+                forwarder.run(grace).await;
+            }
+        };
+        tokio::join!(edge, forwarder);
+    }
 }

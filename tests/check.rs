@@ -1,6 +1,6 @@
 //! `whatsapp-connector check` names what is in the way: every failure that it can name is planted here, on real
 //! parts. What no machine can be made to have (another machine's file system, nats-server's clock) is in the unit
-//! tests of `src/check` and `src/edge/inspect.rs`.
+//! tests of `src/commands/check` and `src/edge/session/inspect.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;

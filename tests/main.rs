@@ -4,6 +4,12 @@
 //! `make test` runs them. By hand: `make tools build`, then
 //! `cargo test --workspace --features simulator --test promises -- NAME`.
 #![forbid(unsafe_code)]
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "walls of the product, not of its tests"
+)]
 
 mod admin;
 mod bus_outage;

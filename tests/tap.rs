@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use whatsapp_connector::bus::{Access, Bus, Settings};
-use whatsapp_connector::tap::{Kind, Tap};
+use whatsapp_connector::commands::tap::{Kind, Tap};
 use whatsapp_connector::wire::Subjects;
 
 use crate::support::oracle::{Written, write_each};

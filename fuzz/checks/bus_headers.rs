@@ -3,7 +3,7 @@
 use std::sync::Once;
 
 use whatsapp_connector::bus::Stored;
-use whatsapp_connector::dlq::{Letter, replayed};
+use whatsapp_connector::commands::dlq::{Letter, replayed};
 use whatsapp_connector::forwarder::chain::{Last, Place, Step, step};
 use whatsapp_connector::forwarder::records::About;
 use whatsapp_connector::telemetry::{otel, propagation, redact};

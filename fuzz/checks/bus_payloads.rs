@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use prost::Message;
 use whatsapp_connector::bus::Stored;
-use whatsapp_connector::dlq::{Filter, Letter, replayed};
+use whatsapp_connector::commands::dlq::{Filter, Letter, replayed};
 use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::eligible::{Settings, question};
-use whatsapp_connector::forwarder::{deaths, records::About};
+use whatsapp_connector::forwarder::{crash_loop, records::About};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
     SessionEvent, outcome,
@@ -27,7 +27,7 @@ pub fn check(payload: &[u8]) {
     inbound(payload);
     outbound(payload);
     let is_number = payload.strip_prefix(b"+").unwrap_or(payload).iter().all(u8::is_ascii_digit);
-    assert!(deaths::count(payload) == 0 || is_number, "a mark that is none");
+    assert!(crash_loop::count(payload) == 0 || is_number, "a mark that is none");
 }
 
 /// What was read is written in one way, and read again as the same.
@@ -52,7 +52,7 @@ fn inbound(payload: &[u8]) {
         payload,
     };
     let everybody = Settings { allowed_numbers: [].into(), reply_max_age: Duration::from_secs(24 * 60 * 60) };
-    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody.clone() };
+    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
     let decision = match InboundMessage::decode(payload) {
         Err(_) => dead(DeadReason::Unreadable),

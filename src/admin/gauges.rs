@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /metrics`, in Prometheus' text format.
-pub async fn page(State((status, registry)): State<(Arc<Status>, prometheus::Registry)>) -> Response {
+pub(super) async fn page(State((status, registry)): State<(Arc<Status>, prometheus::Registry)>) -> Response {
     look(&status).await;
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
@@ -36,7 +36,7 @@ pub async fn page(State((status, registry)): State<(Arc<Status>, prometheus::Reg
 }
 
 /// Looks now and then. Ends with the admin server.
-pub async fn keep(status: &Status) {
+pub(super) async fn keep(status: &Status) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -52,8 +52,8 @@ async fn look(status: &Status) {
     if let Some(forwarder) = status.forwarder.get() {
         metrics::HELD.set(u64::from(forwarder.held().is_some()), []);
     }
-    if let Some((account, online)) = status.edge.get() {
-        let now = online.state().code();
+    if let Some((account, connection)) = status.edge.get() {
+        let now = connection.state().code();
         for code in link::CODES {
             metrics::LINK.set(u64::from(code == now), [account.as_str(), code]);
         }

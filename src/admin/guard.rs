@@ -23,7 +23,7 @@ const CHALLENGE: &str = "Basic realm=\"whatsapp-connector\", charset=\"UTF-8\"";
 
 /// The guard of `/link` and `/link.json`.
 #[derive(Debug)]
-pub struct Guard {
+pub(super) struct Guard {
     /// Its digest: what is compared has one length, so that the token's is not told by the time it takes.
     token: Option<[u8; 32]>,
     logins: Mutex<Logins>,
@@ -31,13 +31,13 @@ pub struct Guard {
 
 impl Guard {
     /// Of this token.
-    pub fn new(token: Option<&SecretString>) -> Self {
+    pub(super) fn new(token: Option<&SecretString>) -> Self {
         let token = token.map(|token| digest(token.expose_secret().as_bytes()));
         Self { token, logins: Mutex::new(Logins::new(Instant::now())) }
     }
 
     /// Why this request is not answered.
-    pub fn refusal(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
+    pub(super) fn refusal(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         match &self.token {
             None => not_local(peer, headers),
             Some(token) => self.not_logged_in(token, peer, headers),

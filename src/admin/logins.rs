@@ -30,7 +30,7 @@ const ADDRESSES: usize = 256;
 
 /// What becomes of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The right token.
     Right,
     /// Another one.
@@ -46,7 +46,7 @@ pub enum Verdict {
 
 /// The wrong logins of late.
 #[derive(Debug)]
-pub struct Logins {
+pub(super) struct Logins {
     network: Bucket,
     loopback: Bucket,
     addresses: HashMap<IpAddr, Bucket>,
@@ -55,13 +55,13 @@ pub struct Logins {
 
 impl Logins {
     /// None yet.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         let full = Bucket { full: now };
         Self { network: full, loopback: full, addresses: HashMap::new(), told: None }
     }
 
     /// Judges a login from `ip`. What it says of one over the limit does not depend on `right`.
-    pub fn judge(&mut self, ip: IpAddr, right: bool, now: Instant) -> Verdict {
+    pub(super) fn judge(&mut self, ip: IpAddr, right: bool, now: Instant) -> Verdict {
         let source = source(ip);
         let wait = if source.is_loopback() {
             self.loopback.wait(LOOPBACK, now)

@@ -2,10 +2,9 @@
 
 mod gauges;
 mod guard;
-pub mod health;
-pub mod live;
 mod logins;
 mod page;
+pub mod process_status;
 mod server;
 mod terminal;
 
@@ -25,8 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Online, link};
+use crate::edge::{Connection, link};
 use crate::forwarder::{Forwarder, Mode};
+use crate::stdout;
 use crate::wire::{Account, Subjects};
 
 /// Why there is no admin server.
@@ -43,7 +43,7 @@ pub struct AdminError {
 #[derive(Debug, Default)]
 pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
-    edge: OnceLock<(Account, Online)>,
+    edge: OnceLock<(Account, Connection)>,
     forwarder: OnceLock<Arc<Forwarder>>,
 }
 
@@ -54,8 +54,8 @@ impl Status {
     }
 
     /// This process has an edge.
-    pub fn edge(&self, account: Account, online: Online) {
-        let _ = self.edge.set((account, online));
+    pub fn edge(&self, account: Account, connection: Connection) {
+        let _ = self.edge.set((account, connection));
     }
 
     /// This process has a forwarder.
@@ -80,8 +80,8 @@ impl Status {
                 reasons.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
             }
         }
-        if let Some((_, online)) = self.edge.get() {
-            let state = online.state();
+        if let Some((_, connection)) = self.edge.get() {
+            let state = connection.state();
             if state != link::State::Online {
                 reasons.push(Reason::new("whatsapp", state.code(), state.detail()));
             }
@@ -177,7 +177,7 @@ impl Admin {
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         // For people and scripts that chose port 0; logs go elsewhere.
-        println!("admin: http://{bound}");
+        stdout::notice(format_args!("admin: http://{bound}"));
         Ok(Self { listener, status: Arc::default(), guard: Arc::new(Guard::new(token)), metrics })
     }
 
@@ -239,14 +239,14 @@ async fn link_page(
 }
 
 fn link(status: &Status) -> Link {
-    let Some((account, online)) = status.edge.get() else {
+    let Some((account, connection)) = status.edge.get() else {
         let (state, detail) = match status.forwarder.get() {
             Some(_) => ("no-edge", "This process is a forwarder; the edge has the link."),
             None => ("starting", "The process is starting."),
         };
         return Link { state, detail, qr: None, expires_in_s: None, account: None, phone: None };
     };
-    let state = online.state();
+    let state = connection.state();
     let (qr, expires_in_s) = match &state {
         link::State::Unlinked { qr: Some(qr) } => {
             let left = qr.expires.saturating_duration_since(Instant::now());
@@ -260,6 +260,6 @@ fn link(status: &Status) -> Link {
         qr,
         expires_in_s,
         account: Some(account.to_string()),
-        phone: online.phone(),
+        phone: connection.phone(),
     }
 }

@@ -4,7 +4,7 @@ use qrcode::QrCode;
 use qrcode::render::svg;
 
 /// The page. Nothing in it comes from outside but the account's name, which is `[a-z0-9_-]+`.
-pub fn render(detail: &str, account: Option<&str>, qr: Option<&str>) -> String {
+pub(super) fn render(detail: &str, account: Option<&str>, qr: Option<&str>) -> String {
     let code = qr
         .and_then(|text| QrCode::new(text).ok())
         .map(|code| code.render::<svg::Color<'_>>().min_dimensions(320, 320).build())

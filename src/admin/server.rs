@@ -26,9 +26,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, sink};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::task::TaskSet;
 
 /// At once.
 const CONNECTIONS: usize = 64;
@@ -57,13 +59,13 @@ const GRACE: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves `app` until `stop`, and a moment longer what is under way then.
-pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
-    let mut open = Open::default();
+pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
+    let mut open = Open { tasks: TaskSet::new("admin connection"), order: VecDeque::new() };
     loop {
         let full = open.full_until(Instant::now());
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(_) = open.tasks.join_next() => {}
+            Some(()) = open.tasks.next_end() => {}
             () = sleep_until(full.unwrap_or_else(Instant::now)), if full.is_some() => {}
             accepted = listener.accept(), if full.is_none() => match accepted {
                 Ok((stream, peer)) => open.add(peer.ip(), talk(stream, peer, app.clone(), stop.clone())),
@@ -78,13 +80,12 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) 
     }
     drop(listener);
     // A client that holds its connection open must not hold the process: the rest goes with the set.
-    let _ = timeout(GRACE, async { while open.tasks.join_next().await.is_some() {} }).await;
+    let _ = timeout(GRACE, async { while open.tasks.next_end().await.is_some() {} }).await;
 }
 
 /// The connections that there are.
-#[derive(Default)]
 struct Open {
-    tasks: JoinSet<()>,
+    tasks: TaskSet,
     /// Oldest first.
     order: VecDeque<Entry>,
 }
@@ -163,7 +164,7 @@ async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: Cancel
 }
 
 /// A request whose body is in bounds, and has arrived.
-pub async fn bounded(request: Request, next: Next) -> Response {
+pub(super) async fn bounded(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let said = body.size_hint().lower();
     if said > BODY_SIZE as u64 {

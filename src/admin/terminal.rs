@@ -7,27 +7,28 @@ use qrcode::render::unicode::Dense1x2;
 
 use super::Status;
 use crate::edge::link::State;
+use crate::stdout;
 
 /// How soon a new code is shown.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Prints each new QR code to standard output. Ends with the admin server.
-pub async fn show_codes(status: &Status) {
+pub(super) async fn show_codes(status: &Status) {
     let mut shown = None;
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         ticks.tick().await;
-        let Some((_, online)) = status.edge.get() else { continue };
-        let State::Unlinked { qr: Some(qr) } = online.state() else { continue };
+        let Some((_, connection)) = status.edge.get() else { continue };
+        let State::Unlinked { qr: Some(qr) } = connection.state() else { continue };
         if shown.as_ref() == Some(&qr.code) {
             continue;
         }
         if let Ok(code) = QrCode::new(&qr.code) {
             let picture =
                 code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-            println!(
+            stdout::notice(format_args!(
                 "\n{picture}\nScan this with WhatsApp on the phone: Settings, Linked devices, Link a device.\n"
-            );
+            ));
         }
         shown = Some(qr.code);
     }

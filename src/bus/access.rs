@@ -182,7 +182,7 @@ impl Access {
             Login::Creds(path) => {
                 let failed =
                     |why: &str| AccessError { name: "NATS_CREDS", path: path.clone(), why: why.to_owned() };
-                let text = std::fs::read_to_string(path).map_err(|error| failed(&error.to_string()))?;
+                let text = read_file(path).map_err(|error| failed(&error.to_string()))?;
                 let (jwt, key) = credentials(&text).ok_or_else(|| failed("it is no credentials file"))?;
                 auth.jwt = Some(jwt.to_owned());
                 auth.signature = key.sign(nonce).ok();
@@ -218,13 +218,18 @@ impl Secret {
     fn now(&self) -> Result<SecretString, AccessError> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
-            Self::File(name, path) => match std::fs::read_to_string(path) {
+            Self::File(name, path) => match read_file(path) {
                 Ok(text) if !text.trim_end().is_empty() => Ok(text.trim_end().to_owned().into()),
                 Ok(_) => Err(AccessError { name, path: path.clone(), why: "it is empty".to_owned() }),
                 Err(error) => Err(AccessError { name, path: path.clone(), why: error.to_string() }),
             },
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a small local file, once for each connection that is made")]
+fn read_file(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path)
 }
 
 /// The JWT and the key of a credentials file: the bodies of its first two decorated blocks.

@@ -89,7 +89,7 @@ impl Bus {
             Err(error) => error,
             Ok(ack) => match ack.await {
                 Ok(ack) => {
-                    self.room.taken(&record.subject, record.size());
+                    self.capacity.taken(&record.subject, record.size());
                     return Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate });
                 }
                 Err(error) => error,
@@ -103,7 +103,7 @@ impl Bus {
                 Some(MESSAGE_TOO_LARGE) => AppendError::Impossible(error.to_string()),
                 Some(no_room) if NO_ROOM.contains(&no_room) => {
                     let why = error.to_string();
-                    self.room.refused(&record.subject, record.size(), &why);
+                    self.capacity.refused(&record.subject, record.size(), &why);
                     AppendError::Full(why)
                 }
                 _ => AppendError::Unknown(error.to_string()),

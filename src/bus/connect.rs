@@ -9,9 +9,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::capacity::Capacity;
 use super::refusals::Refusals;
-use super::room::Room;
 use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
+use crate::task::{OnPanic, Task, spawn};
 use crate::telemetry::{metrics, redact};
 
 /// The oldest nats-server with which a refused publish may be retried safely in a cluster.
@@ -140,43 +141,47 @@ impl Bus {
             .ack_timeout(Duration::from_secs(5))
             .api_prefix(&api)
             .build(client.clone());
-        let bus = Self {
-            client,
+        let doomed = CancellationToken::new();
+        Ok(Self {
             jetstream: context,
             api: api.into(),
             refusals,
-            room: Room::default(),
-            doomed: CancellationToken::new(),
-        };
-        bus.watch_versions(connected);
-        Ok(bus)
+            capacity: Capacity::default(),
+            _watch: Arc::new(watch_versions(&client, &doomed, connected)),
+            client,
+            doomed,
+        })
     }
 
     /// What the server says it is.
     pub fn server_version(&self) -> String {
         self.client.server_info().version
     }
+}
 
-    /// A fail-over may lead to another server: its version is checked as well. The connection's event callback
-    /// holds the other end of the channel, so its end is heard here, too.
-    fn watch_versions(&self, mut connected: watch::Receiver<u64>) {
-        let (client, doomed) = (self.client.clone(), self.doomed.clone());
-        tokio::spawn(async move {
-            while connected.changed().await.is_ok() {
-                if let Err(error) = check_version(&client) {
-                    tracing::error!(%error, "connected to a server that this connector cannot work with");
-                    doomed.cancel();
-                    return;
-                }
+/// A fail-over may lead to another server: its version is checked as well. The connection's event callback
+/// holds the other end of the channel, so its end is heard here, too.
+fn watch_versions(
+    client: &async_nats::Client,
+    doomed: &CancellationToken,
+    mut connected: watch::Receiver<u64>,
+) -> Task<()> {
+    let (client, doomed) = (client.clone(), doomed.clone());
+    spawn("connection watch", OnPanic::EndProcess, async move {
+        while connected.changed().await.is_ok() {
+            if let Err(error) = check_version(&client) {
+                tracing::error!(%error, "connected to a server that this connector cannot work with");
+                doomed.cancel();
+                return;
             }
-            // This task holds the client, so the connection was not given up: the library's own task has died of
-            // something that it read, and nothing would ever be heard again.
-            tracing::error!(
-                "the connection to nats-server has ended for good; this process ends, to be started again"
-            );
-            doomed.cancel();
-        });
-    }
+        }
+        // This task holds the client, so the connection was not given up: the library's own task has died of
+        // something that it read, and nothing would ever be heard again.
+        tracing::error!(
+            "the connection to nats-server has ended for good; this process ends, to be started again"
+        );
+        doomed.cancel();
+    })
 }
 
 fn refusal(error: async_nats::ConnectError) -> ConnectError {

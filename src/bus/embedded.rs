@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -82,6 +82,7 @@ impl Embedded {
     pub fn start(settings: &Settings) -> Result<Self, EmbeddedError> {
         let io = |what| move |source| EmbeddedError::Io { what, source };
         let binary = find(settings.binary.as_deref())?;
+        #[expect(clippy::disallowed_methods, reason = "at the start, before anything runs")]
         std::fs::create_dir_all(&settings.data_dir).map_err(io("making NATS_DATA_DIR"))?;
         let lock = File::create(settings.data_dir.join(LOCK_FILE)).map_err(io("locking NATS_DATA_DIR"))?;
         if lock.try_lock().is_err() {
@@ -146,6 +147,7 @@ pub fn running_url(settings: &Settings) -> Option<SecretString> {
     if lock.try_lock().is_ok() {
         return None;
     }
+    #[expect(clippy::disallowed_methods, reason = "by a command, before it does anything")]
     std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok().map(SecretString::from)
 }
 
@@ -156,6 +158,7 @@ fn random() -> u64 {
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     // An older one may have wider permissions.
+    #[expect(clippy::disallowed_methods, reason = "at the start, before anything runs")]
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -186,8 +189,14 @@ fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// The child's side: asks to die with the parent, then becomes `program`. Returns only on failure.
-pub fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error {
+/// The child's side: asks to die with the parent, then becomes `program`. Comes back only with a failure.
+pub fn child(parent: u32, program: &Path, args: &[String]) -> ExitCode {
+    let error = become_server(parent, program, args);
+    eprintln!("{}: {error}", program.display());
+    ExitCode::FAILURE
+}
+
+fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return error.into();
@@ -209,6 +218,7 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
             Err(EmbeddedError::Missing { tried: format!("NATS_SERVER_BIN={}", path.display()) })
         };
     }
+    #[expect(clippy::disallowed_methods, reason = "PATH is the system's, and no setting")]
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|dir| dir.join("nats-server"))

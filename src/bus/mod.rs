@@ -7,14 +7,14 @@
 pub mod access;
 mod append;
 mod batch;
+mod capacity;
 mod connect;
 pub mod embedded;
-mod live;
 pub mod permissions;
 mod pull;
 mod read;
 mod refusals;
-mod room;
+mod requests;
 mod survey;
 pub mod topology;
 
@@ -24,14 +24,16 @@ use std::time::Duration;
 use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 
+use crate::task::Task;
 pub use access::{Access, AccessError};
 pub use append::{AppendError, Appended, Record};
 pub use batch::Start;
+pub use capacity::Full;
 pub use connect::{ConnectError, Settings};
-pub use live::{Answers, Questions};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
-pub use room::Full;
+
+pub use requests::{Answers, Questions};
 pub use survey::{JetStream, Lack};
 
 /// How long one request to the server may take before it is asked again.
@@ -47,9 +49,11 @@ pub struct Bus {
     /// What the server does not allow this user.
     refusals: refusals::Refusals,
     /// The streams that take nothing more.
-    room: room::Room,
+    capacity: capacity::Capacity,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
+    /// Looks at each server that the connection is made to; ends with the last clone.
+    _watch: Arc<Task<()>>,
 }
 
 impl Bus {

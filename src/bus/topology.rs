@@ -146,7 +146,7 @@ impl Bus {
             Some(info) => info,
             None if settings.provision == Provision::Create => {
                 tracing::info!(stream = want.name, "creating the stream");
-                let make = || self.making(self.jetstream.get_or_create_stream(want.clone()));
+                let make = || Box::pin(self.making(self.jetstream.get_or_create_stream(want.clone())));
                 patiently(make).await.map_err(&failed)?.cached_info().clone()
             }
             None => return Err(TopologyError::Missing { what, mode: "verify" }),
@@ -168,7 +168,7 @@ impl Bus {
             return Err(TopologyError::Missing { what, mode: "verify" });
         }
         tracing::info!(bucket, "creating the key-value bucket");
-        let make = || self.making(self.jetstream.create_key_value(want.clone()));
+        let make = || Box::pin(self.making(self.jetstream.create_key_value(want.clone())));
         patiently(make).await.map(|_store| ()).map_err(failed)
     }
 
@@ -187,7 +187,8 @@ impl Bus {
             Some(info) => info,
             None if settings.provision == Provision::Create => {
                 tracing::info!(consumer = name, stream, "creating the consumer");
-                let make = || self.making(self.jetstream.create_consumer_on_stream(want.clone(), stream));
+                let make =
+                    || Box::pin(self.making(self.jetstream.create_consumer_on_stream(want.clone(), stream)));
                 let made: PullConsumer = patiently(make).await.map_err(&failed)?;
                 made.cached_info().clone()
             }

@@ -1,8 +1,9 @@
 //! Environment → one typed [`Config`]. Every bad setting is named in one message.
 //!
-//! `table` has every setting once; `sources` finds what was given, `read` makes values of it, `show` prints
-//! what is in force, and `known` finds misspelt names.
+//! `table` has every setting once; `sources` finds what was given, `read` makes values of it, `assemble` makes each
+//! room's settings of those, `show` prints what is in force, and `known` finds misspelt names.
 
+mod assemble;
 mod known;
 mod read;
 mod show;
@@ -20,10 +21,10 @@ pub use show::InForce;
 pub use sources::{Environment, Origin, Variable, dotenv};
 
 use crate::bus::{self, embedded, topology};
-use crate::edge::{self, rate};
+use crate::edge;
 use crate::forwarder;
 use crate::telemetry;
-use crate::wire::{Account, Subjects};
+use crate::wire::Subjects;
 use read::Check;
 
 /// All settings, checked.
@@ -90,7 +91,7 @@ impl Config {
             ConfigError(vec![Bad { name, got: error.to_string(), takes }])
         })?;
         let access = check.all(Self::access(&given, environment));
-        match Self::checked(given, otel, access, &mut check) {
+        match Self::assemble(&given, otel, access, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
@@ -121,113 +122,6 @@ impl Config {
                 rows.iter().find(is_file)?;
                 Some(environment.get(name)?.value.as_str())
             })
-        })
-    }
-
-    /// Reads every setting before it gives up on any: `None` means that `check` has something to say.
-    fn checked(
-        given: table::All,
-        otel: Option<telemetry::otel::Settings>,
-        access: Option<bus::Access>,
-        check: &mut Check,
-    ) -> Option<Self> {
-        let subjects = check.read(given.nats_subject_prefix, |text| Subjects::new(text).ok());
-        let account = check.read(given.whatsapp_account, |text| Account::parse(text).ok());
-        let provision = check.read(given.nats_provision, read::provision);
-        let replicas = check.read(given.nats_replicas, read::replicas);
-        let in_max_age = check.duration(given.nats_in_max_age);
-        let out_max_age = check.duration(given.nats_out_max_age);
-        let dlq_max_age = check.duration(given.nats_dlq_max_age);
-        let in_max_bytes = check.read(given.nats_in_max_bytes, read::size);
-        let out_max_bytes = check.read(given.nats_out_max_bytes, read::size);
-        let dlq_max_bytes = check.read(given.nats_dlq_max_bytes, read::size);
-        let window = check.duration(given.nats_duplicate_window);
-        let forwarder_ack_wait = check.duration(given.forwarder_ack_wait);
-        let edge_ack_wait = check.duration(given.edge_ack_wait);
-        let reply_max_age = check.duration(given.reply_max_age);
-        let takes = "more than NATS_IN_MAX_AGE: an outcome has to outlive its message";
-        check.relation("NATS_OUT_MAX_AGE", out_max_age, |out| Some(out > in_max_age?), takes);
-        let takes = "at most NATS_IN_MAX_AGE: what is not stored any more is not recognised";
-        check.relation("NATS_DUPLICATE_WINDOW", window, |window| Some(window <= in_max_age?), takes);
-        let takes = "at most NATS_DUPLICATE_WINDOW: a message that WhatsApp hands over again later than that could \
-                     be answered twice";
-        check.relation("REPLY_MAX_AGE", reply_max_age, |age| Some(age <= window?), takes);
-        let backend_url = check.read(given.backend_url, read::url);
-        let api_key = check.header(given.api_key);
-        let backend_timeout = check.duration(given.backend_timeout);
-        let allowed_numbers = check.read(given.allowed_numbers, read::numbers);
-        let concurrency = check.read(given.backend_concurrency, read::concurrency);
-        let retry_for = check.duration(given.backend_retry_for);
-        let mode = check.read(given.backend_mode, read::mode);
-        let shutdown_grace = check.duration(given.shutdown_grace);
-        let pair_phone = check.read(given.whatsapp_pair_phone, read::digits);
-        let simulator_url = check.simulator(given.whatsapp_simulator_url, cfg!(feature = "simulator"));
-        // Far above what one person reads and one number's people write; a machine that has gone wild is
-        // above it at once.
-        let per_chat = check.read(given.send_per_chat, rate::limit);
-        let total = check.read(given.send_total, rate::limit);
-        let loops = check.read(given.loop_limit, rate::limit_per_minute);
-        let auth_dir = check.path(given.whatsapp_auth_dir);
-        let data_dir = check.path(given.nats_data_dir);
-        let http_addr = check.read(given.http_addr, |text| text.parse().ok());
-        let http_token = check.token(given.http_token);
-        let log_format = check.read(given.log_format, read::log_format);
-        let full_pii = check.read(given.log_pii, read::full_pii);
-        let log_filter = check.read(given.rust_log, read::filter);
-        let shutdown_grace = shutdown_grace?;
-        Some(Self {
-            nats_url: read::secret(given.nats_url),
-            nats_access: access?,
-            embedded: embedded::Settings { binary: check.path(given.nats_server_bin), data_dir: data_dir? },
-            subjects: subjects?,
-            topology: topology::Settings {
-                provision: provision?,
-                replicas: replicas?,
-                in_max_age: in_max_age?,
-                out_max_age: out_max_age?,
-                dlq_max_age: dlq_max_age?,
-                in_max_bytes,
-                out_max_bytes,
-                dlq_max_bytes,
-                duplicate_window: window?,
-                forwarder_ack_wait: forwarder_ack_wait?,
-                edge_ack_wait: edge_ack_wait?,
-            },
-            forwarder: forwarder::Settings {
-                backend: forwarder::backend::Settings {
-                    url: backend_url?,
-                    api_key,
-                    webhook_secret: read::secret(given.whatsapp_webhook_secret),
-                    timeout: backend_timeout?,
-                },
-                eligible: forwarder::eligible::Settings {
-                    allowed_numbers: allowed_numbers.unwrap_or_default(),
-                    reply_max_age: reply_max_age?,
-                },
-                concurrency: concurrency?,
-                retry_for: retry_for?,
-                fallback_text: given.fallback_text.value.unwrap_or_default(),
-                mode: mode?,
-            },
-            edge: edge::Settings {
-                account: account?,
-                auth_dir: auth_dir?,
-                session: edge::SessionSettings {
-                    pair_phone,
-                    simulator_url,
-                    flush_timeout: shutdown_grace.mul_f64(0.3),
-                },
-                limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
-            },
-            http_addr: http_addr?,
-            http_token,
-            shutdown_grace,
-            telemetry: telemetry::Settings {
-                format: log_format,
-                filter: log_filter?,
-                full_pii: full_pii?,
-                otel: otel?,
-            },
         })
     }
 }
@@ -338,7 +232,7 @@ mod tests {
             let mut check = Check::default();
             let setting = table::ALL.iter().find(|setting| setting.name == "WHATSAPP_SIMULATOR_URL").unwrap();
             let value = url.map(str::to_owned);
-            check.simulator(table::Given { setting: *setting, value }, can_simulate);
+            check.simulator(&table::Given { setting: *setting, value }, can_simulate);
             check.bad.into_iter().next().map(|bad| bad.takes)
         };
         let url = Some("ws://127.0.0.1:7080/ws/chat");

@@ -13,20 +13,20 @@ use crate::forwarder::Mode;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and keeps what cannot be used.
-#[derive(std::default::Default)]
-pub struct Check {
+#[derive(Debug, std::default::Default)]
+pub(super) struct Check {
     /// What cannot be used.
     pub bad: Vec<Bad>,
 }
 
 impl Check {
     /// This setting cannot be used; `got` may be shown.
-    pub fn bad(&mut self, name: &str, got: String, takes: &str) {
+    pub(super) fn bad(&mut self, name: &str, got: String, takes: &str) {
         self.bad.push(Bad { name: name.to_owned(), got, takes: takes.to_owned() });
     }
 
     /// What another room has read by itself.
-    pub fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
+    pub(super) fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
         let bad = match read {
             Ok(value) => return Some(value),
             Err(bad) => bad,
@@ -38,32 +38,32 @@ impl Check {
     }
 
     /// The value, or the default's. `None` if there is neither, or if it is bad.
-    pub fn read<T>(&mut self, given: Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, given: &Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let Given { setting, value } = given;
         let value = match (value, setting.default) {
-            (Some(value), _) => value,
-            (None, Default::Value(default)) => default.to_owned(),
+            (Some(value), _) => value.as_str(),
+            (None, Default::Value(default)) => default,
             (None, Default::Words(_)) => return None,
         };
         let read = read(value.trim());
         if read.is_none() {
-            self.bad(setting.name, setting.show(&value), setting.takes);
+            self.bad(setting.name, setting.show(value), setting.takes);
         }
         read
     }
 
     /// A time that is more than nothing.
-    pub fn duration(&mut self, given: Given) -> Option<Duration> {
+    pub(super) fn duration(&mut self, given: &Given) -> Option<Duration> {
         self.read(given, |text| humantime::parse_duration(text).ok().filter(|time| !time.is_zero()))
     }
 
     /// A path, the default's if it has one.
-    pub fn path(&mut self, given: Given) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, given: &Given) -> Option<PathBuf> {
         self.read(given, |text| Some(PathBuf::from(text)))
     }
 
     /// Refuses a time that does not go with others. `None` of `fits`: one of those is bad itself.
-    pub fn relation(
+    pub(super) fn relation(
         &mut self,
         name: &str,
         got: Option<Duration>,
@@ -78,9 +78,9 @@ impl Check {
     }
 
     /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
-    pub fn simulator(&mut self, given: Given, can_simulate: bool) -> Option<String> {
+    pub(super) fn simulator(&mut self, given: &Given, can_simulate: bool) -> Option<String> {
         let Given { setting, value } = given;
-        let url = value?;
+        let url = value.clone()?;
         if !can_simulate {
             let takes = "nothing: this build talks to WhatsApp only; build with `--features simulator`";
             self.bad(setting.name, url.clone(), takes);
@@ -91,18 +91,18 @@ impl Check {
     }
 
     /// A secret that goes into an HTTP header.
-    pub fn header(&mut self, given: Given) -> Option<SecretString> {
+    pub(super) fn header(&mut self, given: &Given) -> Option<SecretString> {
         self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
     }
 
     /// A token that people and programs log in with: long enough not to be guessed, short enough for the
     /// head of a request, and without a space, which would end it in an `Authorization` header.
-    pub fn token(&mut self, given: Given) -> Option<SecretString> {
+    pub(super) fn token(&mut self, given: &Given) -> Option<SecretString> {
         let fits = |value: &str| value.chars().all(|c| c.is_ascii_graphic());
         self.secret(given, |value| (16..=256).contains(&value.len()) && fits(value))
     }
 
-    fn secret(&mut self, given: Given, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
+    fn secret(&mut self, given: &Given, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
         if !given.value.as_deref().is_none_or(fits) {
             self.bad(given.setting.name, given.setting.show(""), given.setting.takes);
         }
@@ -111,12 +111,12 @@ impl Check {
 }
 
 /// A secret, as it is.
-pub fn secret(given: Given) -> Option<SecretString> {
-    given.value.map(SecretString::from)
+pub(super) fn secret(given: &Given) -> Option<SecretString> {
+    given.value.clone().map(SecretString::from)
 }
 
 /// `create`, `verify` or `off`.
-pub fn provision(text: &str) -> Option<topology::Provision> {
+pub(super) fn provision(text: &str) -> Option<topology::Provision> {
     match text {
         "create" => Some(topology::Provision::Create),
         "verify" => Some(topology::Provision::Verify),
@@ -126,23 +126,23 @@ pub fn provision(text: &str) -> Option<topology::Provision> {
 }
 
 /// Copies of a stream.
-pub fn replicas(text: &str) -> Option<usize> {
+pub(super) fn replicas(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| [1, 3, 5].contains(count))
 }
 
 /// Bytes of a stream. What is less than one large message was meant otherwise, such as `64` for `64MiB`.
-pub fn size(text: &str) -> Option<u64> {
+pub(super) fn size(text: &str) -> Option<u64> {
     let size: bytesize::ByteSize = text.parse().ok()?;
     (bytesize::MIB..=i64::MAX.unsigned_abs()).contains(&size.as_u64()).then_some(size.as_u64())
 }
 
 /// Calls at once.
-pub fn concurrency(text: &str) -> Option<usize> {
+pub(super) fn concurrency(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count))
 }
 
 /// `answer` or `shadow`.
-pub fn mode(text: &str) -> Option<Mode> {
+pub(super) fn mode(text: &str) -> Option<Mode> {
     match text {
         "answer" => Some(Mode::Answer),
         "shadow" => Some(Mode::Shadow),
@@ -151,7 +151,7 @@ pub fn mode(text: &str) -> Option<Mode> {
 }
 
 /// `pretty` or `json`.
-pub fn log_format(text: &str) -> Option<LogFormat> {
+pub(super) fn log_format(text: &str) -> Option<LogFormat> {
     match text {
         "pretty" => Some(LogFormat::Pretty),
         "json" => Some(LogFormat::Json),
@@ -160,28 +160,28 @@ pub fn log_format(text: &str) -> Option<LogFormat> {
 }
 
 /// Is it `full`?
-pub fn full_pii(text: &str) -> Option<bool> {
+pub(super) fn full_pii(text: &str) -> Option<bool> {
     ["masked", "full"].iter().position(|known| text == *known).map(|at| at == 1)
 }
 
 /// A filter of log lines.
-pub fn filter(text: &str) -> Option<String> {
+pub(super) fn filter(text: &str) -> Option<String> {
     telemetry::check_filter(text).is_ok().then(|| text.to_owned())
 }
 
 /// An address of HTTP.
-pub fn url(text: &str) -> Option<reqwest::Url> {
+pub(super) fn url(text: &str) -> Option<reqwest::Url> {
     let url: reqwest::Url = text.parse().ok()?;
     (["http", "https"].contains(&url.scheme()) && url.host_str().is_some()).then_some(url)
 }
 
 /// Phone numbers, separated by commas.
-pub fn numbers(text: &str) -> Option<HashSet<String>> {
+pub(super) fn numbers(text: &str) -> Option<HashSet<String>> {
     text.split(',').map(str::trim).filter(|number| !number.is_empty()).map(digits).collect()
 }
 
 /// Digits only, out of how people write a phone number.
-pub fn digits(text: &str) -> Option<String> {
+pub(super) fn digits(text: &str) -> Option<String> {
     let number: String = text.chars().filter(|c| !" +-().".contains(*c)).collect();
     (number.len() >= 5 && number.len() <= 20 && number.chars().all(|c| c.is_ascii_digit())).then_some(number)
 }

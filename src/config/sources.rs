@@ -1,5 +1,6 @@
 //! Where values come from: the environment, `.env` in the working directory, and files that `<NAME>_FILE`
 //! names.
+#![expect(clippy::disallowed_methods, reason = "before there is a runtime")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,11 +38,30 @@ pub struct Variable {
     pub file: Option<PathBuf>,
 }
 
+impl std::fmt::Debug for Variable {
+    /// Its value may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variable")
+            .field("origin", &self.origin)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 /// All variables, the environment's above those of `.env`; blank ones left out.
 #[derive(Clone)]
 pub struct Environment {
     variables: BTreeMap<String, Variable>,
     bad: Vec<Bad>,
+}
+
+impl std::fmt::Debug for Environment {
+    /// Values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment")
+            .field("names", &self.names().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Environment {

@@ -154,6 +154,13 @@ pub struct Given {
     pub value: Option<String>,
 }
 
+impl std::fmt::Debug for Given {
+    /// Its value may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").field("name", &self.setting.name).finish_non_exhaustive()
+    }
+}
+
 macro_rules! settings {
     ($($field:ident: $name:literal, $setting:expr;)*) => {
         /// All of them, in the order of docs/configuration.md.
@@ -166,6 +173,7 @@ macro_rules! settings {
         struct Raw { $($field: Option<String>),* }
 
         /// What was given for each. A row that nobody reads is a warning of the compiler.
+        #[derive(Debug)]
         pub struct All { $(pub(super) $field: Given),* }
 
         impl All {

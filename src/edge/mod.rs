@@ -1,38 +1,19 @@
 //! WhatsApp ↔ bus, for one account.
 //!
-//! `inbound` is the hook that stores before WhatsApp is told "received"; `outbound` sends what the
-//! bus holds, with `job`, `order`, `looping`, `pace` and `sending`; `session` keeps the link, by the rules of `link`;
-//! `store` and `missing` see to it that what the library loses comes again, and in its place. The
-//! only room that names the client library.
+//! `inbound` stores what people write before WhatsApp is told "received"; `outbound` sends what the bus holds;
+//! `session` keeps the link. What the first two share lies in `addressing`. Imports go one way: `inbound` and
+//! `outbound` → `addressing`, `session`. Here the three are put together, for a term of the lease. The only room
+//! that names the client library.
 
-mod chats;
-mod content;
-mod events;
-mod identity;
+mod addressing;
 mod inbound;
-mod inspect;
-pub mod job;
-mod lease;
-pub mod link;
-mod lock;
-mod looping;
-mod missing;
-mod online;
-mod order;
 mod outbound;
-mod pace;
-pub mod rate;
-mod receipts;
-mod report;
-mod sending;
 mod session;
-mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
@@ -40,18 +21,11 @@ use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use inbound::Inbound;
-pub use inspect::{Flaw, Inspection, inspect};
-use lease::Lease;
-use link::Input;
-use lock::AuthDir;
-pub use lock::{LockError, guarded};
-use missing::Missing;
-use online::Board;
-pub use online::Online;
-use outbound::Outbound;
-use receipts::Receipts;
-use sending::{Acks, Sender};
-use session::Session;
+use outbound::{Acks, Feedback, Outbound, Receipts, Sender};
+pub use outbound::{Limits, job, rate};
+use session::link::Input;
+use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
+pub use session::{Connection, Flaw, Inspection, LockError, guarded, inspect, link};
 
 /// What an operator can set.
 #[derive(Debug, Clone)]
@@ -66,7 +40,6 @@ pub struct Settings {
     pub limits: outbound::Limits,
 }
 
-pub use outbound::Limits;
 pub use session::Settings as SessionSettings;
 
 /// Why the edge cannot run.
@@ -87,7 +60,7 @@ pub enum EdgeError {
 #[derive(Debug)]
 pub struct Edge {
     parts: Parts,
-    states: mpsc::UnboundedReceiver<link::State>,
+    news: News,
 }
 
 /// What every term of the lease is made of.
@@ -99,8 +72,8 @@ struct Parts {
     settings: Settings,
     auth: Arc<AuthDir>,
     lease: Lease,
-    board: Board,
-    online: Online,
+    writer: ConnectionWriter,
+    connection: Connection,
     stop: CancellationToken,
 }
 
@@ -118,37 +91,40 @@ impl Edge {
             auth.name().map_err(|source| LockError::Unusable { dir: settings.auth_dir.clone(), source })?;
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
-        let (board, online, states) = Online::channel();
-        let parts = Parts { bus, subjects, topology, settings, auth, lease, board, online, stop };
-        Ok(Self { parts, states })
+        let (writer, connection, news) = Connection::channel();
+        let parts = Parts { bus, subjects, topology, settings, auth, lease, writer, connection, stop };
+        Ok(Self { parts, news })
     }
 
     /// The link's state, for readiness and the linking page.
-    pub fn online(&self) -> Online {
-        self.parts.online.clone()
+    pub fn connection(&self) -> Connection {
+        self.parts.connection.clone()
     }
 
     /// Works whenever this edge has the lease, until `stop`; sends under way get up to `grace` then.
     pub async fn run(self, grace: Duration) {
-        let Self { parts, states } = self;
-        let account = parts.settings.account.clone();
-        let announcing =
-            session::announce(parts.bus.clone(), parts.subjects.clone(), account, states, parts.stop.clone());
-        // The board goes with the parts, and with it the last of the states to announce.
-        tokio::join!(parts.work(grace), announcing);
+        let Self { parts, news } = self;
+        let over = CancellationToken::new();
+        let work = async {
+            parts.work(grace).await;
+            over.cancel();
+        };
+        let announce =
+            news.announce(&parts.bus, &parts.subjects, &parts.settings.account, &over, &parts.stop);
+        tokio::join!(work, announce);
     }
 }
 
 impl Parts {
-    async fn work(self, grace: Duration) {
+    async fn work(&self, grace: Duration) {
         let stand_by = || {
-            self.board.apply(Input::StandBy);
+            self.writer.apply(Input::StandBy);
         };
         let account = self.settings.account.as_str();
         metrics::LEASE.set(0, [account]);
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
             metrics::LEASE.set(1, [account]);
-            self.term(&held.lost, grace).await;
+            Box::pin(self.term(&held.lost, grace)).await;
             metrics::LEASE.set(0, [account]);
             if self.stop.is_cancelled() {
                 held.release().await;
@@ -156,19 +132,19 @@ impl Parts {
                 stand_by();
             }
         }
-        self.board.apply(Input::Stopping);
+        self.writer.apply(Input::Stopping);
     }
 
     /// One term of the lease: until `stop`, or until it is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
-        let missing = Missing::default();
+        let resends = Resends::default();
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
-            Sender::new(self.online.clone(), acks.clone()),
+            Sender::new(self.connection.clone(), acks.clone()),
             self.topology.clone(),
             self.settings.limits,
             stop.clone(),
@@ -186,7 +162,7 @@ impl Parts {
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
-            self.online.clone(),
+            self.connection.clone(),
             stop.clone(),
         );
         // The session outlives the sends under way, which it carries; but not the lease.
@@ -194,17 +170,16 @@ impl Parts {
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),
-            inbound: Inbound::new(
+            hook: Inbound::new(
                 self.bus.clone(),
                 self.subjects.clone(),
                 account.clone(),
-                missing.clone(),
+                resends.clone(),
                 stop.clone(),
             ),
-            missing,
-            acks,
-            receipts,
-            board: self.board.clone(),
+            resends,
+            outgoing: Arc::new(Feedback { acks, receipts }),
+            connection: self.writer.clone(),
             stop: carry.clone(),
         };
         let work = async {

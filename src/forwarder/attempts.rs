@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::deaths::{self, Next};
+use super::crash_loop::{self, Next};
 use crate::bus::{AppendError, Bus, ReadError, Record};
 use crate::crash;
 use crate::wire::{Headers, Subjects, header};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all turns of a process share.
 #[derive(Debug)]
-pub struct Attempts {
+pub(super) struct Attempts {
     bus: Bus,
     subjects: Subjects,
     room: Arc<Semaphore>,
@@ -32,7 +32,7 @@ pub struct Attempts {
 
 /// The attempts of one delivery, one after the other.
 #[derive(Debug)]
-pub struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     shared: &'a Attempts,
     /// Where the mark is; a first delivery has none.
     subject: Option<String>,
@@ -54,7 +54,7 @@ struct Mark {
 
 /// How beginning went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
+pub(super) enum Begun {
     /// Go on; the attempt counts until its end is told.
     Going,
     /// Get [`Attempt::room`] first, and look again.
@@ -68,13 +68,13 @@ pub enum Begun {
 
 impl Attempts {
     /// None so far.
-    pub fn new(bus: Bus, subjects: Subjects) -> Self {
-        let room = Semaphore::new(usize::try_from(deaths::ROOM).unwrap_or(usize::MAX));
+    pub(super) fn new(bus: Bus, subjects: Subjects) -> Self {
+        let room = Semaphore::new(usize::try_from(crash_loop::ROOM).unwrap_or(usize::MAX));
         Self { bus, subjects, room: Arc::new(room) }
     }
 
     /// Of the message `sequence` of this incarnation of `WA_IN`, delivered for the `delivered`th time.
-    pub fn of(&self, incarnation: &str, sequence: u64, delivered: u64) -> Attempt<'_> {
+    pub(super) fn of(&self, incarnation: &str, sequence: u64, delivered: u64) -> Attempt<'_> {
         let marked = delivered > 1 && !crash::switched_off("attempts");
         let subject = marked.then(|| self.subjects.attempts(incarnation, sequence));
         Attempt { shared: self, subject, up: None, needs: 0, room: None }
@@ -83,7 +83,7 @@ impl Attempts {
 
 impl Attempt<'_> {
     /// Begins, unless it is under way. Has to be called before anything looks at the message's content.
-    pub async fn begin(&mut self) -> Begun {
+    pub(super) async fn begin(&mut self) -> Begun {
         let Some(subject) = self.subject.clone().filter(|_| self.up.is_none()) else { return Begun::Going };
         match self.raise(&subject).await {
             Ok(begun) => begun,
@@ -99,7 +99,7 @@ impl Attempt<'_> {
             let mark = self.shared.read(subject).await.map_err(unknown)?;
             // The first delivery's attempt has no mark.
             let deaths = mark.count.saturating_add(1);
-            let next = deaths::next(deaths);
+            let next = crash_loop::next(deaths);
             if let Next::Try { room } = next
                 && room > self.has()
             {
@@ -123,7 +123,7 @@ impl Attempt<'_> {
 
     /// Waits for the room that the message needs. Cancel-safe. Whoever waits here must hold nothing that
     /// others may need to get on.
-    pub async fn room(&mut self) {
+    pub(super) async fn room(&mut self) {
         if self.has() < self.needs {
             // What is too little is let go first: two that each wait for the other's would wait for ever.
             self.room = None;
@@ -133,18 +133,18 @@ impl Attempt<'_> {
     }
 
     /// The message has to wait for something: a death meanwhile is none of its doing. It keeps its room.
-    pub async fn pause(&mut self) {
+    pub(super) async fn pause(&mut self) {
         self.lower(|count| count.saturating_sub(1)).await;
     }
 
     /// The attempt has ended, for now or for this delivery.
-    pub async fn leave(&mut self) {
+    pub(super) async fn leave(&mut self) {
         self.pause().await;
         self.room = None;
     }
 
     /// The message has its outcome: no attempt at it counts any more.
-    pub async fn over(&mut self) {
+    pub(super) async fn over(&mut self) {
         self.lower(|_| 0).await;
         self.room = None;
     }
@@ -177,7 +177,7 @@ impl Attempts {
     async fn read(&self, subject: &str) -> Result<Mark, ReadError> {
         let stored = self.bus.last(&self.subjects.stream_attempts(), subject).await?;
         Ok(stored.map_or_else(Mark::default, |stored| Mark {
-            count: deaths::count(&stored.payload),
+            count: crash_loop::count(&stored.payload),
             revision: stored.sequence,
         }))
     }

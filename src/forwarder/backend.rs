@@ -15,7 +15,7 @@ use sha2::Sha256;
 pub use probe::{Probed, Said};
 
 use crate::telemetry::propagation;
-use crate::wire::v1;
+use crate::wire::{now_ms, v1};
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
@@ -272,7 +272,7 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
 }
 
 fn unix_seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    u64::try_from(now_ms() / 1000).unwrap_or(0)
 }
 
 #[cfg(test)]

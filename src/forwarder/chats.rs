@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::chain::Last;
 use crate::bus::{Bus, ReadError};
+use crate::task::{OnPanic, Task, spawn};
 
 /// An answer this old is asked for again while waiting.
 const STALE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// The chats that have a turn in this process.
 #[derive(Debug)]
-pub struct Chats {
+pub(super) struct Chats {
     bus: Bus,
     stream_out: String,
     /// Which incarnation of `WA_IN` the sequences count in.
@@ -32,7 +32,7 @@ pub struct Chats {
 
 /// One chat.
 #[derive(Debug)]
-pub struct Chat {
+pub(super) struct Chat {
     subject: String,
     known: Mutex<Option<(Last, Instant)>>,
     /// The highest `Wa-In-Seq` that passed by; its outcome may not be stored yet.
@@ -44,13 +44,13 @@ pub struct Chat {
 /// Hears a chat's outcomes pass.
 #[derive(Debug)]
 struct Listener {
-    task: AbortOnDropHandle<()>,
+    task: Task<()>,
     since: Instant,
 }
 
 /// A turn's hold on its chat.
 #[derive(Debug)]
-pub struct Open {
+pub(super) struct Open {
     chats: Arc<Chats>,
     chat: Arc<Chat>,
 }
@@ -75,7 +75,7 @@ impl Drop for Open {
 
 impl Chats {
     /// No chats yet.
-    pub fn new(bus: Bus, stream_out: String, incarnation: String) -> Arc<Self> {
+    pub(super) fn new(bus: Bus, stream_out: String, incarnation: String) -> Arc<Self> {
         Arc::new(Self {
             bus,
             stream_out,
@@ -85,7 +85,7 @@ impl Chats {
     }
 
     /// `WA_IN` was made anew: other sequences count from now on.
-    pub fn reincarnate(&self, incarnation: String) {
+    pub(super) fn reincarnate(&self, incarnation: String) {
         self.incarnation.send_replace(incarnation);
         for chat in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
             chat.forget();
@@ -93,12 +93,12 @@ impl Chats {
     }
 
     /// The incarnation of `WA_IN` that sequences count in.
-    pub fn incarnation(&self) -> String {
+    pub(super) fn incarnation(&self) -> String {
         self.incarnation.borrow().clone()
     }
 
     /// The chat whose outcomes are on `subject`.
-    pub fn open(self: &Arc<Self>, subject: String) -> Open {
+    pub(super) fn open(self: &Arc<Self>, subject: String) -> Open {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let chat = open.entry(subject).or_insert_with_key(|subject| {
             Arc::new(Chat {
@@ -115,18 +115,18 @@ impl Chats {
 
 impl Chat {
     /// The chat's outcomes' subject.
-    pub fn subject(&self) -> &str {
+    pub(super) fn subject(&self) -> &str {
         &self.subject
     }
 
     /// This replica has stored the outcome of `last.in_sequence`: no need to read it.
-    pub fn wrote(&self, last: Last) {
+    pub(super) fn wrote(&self, last: Last) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((last, Instant::now()));
         self.heard.send_modify(|heard| *heard = (*heard).max(last.in_sequence));
     }
 
     /// What is known turned out to be old.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -142,7 +142,7 @@ impl Chat {
 
 impl Open {
     /// The chat's last outcome: what this replica knows of it, else what the bus says.
-    pub async fn last(&self) -> Result<Last, ReadError> {
+    pub(super) async fn last(&self) -> Result<Last, ReadError> {
         match self.known(Duration::MAX) {
             Some(last) => Ok(last),
             None => self.read().await,
@@ -166,7 +166,7 @@ impl Open {
     }
 
     /// How many turns of this chat wait here, this one included, until the guard is dropped.
-    pub fn waiting(&self) -> (usize, impl Drop + use<>) {
+    pub(super) fn waiting(&self) -> (usize, impl Drop + use<>) {
         struct Leave(Arc<Chat>);
         impl Drop for Leave {
             fn drop(&mut self) {
@@ -179,7 +179,7 @@ impl Open {
 
     /// Returns when it is worth looking again whether message `sequence` has its outcome: when it has, or
     /// after a second at the latest. Cancel-safe.
-    pub async fn changed(&self, sequence: u64) -> Result<(), ReadError> {
+    pub(super) async fn changed(&self, sequence: u64) -> Result<(), ReadError> {
         let mut heard = self.heard.subscribe();
         let listening = self.listen().await?;
         // An outcome that was stored before the subscription stood would never be heard.
@@ -222,12 +222,12 @@ impl Open {
         }
         let mut wakes = self.chats.bus.wakes(&self.subject).await?;
         let (heard, incarnation) = (self.chat.heard.clone(), self.chats.incarnation.subscribe());
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        let task = spawn("outcome listener", OnPanic::Log, async move {
             while let Some(headers) = wakes.next().await {
                 let sequence = headers.in_sequence(&incarnation.borrow());
                 heard.send_modify(|heard| *heard = (*heard).max(sequence));
             }
-        }));
+        });
         let since = Instant::now();
         *listener = Some(Listener { task, since });
         Ok(since)

@@ -4,7 +4,7 @@ use super::backend::Reply;
 use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
 
 /// A decided outcome, not stored yet.
-pub type Decision = outcome::Result;
+pub(super) type Decision = outcome::Result;
 
 /// What becomes of the backend's answers (`BACKEND_MODE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Mode {
 }
 
 /// The backend has something to say.
-pub fn answered(mode: Mode, reply: Reply) -> Decision {
+pub(super) fn answered(mode: Mode, reply: Reply) -> Decision {
     let reply = v1::Reply::from(reply);
     match mode {
         Mode::Answer => Decision::Reply(reply),
@@ -28,12 +28,12 @@ pub fn answered(mode: Mode, reply: Reply) -> Decision {
 }
 
 /// There is nothing to say.
-pub fn none(reason: NoReplyReason) -> Decision {
+pub(super) fn none(reason: NoReplyReason) -> Decision {
     Decision::None(NoReply { reason: reason.into(), would_be: None })
 }
 
 /// The message is given up on. `fallback` is what the person gets for it.
-pub fn dead(mode: Mode, reason: DeadReason, detail: &str, fallback: &str) -> Decision {
+pub(super) fn dead(mode: Mode, reason: DeadReason, detail: &str, fallback: &str) -> Decision {
     let fallback_text = match mode {
         Mode::Answer => fallback.to_owned(),
         Mode::Shadow => String::new(),

@@ -5,36 +5,36 @@
 //! everybody back while it is away, `attempts` counts what dies over a message, and `deaths` says what follows. Any number of processes run this side by side; what they share
 //! is on the bus.
 
+mod ack_floor;
 mod attempts;
 pub mod backend;
 pub mod chain;
 mod chats;
-pub mod deaths;
+mod circuit_breaker;
+pub mod crash_loop;
 mod decision;
 pub mod eligible;
-mod floor;
-mod hold;
 pub mod policy;
 pub mod records;
-mod told;
 mod turn;
+mod turn_telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
+use crate::task::Tasks;
 use crate::wire::Subjects;
+use ack_floor::AckFloor;
 use attempts::Attempts;
 use backend::Backend;
 use chats::Chats;
+use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::Mode;
-use floor::Floor;
-use hold::{Hold, Wanted};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -79,8 +79,8 @@ pub struct Forwarder {
     settings: Settings,
     backend: Backend,
     chats: Arc<Chats>,
-    floor: Floor,
-    hold: Hold,
+    ack_floor: AckFloor,
+    breaker: CircuitBreaker,
     attempts: Attempts,
     permits: Arc<Semaphore>,
     /// How many of the permits retries may have: half of them, so that first attempts never starve.
@@ -112,8 +112,8 @@ impl Forwarder {
         Ok(Arc::new(Self {
             backend: Backend::new(settings.backend.clone())?,
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
-            floor: Floor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
-            hold: Hold::new(),
+            ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
+            breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
             retries: Arc::new(Semaphore::new((settings.concurrency / 2).max(1))),
@@ -129,7 +129,7 @@ impl Forwarder {
 
     /// Why nothing goes to the backend at present, if that is so.
     pub fn held(&self) -> Option<String> {
-        self.hold.reason()
+        self.breaker.reason()
     }
 
     /// What becomes of the backend's answers.
@@ -139,7 +139,7 @@ impl Forwarder {
 
     /// Works until `stop`, then finishes or gives back what is under way within `grace`.
     pub async fn run(self: Arc<Self>, grace: Duration) {
-        let turns = TaskTracker::new();
+        let turns = Tasks::new("turn");
         while !self.stop.is_cancelled() {
             if let Err(error) = self.pull(&turns).await {
                 tracing::warn!(%error, "pulling is interrupted");
@@ -150,19 +150,18 @@ impl Forwarder {
             }
         }
         self.closed.cancel();
-        turns.close();
         if !turns.is_empty() {
             tracing::info!(turns = turns.len(), "finishing what is under way");
         }
-        if tokio::time::timeout(grace, turns.wait()).await.is_err() {
+        if tokio::time::timeout(grace, turns.ended()).await.is_err() {
             tracing::warn!(turns = turns.len(), "giving back what did not finish in time");
             self.abandon.cancel();
-            turns.wait().await;
+            turns.ended().await;
         }
     }
 
     /// Pulls until `stop`, or until the consumer is gone.
-    async fn pull(self: &Arc<Self>, turns: &TaskTracker) -> Result<(), ReadError> {
+    async fn pull(self: &Arc<Self>, turns: &Tasks) -> Result<(), ReadError> {
         let consumer = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
         self.bus
             .pull(
@@ -181,7 +180,7 @@ impl Forwarder {
 
     /// How many messages could be begun now; waits until it is at least one.
     async fn room(&self) -> usize {
-        if self.hold.wants_a_turn().await == Wanted::Probe {
+        if self.breaker.wants_a_turn().await == Wanted::Probe {
             return 1;
         }
         // Fails only once the semaphore is closed, which nobody does.
@@ -198,7 +197,7 @@ impl Forwarder {
             if incarnation != self.chats.incarnation() {
                 tracing::error!("the inbound stream was made anew; its messages are counted from the start");
                 self.chats.reincarnate(incarnation);
-                self.floor.reset();
+                self.ack_floor.reset();
             }
             Ok::<(), ForwarderError>(())
         };

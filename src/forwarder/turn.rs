@@ -16,11 +16,11 @@ use super::attempts::{Attempt, Begun};
 use super::backend::Question;
 use super::chain::{self, Last, Place, Step};
 use super::chats::Open;
+use super::circuit_breaker::Pass;
 use super::decision::{self, Decision};
-use super::hold::Pass;
 use super::policy::{self, Class};
 use super::records::About;
-use super::{Forwarder, Settings, eligible, told};
+use super::{Forwarder, Settings, eligible, turn_telemetry};
 use crate::bus::{AppendError, Delivery, Record};
 use crate::crash;
 use crate::telemetry::{metrics, propagation, spans};
@@ -35,7 +35,7 @@ const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// Its outcome is stored, by this turn.
     Stored,
     /// Its outcome was stored already, by whomever.
@@ -64,8 +64,12 @@ impl From<crate::bus::ReadError> for Interrupted {
 /// Runs a turn to its end, tells the bus that it is being worked on meanwhile, and how it ended.
 ///
 /// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
-pub async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, permit: Option<OwnedSemaphorePermit>) {
-    let span = told::turn(&forwarder.subjects, &delivery);
+pub(super) async fn run(
+    forwarder: Arc<Forwarder>,
+    delivery: Box<Delivery>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let span = turn_telemetry::turn(&forwarder.subjects, &delivery);
     async {
         let work = work(&forwarder, &delivery, permit);
         tokio::pin!(work);
@@ -232,14 +236,14 @@ impl<'a> Turn<'a> {
 
     async fn step(&self) -> Result<Step, Interrupted> {
         let last = self.chat.last().await?;
-        let step = chain::step(self.place, last, self.forwarder.floor.known());
+        let step = chain::step(self.place, last, self.forwarder.ack_floor.known());
         if step != Step::Wait {
             return Ok(step);
         }
         if crash::switched_off("chain") {
             return Ok(Step::Go { expected: last.out_sequence });
         }
-        Ok(chain::step(self.place, last, self.forwarder.floor.fresh().await?))
+        Ok(chain::step(self.place, last, self.forwarder.ack_floor.fresh().await?))
     }
 
     /// Ends `work` when the process stops.
@@ -286,7 +290,7 @@ impl<'a> Turn<'a> {
                 Ok(question) => question,
                 Err(reason) => return Ok(Some(decision::none(reason))),
             };
-            let Some(pass) = pass.take().or_else(|| self.forwarder.hold.free()) else {
+            let Some(pass) = pass.take().or_else(|| self.forwarder.breaker.free()) else {
                 attempt.pause().await;
                 pass = Some(self.pass().await?);
                 continue;
@@ -296,9 +300,9 @@ impl<'a> Turn<'a> {
             calls += 1;
             crash::point("forwarder.after-call");
             if let Class::Unavailable { reason, retry_after } = &class {
-                self.forwarder.hold.down(reason, *retry_after);
+                self.forwarder.breaker.down(reason, *retry_after);
             } else {
-                self.forwarder.hold.up();
+                self.forwarder.breaker.up();
             }
             drop(pass);
             match class {
@@ -319,7 +323,7 @@ impl<'a> Turn<'a> {
                         return self.dead(DeadReason::Failed, &reason).await.map(Some);
                     }
                     tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
-                    let _retrying = told::retrying(reason, wait);
+                    let _retrying = turn_telemetry::retrying(reason, wait);
                     retries += 1;
                     // A waiting retry holds no permit and no room.
                     permits.clear();
@@ -332,8 +336,8 @@ impl<'a> Turn<'a> {
 
     /// Leave to call; the wait for it is told.
     async fn pass(&self) -> Result<Pass, Interrupted> {
-        let _held = self.forwarder.hold.reason().map(told::held);
-        self.or_stop(self.forwarder.hold.pass()).await
+        let _held = self.forwarder.breaker.reason().map(turn_telemetry::held);
+        self.or_stop(self.forwarder.breaker.pass()).await
     }
 
     /// Calls the backend; `before` says how often this turn has done so already.
@@ -352,9 +356,9 @@ impl<'a> Turn<'a> {
             answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
             () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
         };
-        told::answer(&span, &answer);
+        turn_telemetry::answer(&span, &answer);
         let class = policy::class(answer);
-        told::call(&class, began.elapsed());
+        turn_telemetry::call(&class, began.elapsed());
         Ok(class)
     }
 
@@ -406,7 +410,7 @@ impl<'a> Turn<'a> {
             let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
             crash::point("forwarder.after-outcome");
             spans::stored(stored.sequence);
-            told::outcome(decision);
+            turn_telemetry::outcome(decision);
             self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
             Ok(())
         }

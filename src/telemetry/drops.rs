@@ -19,7 +19,7 @@ use super::metrics;
 type Waiting = Arc<AtomicUsize>;
 
 /// A batch processor for `exporter` that holds up to `room` spans.
-pub fn counted<E: SpanExporter + 'static>(exporter: E, room: usize) -> impl SpanProcessor + 'static {
+pub(super) fn counted<E: SpanExporter + 'static>(exporter: E, room: usize) -> impl SpanProcessor + 'static {
     let waiting = Waiting::default();
     let taken = Taken { exporter, waiting: Arc::clone(&waiting), failing: AtomicBool::new(false) };
     Gate { batches: BatchSpanProcessor::builder(taken).build(), waiting, room }

@@ -23,7 +23,7 @@ struct Sent {
 static SENT: LazyLock<Mutex<Sent>> = LazyLock::new(Mutex::default);
 
 /// `span` sends the message `id`.
-pub fn remember(id: &str, span: &Span) {
+pub(super) fn remember(id: &str, span: &Span) {
     let context = span.context().span().span_context().clone();
     if !context.is_valid() {
         return;
@@ -40,7 +40,7 @@ pub fn remember(id: &str, span: &Span) {
 }
 
 /// Links `span` to the one that has sent the message `id`, if that is known.
-pub fn link(span: &Span, id: &str) {
+pub(super) fn link(span: &Span, id: &str) {
     let context = SENT.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned();
     if let Some(context) = context {
         span.add_link(context);

@@ -70,7 +70,7 @@ impl Visit for Message {
 
 /// Keeps what spans know of their message, for [`Lines`].
 #[derive(Debug)]
-pub struct Messages;
+pub(super) struct Messages;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Messages {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -92,7 +92,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Messages {
 
 /// Writes our own lines.
 #[derive(Debug)]
-pub struct Lines(pub LogFormat);
+pub(super) struct Lines(pub LogFormat);
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -231,7 +231,7 @@ impl Visit for Fields {
 
 /// A line needs no span's fields formatted: see [`Messages`].
 #[derive(Debug)]
-pub struct NoFields;
+pub(super) struct NoFields;
 
 impl<'writer> FormatFields<'writer> for NoFields {
     fn format_fields<R: tracing_subscriber::field::RecordFields>(

@@ -265,6 +265,7 @@ fn resource() -> Resource {
         .with_attributes(own)
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_detector(Box::new(EnvResourceDetector::new()));
+    #[expect(clippy::disallowed_methods, reason = "one of the SDK's variables, which reads them by itself")]
     match std::env::var("OTEL_SERVICE_NAME") {
         Ok(name) if !name.trim().is_empty() => resource.with_service_name(name).build(),
         _ => resource.build(),

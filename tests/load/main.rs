@@ -3,6 +3,12 @@
 //!
 //! The backend is this process's own and answers at once or after `BACKEND_MS`: what is measured is the connector.
 #![forbid(unsafe_code)]
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "walls of the product, not of its tests"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,6 @@
 //! Asking the backend how it is without asking it anything: for `whatsapp-connector check`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Backend, Failure, Settings, failure, unix_seconds};
+use crate::wire::now_ms;
 
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 16 << 10;
@@ -112,6 +113,5 @@ async fn said(mut response: Response) -> Said {
 fn ahead_s(headers: &HeaderMap) -> Option<i64> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let theirs = i64::try_from(theirs.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
-    let ours = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
-    Some(theirs - ours)
+    Some(theirs - now_ms() / 1000)
 }

@@ -1,6 +1,7 @@
 //! `whatsapp-simulator`: the simulator as a program.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "walls of the product, not of what it is tested with")]
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;

@@ -444,7 +444,7 @@ mod tests {
         };
         world.add_customer(Customer::new(record)?);
         assert_eq!(world.number_of(&ana.pn_jid(3)), Some(ana.clone()));
-        assert_eq!(world.number_of(&ana.lid_jid(0)), Some(ana.clone()));
+        assert_eq!(world.number_of(&ana.lid_jid(0)), Some(ana));
         assert_eq!(world.number_of(&Jid::group("123")), None);
         Ok(())
     }

@@ -1,4 +1,10 @@
 //! The simulator against the real client library. Each test has a simulator of its own.
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::disallowed_methods,
+    reason = "walls of the product, not of its tests"
+)]
 
 mod binary;
 mod control;

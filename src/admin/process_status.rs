@@ -1,0 +1,59 @@
+//! The same as `/readyz`, and what is in hand, for whoever asks all processes at once: `whatsapp-connector
+//! status`.
+
+use std::sync::Arc;
+
+use super::Status;
+use crate::bus::Bus;
+use crate::telemetry::metrics::{SENDING, TURNS};
+use crate::wire::process_status::{EdgeSide, ForwarderSide, Process, Reason};
+use crate::wire::{Subjects, kind};
+
+/// Answers as long as the bus is there. `role` is the command that runs.
+pub async fn answer(bus: Bus, subjects: Subjects, status: Arc<Status>, role: &'static str) {
+    let mut questions = match bus.questions(&subjects.live_status()).await {
+        Ok(questions) => questions,
+        Err(error) => return tracing::warn!(%error, "`whatsapp-connector status` will not hear from here"),
+    };
+    while let Some(reply) = questions.next().await {
+        // Whoever may ask must not be able to have this process write into a stream.
+        if !subjects.is_reserved(&reply) {
+            // Plain data always serialises.
+            let answer = serde_json::to_vec(&status.process(role).await).unwrap_or_default();
+            questions.answer(reply, answer).await;
+        }
+    }
+}
+
+impl Status {
+    async fn process(&self, role: &str) -> Process {
+        let reasons = self.reasons().await.into_iter();
+        let reasons: Vec<_> = reasons
+            .map(|reason| Reason { part: reason.part.to_owned(), code: reason.code, detail: reason.detail })
+            .collect();
+        Process {
+            role: role.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            ready: reasons.is_empty(),
+            reasons,
+            edge: self.edge.get().map(|(account, connection)| {
+                let state = connection.state();
+                EdgeSide {
+                    account: account.to_string(),
+                    state: state.code().to_owned(),
+                    action: kind::code(state.action().as_str_name(), "SESSION_ACTION_"),
+                    sending: SENDING.now([]),
+                }
+            }),
+            forwarder: self.forwarder.get().map(|forwarder| ForwarderSide {
+                hold: forwarder.held(),
+                calling: TURNS.now(["calling"]),
+                waiting: TURNS.now(["waiting"]),
+                held: TURNS.now(["held"]),
+                retrying: TURNS.now(["retrying"]),
+            }),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Questions and answers between running processes, over core NATS: what nobody needs tomorrow.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use super::refusals::Listener;
+use super::{Bus, ReadError};
+
+impl Bus {
+    /// Hears every question on `subject`.
+    ///
+    /// Nothing depends on it: a server that does not allow it is told of with a warning, and asked again with
+    /// each new connection.
+    pub async fn questions(&self, subject: &str) -> Result<Questions, ReadError> {
+        self.refusals.tolerate("that this process hears what `whatsapp-connector status` asks", subject);
+        let questions = self.client.subscribe(subject.to_owned()).await;
+        let questions = questions.map_err(|error| ReadError::new(&error))?;
+        Ok(Questions { bus: self.clone(), questions })
+    }
+
+    /// Asks everybody on `subject`; their answers are read with [`Answers::all`].
+    pub async fn ask_all(&self, subject: &str) -> Result<Answers, ReadError> {
+        let refusals = self.refusals.listen();
+        let inbox = self.client.new_inbox();
+        let failed = |error: &dyn std::fmt::Display| ReadError::new(error);
+        let answers = self.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let asked = self.client.publish_with_reply(subject.to_owned(), inbox, Bytes::new());
+        asked.await.map_err(|error| failed(&error))?;
+        Ok(Answers { refusals, subject: subject.to_owned(), answers, asked: Instant::now() })
+    }
+}
+
+/// A core subscription to questions.
+#[derive(Debug)]
+pub struct Questions {
+    bus: Bus,
+    questions: async_nats::Subscriber,
+}
+
+impl Questions {
+    /// Where the answer to the next question has to go; `None` when the connection is closed for good.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(reply) = self.questions.next().await?.reply {
+                return Some(reply.to_string());
+            }
+        }
+    }
+
+    /// Answers one. The server may refuse that as well.
+    pub async fn answer(&self, reply: String, answer: Vec<u8>) {
+        self.bus.refusals.tolerate("that this process answers `whatsapp-connector status`", &reply);
+        // Who asked may be gone by now.
+        if let Err(error) = self.bus.client.publish(reply, answer.into()).await {
+            tracing::debug!(%error, "an answer did not leave");
+        }
+    }
+}
+
+/// Answers that are on their way, and are kept until they are read.
+pub struct Answers {
+    /// From before the question on.
+    refusals: Listener,
+    subject: String,
+    answers: async_nats::Subscriber,
+    asked: Instant,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    /// Those that have come, and that come until there is `quiet` or `bound` has passed since the question.
+    pub async fn all(mut self, quiet: Duration, bound: Duration) -> Result<Vec<Bytes>, ReadError> {
+        let mut all = Vec::new();
+        loop {
+            // What is there already is read even if the bound has passed.
+            let left = bound.saturating_sub(self.asked.elapsed()).min(quiet);
+            tokio::select! {
+                biased;
+                answer = tokio::time::timeout(left, self.answers.next()) => match answer {
+                    Ok(Some(message)) if message.status.is_none() => all.push(message.payload),
+                    // Nobody listens, or nobody is left.
+                    _ => return Ok(all),
+                },
+                why = self.refusals.refused(&self.subject) => return Err(ReadError::Forbidden(why)),
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! How a command reaches the bus: the one that `NATS_URL` names, or the private one of a `run` on this machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, ConnectError, Settings, embedded};
+use crate::config::Config;
+
+/// Why there is no bus to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum BusUnavailable {
+    /// Nowhere to look.
+    #[error(
+        "NATS_URL is not set, and no `run` keeps a nats-server of its own in {0}. Set NATS_URL to nats://host:port"
+    )]
+    NoBus(PathBuf),
+    /// The bus.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No answer within bounds.
+    #[error("nats-server does not answer; check NATS_URL")]
+    Timeout,
+}
+
+impl BusUnavailable {
+    /// Is it a setting that cannot be used, whatever the server says?
+    pub fn is_setting(&self) -> bool {
+        match self {
+            Self::NoBus(_) => true,
+            Self::Connect(error) => error.is_setting(),
+            Self::Timeout => false,
+        }
+    }
+}
+
+/// How long nats-server may take to be there: a person waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connects as `whatsapp-connector <command>`.
+pub async fn connect(config: &Config, command: &str) -> Result<Bus, BusUnavailable> {
+    let url = match &config.nats_url {
+        Some(url) => url.clone(),
+        None => embedded::running_url(&config.embedded)
+            .ok_or_else(|| BusUnavailable::NoBus(config.embedded.data_dir.clone()))?,
+    };
+    let access = config.nats_access.clone();
+    let settings = Settings { url, access, name: format!("whatsapp-connector {command}") };
+    tokio::time::timeout(PATIENCE, Bus::connect(&settings, &CancellationToken::new()))
+        .await
+        .map_err(|_elapsed| BusUnavailable::Timeout)?
+        .map_err(BusUnavailable::from)
+}

@@ -1,0 +1,232 @@
+//! `whatsapp-connector check`: why it would not work, in the order in which a person would look.
+//!
+//! Each part finds out facts, with I/O, and judges them, without: a finding says what is so and, where somebody
+//! has to do something, what. Nothing is changed, on the bus, at the backend or on the disk.
+
+mod backend;
+mod bus;
+mod command;
+mod session;
+
+pub use command::{CheckArgs, run};
+
+use serde::Serialize;
+
+use crate::config::{Config, Environment, unknown};
+use crate::run::Sides;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Fine,
+    /// It works, and is worth knowing.
+    Note,
+    /// It would not work.
+    Failure,
+}
+
+/// Every code there is; docs/operations.md says what each means.
+const CODES: &[&str] = &[
+    "settings",
+    "bad-setting",
+    "unknown-setting",
+    "nats",
+    "nats-private",
+    "nats-url-missing",
+    "nats-server-missing",
+    "nats-login-unusable",
+    "nats-unreachable",
+    "nats-login-refused",
+    "nats-tls",
+    "nats-too-old",
+    "jetstream",
+    "jetstream-off",
+    "jetstream-silent",
+    "nats-permissions",
+    "nats-forbidden",
+    "nats-ack-in-a-domain",
+    "nats-status-unheard",
+    "streams",
+    "stream-missing",
+    "stream-differs",
+    "stream-unknown",
+    "backend",
+    "backend-unreachable",
+    "backend-silent",
+    "backend-no-endpoint",
+    "backend-redirects",
+    "backend-unavailable",
+    "backend-failing",
+    "backend-slow",
+    "backend-key",
+    "backend-key-refused",
+    "backend-key-unproved",
+    "backend-signature-refused",
+    "backend-signature-clock",
+    "backend-client",
+    "auth-dir",
+    "auth-dir-unusable",
+    "auth-dir-open",
+    "auth-dir-network",
+    "auth-dir-taken",
+    "store-damaged",
+    "linked",
+    "unlinked",
+    "clock",
+    "clock-skew",
+];
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// `settings`, `bus`, `backend`, `session`.
+    pub part: &'static str,
+    /// Stable, for machines; docs/operations.md has all of them.
+    pub code: &'static str,
+    /// How much it matters.
+    pub verdict: Verdict,
+    /// What is so.
+    pub what: String,
+    /// What mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+impl Finding {
+    fn new(
+        part: &'static str,
+        code: &'static str,
+        verdict: Verdict,
+        what: String,
+        mend: Option<String>,
+    ) -> Self {
+        debug_assert!(CODES.contains(&code), "{code} is not in the list");
+        Self { part, code, verdict, what, mend }
+    }
+
+    fn fine(part: &'static str, code: &'static str, what: impl Into<String>) -> Self {
+        Self::new(part, code, Verdict::Fine, what.into(), None)
+    }
+
+    fn note(
+        part: &'static str,
+        code: &'static str,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self::new(part, code, Verdict::Note, what.into(), Some(mend.into()))
+    }
+
+    fn failure(
+        part: &'static str,
+        code: &'static str,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self::new(part, code, Verdict::Failure, what.into(), Some(mend.into()))
+    }
+}
+
+/// All that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Nothing is in the way.
+    pub fine: bool,
+    /// In the order of looking.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    fn of(findings: Vec<Finding>) -> Self {
+        Self { fine: findings.iter().all(|finding| finding.verdict != Verdict::Failure), findings }
+    }
+}
+
+/// Looks at all that `sides` need.
+pub async fn examine(environment: &Environment, sides: Sides) -> Report {
+    let (mut findings, config) = settings(environment);
+    if let Some(config) = config {
+        findings.extend(bus::look(&config, sides).await);
+        if sides != Sides::Edge {
+            findings.extend(backend::look(&config.forwarder.backend).await);
+        }
+        if sides != Sides::Forwarder {
+            findings.extend(session::look(&config.edge));
+        }
+    }
+    Report::of(findings)
+}
+
+fn settings(environment: &Environment) -> (Vec<Finding>, Option<Config>) {
+    const PART: &str = "settings";
+    let mut findings = Vec::new();
+    let config = match Config::parse(environment) {
+        Ok(config) => {
+            findings.push(Finding::fine(PART, "settings", "every setting can be used"));
+            Some(config)
+        }
+        Err(error) => {
+            findings.extend(error.0.into_iter().map(|bad| {
+                let what = format!("{}={} cannot be used", bad.name, bad.got);
+                Finding::failure(PART, "bad-setting", what, format!("it takes {}", bad.takes))
+            }));
+            None
+        }
+    };
+    findings.extend(unknown(environment).into_iter().map(|unknown| {
+        let mend = "see `whatsapp-connector config` for the names there are";
+        Finding::note(PART, "unknown-setting", unknown.to_string(), mend)
+    }));
+    (findings, config)
+}
+
+/// By how much two clocks may differ before it is worth a word, in seconds.
+const CLOCKS_S: i64 = 5;
+
+/// A clock that is `ahead_s` seconds ahead of this machine's.
+fn clock(part: &'static str, whose: &str, ahead_s: Option<i64>) -> Option<Finding> {
+    let ahead_s = ahead_s?;
+    let apart = ahead_s.unsigned_abs();
+    if apart <= CLOCKS_S.unsigned_abs() {
+        let what = format!("the clocks of {whose} and of this machine agree");
+        return Some(Finding::fine(part, "clock", what));
+    }
+    let way = if ahead_s > 0 { "ahead of" } else { "behind" };
+    let what = format!("the clock of {whose} is {apart} s {way} this machine's");
+    Some(Finding::note(
+        part,
+        "clock-skew",
+        what,
+        "keep all clocks in step (NTP): times in metrics are wrong otherwise",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        let verdict = |ahead| clock("bus", "nats-server", Some(ahead)).unwrap().verdict;
+        assert_eq!([0, 5, -5].map(verdict), [Verdict::Fine; 3]);
+        assert_eq!([6, -6, 86_400].map(verdict), [Verdict::Note; 3]);
+        assert!(clock("bus", "nats-server", Some(-7)).unwrap().what.contains("7 s behind"));
+        assert_eq!(clock("bus", "nats-server", None), None);
+    }
+
+    #[test]
+    fn the_documentation_has_every_code_and_no_other() {
+        let text = include_str!("../../../docs/operations.md");
+        let (_, section) = text.split_once("## Check").expect("a section");
+        let section = section.split("\n## ").next().expect("its end");
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let cells = rows.filter_map(|row| row.split(" | ").next()).flat_map(|cell| cell.split(", "));
+        let mut documented: Vec<_> = cells.map(|code| code.trim_matches('`')).collect();
+        let mut known = CODES.to_vec();
+        documented.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(documented, known);
+    }
+}

@@ -1,0 +1,246 @@
+//! Dead letters: list, show, replay, drop.
+//!
+//! A replay appends the message to the end of its chat's chain as a new inbound message, under an id
+//! derived from the dead letter: replayed twice within the duplicate window it is one message. The letter
+//! is taken out of `WA_DLQ` once JetStream has the replay.
+
+mod command;
+
+use std::time::Duration;
+
+use prost::Message as _;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{AppendError, Bus, ReadError, Record, Stored};
+use crate::commands::bus_access::BusUnavailable;
+use crate::telemetry::redact;
+use crate::wire::header::rfc3339_ms;
+use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
+use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
+
+pub use command::{Dlq, run};
+
+/// How long a replay may take to be stored: a person waits.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this account only.
+    pub account: Option<Account>,
+    /// With this reason only: `rejected`, `failed`, `unreadable`, `crash-loop`.
+    pub reason: Option<String>,
+    /// Not older than this.
+    pub since: Option<Duration>,
+}
+
+/// What people see of a dead letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Letter {
+    /// Its sequence in `WA_DLQ`: what the other commands take.
+    pub id: u64,
+    /// The linked number's name.
+    pub account: String,
+    /// The chat, masked.
+    pub chat: String,
+    /// The WhatsApp id of the message.
+    pub message_id: String,
+    /// Why it was given up on.
+    pub reason: String,
+    /// When the person sent it.
+    pub sent_at: String,
+    /// When the edge got it.
+    pub received_at: String,
+    /// What it is: `text`, `image`, ...
+    pub kind: &'static str,
+    /// What it says; only on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Why a command on dead letters did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum DlqError {
+    /// No bus.
+    #[error(transparent)]
+    Access(#[from] BusUnavailable),
+    /// The bus did not answer.
+    #[error(transparent)]
+    Bus(#[from] ReadError),
+    /// What was found or done cannot be written.
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
+    /// There is none with this id.
+    #[error("there is no dead letter {0}; `dlq list` shows those there are")]
+    NotFound(u64),
+    /// It cannot be replayed.
+    #[error("dead letter {id} cannot be replayed: {why}")]
+    NotReplayable {
+        /// Which.
+        id: u64,
+        /// Why.
+        why: String,
+    },
+}
+
+/// The dead letters of one prefix.
+#[derive(Debug)]
+pub struct Letters {
+    bus: Bus,
+    subjects: Subjects,
+}
+
+impl Letters {
+    /// On this bus.
+    pub fn new(bus: Bus, subjects: Subjects) -> Self {
+        Self { bus, subjects }
+    }
+
+    /// All that match, oldest first.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Stored>, DlqError> {
+        let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(filter.account.as_ref()));
+        let mut found = Vec::new();
+        let mut from = 1;
+        while let Some(stored) = self.bus.next_from(&stream, &subject, from).await? {
+            from = stored.sequence + 1;
+            if filter.matches(&stored, now_ms()) {
+                found.push(stored);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The one with this id.
+    pub async fn get(&self, id: u64) -> Result<Stored, DlqError> {
+        let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(None));
+        let found = self.bus.next_from(&stream, &subject, id).await?;
+        found.filter(|stored| stored.sequence == id).ok_or(DlqError::NotFound(id))
+    }
+
+    /// Puts it at the end of its chat's chain and takes it out of the dead letters.
+    pub async fn replay(&self, letter: &Stored) -> Result<(), DlqError> {
+        let fail = |why: &dyn std::fmt::Display| DlqError::NotReplayable {
+            id: letter.sequence,
+            why: why.to_string(),
+        };
+        let mut record = replayed(&self.subjects, letter, now_ms()).map_err(|why| fail(&why))?;
+        loop {
+            let last = self.bus.last(&self.subjects.stream_in(), &record.subject).await?;
+            let end = last.as_ref().map_or(0, |last| last.sequence);
+            let own = record.headers.get(header::CE_ID);
+            if last.is_some_and(|last| last.headers.get(header::CE_ID) == own) {
+                break;
+            }
+            record.headers.set(header::PREV_SEQ, &end.to_string());
+            record.headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.to_string());
+            let never = CancellationToken::new();
+            let append = self.bus.append_until_known(&record, &never);
+            let appended = tokio::time::timeout(PATIENCE, append).await;
+            match appended.map_err(|_elapsed| match self.bus.full().first() {
+                Some(full) => fail(full),
+                None => fail(&"nats-server does not answer"),
+            })? {
+                Ok(_) => break,
+                // The person wrote on in the meantime: behind that, then.
+                Err(AppendError::Refused) => {}
+                Err(error) => return Err(fail(&error)),
+            }
+        }
+        self.discard(letter).await
+    }
+
+    /// As people see it.
+    pub fn describe(&self, stored: &Stored, with_text: bool) -> Letter {
+        Letter::of(&self.subjects, stored, with_text)
+    }
+
+    /// Takes it out of the dead letters for good. Gone already is as good.
+    pub async fn discard(&self, letter: &Stored) -> Result<(), DlqError> {
+        self.bus.remove(&self.subjects.stream_dlq(), letter.sequence).await?;
+        Ok(())
+    }
+}
+
+/// The message that a dead letter becomes, without its place in the chain; or why it becomes none.
+pub fn replayed(subjects: &Subjects, letter: &Stored, now_ms: i64) -> Result<Record, String> {
+    let route = subjects.dead_route(&letter.subject);
+    let (account, chat) = route.ok_or("its subject is none of the design")?;
+    let inbound_id = letter.headers.get(header::CE_ID).ok_or("it has no ce-id")?;
+    let decoded = InboundMessage::decode(letter.payload.clone());
+    let mut message = decoded.map_err(|error| error.to_string())?;
+    message.replay =
+        Some(Replay { inbound_id: inbound_id.to_owned(), dead_letter: letter.sequence, at_ms: now_ms });
+    let replay_id = id::replay(inbound_id, letter.sequence);
+    let mut headers = Headers::cloud_event(&replay_id, "InboundMessage", account.as_str(), now_ms);
+    headers.set(header::MSG_ID, &replay_id);
+    // The replay belongs to the trace of the message that it repeats.
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = letter.headers.get(name) {
+            headers.set(name, value);
+        }
+    }
+    let subject = subjects.message(&account, &chat);
+    Ok(Record { subject, headers, payload: message.encode_to_vec().into() })
+}
+
+impl Letter {
+    /// As people see it; what it says `with_text` only.
+    pub fn of(subjects: &Subjects, stored: &Stored, with_text: bool) -> Self {
+        let message = InboundMessage::decode(stored.payload.clone()).unwrap_or_default();
+        let (account, chat) = subjects
+            .dead_route(&stored.subject)
+            .map_or_else(Default::default, |(account, chat)| (account.to_string(), chat.masked()));
+        Self {
+            id: stored.sequence,
+            account,
+            chat,
+            reason: stored.headers.get(header::DEAD_REASON).unwrap_or("unknown").to_owned(),
+            sent_at: rfc3339_ms(message.sent_at_ms),
+            received_at: rfc3339_ms(message.received_at_ms),
+            kind: kind::content(message.content.as_ref()),
+            text: with_text.then(|| text(message.content.as_ref())),
+            message_id: message.message_id,
+        }
+    }
+}
+
+impl std::fmt::Display for Letter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, account, chat, reason, sent_at, kind, .. } = self;
+        // Whoever wrote it must not get at the terminal of who reads it.
+        let reason = redact::line(reason);
+        write!(f, "{id:>6}  {sent_at}  {account:<12} {chat:<8} {kind:<10} {reason}")?;
+        if let Some(text) = &self.text {
+            write!(f, "  {}", redact::line(text))?;
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    /// Is this one of them?
+    pub fn matches(&self, stored: &Stored, now_ms: i64) -> bool {
+        let reason = self
+            .reason
+            .as_deref()
+            .is_none_or(|reason| stored.headers.get(header::DEAD_REASON) == Some(reason));
+        let since = self.since.is_none_or(|since| {
+            let received = InboundMessage::decode(stored.payload.clone()).unwrap_or_default().received_at_ms;
+            now_ms.saturating_sub(received) <= i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        reason && since
+    }
+}
+
+fn text(content: Option<&Content>) -> String {
+    match content {
+        Some(Content::Text(text)) => text.body.clone(),
+        Some(Content::Image(media) | Content::Video(media) | Content::Document(media)) => {
+            media.caption.clone()
+        }
+        Some(Content::ButtonReply(reply)) => reply.text.clone(),
+        Some(Content::ListReply(reply)) => reply.title.clone(),
+        _ => String::new(),
+    }
+}

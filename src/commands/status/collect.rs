@@ -1,0 +1,216 @@
+//! Asking: the streams, the consumers, the buckets, and whoever answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use prost::Message as _;
+
+use crate::bus::{Bus, ReadError, Start, Stored};
+use crate::wire::process_status::Process;
+use crate::wire::v1::SessionEvent;
+use crate::wire::{Account, Subjects, header, now_ms};
+
+/// After so long without another answer there is none.
+const QUIET: Duration = Duration::from_millis(300);
+/// A process that cannot reach JetStream needs a second to say so.
+const BOUND: Duration = Duration::from_millis(1500);
+
+/// What a consumer has before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consumer {
+    /// Its name.
+    pub name: String,
+    /// How many messages nobody has taken yet.
+    pub lag: u64,
+    /// How many are taken and not done.
+    pub in_flight: u64,
+    /// When the oldest of both was stored, milliseconds since the epoch.
+    pub oldest_ms: Option<i64>,
+}
+
+/// All that was found out.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// When, by this machine's clock.
+    pub now_ms: i64,
+    /// The last event of each account that tells of its link.
+    pub sessions: BTreeMap<String, SessionEvent>,
+    /// Who has each account's lease (nobody if empty), and since when that is so or was renewed.
+    pub leases: BTreeMap<String, (String, i64)>,
+    /// The forwarders' consumer.
+    pub forwarders: Option<Consumer>,
+    /// Each account's.
+    pub edges: BTreeMap<String, Consumer>,
+    /// Dead letters by account and reason.
+    pub dead: BTreeMap<(String, String), u64>,
+    /// Who answers.
+    pub processes: Vec<Process>,
+    /// What was not answered, and why.
+    pub unanswered: Vec<String>,
+}
+
+/// Asks all that can be asked; of one account, or of all.
+pub(super) async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>) -> Seen {
+    let mut looker = Looker { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
+    // Their answers come while the rest is looked at.
+    let asked = bus.ask_all(&subjects.live_status()).await;
+    looker.sessions().await;
+    looker.leases().await;
+    looker.dead_letters().await;
+    looker.forwarders().await;
+    let answers = match asked {
+        Ok(answers) => answers.all(QUIET, BOUND).await,
+        Err(error) => Err(error),
+    };
+    looker.processes(answers);
+    looker.links().await;
+    looker.edges().await;
+    looker.seen
+}
+
+struct Looker<'a> {
+    bus: &'a Bus,
+    subjects: &'a Subjects,
+    only: Option<&'a Account>,
+    seen: Seen,
+}
+
+impl Looker<'_> {
+    fn is_wanted(&self, account: &str) -> bool {
+        self.only.is_none_or(|only| only.as_str() == account)
+    }
+
+    /// The answer, or a note that there is none.
+    fn noted<T>(&mut self, what: &str, answer: Result<T, ReadError>) -> Option<T> {
+        answer.map_err(|error| self.seen.unanswered.push(format!("{what}: {error}"))).ok()
+    }
+
+    async fn sessions(&mut self) {
+        let stream = self.subjects.stream_in();
+        let found = self.bus.last_of_each(&stream, &self.subjects.some_in(self.only, Some("session"))).await;
+        for stored in self.noted(&stream, found).unwrap_or_default() {
+            if let (Some(place), Some(event)) = (self.subjects.place(&stored.subject), event(&stored)) {
+                self.seen.sessions.insert(place.account.to_string(), event);
+            }
+        }
+    }
+
+    async fn leases(&mut self) {
+        let stream = self.subjects.stream_leases();
+        let found = self.bus.last_of_each(&stream, &self.subjects.leases()).await;
+        for stored in self.noted(&stream, found).unwrap_or_default() {
+            let Some(account) = self.subjects.lease_account(&stored.subject) else { continue };
+            if self.is_wanted(account.as_str()) {
+                let holder = String::from_utf8_lossy(&stored.payload).into_owned();
+                self.seen.leases.insert(account.to_string(), (holder, stored.stored_at_ms));
+            }
+        }
+    }
+
+    async fn dead_letters(&mut self) {
+        let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(self.only));
+        let mut next = Start::Sequence(1);
+        loop {
+            let batch = self.bus.batch(&stream, &subject, next).await;
+            let Some(batch) = self.noted(&stream, batch) else { return };
+            let Some(last) = batch.last() else { return };
+            next = Start::Sequence(last.sequence + 1);
+            for letter in &batch {
+                let Some((account, _)) = self.subjects.dead_route(&letter.subject) else { continue };
+                let reason = letter.headers.get(header::DEAD_REASON).unwrap_or("unknown").to_owned();
+                *self.seen.dead.entry((account.to_string(), reason)).or_default() += 1;
+            }
+        }
+    }
+
+    async fn forwarders(&mut self) {
+        let (stream, name) = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
+        let consumer = self.consumer(&stream, &name, &self.subjects.all_messages()).await;
+        self.seen.forwarders = self.noted(&format!("consumer {name}"), consumer);
+    }
+
+    fn processes(&mut self, answers: Result<Vec<bytes::Bytes>, ReadError>) {
+        let answers = self.noted(&self.subjects.live_status(), answers).unwrap_or_default();
+        let read = |answer: &bytes::Bytes| serde_json::from_slice::<Process>(answer).ok();
+        let mut processes: Vec<_> = answers.iter().filter_map(read).collect();
+        processes.retain(|process| {
+            process
+                .edge
+                .as_ref()
+                .is_none_or(|edge| process.forwarder.is_some() || self.is_wanted(&edge.account))
+        });
+        processes.sort_by(|a, b| (&a.role, &a.host, a.pid).cmp(&(&b.role, &b.host, b.pid)));
+        self.seen.processes = processes;
+    }
+
+    /// The last event may be of an edge that stands by, or of a chat. Looks for the one that has made the link what
+    /// it is.
+    async fn links(&mut self) {
+        for (account, last) in self.seen.sessions.clone() {
+            let live = self.seen.active_edge(&account).map(|edge| edge.state.clone());
+            let is_it = |event: &SessionEvent| {
+                event.chat.is_empty() && live.as_ref().is_none_or(|state| *state == event.code)
+            };
+            let Ok(name) = Account::parse(&account) else { continue };
+            if is_it(&last) {
+                continue;
+            }
+            let (stream, subject) = (self.subjects.stream_in(), self.subjects.session(&name));
+            let mut next = Start::Sequence(1);
+            // What is not to be had was noted when it was asked for first.
+            while let Ok(batch) = self.bus.batch(&stream, &subject, next).await
+                && let Some(end) = batch.last()
+            {
+                next = Start::Sequence(end.sequence + 1);
+                for event in batch.iter().filter_map(event).filter(is_it) {
+                    self.seen.sessions.insert(account.clone(), event);
+                }
+            }
+        }
+    }
+
+    async fn edges(&mut self) {
+        for account in self.seen.accounts() {
+            let Ok(account) = Account::parse(&account) else { continue };
+            let (stream, name) = (self.subjects.stream_out(), self.subjects.consumer_edge(&account));
+            let consumer = self.consumer(&stream, &name, &self.subjects.out_of(&account)).await;
+            if let Some(consumer) = self.noted(&format!("consumer {name}"), consumer) {
+                self.seen.edges.insert(account.to_string(), consumer);
+            }
+        }
+    }
+
+    async fn consumer(&self, stream: &str, name: &str, filter: &str) -> Result<Consumer, ReadError> {
+        let state = self.bus.consumer_state(stream, name).await?;
+        let in_flight = u64::try_from(state.ack_pending).unwrap_or(u64::MAX);
+        let mut consumer =
+            Consumer { name: name.to_owned(), lag: state.not_delivered, in_flight, oldest_ms: None };
+        if consumer.lag + consumer.in_flight > 0 {
+            // All before the floor is done.
+            let oldest = self.bus.next_from(stream, filter, state.ack_floor + 1).await?;
+            consumer.oldest_ms = oldest.map(|oldest| oldest.stored_at_ms);
+        }
+        Ok(consumer)
+    }
+}
+
+fn event(stored: &Stored) -> Option<SessionEvent> {
+    SessionEvent::decode(stored.payload.clone()).ok()
+}
+
+impl Seen {
+    /// Those that an edge answers for or holds the lease of, or that were heard of within the age of `WA_IN`.
+    pub fn accounts(&self) -> BTreeSet<String> {
+        let held =
+            self.leases.iter().filter(|(_, (holder, _))| !holder.is_empty()).map(|(account, _)| account);
+        let edges = self.processes.iter().filter_map(|process| process.edge.as_ref());
+        let all = self.sessions.keys().chain(held).chain(edges.map(|edge| &edge.account));
+        all.cloned().collect()
+    }
+
+    /// Of the edges that answer for an account, the one that has the link; else one that stands by.
+    pub fn active_edge(&self, account: &str) -> Option<&crate::wire::process_status::EdgeSide> {
+        let edges = self.processes.iter().filter_map(|process| process.edge.as_ref());
+        edges.filter(|edge| edge.account == account).min_by_key(|edge| edge.state == "standby")
+    }
+}

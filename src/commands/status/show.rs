@@ -1,0 +1,72 @@
+//! A report on one screen.
+
+use std::fmt;
+
+use super::report::{ConsumerReport, Report, name};
+use crate::wire::process_status::Process;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "accounts")?;
+        for account in &self.accounts {
+            let heard = if account.live { "" } else { ", as the bus heard last" };
+            let since = account.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
+            let action = if account.action.is_empty() { "unknown" } else { &account.action };
+            writeln!(f, "  {}: {}{since}{heard}; to do: {action}", account.account, account.link)?;
+            match (&account.lease, &account.lease_renewed_at) {
+                (Some(holder), Some(renewed)) => writeln!(f, "    lease: {holder}, renewed at {renewed}")?,
+                _ => writeln!(f, "    lease: nobody's")?,
+            }
+            consumer(f, account.consumer.as_ref())?;
+        }
+        writeln!(f, "forwarders")?;
+        consumer(f, self.forwarders.as_ref())?;
+        writeln!(f, "dead letters")?;
+        for dead in &self.dead_letters {
+            writeln!(f, "  {}: {} {}", dead.account, dead.count, dead.reason)?;
+        }
+        if self.dead_letters.is_empty() {
+            writeln!(f, "  none")?;
+        }
+        writeln!(f, "processes")?;
+        for process in &self.processes {
+            one(f, process)?;
+        }
+        if self.processes.is_empty() {
+            writeln!(f, "  none answers")?;
+        }
+        if self.well {
+            return writeln!(f, "all is well");
+        }
+        writeln!(f, "wants a person")?;
+        for want in &self.wants {
+            writeln!(f, "  {} {}: {}", want.about, want.code, want.say)?;
+        }
+        Ok(())
+    }
+}
+
+fn consumer(f: &mut fmt::Formatter<'_>, consumer: Option<&ConsumerReport>) -> fmt::Result {
+    let Some(ConsumerReport { name, lag, in_flight, oldest_at }) = consumer else {
+        return writeln!(f, "    consumer: not to be had");
+    };
+    let oldest = oldest_at.as_deref().map(|at| format!(", the oldest of {at}")).unwrap_or_default();
+    writeln!(f, "    {name}: {lag} not delivered, {in_flight} in flight{oldest}")
+}
+
+fn one(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
+    write!(f, "  {} {} {}", process.role, process.version, name(process))?;
+    if let Some(edge) = &process.edge {
+        write!(f, ", {} {}, sending {}", edge.account, edge.state, edge.sending)?;
+    }
+    if let Some(forwarder) = &process.forwarder {
+        let crate::wire::process_status::ForwarderSide { calling, waiting, held, retrying, .. } = forwarder;
+        write!(f, ", calling {calling}, waiting {waiting}, held {held}, retrying {retrying}")?;
+    }
+    let reasons: Vec<_> =
+        process.reasons.iter().map(|reason| format!("{}/{}", reason.part, reason.code)).collect();
+    match process.ready {
+        true => writeln!(f, ", ready"),
+        false => writeln!(f, ", not ready: {}", reasons.join(", ")),
+    }
+}

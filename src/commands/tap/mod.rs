@@ -1,0 +1,150 @@
+//! What is on the bus, for people: every stored message as a line of JSON.
+//!
+//! It reads by sequence, makes no consumer and takes nothing away. `payload` and `mask` decide, pure, what a
+//! line says and what it keeps to itself.
+
+mod command;
+mod line;
+mod mask;
+mod payload;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use clap::ValueEnum;
+
+use crate::bus::{Bus, ReadError, Start, Stored};
+use crate::wire::{Account, Subjects};
+
+pub use command::{TapArgs, TapError, run};
+pub use line::Line;
+
+/// What a message is, by its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    /// What people write.
+    Message,
+    /// Edits, revokes, reactions.
+    Update,
+    /// What became of what was sent.
+    Receipt,
+    /// The link's state.
+    Session,
+    /// How messages ended.
+    Reply,
+    /// What services want to have sent.
+    Send,
+    /// What was given up on.
+    Dead,
+}
+
+impl Kind {
+    /// As subjects have it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Update => "update",
+            Self::Receipt => "receipt",
+            Self::Session => "session",
+            Self::Reply => "reply",
+            Self::Send => "send",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One stream, read forwards.
+#[derive(Debug)]
+struct Cursor {
+    stream: String,
+    subject: String,
+    /// Of all that the subject matches, only these; all if empty.
+    kinds: BTreeSet<&'static str>,
+    next: Start,
+    read: VecDeque<Stored>,
+    /// There was no more when it was asked last.
+    dry: bool,
+}
+
+impl Cursor {
+    /// Makes sure that something is there, if there is something.
+    async fn fill(&mut self, bus: &Bus, subjects: &Subjects) -> Result<(), ReadError> {
+        while self.read.is_empty() && !self.dry {
+            let batch = bus.batch(&self.stream, &self.subject, self.next).await?;
+            let Some(last) = batch.last() else {
+                self.dry = true;
+                return Ok(());
+            };
+            self.next = Start::Sequence(last.sequence + 1);
+            let kinds = &self.kinds;
+            let wanted = |stored: &Stored| {
+                kinds.is_empty()
+                    || subjects
+                        .place(&stored.subject)
+                        .is_some_and(|place| kinds.contains(place.kind.as_str()))
+            };
+            self.read.extend(batch.into_iter().filter(wanted));
+        }
+        Ok(())
+    }
+}
+
+/// The three streams, read side by side.
+#[derive(Debug)]
+pub struct Tap {
+    bus: Bus,
+    subjects: Subjects,
+    cursors: Vec<Cursor>,
+}
+
+impl Tap {
+    /// From what was stored at `since_ms` on; of one account or of all, of these kinds or of all.
+    pub fn new(
+        bus: Bus,
+        subjects: Subjects,
+        account: Option<&Account>,
+        kinds: &[Kind],
+        since_ms: i64,
+    ) -> Self {
+        let streams: [(String, &[Kind]); 3] = [
+            (subjects.stream_in(), &[Kind::Message, Kind::Update, Kind::Receipt, Kind::Session]),
+            (subjects.stream_out(), &[Kind::Reply, Kind::Send]),
+            (subjects.stream_dlq(), &[Kind::Dead]),
+        ];
+        let mut cursors = Vec::new();
+        for (stream, of_stream) in streams {
+            let wanted: BTreeSet<_> =
+                of_stream.iter().filter(|kind| kinds.contains(kind)).map(|kind| kind.name()).collect();
+            if wanted.is_empty() && !kinds.is_empty() {
+                continue;
+            }
+            // One filter is all that the server takes: several kinds are told apart here.
+            let one = wanted.first().copied().filter(|_| wanted.len() == 1);
+            let subject = match of_stream {
+                [Kind::Dead] => subjects.dead_of(account),
+                [Kind::Reply, ..] => subjects.some_out(account, one),
+                _ => subjects.some_in(account, one),
+            };
+            let kinds = if one.is_some() { BTreeSet::new() } else { wanted };
+            let next = Start::Time(since_ms);
+            cursors.push(Cursor { stream, subject, kinds, next, read: VecDeque::new(), dry: false });
+        }
+        Self { bus, subjects, cursors }
+    }
+
+    /// The next message by the time at which it was stored, and within a stream always by sequence; `None` if
+    /// there is none at present. An error is of one stream; after it, it goes on where it was.
+    pub async fn next(&mut self) -> Result<Option<(&str, Stored)>, (String, ReadError)> {
+        for cursor in &mut self.cursors {
+            let filled = cursor.fill(&self.bus, &self.subjects).await;
+            filled.map_err(|error| (cursor.stream.clone(), error))?;
+        }
+        if self.cursors.iter().all(|cursor| cursor.read.is_empty()) {
+            // The next call looks again.
+            self.cursors.iter_mut().for_each(|cursor| cursor.dry = false);
+            return Ok(None);
+        }
+        let ready = self.cursors.iter_mut().filter(|cursor| !cursor.read.is_empty());
+        let earliest = ready.min_by_key(|cursor| cursor.read.front().map(|stored| stored.stored_at_ms));
+        Ok(earliest.and_then(|cursor| Some((cursor.stream.as_str(), cursor.read.pop_front()?))))
+    }
+}

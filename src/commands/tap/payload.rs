@@ -1,0 +1,244 @@
+//! A payload as JSON: what machines and operators need of it, and of what people wrote no more than is asked
+//! for. Pure.
+
+use prost::Message;
+use serde_json::{Map, Value, json};
+
+use super::mask::Mask;
+use crate::wire::header::rfc3339_ms;
+use crate::wire::kind::{self, code};
+use crate::wire::v1::inbound_message::Content;
+use crate::wire::v1::{
+    ChatKind, DeadReason, Identity, InboundMessage, Media, NoReplyReason, Outcome, Receipt, ReceiptStatus,
+    Reply, SendMessage, SessionAction, SessionEvent, SessionState, outcome, send_message,
+};
+
+/// What the payload of a message of this kind says. `mask` learns whom it is about.
+pub(super) fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
+    let shown = match kind {
+        "message" | "update" | "dead" => InboundMessage::decode(bytes).map(|message| inbound(&message, mask)),
+        "reply" => Outcome::decode(bytes).map(|outcome| ended(&outcome, mask)),
+        "send" => SendMessage::decode(bytes).map(|request| send(&request, mask)),
+        "receipt" => Receipt::decode(bytes).map(|told| receipt(&told, mask)),
+        "session" => SessionEvent::decode(bytes).map(|event| session(&event, mask)),
+        _ => return unreadable(bytes),
+    };
+    shown.map_or_else(|_error| unreadable(bytes), |fields| Value::Object(fields.0))
+}
+
+fn unreadable(bytes: &[u8]) -> Value {
+    json!({ "unreadable": true, "bytes": bytes.len() })
+}
+
+/// Fields, without those that say nothing.
+#[derive(Debug, Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        let silent = match &value {
+            Value::Null | Value::Bool(false) => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(all) => all.is_empty(),
+            _ => false,
+        };
+        if !silent {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    fn time(&mut self, name: &str, ms: i64) {
+        if ms != 0 {
+            self.put(name, rfc3339_ms(ms));
+        }
+    }
+}
+
+/// An enum's value as a code; the number of one that this program does not know.
+fn named<E: TryFrom<i32>>(value: i32, name: impl Fn(&E) -> &'static str, prefix: &str) -> String {
+    E::try_from(value).map_or_else(|_unknown| value.to_string(), |known| code(name(&known), prefix))
+}
+
+fn inbound(message: &InboundMessage, mask: &mut Mask) -> Fields {
+    let sender = message.sender.clone().unwrap_or_default();
+    for number in [&sender.jid, &sender.phone, &sender.lid, &message.chat_jid, &message.chat] {
+        mask.hide(number);
+    }
+    let mut fields = Fields::default();
+    fields.put("content", kind::content(message.content.as_ref()));
+    fields.put("message_id", mask.id(&message.message_id));
+    fields.put("from", from(&sender, mask));
+    fields.put("name", mask.text(message.push_name.clone()));
+    fields.put("from_me", message.from_me);
+    fields.put("chat_kind", named(message.chat_kind, ChatKind::as_str_name, "CHAT_KIND_"));
+    fields.time("sent_at", message.sent_at_ms);
+    fields.time("received_at", message.received_at_ms);
+    fields.put("quotes", mask.id(&message.quoted_message_id));
+    fields.put("offline", message.offline);
+    if let Some(replay) = &message.replay {
+        let (of, at) = (mask.ce_id(&replay.inbound_id), rfc3339_ms(replay.at_ms));
+        fields.put("replay", json!({ "of": of, "dead_letter": replay.dead_letter, "at": at }));
+    }
+    content(message.content.as_ref(), mask, &mut fields);
+    fields
+}
+
+fn from(sender: &Identity, mask: &Mask) -> Option<String> {
+    let named = [&sender.phone, &sender.lid, &sender.jid].into_iter().find(|name| !name.is_empty());
+    named.map(|name| mask.person(name))
+}
+
+fn content(content: Option<&Content>, mask: &Mask, fields: &mut Fields) {
+    match content {
+        None => {}
+        Some(Content::Text(text)) => fields.put("text", mask.text(text.body.clone())),
+        Some(
+            Content::Image(media)
+            | Content::Video(media)
+            | Content::Audio(media)
+            | Content::Document(media)
+            | Content::Sticker(media),
+        ) => file(media, mask, fields),
+        Some(Content::Location(place)) => {
+            fields.put("live", place.live);
+            let whole = json!({
+                "latitude": place.latitude, "longitude": place.longitude,
+                "name": place.name, "address": place.address,
+            });
+            fields.put("location", mask.text(whole));
+        }
+        Some(Content::Contacts(contacts)) => {
+            fields.put("count", contacts.vcards.len().max(contacts.display_names.len()));
+            fields.put("contacts", mask.text(contacts.display_names.clone()));
+        }
+        Some(Content::ButtonReply(reply)) => {
+            fields.put("text", mask.text(reply.text.clone()));
+            fields.put("button_id", mask.text(reply.button_id.clone()));
+        }
+        Some(Content::ListReply(reply)) => {
+            fields.put("text", mask.text(reply.title.clone()));
+            fields.put("description", mask.text(reply.description.clone()));
+            fields.put("row_id", mask.text(reply.row_id.clone()));
+        }
+        Some(Content::Poll(poll)) => {
+            fields.put("text", mask.text(poll.question.clone()));
+            fields.put("options", mask.text(poll.options.clone()));
+        }
+        Some(Content::Unsupported(other)) => fields.put("whatsapp_kind", mask.code(&other.kind)),
+        Some(Content::Edit(edit)) => {
+            fields.put("target", mask.id(&edit.target_message_id));
+            fields.put("text", mask.text(edit.body.clone()));
+        }
+        Some(Content::Revoke(revoke)) => fields.put("target", mask.id(&revoke.target_message_id)),
+        Some(Content::Reaction(reaction)) => {
+            fields.put("target", mask.id(&reaction.target_message_id));
+            fields.put("taken_back", reaction.emoji.is_empty());
+            fields.put("text", mask.text(reaction.emoji.clone()));
+        }
+        Some(Content::PollVote(vote)) => {
+            fields.put("target", mask.id(&vote.target_message_id));
+            fields.put("options", mask.text(vote.options.clone()));
+        }
+    }
+}
+
+fn file(media: &Media, mask: &Mask, fields: &mut Fields) {
+    fields.put("mime_type", mask.code(&media.mime_type));
+    if media.size_bytes > 0 {
+        fields.put("size_bytes", media.size_bytes);
+    }
+    fields.put("text", mask.text(media.caption.clone()));
+    fields.put("file_name", mask.text(media.file_name.clone()));
+}
+
+fn ended(outcome: &Outcome, mask: &mut Mask) -> Fields {
+    mask.hide(&outcome.chat_jid);
+    mask.hide(&outcome.chat);
+    let mut fields = Fields::default();
+    fields.put("message_id", mask.id(&outcome.message_id));
+    fields.put("to", (!outcome.chat_jid.is_empty()).then(|| mask.person(&outcome.chat_jid)));
+    fields.time("decided_at", outcome.decided_at_ms);
+    fields.time("sent_at", outcome.sent_at_ms);
+    fields.time("received_at", outcome.received_at_ms);
+    match &outcome.result {
+        None => fields.put("class", "unreadable"),
+        Some(outcome::Result::Reply(reply)) => {
+            fields.put("class", "reply");
+            answer(reply, mask, &mut fields);
+        }
+        Some(outcome::Result::None(none)) => {
+            fields.put("class", "none");
+            fields.put("reason", named(none.reason, NoReplyReason::as_str_name, "NO_REPLY_REASON_"));
+            if let Some(reply) = &none.would_be {
+                let mut would_be = Fields::default();
+                answer(reply, mask, &mut would_be);
+                fields.put("would_be", would_be.0);
+            }
+        }
+        Some(outcome::Result::Dead(dead)) => {
+            fields.put("class", "dead");
+            fields.put("reason", named(dead.reason, DeadReason::as_str_name, "DEAD_REASON_"));
+            fields.put("detail", mask.code(&dead.detail));
+            fields.put("text", mask.text(dead.fallback_text.clone()));
+        }
+    }
+    fields
+}
+
+fn answer(reply: &Reply, mask: &Mask, fields: &mut Fields) {
+    fields.put("conversation_id", mask.code(&reply.conversation_id));
+    fields.put("text", mask.text(reply.text.clone()));
+    let Some(choice) = &reply.interactive else { return };
+    fields.put("choices", choice.buttons.len() + choice.list_items.len());
+    fields.put("buttons", mask.text(choice.buttons.clone()));
+    fields.put("list_title", mask.text(choice.list_title.clone()));
+    let items: Vec<_> = choice
+        .list_items
+        .iter()
+        .map(|item| json!({ "title": item.title, "description": item.description }))
+        .collect();
+    fields.put("list_items", mask.text(items));
+}
+
+fn send(request: &SendMessage, mask: &mut Mask) -> Fields {
+    mask.hide(&request.to);
+    let mut fields = Fields::default();
+    fields.put("to", mask.person(&request.to));
+    fields.put("quotes", mask.id(&request.quoted_message_id));
+    match &request.content {
+        None => fields.put("content", "unreadable"),
+        Some(send_message::Content::Text(text)) => {
+            fields.put("content", "text");
+            fields.put("text", mask.text(text.body.clone()));
+        }
+    }
+    fields
+}
+
+fn receipt(told: &Receipt, mask: &mut Mask) -> Fields {
+    mask.hide(&told.chat);
+    let mut fields = Fields::default();
+    fields.put("status", named(told.status, ReceiptStatus::as_str_name, "RECEIPT_STATUS_"));
+    fields.put("message_ids", told.message_ids.iter().map(|id| mask.id(id)).collect::<Vec<_>>());
+    fields.time("at", told.at_ms);
+    fields.put("reason", mask.code(&told.reason));
+    fields.put("request_id", mask.ce_id(&told.request_id));
+    fields
+}
+
+fn session(event: &SessionEvent, mask: &mut Mask) -> Fields {
+    mask.hide(&event.chat);
+    let mut fields = Fields::default();
+    fields.put("state", named(event.state, SessionState::as_str_name, "SESSION_STATE_"));
+    fields.put("code", mask.code(&event.code));
+    fields.put("detail", mask.code(&event.detail));
+    fields.put("action", named(event.action, SessionAction::as_str_name, "SESSION_ACTION_"));
+    fields.time("at", event.at_ms);
+    fields.put("chat", (!event.chat.is_empty()).then(|| mask.person(&event.chat)));
+    fields
+}
+
+#[cfg(test)]
+#[path = "payload_tests.rs"]
+mod tests;

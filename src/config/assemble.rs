@@ -1,0 +1,150 @@
+//! Each room's settings, out of what was given. Every setting is read before any room is given up on: `None` means
+//! that `check` has something to say.
+
+use std::time::Duration;
+
+use super::read::{self, Check};
+use super::{Config, table};
+use crate::bus::{self, embedded, topology};
+use crate::edge::{self, rate};
+use crate::forwarder;
+use crate::telemetry;
+use crate::wire::{Account, Subjects};
+
+impl Config {
+    pub(super) fn assemble(
+        given: &table::All,
+        otel: Option<telemetry::otel::Settings>,
+        access: Option<bus::Access>,
+        check: &mut Check,
+    ) -> Option<Self> {
+        let subjects = check.read(&given.nats_subject_prefix, |text| Subjects::new(text).ok());
+        let ages = Ages::read(given, check);
+        let topology = topology(given, &ages, check);
+        let forwarder = forwarder(given, &ages, check);
+        let shutdown_grace = check.duration(&given.shutdown_grace);
+        let edge = edge(given, shutdown_grace, check);
+        let data_dir = check.path(&given.nats_data_dir);
+        let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
+        let http_token = check.token(&given.http_token);
+        let telemetry = telemetry(given, otel, check);
+        Some(Self {
+            nats_url: read::secret(&given.nats_url),
+            nats_access: access?,
+            embedded: embedded::Settings { binary: check.path(&given.nats_server_bin), data_dir: data_dir? },
+            subjects: subjects?,
+            topology: topology?,
+            forwarder: forwarder?,
+            edge: edge?,
+            http_addr: http_addr?,
+            http_token,
+            shutdown_grace: shutdown_grace?,
+            telemetry: telemetry?,
+        })
+    }
+}
+
+/// The times that promises hang on: each has to go with the others.
+struct Ages {
+    inbound: Option<Duration>,
+    outbound: Option<Duration>,
+    dead: Option<Duration>,
+    window: Option<Duration>,
+    reply: Option<Duration>,
+}
+
+impl Ages {
+    fn read(given: &table::All, check: &mut Check) -> Self {
+        let inbound = check.duration(&given.nats_in_max_age);
+        let outbound = check.duration(&given.nats_out_max_age);
+        let dead = check.duration(&given.nats_dlq_max_age);
+        let window = check.duration(&given.nats_duplicate_window);
+        let reply = check.duration(&given.reply_max_age);
+        let takes = "more than NATS_IN_MAX_AGE: an outcome has to outlive its message";
+        check.relation("NATS_OUT_MAX_AGE", outbound, |out| Some(out > inbound?), takes);
+        let takes = "at most NATS_IN_MAX_AGE: what is not stored any more is not recognised";
+        check.relation("NATS_DUPLICATE_WINDOW", window, |window| Some(window <= inbound?), takes);
+        let takes = "at most NATS_DUPLICATE_WINDOW: a message that WhatsApp hands over again later than that could \
+                     be answered twice";
+        check.relation("REPLY_MAX_AGE", reply, |age| Some(age <= window?), takes);
+        Self { inbound, outbound, dead, window, reply }
+    }
+}
+
+fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topology::Settings> {
+    let provision = check.read(&given.nats_provision, read::provision);
+    let replicas = check.read(&given.nats_replicas, read::replicas);
+    let in_max_bytes = check.read(&given.nats_in_max_bytes, read::size);
+    let out_max_bytes = check.read(&given.nats_out_max_bytes, read::size);
+    let dlq_max_bytes = check.read(&given.nats_dlq_max_bytes, read::size);
+    let forwarder_ack_wait = check.duration(&given.forwarder_ack_wait);
+    let edge_ack_wait = check.duration(&given.edge_ack_wait);
+    Some(topology::Settings {
+        provision: provision?,
+        replicas: replicas?,
+        in_max_age: ages.inbound?,
+        out_max_age: ages.outbound?,
+        dlq_max_age: ages.dead?,
+        in_max_bytes,
+        out_max_bytes,
+        dlq_max_bytes,
+        duplicate_window: ages.window?,
+        forwarder_ack_wait: forwarder_ack_wait?,
+        edge_ack_wait: edge_ack_wait?,
+    })
+}
+
+fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwarder::Settings> {
+    let url = check.read(&given.backend_url, read::url);
+    let api_key = check.header(&given.api_key);
+    let timeout = check.duration(&given.backend_timeout);
+    let allowed_numbers = check.read(&given.allowed_numbers, read::numbers);
+    let concurrency = check.read(&given.backend_concurrency, read::concurrency);
+    let retry_for = check.duration(&given.backend_retry_for);
+    let mode = check.read(&given.backend_mode, read::mode);
+    Some(forwarder::Settings {
+        backend: forwarder::backend::Settings {
+            url: url?,
+            api_key,
+            webhook_secret: read::secret(&given.whatsapp_webhook_secret),
+            timeout: timeout?,
+        },
+        eligible: forwarder::eligible::Settings {
+            allowed_numbers: allowed_numbers.unwrap_or_default(),
+            reply_max_age: ages.reply?,
+        },
+        concurrency: concurrency?,
+        retry_for: retry_for?,
+        fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
+        mode: mode?,
+    })
+}
+
+fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Option<edge::Settings> {
+    let account = check.read(&given.whatsapp_account, |text| Account::parse(text).ok());
+    let auth_dir = check.path(&given.whatsapp_auth_dir);
+    let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
+    let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
+    // Far above what one person reads and one number's people write; a machine that has gone wild is
+    // above it at once.
+    let per_chat = check.read(&given.send_per_chat, rate::limit);
+    let total = check.read(&given.send_total, rate::limit);
+    let loops = check.read(&given.loop_limit, rate::limit_per_minute);
+    Some(edge::Settings {
+        account: account?,
+        auth_dir: auth_dir?,
+        session: edge::SessionSettings { pair_phone, simulator_url, flush_timeout: grace?.mul_f64(0.3) },
+        limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
+    })
+}
+
+fn telemetry(
+    given: &table::All,
+    otel: Option<telemetry::otel::Settings>,
+    check: &mut Check,
+) -> Option<telemetry::Settings> {
+    let format = check.read(&given.log_format, read::log_format);
+    let full_pii = check.read(&given.log_pii, read::full_pii);
+    let filter = check.read(&given.rust_log, read::filter);
+    Some(telemetry::Settings { format, filter: filter?, full_pii: full_pii?, otel: otel? })
+}

@@ -1,0 +1,92 @@
+//! Who wrote, and in which chat: from a stanza's addresses to phone numbers and hidden ids. Pure.
+
+use whatsapp_rust::Jid;
+use whatsapp_rust::wacore::types::message::MessageSource;
+use whatsapp_rust::wacore_binary::JidExt as _;
+
+use crate::wire::ChatToken;
+use crate::wire::v1::{ChatKind, Identity};
+
+/// A chat's peer, before its token is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// What sort of chat it is.
+    pub kind: ChatKind,
+    /// The tokens it may have, the one to take for a new chat first.
+    pub candidates: Vec<ChatToken>,
+    /// Where an answer goes: the chat exactly as the message came in.
+    pub jid: String,
+}
+
+/// The person behind `jid`, whose other address may be known.
+pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
+    let mut identity = Identity { jid: jid.to_non_ad_string(), ..Identity::default() };
+    for one in std::iter::once(jid).chain(other) {
+        let user = one.user.to_string();
+        if one.is_pn() && identity.phone.is_empty() {
+            identity.phone = user;
+        } else if one.is_lid() && identity.lid.is_empty() {
+            identity.lid = user;
+        }
+    }
+    identity
+}
+
+/// The other address of the chat's peer, as far as the stanza tells.
+pub(crate) fn other_address(source: &MessageSource) -> Option<&Jid> {
+    if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() }
+}
+
+/// The chat that `source` belongs to. `other` is the peer's other address, from the stanza or learned.
+pub(crate) fn peer(source: &MessageSource, other: Option<&Jid>) -> Peer {
+    let chat = &source.chat;
+    let jid = chat.to_non_ad_string();
+    let single = |kind, token| Peer { kind, candidates: vec![token], jid: jid.clone() };
+    if source.is_group || chat.is_group() {
+        return single(ChatKind::Group, ChatToken::group(&chat.user));
+    }
+    if chat.is_status_broadcast() {
+        return single(ChatKind::Status, ChatToken::other("status", &chat.user));
+    }
+    if chat.is_newsletter() {
+        return single(ChatKind::Newsletter, ChatToken::other("newsletter", &chat.user));
+    }
+    if !chat.is_pn() && !chat.is_lid() {
+        return single(ChatKind::Broadcast, ChatToken::other(chat.server.as_str(), &chat.user));
+    }
+    let person = identity(chat, other);
+    let mut candidates = Vec::new();
+    if !person.phone.is_empty() {
+        candidates.push(ChatToken::phone(&person.phone));
+    }
+    if !person.lid.is_empty() {
+        candidates.push(ChatToken::lid(&person.lid));
+    }
+    Peer { kind: ChatKind::Direct, candidates, jid }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(chat: Jid) -> MessageSource {
+        MessageSource { sender: chat.clone(), chat, ..MessageSource::default() }
+    }
+
+    #[test]
+    fn the_same_person_has_the_same_first_token_by_either_address() {
+        let (pn, lid) = (Jid::pn("5491112345678"), Jid::lid("987"));
+        let by_phone = peer(&source(pn.clone()), Some(&lid));
+        let by_lid = peer(&source(lid.clone()), Some(&pn));
+        assert_eq!(by_phone.candidates, by_lid.candidates);
+        assert_eq!(by_phone.candidates[0].as_str(), "5491112345678");
+        assert_eq!(by_lid.jid, "987@lid");
+        assert_eq!(peer(&source(lid), None).candidates, [ChatToken::lid("987")]);
+    }
+
+    #[test]
+    fn a_phone_number_is_a_phone_number_even_in_a_lid_chat() {
+        let identity = identity(&Jid::lid("987"), Some(&Jid::pn("5491112345678")));
+        assert_eq!((identity.phone.as_str(), identity.lid.as_str()), ("5491112345678", "987"));
+    }
+}

@@ -1,0 +1,19 @@
+//! Who is who, and which chat is whose: what both directions of the edge have to know.
+//!
+//! `identity` reads a stanza's addresses (pure); `chats` finds a chat's token, and where its list ends, on the
+//! bus. May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
+
+pub(super) mod chats;
+pub(super) mod identity;
+
+use whatsapp_rust::wacore::types::message::MessageSource;
+use whatsapp_rust::{Client, Jid};
+
+/// The peer's other address: from the stanza, else from what the client has learned.
+pub(super) async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
+    if let Some(other) = identity::other_address(source) {
+        return Some(other.clone());
+    }
+    let entry = client.get_lid_pn_entry(&source.chat).await.ok().flatten()?;
+    Some(if source.chat.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
+}

@@ -1,0 +1,153 @@
+//! WhatsApp → bus: what became of the messages that went out.
+//!
+//! A receipt is told once and kept nowhere: one that comes while the process dies is lost, and nobody waits
+//! for it. So they stand in line in memory, and keep nothing else waiting.
+
+use futures::{StreamExt as _, stream};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use whatsapp_rust::wacore::types::events::Receipt as Incoming;
+use whatsapp_rust::wacore::types::presence::ReceiptType;
+
+use crate::bus::{Bus, Record};
+use crate::edge::addressing::chats::Chats;
+use crate::edge::addressing::{identity, learn};
+use crate::edge::session::Connection;
+use crate::telemetry::{metrics, propagation, spans};
+use crate::wire::v1::{ChatKind, Receipt, ReceiptStatus};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
+
+/// So many receipts are put on the bus at once.
+const AT_ONCE: usize = 32;
+
+/// So many receipts wait in memory; one is about 200 bytes. What comes then is lost, as in a crash.
+const WAITING: usize = 20_000;
+
+/// Takes receipts; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Receipts(mpsc::Sender<Incoming>);
+
+/// Puts them on the bus.
+#[derive(Debug)]
+pub(crate) struct Announcer {
+    heard: mpsc::Receiver<Incoming>,
+    teller: Teller,
+}
+
+#[derive(Debug)]
+struct Teller {
+    bus: Bus,
+    subjects: Subjects,
+    account: Account,
+    chats: Chats,
+    connection: Connection,
+    stop: CancellationToken,
+}
+
+impl Receipts {
+    /// A line to stand in, and who works it off until `stop`.
+    pub(crate) fn channel(
+        bus: Bus,
+        subjects: Subjects,
+        account: Account,
+        connection: Connection,
+        stop: CancellationToken,
+    ) -> (Self, Announcer) {
+        let (sender, heard) = mpsc::channel(WAITING);
+        let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
+        let teller = Teller { bus, subjects, account, chats, connection, stop };
+        (Self(sender), Announcer { heard, teller })
+    }
+
+    /// One came. Those of the number's own devices and of groups say nothing about a person.
+    pub(crate) fn heard(&self, receipt: &Incoming) {
+        if status(&receipt.r#type).is_some() && !receipt.source.is_from_me && !receipt.source.is_group {
+            match self.0.try_send(receipt.clone()) {
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    tracing::warn!(
+                        waiting = WAITING,
+                        "receipts come faster than the bus takes them; one is lost"
+                    );
+                }
+                // Closed: the edge is going down.
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            }
+        }
+    }
+}
+
+fn status(kind: &ReceiptType) -> Option<ReceiptStatus> {
+    match kind {
+        ReceiptType::Delivered => Some(ReceiptStatus::Delivered),
+        ReceiptType::Read => Some(ReceiptStatus::Read),
+        ReceiptType::Played => Some(ReceiptStatus::Played),
+        _ => None,
+    }
+}
+
+impl Announcer {
+    /// Ends with the session, or with `stop`.
+    pub(crate) async fn run(self) {
+        let Self { mut heard, teller } = self;
+        let stop = &teller.stop;
+        stream::poll_fn(|context| heard.poll_recv(context))
+            .take_until(stop.cancelled())
+            .for_each_concurrent(AT_ONCE, async |receipt| {
+                stop.run_until_cancelled(teller.announce(&receipt)).await;
+            })
+            .await;
+    }
+}
+
+impl Teller {
+    async fn announce(&self, receipt: &Incoming) {
+        let Some(status) = status(&receipt.r#type) else { return };
+        let source = &receipt.source;
+        let learned = learn(&*self.connection.client().await, source).await;
+        let peer = identity::peer(source, learned.as_ref());
+        if peer.kind != ChatKind::Direct {
+            return;
+        }
+        let chat = match self.chats.find(&peer.candidates).await {
+            Ok(chat) => chat,
+            Err(error) => {
+                tracing::debug!(%error, "a receipt's chat is not to be had");
+                return;
+            }
+        };
+        for id in &receipt.message_ids {
+            let code = kind::code(status.as_str_name(), "RECEIPT_STATUS_");
+            let span = spans::receipt(&self.account, &chat.token, id, &code);
+            self.store(&chat.token, id, status, &code, receipt.timestamp.timestamp_millis())
+                .instrument(span)
+                .await;
+        }
+    }
+
+    /// One record per message, so that a receipt that WhatsApp repeats is recognised.
+    async fn store(&self, chat: &ChatToken, id: &str, status: ReceiptStatus, code: &str, at_ms: i64) {
+        let receipt = Receipt {
+            account: self.account.to_string(),
+            chat: chat.as_str().to_owned(),
+            message_ids: vec![id.to_owned()],
+            status: status.into(),
+            at_ms,
+            ..Receipt::default()
+        };
+        let event = format!("{}/{}/{id}/{code}", self.account, chat.as_str());
+        let mut headers = Headers::cloud_event(&event, "Receipt", self.account.as_str(), at_ms);
+        headers.set(header::MSG_ID, &event);
+        propagation::inject(&mut headers);
+        let subject = self.subjects.receipt(&self.account, chat);
+        let record = Record { subject, headers, payload: receipt.encode_to_vec().into() };
+        match self.bus.append_until_known(&record, &self.stop).await {
+            Ok(stored) => {
+                spans::stored(stored.sequence);
+                metrics::RECEIPTS.add(usize::from(!stored.duplicate), [code]);
+            }
+            Err(error) => tracing::debug!(%error, "a receipt did not get on the bus"),
+        }
+    }
+}

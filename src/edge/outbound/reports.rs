@@ -1,0 +1,88 @@
+//! What the edge tells the bus about what it did not send. Stored before the cause is acknowledged: nothing
+//! ends without a trace.
+
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{AppendError, Bus, Record};
+use crate::crash;
+use crate::edge::session::link::State;
+use crate::edge::session::session_event;
+use crate::telemetry::propagation;
+use crate::wire::v1::{Receipt, ReceiptStatus, SessionAction, SessionEvent};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, now_ms};
+
+/// Puts reports on the bus, for one account.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    /// Where to.
+    pub bus: Bus,
+    /// Under which subjects.
+    pub subjects: Subjects,
+    /// The linked number.
+    pub account: Account,
+    /// Ends the attempts to store.
+    pub abandon: CancellationToken,
+}
+
+impl Reporter {
+    /// The message of `cause` was not sent, because of `reason`. The same report again is the same record.
+    ///
+    /// Returns whether that is settled; it is not if the attempts were ended.
+    pub(super) async fn failure(
+        &self,
+        chat: &ChatToken,
+        cause: &str,
+        whatsapp_id: Option<String>,
+        reason: &str,
+    ) -> bool {
+        let now = now_ms();
+        let receipt = Receipt {
+            account: self.account.to_string(),
+            chat: chat.as_str().to_owned(),
+            message_ids: whatsapp_id.into_iter().collect(),
+            status: ReceiptStatus::Failed.into(),
+            at_ms: now,
+            reason: reason.to_owned(),
+            request_id: cause.to_owned(),
+        };
+        let id = format!("{cause}/failed");
+        let mut headers = Headers::cloud_event(&id, "Receipt", self.account.as_str(), now);
+        headers.set(header::MSG_ID, &id);
+        propagation::inject(&mut headers);
+        let subject = self.subjects.receipt(&self.account, chat);
+        self.store(Record { subject, headers, payload: receipt.encode_to_vec().into() }).await
+    }
+
+    /// A chat gets no answers for a while, from that of `cause` on. The link stays as it is, in `state`.
+    ///
+    /// Returns whether that is settled; it is not if the attempts were ended.
+    pub(super) async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &State) -> bool {
+        let event = SessionEvent {
+            account: self.account.to_string(),
+            state: state.on_the_wire().into(),
+            code: "loop-broken".to_owned(),
+            detail: "A chat writes faster than LOOP_LIMIT and is not answered until it has slowed down."
+                .to_owned(),
+            action: SessionAction::None.into(),
+            at_ms: now_ms(),
+            chat: chat.as_str().to_owned(),
+        };
+        let id = format!("{cause}/loop-broken");
+        self.store(session_event(&self.subjects, &self.account, &id, &event)).await
+    }
+
+    async fn store(&self, record: Record) -> bool {
+        match self.bus.append_until_known(&record, &self.abandon).await {
+            Ok(_) => {
+                crash::point("edge.after-receipt");
+                true
+            }
+            Err(AppendError::Stopped) => false,
+            Err(error) => {
+                tracing::error!(%error, "what was not sent cannot be reported");
+                true
+            }
+        }
+    }
+}

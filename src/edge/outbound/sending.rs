@@ -1,0 +1,188 @@
+//! Sending one message until WhatsApp's server has it, or has refused it for good.
+//!
+//! The library's `Ok` means "written to the socket" and no more: a message counts as sent when the
+//! server's ack for its id has come. Anything else is "unknown", and the same message goes again under
+//! the same id, which phones drop if they have it already.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use whatsapp_rust::prelude::{MessageBuilderExt as _, wa};
+use whatsapp_rust::wacore::types::events::ServerAck;
+use whatsapp_rust::{Client, Jid, SendError, SendOptions};
+
+use crate::crash;
+use crate::edge::session::Connection;
+use crate::telemetry::{metrics, redact, spans};
+
+/// How long the library may take to write a message to the socket.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the server may take to acknowledge it.
+const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a message that the server refuses is tried again.
+const REFUSAL_RETRIES: u32 = 3;
+
+/// Why a message was given up on. The code goes on the bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undeliverable {
+    /// The number has no WhatsApp.
+    #[error("unknown-number")]
+    UnknownNumber,
+    /// WhatsApp's server refused it, again and again.
+    #[error("refused-{0}")]
+    Refused(String),
+    /// The address or the content is none that can be sent.
+    #[error("invalid-request")]
+    Invalid,
+}
+
+impl Undeliverable {
+    /// A code with few values, for metrics: without WhatsApp's own code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownNumber => "unknown-number",
+            Self::Refused(_) => "refused",
+            Self::Invalid => "invalid-request",
+        }
+    }
+}
+
+/// The server's acks, by message id. Only acks of class `message`: those of our own receipts carry the
+/// id of the inbound message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Acks(Arc<Mutex<HashMap<String, oneshot::Sender<Verdict>>>>);
+
+/// Taken, or refused with this code.
+type Verdict = Result<(), String>;
+
+impl Acks {
+    /// An ack came.
+    pub(crate) fn heard(&self, ack: &ServerAck) {
+        if ack.class.as_deref() != Some("message") {
+            return;
+        }
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&ack.id);
+        if let Some(waiting) = waiting {
+            // Nobody waits any more if that attempt has timed out.
+            let _ = waiting.send(ack.error.clone().map_or(Ok(()), Err));
+        }
+    }
+
+    fn expect(&self, id: &str) -> oneshot::Receiver<Verdict> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        receiver
+    }
+
+    fn forget(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// Sends; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Sender {
+    connection: Connection,
+    acks: Acks,
+}
+
+enum Attempt {
+    Sent,
+    Refused(String),
+    Unknown(&'static str),
+    Invalid,
+}
+
+impl Sender {
+    /// Over whichever client is online.
+    pub(crate) fn new(connection: Connection, acks: Acks) -> Self {
+        Self { connection, acks }
+    }
+
+    /// Where the link stands.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Does this number have WhatsApp? Asked before a first contact only: the library sends to unknown
+    /// numbers without a word.
+    pub(crate) async fn is_known(&self, to: &Jid) -> bool {
+        loop {
+            let client = self.connection.client().await;
+            let asked = tokio::time::timeout(
+                WRITE_TIMEOUT,
+                client.contacts().is_on_whatsapp(std::slice::from_ref(to)),
+            )
+            .await;
+            match asked {
+                Ok(Ok(answers)) => return answers.iter().any(|answer| answer.is_registered),
+                Ok(Err(error)) => tracing::debug!(
+                    error = redact::text(&error),
+                    "whether the number is known is not to be had; asking again"
+                ),
+                Err(_elapsed) => {}
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Returns once WhatsApp's server has the message, however long that takes, or will never have it.
+    /// Cancelling leaves it unknown.
+    pub(crate) async fn send(&self, to: &Jid, id: &str, text: &str) -> Result<(), Undeliverable> {
+        let mut refusals = 0;
+        loop {
+            let client = self.connection.client().await;
+            match self.attempt(&client, to, id, text).await {
+                Attempt::Sent => return Ok(()),
+                Attempt::Invalid => return Err(Undeliverable::Invalid),
+                Attempt::Refused(code) if refusals >= REFUSAL_RETRIES => {
+                    return Err(Undeliverable::Refused(code));
+                }
+                Attempt::Refused(code) => {
+                    metrics::RESENDS.add(1, ["refused"]);
+                    spans::event("retry", [("wa.reason", format!("refused-{code}").into())]);
+                    tracing::warn!(code, whatsapp_id = id, "WhatsApp refused a message; trying again");
+                    tokio::time::sleep(Duration::from_secs(1 << refusals)).await;
+                    refusals += 1;
+                }
+                Attempt::Unknown(why) => {
+                    metrics::RESENDS.add(1, ["unknown"]);
+                    spans::event("retry", [("wa.reason", why.into())]);
+                    tracing::warn!(
+                        why,
+                        whatsapp_id = id,
+                        "nobody knows whether a message was sent; it goes again under the same id"
+                    );
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, client: &Client, to: &Jid, id: &str, text: &str) -> Attempt {
+        let ack = self.acks.expect(id);
+        crash::point("edge.before-send");
+        let options = SendOptions::default().with_message_id(id);
+        let write = client.send_message_with_options(to.clone(), wa::Message::text(text), options);
+        let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+            Err(_elapsed) => Attempt::Unknown("not written in time"),
+            Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
+            Ok(Err(error)) => {
+                tracing::debug!(error = redact::text(&error), "a send failed");
+                Attempt::Unknown("not written")
+            }
+            Ok(Ok(_written)) => {
+                crash::point("edge.after-send");
+                match tokio::time::timeout(ACK_TIMEOUT, ack).await {
+                    Ok(Ok(Ok(()))) => Attempt::Sent,
+                    Ok(Ok(Err(code))) => Attempt::Refused(code),
+                    Ok(Err(_)) | Err(_) => Attempt::Unknown("the server did not acknowledge it"),
+                }
+            }
+        };
+        self.acks.forget(id);
+        attempt
+    }
+}

@@ -1,0 +1,87 @@
+//! In which order messages came that are not dealt with. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// So many stanzas that came and were not dealt with are remembered. One that is forgotten counts as the last.
+pub(super) const REMEMBERED: usize = 20_000;
+
+/// In which order messages came that are not dealt with.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    last: u64,
+    by_number: BTreeMap<u64, Key>,
+    numbers: HashMap<Key, u64>,
+    /// How often they came on this connection.
+    times: HashMap<Key, u32>,
+}
+
+/// (chat, id).
+type Key = (String, String);
+
+impl Arrivals {
+    /// The message's number; the next one if it has none.
+    pub(super) fn number(&mut self, chat: &str, id: &str) -> u64 {
+        let key = (chat.to_owned(), id.to_owned());
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        self.last += 1;
+        self.by_number.insert(self.last, key.clone());
+        self.numbers.insert(key, self.last);
+        if self.by_number.len() > REMEMBERED
+            && let Some((_, oldest)) = self.by_number.pop_first()
+        {
+            self.numbers.remove(&oldest);
+            self.times.remove(&oldest);
+        }
+        self.last
+    }
+
+    /// A message came once more.
+    pub(super) fn came(&mut self, chat: &str, id: &str) {
+        self.number(chat, id);
+        *self.times.entry((chat.to_owned(), id.to_owned())).or_default() += 1;
+    }
+
+    /// How often it came on this connection.
+    pub(super) fn times(&self, chat: &str, id: &str) -> u32 {
+        self.times.get(&(chat.to_owned(), id.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// A new connection: counting begins anew.
+    pub(super) fn reconnected(&mut self) {
+        self.times.clear();
+    }
+
+    /// It is dealt with.
+    pub(super) fn forget(&mut self, chat: &str, id: &str) {
+        let key = (chat.to_owned(), id.to_owned());
+        self.times.remove(&key);
+        if let Some(number) = self.numbers.remove(&key) {
+            self.by_number.remove(&number);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Arrivals {
+    /// Is nothing remembered of any message?
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty() && self.numbers.is_empty() && self.times.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_stanzas_are_remembered_than_that() {
+        let mut arrivals = Arrivals::default();
+        for id in 0..=REMEMBERED {
+            arrivals.number("chat", &id.to_string());
+        }
+        assert_eq!((arrivals.numbers.len(), arrivals.by_number.len()), (REMEMBERED, REMEMBERED));
+        assert!(arrivals.number("chat", "0") > arrivals.number("chat", &REMEMBERED.to_string()));
+    }
+}

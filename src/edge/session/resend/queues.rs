@@ -1,0 +1,331 @@
+//! The chats that are held, and what each is to bring next. Pure.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::arrivals::Arrivals;
+
+/// How long a chat waits for the one message that is the next.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What was refused and is the next may come by itself within this time; else a new connection is made.
+const GRACE: Duration = Duration::from_millis(500);
+/// Never sooner after the last one: a queue that WhatsApp hands over must get somewhere.
+const BETWEEN_CONNECTIONS: Duration = Duration::from_secs(5);
+
+/// The chats that are held, and what each is to bring next. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// In which order they came.
+    pub arrivals: Arrivals,
+    chats: HashMap<String, Queue>,
+    /// What was waited for in vain, so that it holds its chat only once: (chat, id).
+    given_up: HashSet<(String, String)>,
+    /// When the last connection was asked for.
+    reconnected: Option<Instant>,
+    /// WhatsApp has handed over what it had; until then nothing is overdue, and the connection is let be.
+    drained: bool,
+}
+
+/// What a held chat is to bring, by the number of arrival. Never empty.
+#[derive(Debug)]
+struct Queue {
+    entries: BTreeMap<u64, Entry>,
+    /// Since when the first one is waited for.
+    since: Instant,
+    /// A connection was asked for to get the first one.
+    asked: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: String,
+    /// It was here, and too early: WhatsApp has it. Otherwise its sender does.
+    refused: bool,
+}
+
+impl Queues {
+    /// If it came twice on one connection, the first one is still being worked on, or was asked for.
+    pub(super) fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
+        if self.arrivals.times(chat, id) > 1 {
+            return false;
+        }
+        self.hold(chat, id, now);
+        true
+    }
+
+    /// A message cannot be read, and is being asked for: what came after it waits.
+    pub(super) fn hold(&mut self, chat: &str, id: &str, now: Instant) {
+        let number = self.arrivals.number(chat, id);
+        if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
+            return;
+        }
+        let queue = self.chats.entry(chat.to_owned()).or_insert_with(|| Queue {
+            entries: BTreeMap::new(),
+            since: now,
+            asked: false,
+        });
+        queue.put(number, id, false);
+    }
+
+    /// May it be stored now? If not, it counts as refused.
+    pub(super) fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
+        let Some(queue) = self.chats.get_mut(chat) else { return true };
+        let number = self.arrivals.number(chat, id);
+        if queue.entries.first_key_value().is_none_or(|(first, _)| number <= *first) {
+            // It is being stored; that may take its time.
+            queue.since = now;
+            return true;
+        }
+        queue.put(number, id, true);
+        false
+    }
+
+    /// It is stored, or needs no storing.
+    pub(super) fn dealt_with(&mut self, chat: &str, id: &str, now: Instant) {
+        self.given_up.remove(&(chat.to_owned(), id.to_owned()));
+        self.remove(chat, id, now);
+        self.arrivals.forget(chat, id);
+    }
+
+    fn remove(&mut self, chat: &str, id: &str, now: Instant) {
+        let Some(queue) = self.chats.get_mut(chat) else { return };
+        queue.entries.retain(|_, entry| entry.id != id);
+        queue.since = now;
+        queue.asked = false;
+        if queue.entries.is_empty() {
+            self.chats.remove(chat);
+        }
+    }
+
+    /// A new connection.
+    pub(super) fn logged_in(&mut self) {
+        self.drained = false;
+        self.arrivals.reconnected();
+    }
+
+    /// WhatsApp has handed over what it had; waiting begins anew.
+    pub(super) fn drained(&mut self, now: Instant) {
+        self.drained = true;
+        for queue in self.chats.values_mut() {
+            queue.since = now;
+        }
+    }
+
+    /// Gives up what is overdue, and says whether a new connection is to be made.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        if !self.drained {
+            return false;
+        }
+        let overdue: Vec<(String, String)> = self
+            .chats
+            .iter()
+            .filter(|(_, queue)| queue.since + PATIENCE <= now)
+            .filter_map(|(chat, queue)| Some((chat.clone(), queue.first()?.id.clone())))
+            .collect();
+        for (chat, id) in overdue {
+            tracing::warn!(
+                message_id = id,
+                "a message that has to come again does not; its chat goes on without it"
+            );
+            self.remove(&chat, &id, now);
+            self.given_up.insert((chat, id));
+        }
+        let pause = self.pause();
+        let due: Vec<&mut Queue> = self
+            .chats
+            .values_mut()
+            .filter(|queue| queue.wanted_at(pause).is_some_and(|at| at <= now))
+            .collect();
+        let wanted = !due.is_empty();
+        due.into_iter().for_each(|queue| queue.asked = true);
+        if wanted {
+            self.reconnected = Some(now);
+        }
+        wanted
+    }
+
+    /// When there will be something to be seen.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        if !self.drained {
+            return None;
+        }
+        let pause = self.pause();
+        let looks = self.chats.values().map(|queue| {
+            let overdue = queue.since + PATIENCE;
+            queue.wanted_at(pause).map_or(overdue, |wanted| wanted.min(overdue))
+        });
+        looks.min()
+    }
+
+    /// Until when there must not be another new connection.
+    fn pause(&self) -> Option<Instant> {
+        self.reconnected.map(|at| at + BETWEEN_CONNECTIONS)
+    }
+}
+
+impl Queue {
+    fn put(&mut self, number: u64, id: &str, refused: bool) {
+        self.entries.insert(number, Entry { id: id.to_owned(), refused });
+    }
+
+    fn first(&self) -> Option<&Entry> {
+        self.entries.first_key_value().map(|(_, entry)| entry)
+    }
+
+    /// When a new connection is to be made for its first one, if it needs one.
+    fn wanted_at(&self, pause: Option<Instant>) -> Option<Instant> {
+        let needed = self.first().is_some_and(|first| first.refused) && !self.asked;
+        needed.then(|| pause.map_or(self.since + GRACE, |pause| pause.max(self.since + GRACE)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A WhatsApp server and a phone, as far as order is concerned.
+    struct World {
+        queues: Queues,
+        now: Instant,
+        stored: Vec<&'static str>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let queues = Queues { drained: true, ..Queues::default() };
+            Self { queues, now: Instant::now(), stored: Vec::new() }
+        }
+
+        fn lost(&mut self, id: &str) {
+            assert!(self.queues.not_there("chat", id, self.now));
+        }
+
+        /// Hands messages over.
+        fn brings(&mut self, ids: &[&'static str]) {
+            for id in ids {
+                if self.queues.lets_pass("chat", id, self.now) {
+                    self.stored.push(id);
+                    self.queues.dealt_with("chat", id, self.now);
+                }
+            }
+        }
+
+        /// Does it make a new connection within this time?
+        fn reconnects_within(&mut self, time: Duration) -> bool {
+            let end = self.now + time;
+            while let Some(next) = self.queues.next_look().filter(|next| *next <= end) {
+                self.now = self.now.max(next);
+                if self.queues.look(self.now) {
+                    return true;
+                }
+            }
+            self.now = end;
+            false
+        }
+    }
+
+    #[test]
+    fn later_messages_wait_for_the_missing_one_and_come_in_order() {
+        let mut world = World::new();
+        world.lost("1");
+        world.brings(&["2", "3"]);
+        assert!(!world.reconnects_within(PATIENCE / 2), "the phone has not answered yet");
+        assert!(world.queues.lets_pass("another chat", "x", world.now));
+        world.brings(&["1"]);
+        assert!(world.reconnects_within(GRACE), "WhatsApp has to hand over 2 and 3 again");
+        world.brings(&["4"]);
+        world.brings(&["2", "3", "4", "5"]);
+        assert_eq!(world.stored, ["1", "2", "3", "4", "5"]);
+        assert!(world.queues.chats.is_empty());
+    }
+
+    #[test]
+    fn what_came_before_the_missing_one_is_not_held() {
+        let mut world = World::new();
+        for id in ["1", "2", "3"] {
+            world.queues.arrivals.came("chat", id);
+        }
+        world.lost("2");
+        world.brings(&["3", "1", "2"]);
+        assert!(world.reconnects_within(GRACE));
+        world.brings(&["3", "4"]);
+        assert_eq!(world.stored, ["1", "2", "3", "4"]);
+        assert!(world.queues.arrivals.is_empty());
+    }
+
+    #[test]
+    fn what_comes_twice_on_a_connection_is_asked_for_once() {
+        let mut world = World::new();
+        let not_there = |world: &mut World| {
+            world.queues.arrivals.came("chat", "1");
+            world.queues.not_there("chat", "1", world.now)
+        };
+        assert!(not_there(&mut world));
+        assert!(!not_there(&mut world));
+        world.queues.logged_in();
+        assert!(not_there(&mut world));
+    }
+
+    #[test]
+    fn a_connection_is_let_be_until_it_has_handed_over_all() {
+        let mut world = World::new();
+        world.lost("1");
+        world.queues.logged_in();
+        world.brings(&["2", "1"]);
+        assert!(!world.reconnects_within(PATIENCE * 3));
+        world.queues.drained(world.now);
+        assert!(world.reconnects_within(GRACE));
+    }
+
+    #[test]
+    fn nothing_behind_it_means_no_new_connection() {
+        let mut world = World::new();
+        world.lost("1");
+        world.brings(&["1", "2"]);
+        assert!(!world.reconnects_within(PATIENCE * 2));
+        assert_eq!(world.stored, ["1", "2"]);
+    }
+
+    #[test]
+    fn of_two_missing_ones_the_second_comes_second() {
+        let mut world = World::new();
+        world.lost("1");
+        world.lost("2");
+        world.brings(&["2", "1"]);
+        assert_eq!(world.stored, ["1"]);
+        assert!(world.reconnects_within(GRACE));
+        world.brings(&["3", "2"]);
+        assert_eq!(world.stored, ["1", "2"]);
+        assert!(!world.reconnects_within(BETWEEN_CONNECTIONS / 2), "there was one just now");
+        assert!(world.reconnects_within(BETWEEN_CONNECTIONS));
+        world.brings(&["3"]);
+        assert_eq!(world.stored, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_phone_that_is_off_holds_its_chat_once() {
+        let mut world = World::new();
+        world.lost("1");
+        world.brings(&["2"]);
+        assert!(world.reconnects_within(PATIENCE + GRACE), "2 has to come again");
+        world.lost("1");
+        world.brings(&["2", "3", "1"]);
+        assert_eq!(world.stored, ["2", "3", "1"]);
+        assert!(world.queues.chats.is_empty() && world.queues.given_up.is_empty());
+    }
+
+    #[test]
+    fn what_never_comes_again_is_not_waited_for_either() {
+        let mut world = World::new();
+        world.lost("1");
+        world.brings(&["2", "3", "1"]);
+        assert!(world.reconnects_within(GRACE));
+        world.brings(&["3"]);
+        assert!(world.reconnects_within(PATIENCE + GRACE), "for 3, without 2");
+        world.brings(&["3"]);
+        assert_eq!(world.stored, ["1", "3"]);
+        assert!(world.queues.chats.is_empty());
+    }
+}

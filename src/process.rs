@@ -1,0 +1,97 @@
+//! How a process of this program begins and ends, whatever it does in between: settings, runtime, telemetry,
+//! exit code.
+
+use std::process::ExitCode;
+
+use crate::config::{Config, ConfigError, Environment, unknown};
+use crate::telemetry;
+
+/// `EX_CONFIG` of `sysexits.h`: a setting cannot be used.
+pub const EX_CONFIG: u8 = 78;
+/// `EX_UNAVAILABLE`: a service that is needed is not there.
+pub const EX_UNAVAILABLE: u8 = 69;
+/// `EX_TEMPFAIL`: somebody else has what is needed, such as a lock.
+pub const EX_TEMPFAIL: u8 = 75;
+
+/// An error that ends a process.
+pub trait Fatal: std::error::Error {
+    /// Which exit code says so.
+    fn exit_code(&self) -> u8;
+}
+
+/// The environment and `.env`, unless that cannot be read; the exit code then.
+pub fn environment() -> Result<Environment, ExitCode> {
+    Environment::read().map_err(|error| refuse(&error, None))
+}
+
+/// All settings, if each of them can be used; the exit code otherwise.
+pub fn settings(environment: &Environment) -> Result<Config, ExitCode> {
+    Config::parse(environment).map_err(|error| refuse(&error, Some(environment)))
+}
+
+/// Says why the settings cannot be used, and what a misspelt one was likely meant to be.
+fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
+    complain(error);
+    environment.into_iter().flat_map(unknown).for_each(complain);
+    EX_CONFIG.into()
+}
+
+/// A line on standard error, by name.
+fn complain(what: impl std::fmt::Display) {
+    eprintln!("whatsapp-connector: {what}");
+}
+
+/// The exit code of what has ended; an error is told on standard error.
+pub fn ended(ended: Result<ExitCode, impl Fatal>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        complain(&error);
+        error.exit_code().into()
+    })
+}
+
+/// A runtime, and TLS ready in it.
+fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+    // Fails only if a provider was installed before, and nobody did.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        complain(format_args!("no runtime: {error}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Does `work` without telling anybody of it but by its own output.
+pub fn quietly<E: Fatal>(work: impl Future<Output = Result<ExitCode, E>>) -> ExitCode {
+    runtime().map_or_else(|code| code, |runtime| ended(runtime.block_on(work)))
+}
+
+/// Does `work` with logs, traces and metrics. `work` gets the registry that `/metrics` shows.
+pub fn observed<E: Fatal>(
+    settings: &telemetry::Settings,
+    environment: &Environment,
+    work: impl AsyncFnOnce(prometheus::Registry) -> Result<ExitCode, E>,
+) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    let started = {
+        let _within = runtime.enter();
+        telemetry::start(settings)
+    };
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            complain(&error);
+            return EX_CONFIG.into();
+        }
+    };
+    for unknown in unknown(environment) {
+        tracing::warn!("{unknown}");
+    }
+    let result = runtime.block_on(work(telemetry.registry()));
+    telemetry.shutdown();
+    if let Err(error) = &result {
+        tracing::error!(%error, "cannot go on");
+    }
+    ended(result)
+}
