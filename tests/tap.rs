@@ -241,6 +241,7 @@ async fn without_a_bus_it_finds_the_private_one() {
     let binary = crate::support::nats_server().display().to_string();
     let stage = Stage::plan().setting("NATS_URL", "").setting("NATS_SERVER_BIN", &binary).set().await;
     stage.logs.expects(warning::CANNOT_GO_ON);
+    stage.logs.may_have_a_private_bus();
     let mut alone = spawn_command(&["tap"], stage.settings(), stage.dir());
     assert_eq!(alone.end(PATIENCE).await.code(), Some(78), "{}", alone.stderr());
     let _product = stage.product(Layout::OneProcess).await;

@@ -104,6 +104,13 @@ impl Logs {
         }
     }
 
+    /// `run` with a nats-server of its own may be faster than that at the start, and slower at the end. Both are
+    /// false alarms.
+    pub fn may_have_a_private_bus(&self) {
+        self.may_have("nats-server does not answer; waiting for it");
+        self.may_have(warning::BUS_AWAY);
+    }
+
     /// Nobody judges them at the end.
     pub fn leave(&mut self) {
         self.dir = None;
