@@ -58,7 +58,7 @@ async fn outage(midst: impl AsyncFnOnce(&Stage, Product) -> Product) {
     let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-100").set().await;
     stage.logs.expects_an_outage_of_the_bus();
     stage.logs.may_have(warning::SENDS_UNKNOWN);
-    stage.logs.may_have(warning::SENT_AGAIN);
+    stage.logs.may_have_broken_traffic();
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911888", CUSTOMERS).await;
     let traffic = Traffic::start(&customers);

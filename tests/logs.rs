@@ -41,7 +41,7 @@ async fn nothing_that_went_in_is_in_a_log() {
     stage.logs.expects(&warning::held(""));
     stage.logs.may_have(&warning::retried(""));
     stage.logs.may_have(&warning::given_up(""));
-    stage.logs.may_have(warning::SENT_AGAIN);
+    stage.logs.may_have_broken_traffic();
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let mut customers = stage.customers("54911666", 8).await;
     customers.push(stage.simulator.customer("5491166699999", crate::support::Addressing::Lid).await);

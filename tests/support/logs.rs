@@ -104,6 +104,12 @@ impl Logs {
         }
     }
 
+    /// The connection to WhatsApp breaks, with messages on their way in both directions.
+    pub fn may_have_broken_traffic(&self) {
+        self.may_have(warning::SENT_AGAIN);
+        self.may_have(warning::LOST);
+    }
+
     /// `run` with a nats-server of its own may be faster than that at the start, and slower at the end. Both are
     /// false alarms.
     pub fn may_have_a_private_bus(&self) {

@@ -14,6 +14,7 @@ pub mod http;
 mod logs;
 mod nats;
 pub mod oracle;
+mod port;
 mod process;
 mod simulator;
 mod stage;
