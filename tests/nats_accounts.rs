@@ -359,7 +359,7 @@ async fn a_missing_permission_is_told_by_name_at_the_start() {
         let mut process = crate::support::spawn(Role::Forwarder, &settings, stage.dir());
         let status = process.end(PATIENCE).await;
         let said = process.stderr();
-        let last = said.lines().last().unwrap_or_default();
+        let last = said.rsplit("whatsapp-connector: ").next().unwrap_or_default();
         assert_eq!(status.code(), Some(69), "{said}");
         assert!(last.contains(word), "expected `{word}` in `{last}`");
     }

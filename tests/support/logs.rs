@@ -110,10 +110,11 @@ impl Logs {
         self.may_have(warning::LOST);
     }
 
-    /// `run` with a nats-server of its own may be faster than that at the start, and slower at the end. Both are
-    /// false alarms.
+    /// `run` with a nats-server of its own may be faster than that at the start, and slower at the end: both are
+    /// false alarms. And somebody else may take the port that it has found free.
     pub fn may_have_a_private_bus(&self) {
         self.may_have("nats-server does not answer; waiting for it");
+        self.may_have("the embedded nats-server ended; starting it again");
         self.may_have(warning::BUS_AWAY);
     }
 
