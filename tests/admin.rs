@@ -9,7 +9,7 @@ use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{PATIENCE, Process, Role, Stage, eventually, spawn};
+use crate::support::{Logs, PATIENCE, Process, Role, Stage, eventually, spawn};
 
 const TOKEN: &str = "a-token-of-the-tests";
 
@@ -17,6 +17,7 @@ const TOKEN: &str = "a-token-of-the-tests";
 struct Alone {
     process: Process,
     admin: Admin,
+    _logs: Logs,
     /// Last, so that the process has ended when it is removed.
     _dir: tempfile::TempDir,
 }
@@ -24,12 +25,14 @@ struct Alone {
 impl Alone {
     async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let logs = Logs::of(dir.path());
+        logs.may_have("nats-server does not answer; waiting for it");
         let settings = [("NATS_URL", "nats://127.0.0.1:9"), ("HTTP_ADDR", "127.0.0.1:0")];
         let settings: BTreeMap<String, String> =
             settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let mut process = spawn(Role::Forwarder, &settings, dir.path());
         let url = process.line("admin: ", PATIENCE).await;
-        Self { process, admin: Admin(url.trim_start_matches("http://").to_owned()), _dir: dir }
+        Self { process, admin: Admin(url.trim_start_matches("http://").to_owned()), _logs: logs, _dir: dir }
     }
 }
 
@@ -225,6 +228,7 @@ async fn nobody_is_told_what_serves() {
 #[tokio::test]
 async fn whoever_has_the_token_sees_the_link_and_nobody_else() {
     let stage = Stage::plan().setting("HTTP_TOKEN", TOKEN).set().await;
+    stage.logs.expects("somebody sends wrong tokens to the admin server");
     let edge = stage.start(Role::Edge).await;
     let admin = Admin(edge.address().to_owned());
     let basic = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));

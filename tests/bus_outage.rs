@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::support::oracle::Written;
-use crate::support::{Customer, Layout, Product, Role, Stage, eventually};
+use crate::support::{Customer, Layout, Product, Role, Stage, eventually, warning};
 
 /// How many customers write, each once in [`PACE`].
 const CUSTOMERS: usize = 8;
@@ -56,6 +56,9 @@ async fn an_edge_killed_in_the_middle_of_a_long_nats_outage_loses_nothing() {
 /// The scenario. `midst` happens while the edge has messages in hand that it cannot store.
 async fn outage(midst: impl AsyncFnOnce(&Stage, Product) -> Product) {
     let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-100").set().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    stage.logs.may_have(warning::SENDS_UNKNOWN);
+    stage.logs.may_have_broken_traffic();
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911888", CUSTOMERS).await;
     let traffic = Traffic::start(&customers);

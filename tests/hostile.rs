@@ -12,7 +12,7 @@ use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use crate::support::oracle::Written;
 use crate::support::{
-    Addressing, Answer, Customer, Layout, PATIENCE, Product, Question, Stage, Unwell, eventually,
+    Addressing, Answer, Customer, Layout, PATIENCE, Product, Question, Stage, Unwell, eventually, warning,
 };
 
 /// More than the connector reads of an answer: 1 MiB.
@@ -118,6 +118,7 @@ impl Scene {
             plan = plan.setting(name, value);
         }
         let stage = plan.set().await;
+        stage.logs.expects(&warning::retried(""));
         let product = stage.product(Layout::Split { forwarders: 1 }).await;
         let victims = stage.customers("54911444", reasons.len()).await;
         let healthy = stage.simulator.customer(HEALTHY, Addressing::Phone).await;
@@ -165,6 +166,7 @@ fn echo(question: &Question) -> Answer {
 #[tokio::test]
 async fn an_answer_that_is_none_is_tried_again_and_then_given_up_on_with_its_reason() {
     let scene = Scene::set(&[("BACKEND_RETRY_FOR", "1s")]).await;
+    scene.stage.logs.expects(&warning::given_up(""));
     scene.all_write().await;
     scene.the_healthy_chat_is_answered().await;
 
@@ -229,6 +231,8 @@ async fn a_strange_text_reaches_the_phone_or_is_given_up_on() {
     })
     .await;
     let stage = Stage::plan().setting("BACKEND_URL", backend.url()).set().await;
+    stage.logs.expects("the outcome cannot be stored; the message is dead-lettered");
+    stage.logs.expects(&warning::given_up("outcome-too-large"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 

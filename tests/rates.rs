@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use whatsapp_connector::wire::v1::SessionState;
 
 use crate::support::oracle::{Written, write_each};
-use crate::support::{Customer, Layout, PATIENCE, Role, Stage, Streams, eventually};
+use crate::support::{Customer, Layout, PATIENCE, Role, Stage, Streams, eventually, warning};
 
 #[tokio::test]
 async fn a_burst_in_one_chat_is_late_but_complete_and_in_order_and_nobody_else_waits() {
@@ -96,6 +96,7 @@ async fn a_chat_that_loops_is_not_answered_until_it_has_slowed_down() {
     const LIMIT: usize = 3;
     const LOOP: usize = 7;
     let stage = Stage::plan().setting("LOOP_LIMIT", "3/6s").set().await;
+    stage.logs.expects("a chat writes faster than LOOP_LIMIT");
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911882", 2).await;
     let (bot, person) = (&customers[0], &customers[1]);
@@ -139,6 +140,7 @@ async fn a_chat_that_loops_is_not_answered_until_it_has_slowed_down() {
 async fn a_backlog_after_an_outage_is_no_loop() {
     const MANY: usize = 6;
     let mut stage = Stage::plan().setting("LOOP_LIMIT", "2/2s").set().await;
+    stage.logs.expects(&warning::held("unreachable"));
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     stage.backend.kill();

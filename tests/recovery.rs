@@ -8,7 +8,9 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::support::oracle::Written;
-use crate::support::{Answer, Customer, Layout, PATIENCE, Question, Role, Stage, Unwell, eventually};
+use crate::support::{
+    Answer, Customer, Layout, PATIENCE, Question, Role, Stage, Unwell, eventually, warning,
+};
 
 /// How many chats wait.
 const CHATS: usize = 120;
@@ -33,6 +35,8 @@ async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
     let backend = Unwell::start(failing_once(|_| Answer::new(503, "").after(SLOWLY))).await;
     let stage =
         Stage::plan().setting("BACKEND_URL", backend.url()).setting("BACKEND_RETRY_FOR", "3s").set().await;
+    stage.logs.expects(&warning::held("http-503"));
+    stage.logs.expects(&warning::retried("http-500"));
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911999", CHATS).await;
     let began = Instant::now();
@@ -94,6 +98,7 @@ async fn first_attempts_do_not_starve_behind_retries() {
         .setting("BACKEND_TIMEOUT", "1s")
         .set()
         .await;
+    stage.logs.expects(&warning::retried("timeout"));
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
     let failing = stage.customers("54911222", FAILING).await;
     let mut written = join_all(failing.iter().map(write)).await;
@@ -133,6 +138,8 @@ fn echo(question: &Question) -> Answer {
 async fn forwarder_killed_while_messages_wait() {
     let backend = Unwell::start(|_| Answer::new(500, "")).await;
     let stage = Stage::plan().setting("BACKEND_URL", backend.url()).set().await;
+    stage.logs.expects(&warning::retried("http-500"));
+    stage.logs.expects(&warning::held("http-503"));
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     let written = [write(&customer).await, write(&customer).await];

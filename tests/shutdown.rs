@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::oracle::Written;
-use crate::support::{Customer, Layout, PATIENCE, Role, Stage, eventually};
+use crate::support::{Customer, Layout, PATIENCE, Role, Stage, eventually, warning};
 
 /// Longer than any test waits: what is not given back by the process that ends would never come again.
 const LONG: &str = "10m";
@@ -28,6 +28,7 @@ async fn a_call_that_outlasts_the_grace_is_given_back() {
         .setting("FORWARDER_ACK_WAIT", LONG)
         .set()
         .await;
+    stage.logs.expects(warning::GIVEN_BACK);
     let took = terminated_in_a_call(stage, 2).await;
     assert!(took < Duration::from_secs(7), "a grace of 3 s, and it took {took:?}");
 }

@@ -10,7 +10,7 @@ use whatsapp_connector::wire::v1::ReceiptStatus;
 
 use crate::support::oracle::write_each;
 use crate::support::{
-    Answer, Collector, Layout, PATIENCE, Process, Role, Stage, Unwell, clean, eventually, root,
+    Answer, Collector, Layout, PATIENCE, Process, Role, Stage, Unwell, clean, eventually, root, warning,
 };
 
 /// Spans are handed over soon, for tests.
@@ -252,6 +252,8 @@ async fn a_message_that_is_held_or_tried_again_says_so_in_its_span() {
         .setting("FORWARDER_ACK_WAIT", CALM)
         .set()
         .await;
+    stage.logs.expects(&warning::held("http-503"));
+    stage.logs.expects(&warning::retried("http-500"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 
@@ -340,6 +342,9 @@ async fn a_dead_collector_costs_nothing_but_its_spans() {
 
 /// A hundred messages of twenty customers; returns how long it took until all were answered.
 async fn answered_in(stage: Stage, drops: bool) -> Duration {
+    if drops {
+        stage.logs.expects("the collector takes no spans; they are dropped until it does");
+    }
     let product = stage.product(Layout::OneProcess).await;
     let customers = stage.customers("54911777", 20).await;
     let began = Instant::now();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Layout, PATIENCE, Role, Stage, eventually, spawn_command};
+use crate::support::{Layout, PATIENCE, Role, Stage, eventually, spawn_command, warning};
 
 /// The exit code and the report.
 async fn status(stage: &Stage) -> (Option<i32>, Value) {
@@ -42,6 +42,7 @@ fn of_role<'a>(report: &'a Value, role: &str) -> Vec<&'a Value> {
 #[tokio::test]
 async fn a_healthy_system_is_well_and_who_dies_answers_no_more() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::NOT_ALL_WELL);
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customer = stage.customer().await;
     customer.write("hola").await;
@@ -89,6 +90,8 @@ async fn a_healthy_system_is_well_and_who_dies_answers_no_more() {
 #[tokio::test]
 async fn with_the_backend_away_it_names_the_hold_and_what_waits() {
     let mut stage = Stage::plan().set().await;
+    stage.logs.expects(&warning::held("unreachable"));
+    stage.logs.expects(warning::NOT_ALL_WELL);
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     stage.backend.kill();
@@ -126,6 +129,7 @@ async fn with_the_backend_away_it_names_the_hold_and_what_waits() {
 #[tokio::test]
 async fn an_unlinked_number_wants_somebody_with_its_phone() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::NOT_ALL_WELL);
     let edge = stage.start(Role::Edge).await;
     let _forwarder = stage.start(Role::Forwarder).await;
     edge.shows_a_code().await;
@@ -140,6 +144,8 @@ async fn an_unlinked_number_wants_somebody_with_its_phone() {
 #[tokio::test]
 async fn dead_letters_are_counted_by_their_reason() {
     let mut stage = Stage::plan().backend("BACKEND_FAIL", "1:422").set().await;
+    stage.logs.expects(&warning::given_up("http-422"));
+    stage.logs.expects(warning::NOT_ALL_WELL);
     let _product = stage.product(Layout::OneProcess).await;
     for customer in stage.customers("54911333", 2).await {
         customer.write("esto no").await;

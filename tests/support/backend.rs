@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::http::Http;
+use super::port::Port;
 use super::process::{Process, clean};
 use super::{PATIENCE, root};
 
@@ -33,14 +34,16 @@ pub struct Backend {
     http: Http,
     settings: BTreeMap<String, String>,
     logs: PathBuf,
+    port: Port,
 }
 
 impl Backend {
     /// Starts it on a free port, with its call log on.
     pub async fn start(settings: BTreeMap<String, String>, logs: PathBuf) -> Self {
-        let mut process = spawn(&settings, 0, &logs);
+        let port = Port::free();
+        let mut process = spawn(&settings, port.number(), &logs);
         let url = process.line("listening on ", PATIENCE).await;
-        Self { process, http: Http::new(url), settings, logs }
+        Self { process, http: Http::new(url), settings, logs, port }
     }
 
     /// What goes into `BACKEND_URL`.
@@ -86,8 +89,7 @@ impl Backend {
 
     /// The same, without waiting until it listens.
     pub fn start_again(&mut self) {
-        let port = self.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.process = spawn(&self.settings, port, &self.logs);
+        self.process = spawn(&self.settings, self.port.number(), &self.logs);
     }
 
     /// Changes a setting, blank for none; it counts from the next start on.

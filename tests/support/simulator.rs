@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::Http;
+use super::port::Port;
 use super::process::{Process, clean};
 use super::{PATIENCE, eventually};
 
@@ -58,17 +59,19 @@ pub struct Simulator {
     process: Process,
     http: Http,
     dir: PathBuf,
+    port: Port,
 }
 
 impl Simulator {
     /// Starts it with its state below `dir`, and opens the business account.
     pub async fn start(dir: PathBuf) -> Self {
         std::fs::create_dir_all(&dir).expect("a directory for the simulator");
-        let mut process = spawn(&dir, 0);
+        let port = Port::free();
+        let mut process = spawn(&dir, port.number());
         let url = process.line("listening on ", PATIENCE).await;
         let http = Http::new(url);
         http.make("/sim/accounts", &json!({"phone": BUSINESS, "name": "Restaurante"})).await;
-        Self { process, http, dir }
+        Self { process, http, dir, port }
     }
 
     /// What goes into `WHATSAPP_SIMULATOR_URL`.
@@ -136,8 +139,7 @@ impl Simulator {
 
     /// Starts it again after its end: the same port, the same state.
     pub async fn restart(&mut self) {
-        let port = self.http.base().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.process = spawn(&self.dir, port);
+        self.process = spawn(&self.dir, self.port.number());
         self.process.line("listening on ", PATIENCE).await;
     }
 }
