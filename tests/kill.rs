@@ -2,7 +2,9 @@
 //! order.
 
 use crate::support::oracle::{Written, write_each};
-use crate::support::{Connector, Customer, Layout, PATIENCE, Product, Role, Stage, eventually, warning};
+use crate::support::{
+    Connector, Customer, GATE, Layout, PATIENCE, Product, Role, Stage, eventually, warning,
+};
 
 /// Something that a process leaves behind that died at a crash point. It shows that the point is where its
 /// name says.
@@ -222,19 +224,16 @@ async fn edge_killed_after_the_receipt_of_a_refusal() {
 /// Not a crash point but the real thing: the backend is working on the answer.
 #[tokio::test]
 async fn forwarder_killed_while_the_backend_works_on_the_answer() {
-    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "1500").set().await;
+    let stage = Stage::plan().backend(GATE.0, GATE.1).set().await;
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
 
     let first = customer.write("primero").await;
     let second = customer.write("segundo").await;
-    eventually("a call that is under way", PATIENCE, async || {
-        let calls = stage.backend.calls().await;
-        if calls.iter().any(|call| call.ended_at.is_none()) { Ok(()) } else { Err(format!("{calls:?}")) }
-    })
-    .await;
+    stage.backend.under_way(1).await;
     product.forwarders[0].process.kill();
-    assert_eq!(stage.streams().await.outcomes().await.len(), 0, "it was killed too late");
+    stage.backend.open().await;
+    assert_eq!(stage.streams().await.outcomes().await.len(), 0, "nobody heard the answer");
     let _successor = stage.start(Role::Forwarder).await;
 
     let written = [

@@ -3,11 +3,14 @@
 use crate::support::oracle::Written;
 use crate::support::{Layout, PATIENCE, Role, Stage, eventually, warning};
 
+/// The first message has to grow older than this, and the second one has to be answered while it is not.
+const REPLY_MAX_AGE: &str = "20s";
+
 /// Everything that was held has grown too old and got no answer; the end of the outage is noticed all the
 /// same.
 #[tokio::test]
 async fn an_outage_that_outlives_every_held_message_ends() {
-    let mut stage = Stage::plan().setting("REPLY_MAX_AGE", "6s").set().await;
+    let mut stage = Stage::plan().setting("REPLY_MAX_AGE", REPLY_MAX_AGE).set().await;
     stage.logs.expects(&warning::held("unreachable"));
     let mut product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;

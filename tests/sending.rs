@@ -28,12 +28,19 @@ async fn a_message_that_whatsapp_refuses_for_a_moment_is_sent_in_the_end() {
     stage.logs.expects(warning::REFUSED);
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
-    stage.simulator.fault("nack", Some(1_500)).await;
+    stage.simulator.fault("nack", None).await;
 
     let written = [
         Written::echoed(customer.phone(), customer.write("uno").await, "uno"),
         Written::echoed(customer.phone(), customer.write("dos").await, "dos"),
     ];
+    // The edge tries four times, within seven seconds.
+    eventually("a refusal", PATIENCE, async || match stage.simulator.refused().await {
+        0 => Err("none".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    stage.simulator.no_faults().await;
 
     customer.receives(2).await;
     stage.evidence(2, [&customer]).await.assert_kept(&written);

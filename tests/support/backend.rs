@@ -1,6 +1,6 @@
 //! The reference backend, `deploy/backend`, in its echo mode: the answer to *text* is `eco: ` + *text*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::http::Http;
 use super::port::Port;
 use super::process::{Process, clean};
-use super::{PATIENCE, root};
+use super::{PATIENCE, eventually, root};
+
+/// The setting with which it starts with its gate closed.
+pub const GATE: (&str, &str) = ("BACKEND_GATE", "1");
 
 /// One call of the inbound endpoint, as the backend's call log has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,6 +57,23 @@ impl Backend {
     /// All calls since its start, in the order of their starts.
     pub async fn calls(&self) -> Vec<Call> {
         self.http.read("/calls").await
+    }
+
+    /// Waits until calls of so many chats are under way, all at the same time.
+    pub async fn under_way(&self, chats: usize) {
+        let what = format!("calls of {chats} chats that are under way");
+        eventually(what, PATIENCE, async || {
+            let calls = self.calls().await;
+            let open = calls.iter().filter(|call| call.ended_at.is_none());
+            let of: BTreeSet<&str> = open.filter_map(|call| call.from_number.as_deref()).collect();
+            if of.len() >= chats { Ok(()) } else { Err(format!("{calls:?}")) }
+        })
+        .await;
+    }
+
+    /// Opens its gate: with the setting [`GATE`], calls wait there until then.
+    pub async fn open(&self) {
+        self.http.make("/gate/open", &()).await;
     }
 
     /// It takes calls and answers none.

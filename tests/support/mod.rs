@@ -10,6 +10,7 @@ pub mod collector;
 mod connector;
 mod deaf;
 mod eventually;
+pub mod heart;
 pub mod http;
 mod logs;
 mod nats;
@@ -21,7 +22,7 @@ mod stage;
 mod streams;
 mod unwell;
 
-pub use backend::{Call, python};
+pub use backend::{Call, GATE, python};
 pub use collector::Collector;
 pub use connector::{Connector, Role, binary as connector_binary, output, spawn, spawn_command};
 pub use deaf::Deaf;

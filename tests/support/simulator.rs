@@ -120,6 +120,13 @@ impl Simulator {
         counts.sum()
     }
 
+    /// How many messages WhatsApp has refused.
+    pub async fn refused(&self) -> u64 {
+        let state: Value = self.http.read("/sim/state").await;
+        let count = state["counters"]["nacks"].as_u64();
+        count.unwrap_or_else(|| panic!("no count of refusals in {state}"))
+    }
+
     /// Switches a fault on, for the business's connections.
     pub async fn fault(&self, kind: &str, for_ms: Option<u64>) {
         let fault = json!({"kind": kind, "account": BUSINESS, "for_ms": for_ms});
