@@ -2,46 +2,30 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::job::Job;
-use super::loop_breaker::{LoopBreaker, Verdict};
+use super::carrying::{Carrier, Limits};
 use super::order::Progress;
-use super::rate::Limit;
-use super::rate_limit::RateLimits;
 use super::reports::Reporter;
-use super::sending::{Sender, Undeliverable};
+use super::sending::Sender;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::{metrics, spans};
-use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
+use crate::wire::{Account, ChatToken, Subjects};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
 /// More messages than this are not in hand at once. It is the consumer's own bound on what is not
 /// acknowledged: replies that wait for an earlier one must never keep that earlier one out.
 const MAX_IN_HAND: usize = topology::EDGE_MAX_ACK_PENDING;
-/// So many chats are sent to at once.
-const MAX_SENDING: usize = 64;
 /// How often a message that has to wait for its predecessor looks at the consumer.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How fast messages may leave.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
-    /// Messages to one chat (`SEND_PER_CHAT`): over it they wait.
-    pub per_chat: Limit,
-    /// Messages in all (`SEND_TOTAL`): over it they wait.
-    pub total: Limit,
-    /// Answers to one chat, by when their messages were written (`LOOP_LIMIT`): over it they are not sent.
-    pub loops: Limit,
-}
 
 /// The sending half of the edge.
 #[derive(Debug)]
@@ -49,16 +33,12 @@ pub(crate) struct Outbound {
     bus: Bus,
     subjects: Subjects,
     account: Account,
-    sender: Sender,
-    rate_limits: RateLimits,
-    loop_breaker: Mutex<LoopBreaker>,
-    reporter: Reporter,
+    carrier: Carrier,
     topology: topology::Settings,
     progress: Mutex<Progress>,
     in_hand: Mutex<HashMap<ChatToken, Lane>>,
     /// Something was finished, or came in: whoever waits looks again.
     moved: Notify,
-    sending: Semaphore,
     tasks: Tasks,
     stop: CancellationToken,
     abandon: CancellationToken,
@@ -96,24 +76,21 @@ impl Outbound {
     ) -> Result<Arc<Self>, ReadError> {
         let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
         let abandon = CancellationToken::new();
+        let reporter = Reporter {
+            bus: bus.clone(),
+            subjects: subjects.clone(),
+            account: account.clone(),
+            abandon: abandon.clone(),
+        };
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
-            rate_limits: RateLimits::new(limits.per_chat, limits.total),
-            loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
-            reporter: Reporter {
-                bus: bus.clone(),
-                subjects: subjects.clone(),
-                account: account.clone(),
-                abandon: abandon.clone(),
-            },
+            carrier: Carrier::new(sender, limits, reporter, subjects.stream_out(), stop.clone()),
             bus,
             subjects,
             account,
-            sender,
             topology,
             in_hand: Mutex::default(),
             moved: Notify::new(),
-            sending: Semaphore::new(MAX_SENDING),
             tasks: Tasks::new("edge lane"),
             stop,
             abandon,
@@ -182,7 +159,7 @@ impl Outbound {
             let moved = self.moved.notified();
             let in_hand: usize = self.lanes().values().map(Lane::len).sum();
             if in_hand < MAX_IN_HAND {
-                self.sender.connection().client().await;
+                self.carrier.connection().client().await;
                 return MAX_BATCH.min(MAX_IN_HAND - in_hand);
             }
             moved.await;
@@ -271,7 +248,7 @@ impl Outbound {
         if self.stop.is_cancelled() {
             return false;
         }
-        self.process(chat, delivery).instrument(self.span(delivery)).await
+        self.carrier.carry(chat, delivery).instrument(self.span(delivery)).await
     }
 
     /// The trace of whatever has to be sent goes on.
@@ -298,81 +275,6 @@ impl Outbound {
         }
     }
 
-    async fn process(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
-        let job = match Job::read(&delivery.envelope, &delivery.payload) {
-            Ok(Some(job)) => job,
-            Ok(None) => return true,
-            Err(why) => {
-                tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
-                let place = format!("{}/{}", self.subjects.stream_out(), delivery.sequence);
-                let cause = delivery.envelope.any_id().unwrap_or(&place);
-                return self.reporter.failure(chat, cause, None, why).await;
-            }
-        };
-        let whatsapp_id = id::whatsapp(&job.cause);
-        if let Some(written_ms) = job.answers {
-            let verdict = self.loop_breaker().judge(chat, delivery.sequence, written_ms, Instant::now());
-            if let Verdict::Suppress { first } = verdict {
-                return self.suppress(chat, &job.cause, whatsapp_id, first).await;
-            }
-        }
-        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
-        let span = spans::send(&whatsapp_id);
-        let _sending = metrics::SENDING.enter([]);
-        match self.send(&job, &whatsapp_id).instrument(span.clone()).await {
-            Ok(()) => {
-                tracing::info!(whatsapp_id, "sent");
-                metrics::MESSAGES.add(1, ["out", "text"]);
-                if let Some((decided, received)) = job.times {
-                    metrics::DELIVER.record_since(decided, now_ms(), []);
-                    metrics::WHOLE.record_since(received, now_ms(), []);
-                }
-                true
-            }
-            Err(why) => {
-                spans::failed(&span, &why.to_string());
-                metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
-                self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
-            }
-        }
-    }
-
-    /// Waits until the chat may be sent to. What waits for its own chat keeps nobody else from sending; a
-    /// token of everybody's is not taken before it can be used.
-    async fn turn(&self, chat: &ChatToken) -> Option<SemaphorePermit<'_>> {
-        self.rate_limits.of_chat(chat).await;
-        // Fails only once the semaphore is closed, which nobody does.
-        let permit = self.sending.acquire().await.ok();
-        self.sender.connection().client().await;
-        self.rate_limits.of_all().await;
-        permit
-    }
-
-    /// An answer that would keep a loop turning.
-    async fn suppress(&self, chat: &ChatToken, cause: &str, whatsapp_id: String, first: bool) -> bool {
-        if first {
-            tracing::warn!(
-                "a chat writes faster than LOOP_LIMIT, as bots do that answer each other; it gets no answers until it has slowed down"
-            );
-            let state = self.sender.connection().state();
-            if !self.reporter.loop_broken(chat, cause, &state).await {
-                return false;
-            }
-        }
-        tracing::debug!(whatsapp_id, "not sent, because of LOOP_LIMIT");
-        metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
-        self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
-    }
-
-    async fn send(&self, job: &Job, whatsapp_id: &str) -> Result<(), Undeliverable> {
-        let to = job.address().ok_or(Undeliverable::Invalid)?;
-        if job.first_contact && job.is_to_phone() && !self.sender.is_known(&to).await {
-            return Err(Undeliverable::UnknownNumber);
-        }
-        self.sender.send(&to, whatsapp_id, &job.text).await
-    }
-
     /// Tells the bus, well within the ack wait, that everything in hand is still in hand; and forgets who is
     /// not sent to any more.
     async fn keep_in_hand(&self) {
@@ -383,17 +285,12 @@ impl Outbound {
             for delivery in all {
                 delivery.progress().await;
             }
-            self.rate_limits.forget_idle();
-            self.loop_breaker().forget_idle(Instant::now());
+            self.carrier.forget_idle();
         }
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn loop_breaker(&self) -> std::sync::MutexGuard<'_, LoopBreaker> {
-        self.loop_breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -1,10 +1,11 @@
 //! Bus → WhatsApp: outcomes and send requests, and what became of them.
 //!
-//! `lanes` has a lane for each chat; `job` is what has to be sent, `text` its words, `order` may it go,
-//! `loop_breaker` should it, `rate_limit` may it now; `sending` stays with it until WhatsApp has it; `receipts`
-//! and `reports` tell the bus. May import: `session` (the client), `addressing`, `bus`, `telemetry`, `wire`.
-//! Never `inbound`.
+//! `lanes` has one for each chat; `carrying` takes a delivery to its end: `job` is what has to be sent and `text` its
+//! words, `order` says whether it may go, `loop_breaker` whether it should, `rate_limit` when; `sending` stays with it
+//! until WhatsApp has it. `receipts` and `reports` tell the bus what became of it. May import: `session` (the client),
+//! `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
+mod carrying;
 pub mod job;
 mod lanes;
 mod loop_breaker;
@@ -18,7 +19,7 @@ mod text;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
-pub use lanes::Limits;
+pub use carrying::Limits;
 
 pub(super) use lanes::Outbound;
 pub(super) use receipts::Receipts;
