@@ -251,7 +251,9 @@ async fn a_killed_forwarders_messages_go_to_the_other_one() {
     let mut written = write_each(&customers, 1).await;
     stage.backend.under_way(customers.len()).await;
     let calls = async |forwarder: &Connector| {
-        !forwarder.metrics().await.contains("\nwa_turns{state=\"calling\"} 0\n")
+        let metrics = forwarder.metrics().await;
+        let calling = metrics.lines().find_map(|line| line.strip_prefix("wa_turns{state=\"calling\"} "));
+        calling.is_some_and(|count| count != "0")
     };
     // Nobody can say which of them has taken what.
     let doomed = usize::from(!calls(&product.forwarders[0]).await);
