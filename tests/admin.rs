@@ -117,8 +117,8 @@ async fn a_head_that_never_ends_is_cut_off_and_others_are_answered_meanwhile() {
     };
     let took = tokio::select! { took = end => took, took = dripped => took };
     assert!(took.in_all >= Duration::from_secs(4), "a head may take five seconds, this one had {took}");
-    // Well before the fifteen seconds that the whole may take.
-    assert!(took.own() < Duration::from_secs(12), "{took}");
+    // Well before the fifteen seconds that the whole may take, of which the machine may take some itself.
+    assert!(took.own() < Duration::from_secs(8), "a head may take five seconds, this one had {took}");
     assert!(answer.is_empty(), "{answer:?}");
 }
 

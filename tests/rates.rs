@@ -106,7 +106,7 @@ async fn a_stop_while_answers_wait_for_their_turn_is_quick_and_loses_none() {
 async fn a_chat_that_loops_is_not_answered_until_it_has_slowed_down() {
     const LIMIT: usize = 3;
     const LOOP: usize = 7;
-    let stage = Stage::plan().setting("LOOP_LIMIT", "3/6s").set().await;
+    let stage = Stage::plan().setting("LOOP_LIMIT", "3/15s").set().await;
     stage.logs.expects("a chat writes faster than LOOP_LIMIT");
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911882", 2).await;
@@ -135,7 +135,7 @@ async fn a_chat_that_loops_is_not_answered_until_it_has_slowed_down() {
 
     // Slower than the limit, whatever was suppressed before.
     let recovered = eventually("the chat to be answered again", PATIENCE, async || {
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
         bot.write("¿sigue ahí?").await;
         let inbox = bot.inbox().await;
         if inbox.len() > LIMIT { Ok(inbox) } else { Err(format!("{} answers", inbox.len())) }
