@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use crate::support::{Layout, Stage, clean, connector_binary};
+use crate::support::{Layout, Stage, clean, connector_binary, warning};
 
 /// Runs a command whose standard output is closed before it can say anything.
 fn unread(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String) {
@@ -18,6 +18,7 @@ fn unread(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String) {
 #[tokio::test]
 async fn a_command_whose_reader_has_gone_ends_quietly() {
     let stage = Stage::plan().backend("BACKEND_FAIL", "1:422").set().await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     customer.write("hola").await;
