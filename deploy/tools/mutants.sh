@@ -62,7 +62,7 @@ examine() {
     report="$reports/${module//::/-}"
     rm -rf "$report"
     mkdir -p "$report"
-    mutants "$file" "$report" -- "$module"
+    mutants "$file" "$report" -- "$module::"
     local out="$report/mutants.out" noticed
     noticed="$(lines "$out/caught.txt" "$out/timeout.txt")"
     missed="$(lines "$out/missed.txt")"

@@ -280,6 +280,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_may_come_by_itself_for_a_moment() {
+        let mut world = World::new();
+        for [missing, refused] in [["1", "2"], ["3", "4"]] {
+            world.lost(missing);
+            world.brings(&[refused, missing]);
+            let moment = Duration::from_millis(1);
+            assert!(!world.reconnects_within(GRACE - moment), "{refused} may be on its way");
+            assert!(world.reconnects_within(moment));
+            world.brings(&[refused]);
+            world.now += BETWEEN_CONNECTIONS * 2;
+        }
+        assert_eq!(world.stored, ["1", "2", "3", "4"]);
+    }
+
+    #[test]
     fn nothing_behind_it_means_no_new_connection() {
         let mut world = World::new();
         world.lost("1");
