@@ -14,6 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod crash;
 pub mod edge;
+pub mod exit;
 pub mod forwarder;
 pub mod process;
 pub mod run;

@@ -13,8 +13,9 @@ use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
+use crate::exit::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal};
 use crate::forwarder::{Forwarder, ForwarderError};
-use crate::process::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal, observed, settings};
+use crate::process::{observed, settings};
 use crate::task::{OnPanic, spawn};
 use crate::wire::Account;
 

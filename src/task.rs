@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::process::EX_UNAVAILABLE;
+use crate::exit::EX_UNAVAILABLE;
 
 /// What a panic of a task means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

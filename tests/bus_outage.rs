@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::support::heart::{Took, Watch};
 use crate::support::oracle::Written;
-use crate::support::{Customer, Layout, Product, Role, Stage, eventually};
+use crate::support::{Customer, Layout, Product, Role, Stage, eventually, warning};
 
 /// How many customers write, each once in [`PACE`].
 const CUSTOMERS: usize = 8;
@@ -56,6 +57,9 @@ async fn an_edge_killed_in_the_middle_of_a_long_nats_outage_loses_nothing() {
 /// The scenario. `midst` happens while the edge has messages in hand that it cannot store.
 async fn outage(midst: impl AsyncFnOnce(&Stage, Product) -> Product) {
     let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-100").set().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    stage.logs.may_have(warning::SENDS_UNKNOWN);
+    stage.logs.may_have_broken_traffic();
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911888", CUSTOMERS).await;
     let traffic = Traffic::start(&customers);
@@ -73,49 +77,53 @@ async fn outage(midst: impl AsyncFnOnce(&Stage, Product) -> Product) {
     at(11).await;
     stage.simulator.fault("drop_connection", None).await;
     at(20).await;
-    let with_whatsapp = stage.simulator.unreceived().await;
-    assert!(with_whatsapp >= CUSTOMERS * 10, "{with_whatsapp} messages wait at WhatsApp");
+    eventually("messages to wait at WhatsApp", BACKLOG, async || match stage.simulator.unreceived().await {
+        waiting if waiting >= CUSTOMERS * 10 => Ok(()),
+        waiting => Err(format!("{waiting}")),
+    })
+    .await;
     tokio::time::sleep_until(began + length()).await;
 
     let shown = join_all(customers.iter().map(Customer::inbox)).await;
     stage.nats.restart().await;
-    let back = Instant::now();
+    let back = Watch::start();
     // At most one outcome of each chat was decided when NATS went away: more than those are new ones.
     let streams = stage.streams().await;
     let before_it = streams.count_out().await;
-    let flows = eventually("messages to flow again", BACKLOG, async || match streams.count_out().await {
-        count if count > before_it + 2 * CUSTOMERS => Ok(back.elapsed()),
+    eventually("messages to flow again", BACKLOG, async || match streams.count_out().await {
+        count if count > before_it + 2 * CUSTOMERS => Ok(()),
         count => Err(format!("{count} outcomes")),
     })
     .await;
+    let flows = back.took().await;
     let next = customers.iter().zip(&shown).map(async |(customer, shown)| {
-        customer.receives(shown.len() + 1).await;
-        back.elapsed()
+        customer.receives_within(shown.len() + 1, BACKLOG).await;
+        back.took().await
     });
     let mut next = join_all(next).await;
     next.sort();
     let written = traffic.stop().await;
-    let waited = eventually("the backlog to be worked off", BACKLOG, async || {
-        match stage.simulator.unreceived().await {
-            0 => stage.streams().await.left().await.map(|()| back.elapsed()),
-            left => Err(format!("{left} messages are still with WhatsApp")),
-        }
+    eventually("the backlog to be worked off", BACKLOG, async || match stage.simulator.unreceived().await {
+        0 => stage.streams().await.left().await,
+        left => Err(format!("{left} messages are still with WhatsApp")),
     })
     .await;
+    let through = back.took().await;
     let memory = product.edge.process.peak_memory();
 
     eprintln!(
-        "{:?} without NATS, {} messages: they flow {flows:.2?} after its return, each phone has its next \
-         answer after {next:.2?}, all are through after {waited:.1?}; the edge's memory {} MiB before, {} MiB at most",
+        "{:?} without NATS, {} messages: they flow {flows} after its return, each phone has its next answer \
+         after {}, all are through after {through}; the edge's memory {} MiB before, {} MiB at most",
         length(),
         written.len(),
+        next.iter().map(Took::to_string).collect::<Vec<_>>().join(", "),
         before >> 20,
         memory >> 20,
     );
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
     product.edge.ready().await;
-    assert!(flows < GOES_ON_WITHIN, "it took {flows:.2?} to go on");
-    assert!(next.iter().all(|next| *next < ANSWERS_WITHIN), "the answers took {next:.2?}");
+    assert!(flows.own() < GOES_ON_WITHIN, "it took {flows} to go on");
+    assert!(next.iter().all(|next| next.own() < ANSWERS_WITHIN), "the answers took {next:.2?}");
     assert!(memory < before + MEMORY, "{before} bytes before, {memory} bytes at most");
 }
 

@@ -299,7 +299,6 @@ async fn a_backend_that_would_not_answer_is_named_with_the_reason() {
     let stage = Stage::plan()
         .backend("AI_ASSISTANTS_API_KEYS", "shop:the-key")
         .backend("WHATSAPP_WEBHOOK_SECRET", "the-secret")
-        .setting("BACKEND_TIMEOUT", "1s")
         .set()
         .await;
     stage.output(&["provision"]).await;
@@ -328,7 +327,7 @@ async fn a_backend_that_would_not_answer_is_named_with_the_reason() {
     unwell.set(|_| Answer::head(307, &[("Location", "http://127.0.0.1:1/"), ("Content-Length", "0")]));
     find(&[url]).await.fails_only_for("backend-redirects", "never followed");
     unwell.set(|_| Answer::raw("").then_hang());
-    find(&[url]).await.fails_only_for("backend-silent", "did not answer in time");
+    find(&[url, ("BACKEND_TIMEOUT", "1s")]).await.fails_only_for("backend-silent", "did not answer in time");
     unwell.set(|_| Answer::raw("HTTP/1.1 200 OK\r\nContent-").then_close());
     find(&[url]).await.fails_only_for("backend-silent", "broke off");
 
@@ -343,11 +342,7 @@ async fn a_backend_that_would_not_answer_is_named_with_the_reason() {
     found.names("note", "clock-skew", "the clock of the backend is");
     found.names("note", "backend-key-unproved", "cannot be told");
     unwell.set(|_| Answer::new(422, "{}").after(Duration::from_millis(2_100)));
-    find(&[url, ("BACKEND_TIMEOUT", "10s")]).await.names(
-        "note",
-        "backend-slow",
-        "for a call that asks nothing",
-    );
+    find(&[url]).await.names("note", "backend-slow", "for a call that asks nothing");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use whatsapp_connector::wire::v1::DeadReason;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use crate::support::oracle::{Written, write_each};
-use crate::support::{Connector, Layout, PATIENCE, Product, Role, Stage, eventually};
+use crate::support::{Connector, GATE, Layout, PATIENCE, Product, Role, Stage, eventually, warning};
 
 const FALLBACK: &str = "Ahora no puedo contestar.";
 /// One more than a message that kills gets.
@@ -20,6 +20,7 @@ async fn a_message_that_kills_each_forwarder_is_given_up_on_by_its_tenth_deliver
         .setting("FALLBACK_TEXT", FALLBACK)
         .set()
         .await;
+    stage.logs.expects(&warning::given_up("deaths-"));
     let _edge = edge_only(&stage).await;
     let customer = stage.customer().await;
     let others = stage.customers("54911666", 5).await;
@@ -91,8 +92,8 @@ async fn without_the_count_a_message_goes_on_killing() {
 /// Each stop finds the call under way, and gives the message back: no fault of its own.
 #[tokio::test]
 async fn a_message_that_is_given_back_again_and_again_is_answered_in_the_end() {
-    let mut stage =
-        Stage::plan().backend("BACKEND_DELAY_MS", "60000").setting("SHUTDOWN_GRACE", "1s").set().await;
+    let stage = Stage::plan().backend(GATE.0, GATE.1).setting("SHUTDOWN_GRACE", "1s").set().await;
+    stage.logs.expects(warning::GIVEN_BACK);
     let _edge = edge_only(&stage).await;
     let customer = stage.customer().await;
     let id = customer.write("¿hola?").await;
@@ -106,9 +107,7 @@ async fn a_message_that_is_given_back_again_and_again_is_answered_in_the_end() {
         .await;
         forwarder.stop().await;
     }
-    stage.backend.kill();
-    stage.backend.set("BACKEND_DELAY_MS", "");
-    stage.backend.restart().await;
+    stage.backend.open().await;
     let _forwarder = stage.start(Role::Forwarder).await;
 
     customer.receives(1).await;
@@ -121,6 +120,7 @@ async fn a_message_that_is_given_back_again_and_again_is_answered_in_the_end() {
 #[tokio::test]
 async fn a_message_that_is_held_while_forwarders_are_killed_is_answered_in_the_end() {
     let mut stage = Stage::plan().setting("FORWARDER_ACK_WAIT", "1s").set().await;
+    stage.logs.expects(&warning::held("unreachable"));
     let _edge = edge_only(&stage).await;
     let customer = stage.customer().await;
     stage.backend.kill();

@@ -5,13 +5,14 @@ use whatsapp_connector::wire::v1::DeadReason;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use crate::support::oracle::{Evidence, Written, write_each};
-use crate::support::{Customer, Layout, Stage};
+use crate::support::{Customer, Layout, Stage, warning};
 
 const FALLBACK: &str = "Ahora no puedo contestar.";
 
 #[tokio::test]
 async fn a_rejected_message_is_given_up_on_at_once_and_its_chat_goes_on() {
     let mut stage = Stage::plan().backend("BACKEND_FAIL", "1:422").set().await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 
@@ -40,6 +41,8 @@ async fn a_message_that_keeps_failing_is_given_up_on_after_a_while_with_a_word_t
         .setting("FALLBACK_TEXT", FALLBACK)
         .set()
         .await;
+    stage.logs.expects(&warning::retried("http-500"));
+    stage.logs.expects(&warning::given_up("http-500"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 
@@ -65,6 +68,8 @@ async fn a_message_that_keeps_failing_is_given_up_on_after_a_while_with_a_word_t
 #[tokio::test]
 async fn a_backend_that_fails_half_of_the_time_loses_nothing() {
     let stage = Stage::plan().backend("BACKEND_FAIL", "0.5:500,502,503,504,429,401").set().await;
+    stage.logs.may_have(&warning::held("http-"));
+    stage.logs.may_have(&warning::retried("http-"));
     let _product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customers = stage.customers("54911555", 6).await;
 
@@ -78,6 +83,7 @@ async fn a_backend_that_fails_half_of_the_time_loses_nothing() {
 #[tokio::test]
 async fn a_replayed_dead_letter_is_answered() {
     let mut stage = Stage::plan().backend("BACKEND_FAIL", "1:422").set().await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let streams = stage.streams().await;
@@ -107,6 +113,7 @@ async fn a_replayed_dead_letter_is_answered() {
 #[tokio::test]
 async fn a_message_that_is_none_is_given_up_on_whatever_it_tells_nats_server() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(&warning::given_up("not-an-inbound-message"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let streams = stage.streams().await;

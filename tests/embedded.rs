@@ -10,6 +10,7 @@ use crate::support::{Layout, PATIENCE, Role, Stage, eventually, nats_server, spa
 async fn without_a_bus_run_brings_its_own_and_takes_it_along_when_killed() {
     let binary = nats_server().display().to_string();
     let stage = Stage::plan().setting("NATS_URL", "").setting("NATS_SERVER_BIN", &binary).set().await;
+    stage.logs.may_have_a_private_bus();
     let mut product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     customer.write("hola").await;

@@ -2,7 +2,7 @@
 //! once it is put right the waiting message is answered.
 
 use crate::support::oracle::Written;
-use crate::support::{Layout, PATIENCE, Role, Stage, eventually};
+use crate::support::{Layout, PATIENCE, Role, Stage, eventually, warning};
 
 const KEYS: &str = "AI_ASSISTANTS_API_KEYS";
 const SECRET: &str = "WHATSAPP_WEBHOOK_SECRET";
@@ -44,6 +44,7 @@ async fn with_the_same_secret_on_both_sides_the_signature_is_accepted() {
 #[tokio::test]
 async fn a_backend_that_is_away_is_waited_for() {
     let mut stage = Stage::plan().set().await;
+    stage.logs.expects(&warning::held("unreachable"));
     let mut product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     stage.backend.kill();
@@ -61,6 +62,7 @@ async fn a_backend_that_is_away_is_waited_for() {
 
 /// The backend answers 401 to everything until `right` is set, and the product is started again.
 async fn held_until(mut stage: Stage, right: (&str, &str)) {
+    stage.logs.expects(&warning::held("http-401"));
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 

@@ -2,7 +2,9 @@
 //! order.
 
 use crate::support::oracle::{Written, write_each};
-use crate::support::{Connector, Customer, Layout, PATIENCE, Product, Role, Stage, eventually};
+use crate::support::{
+    Connector, Customer, GATE, Layout, PATIENCE, Product, Role, Stage, eventually, warning,
+};
 
 /// Something that a process leaves behind that died at a crash point. It shows that the point is where its
 /// name says.
@@ -133,6 +135,7 @@ async fn forwarder_killed_after_the_dead_letter() {
         .setting("FALLBACK_TEXT", "Ahora no puedo contestar.")
         .set()
         .await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let mut doomed =
         take_over(&stage, product, Role::Forwarder, &[("CRASH_AT", "forwarder.after-dead-letter")]).await;
@@ -193,6 +196,8 @@ async fn edge_killed_after_an_ack_that_whatsapp_did_not_hear() {
 #[tokio::test]
 async fn edge_killed_after_the_receipt_of_a_refusal() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::REFUSED);
+    stage.logs.expects(warning::NOT_TAKEN);
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let mut doomed = take_over(&stage, product, Role::Edge, &[("CRASH_AT", "edge.after-receipt")]).await;
     let customer = stage.customer().await;
@@ -219,19 +224,16 @@ async fn edge_killed_after_the_receipt_of_a_refusal() {
 /// Not a crash point but the real thing: the backend is working on the answer.
 #[tokio::test]
 async fn forwarder_killed_while_the_backend_works_on_the_answer() {
-    let stage = Stage::plan().backend("BACKEND_DELAY_MS", "1500").set().await;
+    let stage = Stage::plan().backend(GATE.0, GATE.1).set().await;
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
 
     let first = customer.write("primero").await;
     let second = customer.write("segundo").await;
-    eventually("a call that is under way", PATIENCE, async || {
-        let calls = stage.backend.calls().await;
-        if calls.iter().any(|call| call.ended_at.is_none()) { Ok(()) } else { Err(format!("{calls:?}")) }
-    })
-    .await;
+    stage.backend.under_way(1).await;
     product.forwarders[0].process.kill();
-    assert_eq!(stage.streams().await.outcomes().await.len(), 0, "it was killed too late");
+    stage.backend.open().await;
+    assert_eq!(stage.streams().await.outcomes().await.len(), 0, "nobody heard the answer");
     let _successor = stage.start(Role::Forwarder).await;
 
     let written = [
@@ -264,6 +266,7 @@ async fn a_killed_forwarders_messages_go_to_the_other_one() {
 #[tokio::test]
 async fn nats_server_killed_and_restarted_in_the_middle_of_traffic() {
     let mut stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
+    stage.logs.expects_an_outage_of_the_bus();
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customers = stage.customers("54911333", 8).await;
 

@@ -4,21 +4,24 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::heart::Watch;
 use crate::support::oracle::Written;
-use crate::support::{Connector, Layout, Role, Stage, eventually};
+use crate::support::{Connector, Layout, Role, Stage};
 
 #[tokio::test]
 async fn a_standby_edge_takes_over_at_once_when_the_first_one_stops() {
     let (stage, first, second) = two_edges().await;
     first.stop().await;
-    takes_over(&stage, second, Duration::from_secs(10)).await;
+    let free = Watch::start();
+    takes_over(&stage, second, free, Duration::from_secs(10)).await;
 }
 
 #[tokio::test]
 async fn a_standby_edge_takes_over_when_the_first_one_is_killed() {
     let (stage, mut first, second) = two_edges().await;
+    let last_heard_of = Watch::start();
     first.process.kill();
-    takes_over(&stage, second, Duration::from_secs(40)).await;
+    takes_over(&stage, second, last_heard_of, Duration::from_secs(40)).await;
 }
 
 #[tokio::test]
@@ -26,9 +29,10 @@ async fn an_edge_that_was_killed_need_not_wait_for_its_own_lease() {
     let stage = Stage::plan().set().await;
     let mut product = stage.product(Layout::OneProcess).await;
     product.edge.process.kill();
-    let again = stage.start(Role::Run).await;
-    eventually("the restarted edge to be online", Duration::from_secs(10), async || online(&again).await)
-        .await;
+    let killed = Watch::start();
+    let mut again = stage.start(Role::Run).await;
+    again.ready().await;
+    killed.within(Duration::from_secs(10), "to be online again").await;
 }
 
 /// A linked edge, and another one with a copy of its session.
@@ -48,20 +52,14 @@ async fn two_edges() -> (Stage, Connector, Connector) {
     (stage, first, second)
 }
 
-async fn takes_over(stage: &Stage, second: Connector, bound: Duration) {
-    eventually("the second edge to be online", bound, async || online(&second).await).await;
+async fn takes_over(stage: &Stage, mut second: Connector, since: Watch, promised: Duration) {
+    second.ready().await;
+    since.within(promised, "the takeover").await;
     let customer = stage.customer().await;
     let id = customer.write("¿seguís ahí?").await;
     customer.receives(1).await;
     let written = [Written::echoed(customer.phone(), id, "¿seguís ahí?")];
     stage.evidence(1, [&customer]).await.assert_kept(&written);
-}
-
-async fn online(edge: &Connector) -> Result<(), String> {
-    match edge.readiness().await? {
-        (200, _) => Ok(()),
-        (_, body) => Err(body.to_string()),
-    }
 }
 
 fn copy_dir(from: &Path, to: &Path) {

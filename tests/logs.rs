@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::oracle::write_each;
-use crate::support::{Layout, Role, Stage};
+use crate::support::{Layout, Role, Stage, warning};
 
 const API_KEY: &str = "llave-muy-secreta";
 const WEBHOOK_SECRET: &str = "secreto-del-gancho";
@@ -38,6 +38,10 @@ async fn nothing_that_went_in_is_in_a_log() {
         .setting("RUST_LOG", "info,whatsapp_connector=trace")
         .set()
         .await;
+    stage.logs.expects(&warning::held(""));
+    stage.logs.may_have(&warning::retried(""));
+    stage.logs.may_have(&warning::given_up(""));
+    stage.logs.may_have_broken_traffic();
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let mut customers = stage.customers("54911666", 8).await;
     customers.push(stage.simulator.customer("5491166699999", crate::support::Addressing::Lid).await);
@@ -90,6 +94,7 @@ async fn nothing_that_went_in_is_in_a_log() {
 #[tokio::test]
 async fn full_numbers_are_shown_only_to_those_who_ask_and_are_warned() {
     let stage = Stage::plan().setting("LOG_PII", "full").set().await;
+    stage.logs.expects("LOG_PII=full");
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 
@@ -115,4 +120,23 @@ async fn lines_are_for_people_where_they_are_to_be() {
         line.contains(" INFO ready to work") && !line.contains('{') && !line.contains('\u{1b}'),
         "{line}"
     );
+}
+
+/// The control of every other test: a warning that its test did not announce fails it.
+#[tokio::test]
+#[should_panic(expected = "not announced, in ")]
+async fn a_warning_that_no_test_has_announced_fails_it() {
+    let stage = Stage::plan().setting("LOG_PII", "full").set().await;
+    let mut forwarder = stage.start(Role::Forwarder).await;
+    forwarder.ready().await;
+}
+
+/// As above, for what was announced and does not come.
+#[tokio::test]
+#[should_panic(expected = "announced, and in no log: LOG_PII=full")]
+async fn a_warning_that_was_announced_and_does_not_come_fails_its_test() {
+    let stage = Stage::plan().set().await;
+    stage.logs.expects("LOG_PII=full");
+    let mut forwarder = stage.start(Role::Forwarder).await;
+    forwarder.ready().await;
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use whatsapp_connector::telemetry::{Definition, Kind, metrics};
 
-use crate::support::{Layout, PATIENCE, Stage, eventually, python, root};
+use crate::support::{Layout, PATIENCE, Stage, eventually, python, root, warning};
 
 /// A family as Prometheus' own client library reads it.
 #[derive(Debug, Deserialize)]
@@ -63,6 +63,7 @@ fn kind(definition: &Definition) -> &'static str {
 #[tokio::test]
 async fn every_promised_metric_is_there_and_names_nobody() {
     let mut stage = Stage::plan().set().await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let mut ids = vec![customer.write("hola").await, customer.write_kind("sticker", "").await];

@@ -13,7 +13,9 @@ use self::forbidden::FORBIDDEN;
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{rounds, text};
 use crate::support::oracle::Written;
-use crate::support::{Connector, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command};
+use crate::support::{
+    Connector, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command, warning,
+};
 
 /// A user of `accounts.conf`, or the harness's own.
 const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
@@ -129,6 +131,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("FORWARDER_ACK_WAIT", "1s")
         .set()
         .await;
+    stage.logs.expects(&warning::given_up("http-422"));
     let said = account.output(&stage, &["provision"], "provisioner").await;
     assert!(
         said.contains("ready for the edge of `default`") && said.contains("ready for forwarders"),
@@ -301,6 +304,9 @@ async fn a_process_that_may_not_answer_works_and_says_so_once() {
         deaf.replace("allow_responses: true", "")
     });
     let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    stage.logs.expects("nats-server refuses that this process hears what `whatsapp-connector status` asks");
+    stage.logs.expects("nats-server refuses that this process answers `whatsapp-connector status`");
+    stage.logs.expects(warning::NOT_ALL_WELL);
     account.output(&stage, &["provision"], "provisioner").await;
     let mut edge = account.start(&stage, Role::Edge).await;
     edge.link(&stage.simulator).await;
@@ -340,6 +346,9 @@ async fn a_process_that_may_not_answer_works_and_says_so_once() {
 async fn a_missing_permission_is_told_by_name_at_the_start() {
     let account = Account::new();
     let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    stage.logs.expects(warning::FORBIDDEN);
+    stage.logs.expects(warning::CANNOT_GO_ON);
+    stage.logs.may_have("nats-server refuses that this process hears what `whatsapp-connector status` asks");
     account.output(&stage, &["provision"], "provisioner").await;
     for (user, inbox, word) in [
         ("sender", "_INBOX_sender", "Publish to \"$JS.API.STREAM.INFO.WA_IN\""),
@@ -350,7 +359,7 @@ async fn a_missing_permission_is_told_by_name_at_the_start() {
         let mut process = crate::support::spawn(Role::Forwarder, &settings, stage.dir());
         let status = process.end(PATIENCE).await;
         let said = process.stderr();
-        let last = said.lines().last().unwrap_or_default();
+        let last = said.rsplit("whatsapp-connector: ").next().unwrap_or_default();
         assert_eq!(status.code(), Some(69), "{said}");
         assert!(last.contains(word), "expected `{word}` in `{last}`");
     }

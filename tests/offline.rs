@@ -1,7 +1,7 @@
 //! What customers write while the edge is away is answered when it is back, in order.
 
 use crate::support::oracle::Written;
-use crate::support::{Layout, PATIENCE, Product, Role, Stage, eventually};
+use crate::support::{Layout, PATIENCE, Product, Role, Stage, eventually, warning};
 
 #[tokio::test]
 async fn three_messages_while_the_edge_is_down() {
@@ -33,6 +33,8 @@ async fn three_messages_while_the_edge_is_down() {
 #[tokio::test]
 async fn a_message_lost_between_ratchet_and_copy_is_asked_for_again() {
     let mut stage = Stage::plan().set().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    stage.logs.expects(warning::LOST);
     let Product { edge, forwarders: _forwarders } = stage.product(Layout::Split { forwarders: 1 }).await;
     edge.stop().await;
     let mut careless = stage.start_with(Role::Edge, &[("WITHOUT_GUARD", "copy")]).await;
@@ -67,6 +69,8 @@ async fn a_message_lost_between_ratchet_and_copy_is_asked_for_again() {
 async fn what_came_before_a_lost_message_does_not_wait_for_it() {
     const LOST: &str = "3EB0D05D05D05D05D05D05";
     let mut stage = Stage::plan().set().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    stage.logs.expects(warning::LOST);
     let Product { edge, forwarders: _forwarders } = stage.product(Layout::Split { forwarders: 1 }).await;
     edge.stop().await;
     let guard = format!("copy@{LOST}");

@@ -1,13 +1,17 @@
 //! Outages that are longer than anything that waits, and crashes with much in hand.
 
 use crate::support::oracle::Written;
-use crate::support::{Layout, PATIENCE, Role, Stage, eventually};
+use crate::support::{Layout, PATIENCE, Role, Stage, eventually, warning};
+
+/// The first message has to grow older than this, and the second one has to be answered while it is not.
+const REPLY_MAX_AGE: &str = "20s";
 
 /// Everything that was held has grown too old and got no answer; the end of the outage is noticed all the
 /// same.
 #[tokio::test]
 async fn an_outage_that_outlives_every_held_message_ends() {
-    let mut stage = Stage::plan().setting("REPLY_MAX_AGE", "6s").set().await;
+    let mut stage = Stage::plan().setting("REPLY_MAX_AGE", REPLY_MAX_AGE).set().await;
+    stage.logs.expects(&warning::held("unreachable"));
     let mut product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     stage.backend.kill();
@@ -33,6 +37,7 @@ async fn an_outage_that_outlives_every_held_message_ends() {
 async fn an_edge_killed_with_many_replies_in_hand_sends_them_in_order() {
     const MANY: usize = 400;
     let stage = Stage::plan().set().await;
+    stage.logs.may_have(warning::SENT_AGAIN);
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     stage.simulator.fault("mute_acks", None).await;

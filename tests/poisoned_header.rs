@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Layout, PATIENCE, Stage};
+use crate::support::{Layout, PATIENCE, Stage, warning};
 
 /// As no client library would write it: a carriage return within a value.
 const MESSAGE: &[u8] = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n\
@@ -12,6 +12,9 @@ const MESSAGE: &[u8] = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n\
 #[tokio::test]
 async fn a_header_that_the_library_dies_of_ends_the_process_and_not_only_its_hearing() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects("/src/header.rs:");
+    stage.logs.expects("the connection to nats-server has ended for good");
+    stage.logs.expects(warning::CANNOT_GO_ON);
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
 
     let address = stage.nats.url().replacen("nats://", "", 1);

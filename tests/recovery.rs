@@ -7,8 +7,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::Instant;
 
+use crate::support::heart::Watch;
 use crate::support::oracle::Written;
-use crate::support::{Answer, Customer, Layout, PATIENCE, Question, Role, Stage, Unwell, eventually};
+use crate::support::{
+    Answer, Customer, Layout, PATIENCE, Question, Role, Stage, Unwell, eventually, warning,
+};
 
 /// How many chats wait.
 const CHATS: usize = 120;
@@ -33,6 +36,8 @@ async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
     let backend = Unwell::start(failing_once(|_| Answer::new(503, "").after(SLOWLY))).await;
     let stage =
         Stage::plan().setting("BACKEND_URL", backend.url()).setting("BACKEND_RETRY_FOR", "3s").set().await;
+    stage.logs.expects(&warning::held("http-503"));
+    stage.logs.expects(&warning::retried("http-500"));
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911999", CHATS).await;
     let began = Instant::now();
@@ -52,27 +57,23 @@ async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
     .await;
     assert!(probes.iter().all(|probe| probe.at_once == 1), "one probe at a time: {probes:?}");
     assert_eq!(streams.outcomes().await.len(), 0, "nothing is decided while nobody can be asked");
-    let back = Instant::now();
+    let (back, returned) = (Watch::start(), Instant::now());
     backend.set(failing_once(echo));
 
-    let last = eventually("every chat to be asked about", PATIENCE, async || {
-        let since = backend.asked().into_iter().filter(|asked| asked.at > back);
-        let (mut chats, mut last) = (BTreeSet::new(), back);
-        for asked in since {
-            if chats.insert(asked.from_number) {
-                last = last.max(asked.at);
-            }
-        }
-        if chats.len() == CHATS { Ok(last - back) } else { Err(format!("{}", chats.len())) }
+    eventually("every chat to be asked about", PATIENCE, async || {
+        let since = backend.asked().into_iter().filter(|asked| asked.at > returned);
+        let chats: BTreeSet<String> = since.map(|asked| asked.from_number).collect();
+        if chats.len() == CHATS { Ok(()) } else { Err(format!("{}", chats.len())) }
     })
     .await;
+    let last = back.took().await;
 
-    eprintln!("{CHATS} chats wait: the last is asked about {last:.2?} after the backend's return");
+    eprintln!("{CHATS} chats wait: the last is asked about {last} after the backend's return");
     let evidence = stage.evidence(CHATS, &customers).await;
     evidence.assert_kept(&written);
     assert_eq!(streams.dead_letters().await.len(), 0);
     product.forwarders[0].ready().await;
-    assert!(last < FULL_SPEED, "the last chat was asked about {last:?} after the backend's return");
+    assert!(last.own() < FULL_SPEED, "the last chat was asked about {last} after the backend's return");
 }
 
 /// One call at a time, and many chats whose calls hang: one that is asked about for the first time does
@@ -94,6 +95,7 @@ async fn first_attempts_do_not_starve_behind_retries() {
         .setting("BACKEND_TIMEOUT", "1s")
         .set()
         .await;
+    stage.logs.expects(&warning::retried("timeout"));
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
     let failing = stage.customers("54911222", FAILING).await;
     let mut written = join_all(failing.iter().map(write)).await;
@@ -105,12 +107,12 @@ async fn first_attempts_do_not_starve_behind_retries() {
     .await;
 
     for number in 1..=3 {
-        let asked = Instant::now();
+        let asked = Watch::start();
         written.push(write(&healthy).await);
         healthy.receives(number).await;
-        let waited = asked.elapsed();
-        eprintln!("a first attempt among {FAILING} failing chats is answered after {waited:.2?}");
-        assert!(waited < Duration::from_secs(5), "a first attempt waited {waited:?}");
+        let waited = asked.took().await;
+        eprintln!("a first attempt among {FAILING} failing chats is answered after {waited}");
+        assert!(waited.own() < Duration::from_secs(5), "a first attempt waited {waited}");
     }
 
     backend.set(echo);
@@ -133,6 +135,8 @@ fn echo(question: &Question) -> Answer {
 async fn forwarder_killed_while_messages_wait() {
     let backend = Unwell::start(|_| Answer::new(500, "")).await;
     let stage = Stage::plan().setting("BACKEND_URL", backend.url()).set().await;
+    stage.logs.expects(&warning::retried("http-500"));
+    stage.logs.expects(&warning::held("http-503"));
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     let written = [write(&customer).await, write(&customer).await];

@@ -2,11 +2,12 @@
 //! message goes again under the same id.
 
 use crate::support::oracle::{Written, write_each};
-use crate::support::{Layout, PATIENCE, Role, Stage, eventually};
+use crate::support::{Layout, PATIENCE, Role, Stage, eventually, warning};
 
 #[tokio::test]
 async fn a_message_that_whatsapp_does_not_acknowledge_is_not_taken_for_sent() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::SENT_AGAIN);
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     stage.simulator.fault("mute_acks", None).await;
@@ -24,14 +25,22 @@ async fn a_message_that_whatsapp_does_not_acknowledge_is_not_taken_for_sent() {
 #[tokio::test]
 async fn a_message_that_whatsapp_refuses_for_a_moment_is_sent_in_the_end() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::REFUSED);
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
-    stage.simulator.fault("nack", Some(1_500)).await;
+    stage.simulator.fault("nack", None).await;
 
     let written = [
         Written::echoed(customer.phone(), customer.write("uno").await, "uno"),
         Written::echoed(customer.phone(), customer.write("dos").await, "dos"),
     ];
+    // The edge tries four times, within seven seconds.
+    eventually("a refusal", PATIENCE, async || match stage.simulator.refused().await {
+        0 => Err("none".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    stage.simulator.no_faults().await;
 
     customer.receives(2).await;
     stage.evidence(2, [&customer]).await.assert_kept(&written);
@@ -41,6 +50,8 @@ async fn a_message_that_whatsapp_refuses_for_a_moment_is_sent_in_the_end() {
 #[tokio::test]
 async fn a_message_that_whatsapp_refuses_for_good_is_reported_and_the_chat_goes_on() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::REFUSED);
+    stage.logs.expects(warning::NOT_TAKEN);
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let streams = stage.streams().await;
@@ -63,6 +74,7 @@ async fn a_message_that_whatsapp_refuses_for_good_is_reported_and_the_chat_goes_
 #[tokio::test]
 async fn a_connection_that_breaks_in_the_middle_of_traffic_loses_nothing() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
+    stage.logs.may_have_broken_traffic();
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911666", 8).await;
     let streams = stage.streams().await;
@@ -84,6 +96,7 @@ async fn a_connection_that_breaks_in_the_middle_of_traffic_loses_nothing() {
 #[tokio::test]
 async fn a_connection_that_breaks_while_messages_come_in_loses_nothing() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").set().await;
+    stage.logs.may_have_broken_traffic();
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911777", 8).await;
     let streams = stage.streams().await;
@@ -113,6 +126,7 @@ async fn everything_received(stage: &Stage) {
 #[tokio::test]
 async fn an_edge_that_was_replaced_does_not_fight_for_the_session() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects("another program logged in with this session");
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     stage.simulator.fault("stream_replaced", None).await;
@@ -131,6 +145,7 @@ async fn an_edge_that_was_replaced_does_not_fight_for_the_session() {
 #[tokio::test]
 async fn a_session_that_was_logged_out_is_linked_again_with_a_new_code() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects("WhatsApp has logged this number out");
     let mut product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let before = customer.write("antes").await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Layout, PATIENCE, Process, Role, Stage, output, spawn};
+use crate::support::{Layout, PATIENCE, Process, Role, Stage, output, spawn, warning};
 
 /// `EX_CONFIG` of `sysexits.h`.
 const BAD_CONFIG: i32 = 78;
@@ -80,6 +80,7 @@ async fn the_dotenv_file_is_read_and_the_environment_wins_over_it() {
 #[tokio::test]
 async fn a_misspelt_setting_is_a_warning_with_the_one_that_was_meant() {
     let stage = Stage::plan().setting("WHATSAPP_AUTHDIR", "hidden-value").set().await;
+    stage.logs.expects("WHATSAPP_AUTHDIR is set, and is no setting");
 
     let edge = stage.start(Role::Edge).await;
 
@@ -150,6 +151,7 @@ async fn one_side_alone_needs_a_bus() {
 #[tokio::test]
 async fn a_second_edge_on_the_same_session_is_refused() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::CANNOT_GO_ON);
     let first = stage.start(Role::Edge).await;
     first.shows_a_code().await;
 
@@ -168,6 +170,7 @@ async fn a_second_edge_on_the_same_session_is_refused() {
 #[tokio::test]
 async fn streams_that_break_a_promise_are_refused_with_the_difference() {
     let stage = Stage::plan().setting("NATS_PROVISION", "verify").set().await;
+    stage.logs.expects(warning::CANNOT_GO_ON);
 
     let mut process = spawn(Role::Forwarder, stage.settings(), stage.dir());
     let (code, said) = ending(&mut process).await;
@@ -180,6 +183,7 @@ async fn streams_that_break_a_promise_are_refused_with_the_difference() {
 #[tokio::test]
 async fn a_stream_with_a_shorter_duplicate_window_is_refused_with_the_difference() {
     let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::CANNOT_GO_ON);
     let streams = stage.streams().await;
     streams.make_inbound(Duration::from_secs(3_600)).await;
 

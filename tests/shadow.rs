@@ -6,7 +6,7 @@ use whatsapp_connector::wire::v1::outcome::Result as Ending;
 use whatsapp_connector::wire::v1::{DeadReason, NoReplyReason, SendMessage, SendText, send_message};
 
 use crate::support::oracle::{Evidence, Written};
-use crate::support::{Layout, Role, Stage};
+use crate::support::{Layout, Role, Stage, warning};
 
 const SHADOW: (&str, &str) = ("BACKEND_MODE", "shadow");
 
@@ -25,6 +25,7 @@ fn would_be(evidence: &Evidence) -> Vec<String> {
 #[tokio::test]
 async fn in_shadow_the_backend_is_called_in_order_and_nobody_gets_an_answer() {
     let stage = Stage::plan().setting(SHADOW.0, SHADOW.1).set().await;
+    stage.logs.expects(warning::SHADOW);
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     let texts = ["uno", "dos", "tres"];
@@ -71,6 +72,8 @@ async fn in_shadow_a_dead_letter_has_its_copy_and_nobody_gets_a_word() {
         .setting("FALLBACK_TEXT", "Ahora no puedo contestar.")
         .set()
         .await;
+    stage.logs.expects(warning::SHADOW);
+    stage.logs.expects(&warning::given_up("http-422"));
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
 
@@ -90,6 +93,7 @@ async fn in_shadow_a_dead_letter_has_its_copy_and_nobody_gets_a_word() {
 #[tokio::test]
 async fn what_was_decided_in_shadow_stays_silent_after_the_switch() {
     let mut stage = Stage::plan().setting(SHADOW.0, SHADOW.1).set().await;
+    stage.logs.expects(warning::SHADOW);
     let product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let mut written = Vec::new();

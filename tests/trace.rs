@@ -22,6 +22,7 @@ async fn each_message_its_call_and_its_outcome_are_of_one_trace() {
 #[tokio::test]
 async fn messages_that_come_with_a_reconnect_have_traces_of_their_own() {
     let stage = Stage::plan().backend("BACKEND_DELAY_MS", "0-100").set().await;
+    stage.logs.may_have_broken_traffic();
     let _product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customers = stage.customers("54911999", 40).await;
 

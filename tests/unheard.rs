@@ -3,7 +3,7 @@
 
 use crate::support::oracle::{Evidence, Written};
 use crate::support::{
-    Connector, Customer, Deaf, Layout, PATIENCE, Product, Role, Stage, Streams, eventually,
+    Connector, Customer, Deaf, Layout, PATIENCE, Product, Role, Stage, Streams, eventually, warning,
 };
 
 /// A stage, the product with `role` on a line that loses words, and a customer.
@@ -90,6 +90,7 @@ async fn forwarder_killed_after_the_outcomes_publish_with_the_puback_unheard() {
 async fn forwarder_killed_after_the_dead_letters_publish_with_the_puback_unheard() {
     let settings = [("FALLBACK_TEXT", "Ahora no puedo contestar.")];
     let mut scene = Scene::set(Role::Forwarder, &settings, "1:422").await;
+    scene.stage.logs.expects(&warning::given_up("http-422"));
     scene.line.to(Some("WA_DLQ"));
     let first = scene.customer.write("primero").await;
     scene.stored_unheard("a dead letter", async || scene.streams.dead_letters().await.len()).await;

@@ -7,7 +7,7 @@ use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::backend::{Answer, Failure, Reply};
 use whatsapp_connector::forwarder::policy::{Class, class, probe_delay, retry_delay};
 use whatsapp_connector::wire::v1::{self, Outcome, outcome};
-use whatsapp_connector::wire::{Headers, Subjects};
+use whatsapp_connector::wire::{Envelope, Headers, Subjects};
 
 pub fn check(bytes: &[u8]) {
     if let Some((status, rest)) = bytes.split_first_chunk() {
@@ -65,7 +65,8 @@ fn sent(reply: Reply) {
     assert_eq!(Outcome::decode(payload.as_slice()).as_ref(), Ok(&outcome));
     let subjects = Subjects::new("wa").unwrap();
     let headers = Headers::cloud_event("a/b/c/d/outcome", "Outcome", "default", 0);
-    let job = Job::read(&subjects, "wa.out.default.reply.5491112345678", &headers, &payload);
+    let envelope = Envelope::open(&subjects, "wa.out.default.reply.5491112345678", headers);
+    let job = Job::read(&envelope.expect("a chat's subject"), &payload);
     match job.expect("it is an outcome") {
         Some(job) => assert!(job.text.starts_with(&text)),
         None => assert!(text.is_empty() && choices == 0),

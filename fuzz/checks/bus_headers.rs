@@ -8,7 +8,7 @@ use whatsapp_connector::forwarder::chain::{Last, Place, Step, step};
 use whatsapp_connector::forwarder::records::About;
 use whatsapp_connector::telemetry::{otel, propagation, redact};
 use whatsapp_connector::wire::v1::{Reply, outcome};
-use whatsapp_connector::wire::{Account, ChatToken, Headers, Subjects, header, id, subject};
+use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Subjects, header, id, masked};
 
 const NOW_MS: i64 = 1_736_330_401_000;
 const INCARNATION: &str = "1736330400000000000";
@@ -71,7 +71,7 @@ fn tokens(text: &str) {
     let shown = redact::text(&text);
     assert!(!has_digits(&shown, 7), "{shown}");
     assert!(!ChatToken::parse(text).is_err_and(|error| has_digits(&error.to_string(), 5)));
-    assert!(subject::masked(text).chars().count() <= 5);
+    assert!(masked(text).chars().count() <= 5);
 }
 
 /// Are there so many digits in a row?
@@ -121,14 +121,9 @@ fn chain(headers: &Headers) {
 fn written(headers: &Headers) {
     let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
     let subjects = Subjects::new("wa").unwrap();
-    let about = About {
-        account: &account,
-        chat: &chat,
-        incarnation: INCARNATION,
-        sequence: 7,
-        headers,
-        payload: &[],
-    };
+    let envelope = Envelope::open(&subjects, &subjects.message(&account, &chat), headers.clone());
+    let envelope = envelope.expect("its own subject");
+    let about = About { envelope: &envelope, incarnation: INCARNATION, sequence: 7, payload: &[] };
     let letter = about.dead_letter("rejected");
     legal(&letter);
     for (name, value) in letter.iter() {

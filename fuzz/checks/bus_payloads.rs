@@ -12,7 +12,7 @@ use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
     SessionEvent, outcome,
 };
-use whatsapp_connector::wire::{Account, ChatToken, Headers, Subjects, header, id};
+use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Route, Subjects, header, id};
 
 const CHAT: &str = "5491112345678";
 const NOW_MS: i64 = 1_736_330_401_000;
@@ -43,14 +43,8 @@ fn inbound(payload: &[u8]) {
     let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone(CHAT));
     let subjects = Subjects::new("wa").unwrap();
     let headers = Headers::cloud_event("default/a/b/3EB0AB", "InboundMessage", "default", NOW_MS);
-    let about = About {
-        account: &account,
-        chat: &chat,
-        incarnation: INCARNATION,
-        sequence: 7,
-        headers: &headers,
-        payload,
-    };
+    let envelope = opened(&subjects.message(&account, &chat), headers);
+    let about = About { envelope: &envelope, incarnation: INCARNATION, sequence: 7, payload };
     let everybody = Settings { allowed_numbers: [].into(), reply_max_age: Duration::from_secs(24 * 60 * 60) };
     let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
@@ -87,8 +81,9 @@ fn ended(subjects: &Subjects, about: About<'_>, decision: &outcome::Result) {
     assert_eq!(headers.in_sequence("1"), 0, "it counts in another stream");
     let kills = matches!(decision, outcome::Result::Dead(dead) if dead.reason() == DeadReason::CrashLoop);
     assert!(!kills || outcome.message_id.is_empty(), "what has killed is not looked at");
-    let subject = subjects.reply(about.account, about.chat);
-    let job = Job::read(subjects, &subject, &headers, &outcome.encode_to_vec()).expect("it is an outcome");
+    let Route { account, chat, .. } = &about.envelope.route;
+    let envelope = opened(&subjects.reply(account, chat), headers);
+    let job = Job::read(&envelope, &outcome.encode_to_vec()).expect("it is an outcome");
     match decision {
         outcome::Result::Reply(reply) => {
             let job = job.expect("there is something to send");
@@ -103,9 +98,10 @@ fn ended(subjects: &Subjects, about: About<'_>, decision: &outcome::Result) {
 
 /// The dead letter is shown without what is nobody's business, and can be replayed if it could be read.
 fn given_up(subjects: &Subjects, about: About<'_>) {
+    let Route { account, chat, .. } = &about.envelope.route;
     let stored = Stored {
         stored_at_ms: 0,
-        subject: subjects.dead(about.account, about.chat),
+        subject: subjects.dead(account, chat),
         sequence: 3,
         headers: about.dead_letter("rejected"),
         payload: about.payload.to_vec().into(),
@@ -128,7 +124,7 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
     let replayed = replayed(subjects, &stored, NOW_MS);
     assert_eq!(replayed.is_ok(), readable, "{replayed:?}");
     if let Ok(record) = replayed {
-        assert_eq!(record.subject, subjects.message(about.account, about.chat));
+        assert_eq!(record.subject, subjects.message(account, chat));
         let message = InboundMessage::decode(record.payload).expect("a replay can be read");
         let settings = Settings { allowed_numbers: [].into(), reply_max_age: Duration::ZERO };
         let asked = question(&message, &settings, NOW_MS);
@@ -136,21 +132,25 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
     }
 }
 
+/// As it comes off the bus.
+fn opened(subject: &str, headers: Headers) -> Envelope {
+    Envelope::open(&Subjects::new("wa").unwrap(), subject, headers).expect("a chat's subject")
+}
+
 /// As if somebody else had put it there.
 fn outbound(payload: &[u8]) {
-    let subjects = Subjects::new("wa").unwrap();
     let mut headers = Headers::default();
     for name in [header::CE_ID, header::MSG_ID] {
         headers.set(name, "order-77");
     }
     for kind in ["reply", "send"] {
         let subject = format!("wa.out.default.{kind}.{CHAT}");
-        if let Ok(Some(job)) = Job::read(&subjects, &subject, &headers, payload) {
+        if let Ok(Some(job)) = Job::read(&opened(&subject, headers.clone()), payload) {
             assert_eq!((job.cause.as_str(), job.first_contact), ("order-77", kind == "send"));
             assert!(kind == "send" || !job.text.is_empty());
             is_addressed(&job);
         }
-        let unnamed = Job::read(&subjects, &subject, &Headers::default(), payload);
+        let unnamed = Job::read(&opened(&subject, Headers::default()), payload);
         assert!(!matches!(unnamed, Ok(Some(_))), "what has no id of its own would be sent twice");
     }
 }

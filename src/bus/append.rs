@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::OWN_API;
 use super::{Bus, REQUEST_TIMEOUT};
-use crate::wire::Headers;
+use crate::wire::{Headers, header};
 
 /// JetStream's codes that a publish may be refused with and that async-nats has no kind for.
 const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
@@ -39,6 +39,13 @@ impl Record {
     fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         self.subject.len() + headers + self.payload.len()
+    }
+
+    /// Is this where the server may have put it? Behind the sequence that its compare-and-set names; a duplicate is
+    /// where it was put first.
+    fn expects(&self, appended: Appended) -> bool {
+        let before = self.headers.sequence(header::EXPECTED_LAST_SUBJECT_SEQUENCE);
+        appended.duplicate || before.is_none_or(|before| appended.sequence > before)
     }
 }
 
@@ -90,7 +97,9 @@ impl Bus {
             Ok(ack) => match ack.await {
                 Ok(ack) => {
                     self.capacity.taken(&record.subject, record.size());
-                    return Ok(Appended { sequence: ack.sequence, duplicate: ack.duplicate });
+                    let appended = Appended { sequence: ack.sequence, duplicate: ack.duplicate };
+                    debug_assert!(record.expects(appended), "a compare-and-set was taken out of its place");
+                    return Ok(appended);
                 }
                 Err(error) => error,
             },

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, ReadError, read};
-use crate::wire::Headers;
+use crate::wire::{Envelope, Subjects};
 
 /// The server answers at least this often while a request is open.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -26,10 +26,8 @@ const EXPIRES: Duration = Duration::from_secs(30);
 /// One delivery of one message. Not acknowledging it means getting it again after the ack wait.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The message's subject.
-    pub subject: String,
-    /// Its headers.
-    pub headers: Headers,
+    /// Whose it is, what is before it, and what it is called.
+    pub envelope: Envelope,
     /// Its payload.
     pub payload: Bytes,
     /// Its sequence in the stream.
@@ -84,16 +82,17 @@ impl Bus {
     /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer
     /// is gone. `room` says how many messages could be started now, and waits until it is at least one;
     /// `take` starts one. What still arrives after `stop` is given back; what is given back once `closed` was
-    /// told does not come here again.
+    /// told does not come here again. What is on a subject that no chat has is skipped with an ERROR.
     pub async fn pull(
         &self,
+        subjects: &Subjects,
         (stream, consumer): (String, String),
         stop: &CancellationToken,
         room: impl AsyncFn() -> usize,
         take: impl AsyncFn(Box<Delivery>),
         closed: impl FnOnce(),
     ) -> Result<(), ReadError> {
-        let mut puller = Puller::new(self, &stream, &consumer).await?;
+        let mut puller = Puller::new(self, subjects, &stream, &consumer).await?;
         while let Some(room) = stop.run_until_cancelled(room()).await {
             match stop.run_until_cancelled(puller.request(room)).await {
                 Some(requested) => requested?,
@@ -116,6 +115,7 @@ impl Bus {
 #[derive(Debug)]
 struct Puller {
     bus: Bus,
+    subjects: Subjects,
     subject: String,
     inbox: String,
     subscriber: async_nats::Subscriber,
@@ -124,12 +124,13 @@ struct Puller {
 }
 
 impl Puller {
-    async fn new(bus: &Bus, stream: &str, consumer: &str) -> Result<Self, ReadError> {
+    async fn new(bus: &Bus, subjects: &Subjects, stream: &str, consumer: &str) -> Result<Self, ReadError> {
         let inbox = bus.client.new_inbox();
         let subscriber =
             bus.client.subscribe(format!("{inbox}.*")).await.map_err(|error| ReadError::new(&error))?;
         Ok(Self {
             bus: bus.clone(),
+            subjects: subjects.clone(),
             subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", bus.api),
             inbox,
             subscriber,
@@ -174,7 +175,7 @@ impl Puller {
             match message.status {
                 None | Some(StatusCode::OK) => {
                     self.missing -= 1;
-                    match self.delivery(message) {
+                    match self.delivery(message).await {
                         Some(delivery) => return Pulled::Message(Box::new(delivery)),
                         None => continue,
                     }
@@ -209,14 +210,15 @@ impl Puller {
         }
         while let Ok(Some(message)) = tokio::time::timeout(SILENCE, self.subscriber.next()).await {
             if message.status.is_none()
-                && let Some(delivery) = self.delivery(message)
+                && let Some(delivery) = self.delivery(message).await
             {
                 delivery.nak(None).await;
             }
         }
     }
 
-    fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
+    /// The door: what comes in here is read once, and is a typed value from then on.
+    async fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
         let message = jetstream::Message { message, context: self.bus.jetstream.clone() };
         let (sequence, delivered, stored) = match message.info() {
             Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), info.published),
@@ -225,9 +227,17 @@ impl Puller {
                 return None;
             }
         };
+        let headers = message.headers.as_ref().map(read::headers).unwrap_or_default();
+        let Some(envelope) = Envelope::open(&self.subjects, &message.subject, headers) else {
+            // Nothing can be answered or sent, and nobody waits for it.
+            tracing::error!(sequence, "a message on a subject that no chat has; it is skipped");
+            if let Err(error) = message.ack().await {
+                tracing::debug!(%error, "an ack did not leave");
+            }
+            return None;
+        };
         Some(Delivery {
-            subject: message.subject.to_string(),
-            headers: message.headers.as_ref().map(read::headers).unwrap_or_default(),
+            envelope,
             payload: message.payload.clone(),
             sequence,
             delivered,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::CommandError;
 use crate::config::{Environment, InForce};
-use crate::process::EX_CONFIG;
+use crate::exit::EX_CONFIG;
 use crate::stdout;
 
 /// How they are shown.

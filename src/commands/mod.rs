@@ -17,7 +17,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::config::{Config, Environment, Origin, Variable};
-use crate::process::{EX_CONFIG, EX_UNAVAILABLE, Fatal, ended, observed, quietly, settings};
+use crate::exit::{EX_CONFIG, EX_UNAVAILABLE, Fatal};
+use crate::process::{ended, observed, quietly, settings};
 use crate::telemetry;
 use bus_access::BusUnavailable;
 use dlq::DlqError;

@@ -10,6 +10,7 @@ use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::topology;
 use crate::forwarder::Mode;
+use crate::forwarder::backend::Url;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and keeps what cannot be used.
@@ -170,8 +171,8 @@ pub(super) fn filter(text: &str) -> Option<String> {
 }
 
 /// An address of HTTP.
-pub(super) fn url(text: &str) -> Option<reqwest::Url> {
-    let url: reqwest::Url = text.parse().ok()?;
+pub(super) fn url(text: &str) -> Option<Url> {
+    let url: Url = text.parse().ok()?;
     (["http", "https"].contains(&url.scheme()) && url.host_str().is_some()).then_some(url)
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::chain::Last;
 use crate::bus::{Bus, ReadError};
+use crate::crash;
 use crate::task::{OnPanic, Task, spawn};
 
 /// An answer this old is asked for again while waiting.
@@ -156,6 +157,10 @@ impl Open {
             out_sequence: stored.sequence,
         });
         let mut known = self.chat.known.lock().unwrap_or_else(PoisonError::into_inner);
+        debug_assert!(
+            known.is_none_or(|(last, _)| in_order(last, read)),
+            "a chat's outcomes are stored in the order of its messages"
+        );
         // A follower may answer with less than this replica wrote itself in the meantime.
         let newest = match *known {
             Some((last, _)) if last.out_sequence > read.out_sequence => last,
@@ -232,4 +237,13 @@ impl Open {
         *listener = Some(Listener { task, since });
         Ok(since)
     }
+}
+
+/// A later outcome is of a later message. Not if its message counts in another incarnation of the stream, or if a
+/// test has taken the chain's check out.
+fn in_order(earlier: Last, later: Last) -> bool {
+    later.out_sequence <= earlier.out_sequence
+        || later.in_sequence > earlier.in_sequence
+        || later.in_sequence == 0
+        || crash::switched_off("chain")
 }

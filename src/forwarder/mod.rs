@@ -1,9 +1,11 @@
 //! Bus → backend → bus.
 //!
-//! `chain` decides whose turn it is, `turn` takes one message through it, `policy` says what the
-//! backend's answers mean, `decision` how a message ends, `records` is what is written of it, `hold` keeps
-//! everybody back while it is away, `attempts` counts what dies over a message, and `deaths` says what follows. Any number of processes run this side by side; what they share
-//! is on the bus.
+//! `turn` takes one message from its delivery to its ack. Decisions, pure: `chain` whose turn it is, `eligible`
+//! whether the backend is asked, `policy` what its answers mean, `decision` how a message ends, `crash_loop` when one
+//! that kills is given up on; `records` is what is written of them. State: `chats` (last outcomes, a cache and an
+//! alarm clock), `ack_floor`, `circuit_breaker` (holds everybody back while the backend is away), `attempts` (marks
+//! on the bus for what dies over a message). `backend` is the HTTP client. Any number of processes run this side by
+//! side; what they share is on the bus.
 
 mod ack_floor;
 mod attempts;
@@ -17,7 +19,6 @@ pub mod eligible;
 pub mod policy;
 pub mod records;
 mod turn;
-mod turn_telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub enum ForwarderError {
     Bus(#[from] ReadError),
     /// The HTTP client could not be made.
     #[error("the HTTP client for BACKEND_URL cannot be made: {0}")]
-    Http(#[from] reqwest::Error),
+    Http(#[from] backend::ClientError),
 }
 
 /// The forwarder of one process.
@@ -165,6 +166,7 @@ impl Forwarder {
         let consumer = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
         self.bus
             .pull(
+                &self.subjects,
                 consumer,
                 &self.stop,
                 async || self.room().await,

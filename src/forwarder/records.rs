@@ -3,21 +3,17 @@
 use prost::Message as _;
 
 use crate::wire::v1::{DeadReason, InboundMessage, Outcome, outcome};
-use crate::wire::{Account, ChatToken, Headers, header, id};
+use crate::wire::{Envelope, Headers, Route, header, id};
 
 /// A message as the bus has it.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
-    /// The linked number that it came to.
-    pub account: &'a Account,
-    /// Its chat.
-    pub chat: &'a ChatToken,
+    /// Whose it is, and what it is called.
+    pub envelope: &'a Envelope,
     /// Which `WA_IN` its sequence counts in.
     pub incarnation: &'a str,
     /// Its sequence there.
     pub sequence: u64,
-    /// Its headers.
-    pub headers: &'a Headers,
     /// Its payload.
     pub payload: &'a [u8],
 }
@@ -25,8 +21,9 @@ pub struct About<'a> {
 impl About<'_> {
     /// The message's id; one derived from its place if whoever published it gave it none.
     pub fn inbound_id(&self) -> String {
-        let unnamed = || id::unnamed(self.account, self.chat, self.incarnation, self.sequence);
-        self.headers.get(header::CE_ID).map_or_else(unnamed, str::to_owned)
+        let Route { account, chat, .. } = &self.envelope.route;
+        let unnamed = || id::unnamed(account, chat, self.incarnation, self.sequence);
+        self.envelope.id.clone().unwrap_or_else(unnamed)
     }
 
     /// The headers of its dead letter; `code` says why it is given up on.
@@ -34,7 +31,8 @@ impl About<'_> {
         // What the message told nats-server counts for the message. Told again, it would have the dead letter
         // refused for ever, or others thrown away.
         let is_command = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
-        let mut headers: Headers = self.headers.iter().filter(|(name, _)| !is_command(name)).collect();
+        let mut headers: Headers =
+            self.envelope.headers.iter().filter(|(name, _)| !is_command(name)).collect();
         headers.remove(header::PREV_SEQ);
         headers.set(header::MSG_ID, &id::dead_letter(&self.inbound_id()));
         headers.set(header::IN_SEQ, &self.sequence.to_string());
@@ -51,11 +49,12 @@ impl About<'_> {
     /// Its outcome, appended behind the chat's last one, which is `expected` in `WA_OUT`.
     pub fn outcome(&self, decision: &outcome::Result, expected: u64, now_ms: i64) -> (Headers, Outcome) {
         let message = self.readable(decision).unwrap_or_default();
+        let Route { account, chat, .. } = &self.envelope.route;
         // Without its content its chat's token is all that is known; a phone number is an address, too.
-        let chat_jid = if message.chat_jid.is_empty() { self.chat.phone_number() } else { message.chat_jid };
+        let chat_jid = if message.chat_jid.is_empty() { chat.phone_number() } else { message.chat_jid };
         let payload = Outcome {
-            account: self.account.to_string(),
-            chat: self.chat.as_str().to_owned(),
+            account: account.to_string(),
+            chat: chat.as_str().to_owned(),
             chat_jid,
             inbound_id: self.inbound_id(),
             message_id: message.message_id,
@@ -65,7 +64,7 @@ impl About<'_> {
             result: Some(decision.clone()),
         };
         let id = id::outcome(&self.inbound_id());
-        let mut headers = Headers::cloud_event(&id, "Outcome", self.account.as_str(), now_ms);
+        let mut headers = Headers::cloud_event(&id, "Outcome", account.as_str(), now_ms);
         headers.set(header::IN_SEQ, &self.sequence.to_string());
         headers.set(header::IN_CREATED, self.incarnation);
         headers.set(header::PREV_SEQ, &expected.to_string());
@@ -77,11 +76,12 @@ impl About<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Subjects;
     use crate::wire::v1;
 
     #[test]
     fn a_dead_letter_repeats_no_command_to_nats_server() {
-        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
+        let subjects = Subjects::new("wa").unwrap();
         let given = [
             ("Nats-Expected-Stream", "WA_IN"),
             ("nats-rollup", "sub"),
@@ -89,9 +89,9 @@ mod tests {
             (header::CE_ID, "order-77"),
             (header::TRACEPARENT, "00-1-2-01"),
         ];
-        let headers = Headers::from_iter(given);
-        let (account, chat) = (&account, &chat);
-        let about = About { account, chat, incarnation: "1", sequence: 7, headers: &headers, payload: &[] };
+        let subject = "wa.in.default.message.5491112345678";
+        let envelope = Envelope::open(&subjects, subject, Headers::from_iter(given)).unwrap();
+        let about = About { envelope: &envelope, incarnation: "1", sequence: 7, payload: &[] };
         let letter = about.dead_letter("rejected");
         let want = [
             (header::MSG_ID, "dlq-order-77"),
@@ -103,12 +103,16 @@ mod tests {
         assert_eq!(letter, Headers::from_iter(want));
     }
 
+    fn envelope(headers: Headers) -> Envelope {
+        let subjects = Subjects::new("wa").unwrap();
+        Envelope::open(&subjects, "wa.in.default.message.54911", headers).unwrap()
+    }
+
     #[test]
     fn a_message_without_an_id_is_named_by_its_place() {
-        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("54911"));
-        let id_with = |headers: Headers| {
-            let (account, chat, headers) = (&account, &chat, &headers);
-            About { account, chat, incarnation: "123", sequence: 7, headers, payload: &[] }.inbound_id()
+        let id_with = |headers| {
+            let envelope = &envelope(headers);
+            About { envelope, incarnation: "123", sequence: 7, payload: &[] }.inbound_id()
         };
         assert_eq!(id_with(Headers::default()), "default/54911/123/7");
         assert_eq!(id_with(Headers::from_iter([(header::CE_ID, "order-77")])), "order-77");
@@ -143,17 +147,9 @@ mod tests {
             (&whole, dead(DeadReason::CrashLoop), unread),
             (b"\xff", dead(DeadReason::Unreadable), unread),
         ];
-        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("54911"));
-        let headers = Headers::from_iter([(header::CE_ID, "order-77")]);
+        let envelope = &envelope(Headers::from_iter([(header::CE_ID, "order-77")]));
         for (payload, decision, (chat_jid, message_id, sent_at_ms, received_at_ms)) in rows {
-            let about = About {
-                account: &account,
-                chat: &chat,
-                incarnation: "1",
-                sequence: 7,
-                headers: &headers,
-                payload,
-            };
+            let about = About { envelope, incarnation: "1", sequence: 7, payload };
             let (headers, got) = about.outcome(&decision, 3, 99);
             let want = Outcome {
                 account: "default".into(),

@@ -10,24 +10,11 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{links, propagation, redact};
-use crate::wire::{Account, ChatToken, Headers};
-
-/// Which message a span is about.
-#[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
-    /// The linked number's name.
-    pub account: &'a Account,
-    /// The chat.
-    pub chat: &'a ChatToken,
-    /// The person's message, by its WhatsApp id; empty if it has none.
-    pub message_id: &'a str,
-}
+use crate::wire::{Account, ChatToken, Envelope};
 
 /// One delivery of a message by the bus.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered<'a> {
-    /// Whose trace goes on.
-    pub headers: &'a Headers,
     /// The stream.
     pub stream: &'a str,
     /// The durable consumer.
@@ -77,7 +64,7 @@ pub fn publish_in(stream: &str, message_id: &str) -> Span {
 }
 
 /// A forwarder has a message in hand.
-pub fn process_in(about: About<'_>, delivered: Delivered<'_>) -> Span {
+pub fn process_in(envelope: &Envelope, delivered: Delivered<'_>) -> Span {
     let span = tracing::info_span!(
         parent: None,
         "wa.in process",
@@ -89,14 +76,14 @@ pub fn process_in(about: About<'_>, delivered: Delivered<'_>) -> Span {
         messaging.destination.name = delivered.stream,
         messaging.destination.template = "wa.in.{account}.{kind}.{chat}",
         messaging.consumer.group.name = delivered.consumer,
-        messaging.message.id = about.message_id,
+        messaging.message.id = envelope.message_id,
         messaging.nats.stream.sequence = delivered.sequence,
         messaging.nats.delivery_count = delivered.count,
-        wa.account = about.account.as_str(),
-        wa.chat = redact::chat(about.chat),
+        wa.account = envelope.route.account.as_str(),
+        wa.chat = redact::chat(&envelope.route.chat),
         wa.outcome = tracing::field::Empty,
     );
-    propagation::continue_from(&span, delivered.headers);
+    propagation::continue_from(&span, &envelope.headers);
     span
 }
 
@@ -133,7 +120,7 @@ pub fn publish_out(stream: &str, message_id: &str) -> Span {
 }
 
 /// The edge has an outcome or a request to send in hand.
-pub fn process_out(about: About<'_>, delivered: Delivered<'_>) -> Span {
+pub fn process_out(envelope: &Envelope, delivered: Delivered<'_>) -> Span {
     let span = tracing::info_span!(
         parent: None,
         "wa.out process",
@@ -145,13 +132,13 @@ pub fn process_out(about: About<'_>, delivered: Delivered<'_>) -> Span {
         messaging.destination.name = delivered.stream,
         messaging.destination.template = "wa.out.{account}.{kind}.{chat}",
         messaging.consumer.group.name = delivered.consumer,
-        messaging.message.id = about.message_id,
+        messaging.message.id = envelope.message_id,
         messaging.nats.stream.sequence = delivered.sequence,
         messaging.nats.delivery_count = delivered.count,
-        wa.account = about.account.as_str(),
-        wa.chat = redact::chat(about.chat),
+        wa.account = envelope.route.account.as_str(),
+        wa.chat = redact::chat(&envelope.route.chat),
     );
-    propagation::continue_from(&span, delivered.headers);
+    propagation::continue_from(&span, &envelope.headers);
     span
 }
 

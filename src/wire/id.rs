@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::subject::{Account, ChatToken};
+use super::token::{Account, ChatToken};
 
 /// The id of an inbound message: `<account>/<chat>/<sender>/<whatsapp id>`, JetStream's `Nats-Msg-Id` and
 /// the CloudEvents id. WhatsApp ids are unique only within (chat, sender).

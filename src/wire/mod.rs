@@ -2,14 +2,18 @@
 //!
 //! Everything another service of the platform may rely on is defined in this folder and in `proto/`.
 
+pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod kind;
 pub mod process_status;
 pub mod subject;
+pub mod token;
 
+pub use envelope::Envelope;
 pub use header::Headers;
-pub use subject::{Account, ChatToken, Place, Subjects, masked};
+pub use subject::{Place, Route, Subjects};
+pub use token::{Account, ChatToken, masked};
 
 /// The generated payload types of `proto/whatsapp/connector/v1`.
 #[allow(missing_docs, clippy::all)]

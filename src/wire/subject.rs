@@ -1,130 +1,6 @@
-//! Subjects, stream names and the tokens in them.
-//!
-//! A token must be legal in a NATS subject and must never change for a chat, because the chat's subject
-//! is the linked list that its order and its one answer hang on.
+//! Subjects and stream names: where each kind of message is on the bus.
 
-use std::fmt;
-
-use sha2::{Digest, Sha256};
-
-/// The longest chat token. WhatsApp's ids are far shorter; a longer one is hashed down.
-const MAX_TOKEN: usize = 64;
-
-/// Why a text is no account, chat token or subject prefix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{got}` is not {what}: it takes {takes}")]
-pub struct InvalidToken {
-    what: &'static str,
-    got: String,
-    takes: &'static str,
-}
-
-/// The operator's name for a linked WhatsApp number: `[a-z0-9_-]+`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Account(String);
-
-impl Account {
-    /// Checks and takes a name.
-    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if text.is_empty() || text.len() > MAX_TOKEN || !text.chars().all(legal) {
-            return Err(InvalidToken {
-                what: "an account name",
-                got: text.to_owned(),
-                takes: "1 to 64 of a-z, 0-9, `_` and `-`",
-            });
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A chat's token in subjects: phone digits, `lid-<digits>` or `group-<id>`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChatToken(String);
-
-impl ChatToken {
-    /// A direct chat whose phone number is known.
-    pub fn phone(user: &str) -> Self {
-        Self(clean(user))
-    }
-
-    /// A direct chat of which only the hidden id is known.
-    pub fn lid(user: &str) -> Self {
-        Self(format!("lid-{}", clean(user)))
-    }
-
-    /// A group.
-    pub fn group(user: &str) -> Self {
-        Self(format!("group-{}", clean(user)))
-    }
-
-    /// Anything else that has a JID (status broadcast, newsletter, broadcast list).
-    pub fn other(server: &str, user: &str) -> Self {
-        Self(format!("{}-{}", clean(server), clean(user)))
-    }
-
-    /// Takes a token off a subject.
-    pub fn parse(text: &str) -> Result<Self, InvalidToken> {
-        if text.is_empty() || text.len() > 2 * MAX_TOKEN + 1 || !text.chars().all(is_legal) {
-            return Err(InvalidToken {
-                what: "a chat token",
-                got: masked(text),
-                takes: "letters, digits, `_` and `-`",
-            });
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The token.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The phone number that it is; empty if it is another kind of token.
-    pub fn phone_number(&self) -> String {
-        let is_phone = self.0.chars().all(|c| c.is_ascii_digit());
-        if is_phone { self.0.clone() } else { String::new() }
-    }
-
-    /// The token as logs may show it: no more than its last four characters.
-    pub fn masked(&self) -> String {
-        masked(&self.0)
-    }
-}
-
-/// `…5678`: what a log line may hold of a phone number or a chat.
-pub fn masked(text: &str) -> String {
-    let tail: Vec<char> = text.chars().rev().take(4).collect();
-    let tail: String = tail.into_iter().rev().collect();
-    if text.chars().count() <= 4 { "…".to_owned() } else { format!("…{tail}") }
-}
-
-fn is_legal(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == '-'
-}
-
-/// A legal token part out of any text: legal texts stay as they are, others keep what is legal of them
-/// and get a hash, so that two different texts never share a token.
-fn clean(text: &str) -> String {
-    if !text.is_empty() && text.len() <= MAX_TOKEN && text.chars().all(is_legal) {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().filter(|c| is_legal(*c)).take(32).collect();
-    let hash: String =
-        Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("{kept}-x{hash}")
-}
+use super::token::{Account, ChatToken, InvalidToken, is_legal};
 
 /// All subjects and stream names, from the configured prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -379,5 +255,130 @@ impl Subjects {
 }
 
 #[cfg(test)]
-#[path = "subject_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_stream_of_a_subject_is_the_one_that_keeps_it() {
+        let subjects = Subjects::new("wa-Shop_2").unwrap();
+        let (account, chat) = (Account::parse("default").unwrap(), ChatToken::phone("5491112345678"));
+        for (subject, stream) in [
+            (subjects.message(&account, &chat), subjects.stream_in()),
+            (subjects.reply(&account, &chat), subjects.stream_out()),
+            (subjects.dead(&account, &chat), subjects.stream_dlq()),
+            (subjects.lease(&account), subjects.stream_leases()),
+            (subjects.attempts("1", 2), subjects.stream_attempts()),
+        ] {
+            assert_eq!(Subjects::stream_of(&subject), Some(stream), "{subject}");
+        }
+        assert_eq!(Subjects::stream_of("wa"), None);
+        assert_eq!(Subjects::stream_of("wa.other.x"), None);
+    }
+
+    proptest! {
+
+        #[test]
+        fn a_subject_leads_back_to_its_chat(user in "[0-9]{5,20}", name in "[a-z0-9_-]{1,20}") {
+            let subjects = Subjects::new("wa").unwrap();
+            let account = Account::parse(&name).unwrap();
+            for chat in [ChatToken::phone(&user), ChatToken::lid(&user), ChatToken::group(&user)] {
+                let route = subjects.route(&subjects.message(&account, &chat)).unwrap();
+                prop_assert_eq!((&route.account, &route.chat), (&account, &chat));
+                prop_assert_eq!(route.kind, "message");
+            }
+        }
+
+    }
+
+    #[test]
+    fn every_subject_of_the_streams_is_read() {
+        let subjects = Subjects::new("wa").unwrap();
+        let (account, chat) = (Account::parse("a").unwrap(), ChatToken::phone("54911"));
+        for (subject, kind) in [
+            (subjects.message(&account, &chat), "message"),
+            (subjects.update(&account, &chat), "update"),
+            (subjects.receipt(&account, &chat), "receipt"),
+            (subjects.session(&account), "session"),
+            (subjects.reply(&account, &chat), "reply"),
+            (subjects.dead(&account, &chat), "dead"),
+        ] {
+            let place = subjects.place(&subject).unwrap();
+            assert_eq!((&place.account, place.kind.as_str()), (&account, kind));
+            assert_eq!(place.chat, (kind != "session").then(|| chat.clone()));
+            assert!(subjects.is_reserved(&subject), "{subject}");
+        }
+        for other in ["wa.in.a.b.c.d", "wax.in.a.session", "wa.in.A.session", "_INBOX.1", "wa"] {
+            assert_eq!(subjects.place(other), None, "{other}");
+        }
+        assert_eq!(subjects.lease_account(&subjects.lease(&account)), Some(account));
+        assert!(subjects.is_reserved("$JS.API.INFO") && subjects.is_reserved("wa.live.status"));
+        assert!(!subjects.is_reserved("_INBOX.wa.1") && !subjects.is_reserved("wax.in"));
+    }
+
+    /// As docs/subjects.md has them: other services hang on every one.
+    #[test]
+    fn subjects_streams_and_consumers_have_the_names_that_others_know() {
+        let subjects = Subjects::new("wa").unwrap();
+        let (account, chat) = (&Account::parse("shop").unwrap(), &ChatToken::phone("54911"));
+        for (got, want) in [
+            (subjects.stream_in(), "WA_IN"),
+            (subjects.stream_out(), "WA_OUT"),
+            (subjects.stream_dlq(), "WA_DLQ"),
+            (subjects.bucket_leases(), "WA_LEASES"),
+            (subjects.stream_leases(), "KV_WA_LEASES"),
+            (subjects.leases(), "$KV.WA_LEASES.*"),
+            (subjects.lease(account), "$KV.WA_LEASES.shop"),
+            (subjects.bucket_attempts(), "WA_ATTEMPTS"),
+            (subjects.stream_attempts(), "KV_WA_ATTEMPTS"),
+            (subjects.attempts("123", 7), "$KV.WA_ATTEMPTS.123.7"),
+            (subjects.all_in(), "wa.in.>"),
+            (subjects.all_out(), "wa.out.>"),
+            (subjects.all_dlq(), "wa.dlq.>"),
+            (subjects.all_messages(), "wa.in.*.message.*"),
+            (subjects.all_replies(), "wa.out.*.reply.*"),
+            (subjects.in_of(account), "wa.in.shop.>"),
+            (subjects.out_of(account), "wa.out.shop.>"),
+            (subjects.message(account, chat), "wa.in.shop.message.54911"),
+            (subjects.update(account, chat), "wa.in.shop.update.54911"),
+            (subjects.receipt(account, chat), "wa.in.shop.receipt.54911"),
+            (subjects.session(account), "wa.in.shop.session"),
+            (subjects.reply(account, chat), "wa.out.shop.reply.54911"),
+            (subjects.dead(account, chat), "wa.dlq.shop.54911"),
+            (subjects.dead_of(Some(account)), "wa.dlq.shop.*"),
+            (subjects.dead_of(None), "wa.dlq.*.*"),
+            (subjects.some_in(Some(account), None), "wa.in.shop.>"),
+            (subjects.some_in(None, Some("update")), "wa.in.*.update.*"),
+            (subjects.some_in(None, Some("session")), "wa.in.*.session"),
+            (subjects.some_out(Some(account), None), "wa.out.shop.>"),
+            (subjects.some_out(None, Some("send")), "wa.out.*.send.*"),
+            (subjects.live_status(), "wa.live.status"),
+            (subjects.consumer_forwarder(), "forwarder"),
+            (subjects.consumer_edge(account), "edge-shop"),
+        ] {
+            assert_eq!(got, want);
+        }
+        assert_eq!((account.as_str(), account.to_string().as_str()), ("shop", "shop"));
+    }
+
+    #[test]
+    fn what_is_on_another_subject_leads_nowhere() {
+        let subjects = Subjects::new("wa").unwrap();
+        for other in [
+            "wa.in.shop.message",
+            "wa.in.shop.message.54911.x",
+            "wa.in.Shop.message.54911",
+            "wa.in.shop.message.",
+            "wax.in.shop.message.54911",
+            "wa.dlq.shop",
+        ] {
+            assert_eq!((subjects.route(other), subjects.dead_route(other)), (None, None), "{other}");
+        }
+        for other in ["$KV.WA_LEASES", "$KV.WA_LEASES.Shop", "$KV.WA_LEASESX.shop", "$KV.WA_ATTEMPTS.1.2"] {
+            assert_eq!(subjects.lease_account(other), None, "{other}");
+        }
+        for other in ["", "wa", "wa.live.status", "$JS.API.INFO"] {
+            assert_eq!(Subjects::stream_of(other), None, "{other}");
+        }
+    }
+}

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::logs;
 use crate::plan::{Deed, Fault, SLOTS, Who};
-use crate::proxy::{Proxy, unix_seconds};
+use crate::proxy::Proxy;
+use crate::support::heart::unix_seconds;
 use crate::support::{Call, Process, Product, Role, Stage, Streams, eventually, spawn};
 
 /// How long a process may take from SIGTERM to its end. Its own bound is `SHUTDOWN_GRACE`.

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::cast::{Blow, Cast, Ground, Life};
 use crate::cluster::Cluster;
 use crate::hands::{Hand, Hands};
-use crate::heart::{self, Stall};
 use crate::plan::{ACK_WAIT, Kind, Letter, Menu, Plan, Step};
-use crate::proxy::{Asked, POISON, Proxy, unix_seconds};
+use crate::proxy::{Asked, POISON, Proxy};
+use crate::support::heart::{self, Stall, unix_seconds};
 use crate::support::oracle::{Evidence, Written};
 use crate::support::{Addressing, Customer, Entry, Layout, Sent, Stage};
 

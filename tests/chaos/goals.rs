@@ -8,9 +8,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::conduct::Traces;
-use crate::heart;
 use crate::legs::{Leg, Way, legs, ready};
 use crate::plan::{ACK_WAIT, Deed, LEADER_LOSS, Menu, Who};
+use crate::support::heart;
 
 /// After a forwarder's kill -9, beyond the ack wait.
 const AFTER_ACK_WAIT_S: f64 = 2.0;

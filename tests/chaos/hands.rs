@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
-use crate::proxy::unix_seconds;
+use crate::support::heart::unix_seconds;
 
 /// One delivery of one message.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,6 @@ mod cluster;
 mod conduct;
 mod goals;
 mod hands;
-mod heart;
 mod judge;
 mod legs;
 mod logs;
@@ -39,6 +38,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use plan::{Menu, Plan};
 use report::Report;
 use summary::Summary;
+use support::heart;
 use tokio::runtime::Handle;
 
 /// What is to be done; from the environment.

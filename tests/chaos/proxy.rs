@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::plan::Fault;
+use crate::support::heart::unix_seconds;
 
 /// The backend rejects a text with this word in it.
 pub const POISON: &str = "veneno";
@@ -259,9 +260,4 @@ fn question(request: &[u8]) -> (String, bool) {
     let body = head(request).map_or(&[][..], |end| &request[end..]);
     serde_json::from_slice::<Question>(body)
         .map_or_else(|_| (String::new(), false), |asked| (asked.message_id, asked.text.contains(POISON)))
-}
-
-/// Now.
-pub fn unix_seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

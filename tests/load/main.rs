@@ -143,7 +143,7 @@ async fn measure(orders: Orders) -> Measured {
         let thinks = orders.backend;
         Unwell::start(move |question| Answer::text(&question.text).after(thinks)).await
     };
-    let stage = Stage::plan()
+    let mut stage = Stage::plan()
         .setting("BACKEND_URL", backend.url())
         .setting("RUST_LOG", "warn")
         // What production has.
@@ -151,6 +151,8 @@ async fn measure(orders: Orders) -> Measured {
         .setting("EDGE_ACK_WAIT", "30s")
         .set()
         .await;
+    // Nothing fails here but what is lost.
+    stage.logs.leave();
     let product = stage.product(Layout::Split { forwarders: orders.forwarders }).await;
     let customers = stage.customers("54911666", orders.customers).await;
     // Everybody's first message makes the sessions; that happens once per person, not once per message.

@@ -1,13 +1,17 @@
 //! The reference backend, `deploy/backend`, in its echo mode: the answer to *text* is `eco: ` + *text*.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::http::Http;
+use super::port::Port;
 use super::process::{Process, clean};
-use super::{PATIENCE, root};
+use super::{PATIENCE, eventually, root};
+
+/// The setting with which it starts with its gate closed.
+pub const GATE: (&str, &str) = ("BACKEND_GATE", "1");
 
 /// One call of the inbound endpoint, as the backend's call log has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,14 +37,16 @@ pub struct Backend {
     http: Http,
     settings: BTreeMap<String, String>,
     logs: PathBuf,
+    port: Port,
 }
 
 impl Backend {
     /// Starts it on a free port, with its call log on.
     pub async fn start(settings: BTreeMap<String, String>, logs: PathBuf) -> Self {
-        let mut process = spawn(&settings, 0, &logs);
+        let port = Port::free();
+        let mut process = spawn(&settings, port.number(), &logs);
         let url = process.line("listening on ", PATIENCE).await;
-        Self { process, http: Http::new(url), settings, logs }
+        Self { process, http: Http::new(url), settings, logs, port }
     }
 
     /// What goes into `BACKEND_URL`.
@@ -51,6 +57,23 @@ impl Backend {
     /// All calls since its start, in the order of their starts.
     pub async fn calls(&self) -> Vec<Call> {
         self.http.read("/calls").await
+    }
+
+    /// Waits until calls of so many chats are under way, all at the same time.
+    pub async fn under_way(&self, chats: usize) {
+        let what = format!("calls of {chats} chats that are under way");
+        eventually(what, PATIENCE, async || {
+            let calls = self.calls().await;
+            let open = calls.iter().filter(|call| call.ended_at.is_none());
+            let of: BTreeSet<&str> = open.filter_map(|call| call.from_number.as_deref()).collect();
+            if of.len() >= chats { Ok(()) } else { Err(format!("{calls:?}")) }
+        })
+        .await;
+    }
+
+    /// Opens its gate: with the setting [`GATE`], calls wait there until then.
+    pub async fn open(&self) {
+        self.http.make("/gate/open", &()).await;
     }
 
     /// It takes calls and answers none.
@@ -86,8 +109,7 @@ impl Backend {
 
     /// The same, without waiting until it listens.
     pub fn start_again(&mut self) {
-        let port = self.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.process = spawn(&self.settings, port, &self.logs);
+        self.process = spawn(&self.settings, self.port.number(), &self.logs);
     }
 
     /// Changes a setting, blank for none; it counts from the next start on.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -117,7 +116,7 @@ impl Connector {
     /// `SIGTERM`, and waits for the clean end.
     pub async fn stop(mut self) {
         self.process.terminate();
-        let status = self.process.end(Duration::from_secs(30)).await;
+        let status = self.process.end(PATIENCE).await;
         assert!(status.success(), "a clean end is 0, this one was {status}");
     }
 }

@@ -1,10 +1,10 @@
 //! A small JSON client for the parts' HTTP sides.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::PATIENCE;
 
 /// One part's HTTP side.
 #[derive(Debug, Clone)]
@@ -18,11 +18,7 @@ impl Http {
     pub fn new(base: impl Into<String>) -> Self {
         // The provider is the process's; only the first of the tests that run at once installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("an HTTP client");
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
         Self { client, base: base.into() }
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::Http;
+use super::port::Port;
 use super::process::{Process, clean};
 use super::{PATIENCE, eventually};
 
@@ -58,17 +59,19 @@ pub struct Simulator {
     process: Process,
     http: Http,
     dir: PathBuf,
+    port: Port,
 }
 
 impl Simulator {
     /// Starts it with its state below `dir`, and opens the business account.
     pub async fn start(dir: PathBuf) -> Self {
         std::fs::create_dir_all(&dir).expect("a directory for the simulator");
-        let mut process = spawn(&dir, 0);
+        let port = Port::free();
+        let mut process = spawn(&dir, port.number());
         let url = process.line("listening on ", PATIENCE).await;
         let http = Http::new(url);
         http.make("/sim/accounts", &json!({"phone": BUSINESS, "name": "Restaurante"})).await;
-        Self { process, http, dir }
+        Self { process, http, dir, port }
     }
 
     /// What goes into `WHATSAPP_SIMULATOR_URL`.
@@ -117,6 +120,13 @@ impl Simulator {
         counts.sum()
     }
 
+    /// How many messages WhatsApp has refused.
+    pub async fn refused(&self) -> u64 {
+        let state: Value = self.http.read("/sim/state").await;
+        let count = state["counters"]["nacks"].as_u64();
+        count.unwrap_or_else(|| panic!("no count of refusals in {state}"))
+    }
+
     /// Switches a fault on, for the business's connections.
     pub async fn fault(&self, kind: &str, for_ms: Option<u64>) {
         let fault = json!({"kind": kind, "account": BUSINESS, "for_ms": for_ms});
@@ -136,8 +146,7 @@ impl Simulator {
 
     /// Starts it again after its end: the same port, the same state.
     pub async fn restart(&mut self) {
-        let port = self.http.base().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.process = spawn(&self.dir, port);
+        self.process = spawn(&self.dir, self.port.number());
         self.process.line("listening on ", PATIENCE).await;
     }
 }

@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::nats::{Nats, Setup};
 use super::oracle::Evidence;
 use super::simulator::{Addressing, Customer, Simulator};
-use super::{Connector, Role, Streams, output};
+use super::{Connector, Logs, Role, Streams, output};
 
 /// How the product is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +88,16 @@ impl Plan {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         settings.extend(self.settings);
-        Stage { nats, backend, simulator, settings, dir }
+        let logs = Logs::of(dir.path());
+        Stage { logs, nats, backend, simulator, settings, dir }
     }
 }
 
 /// The parts around the product.
 #[derive(Debug)]
 pub struct Stage {
+    /// What the product may warn of. First, so that it is judged before anything below ends and is missed.
+    pub logs: Logs,
     /// The bus.
     pub nats: Nats,
     /// The assistant.
@@ -118,8 +121,9 @@ impl Stage {
         self.dir.path()
     }
 
-    /// The directory outlives the stage: whoever set it looks at it, or removes it.
+    /// The directory outlives the stage: whoever set it looks at it and at the logs in it, or removes it.
     pub fn keep(&mut self) {
+        self.logs.leave();
         self.dir.disable_cleanup(true);
     }
 

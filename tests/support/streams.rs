@@ -85,9 +85,13 @@ impl Streams {
     /// The same for a nats-server that does not let everybody in.
     pub async fn connect_as(url: &str, options: async_nats::ConnectOptions) -> Self {
         let servers: Vec<&str> = url.split(',').collect();
+        let options = options.connection_timeout(PATIENCE);
         let client = options.connect(servers).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let mut jetstream = jetstream::new(client);
+        // More than a busy machine needs, and less than a wait for which a lost question is asked again.
+        jetstream.set_timeout(Duration::from_secs(20));
         Self {
-            jetstream: jetstream::new(client),
+            jetstream,
             subjects: Subjects::new("wa").expect("a prefix"),
             account: Account::parse("default").expect("an account"),
         }

@@ -13,6 +13,7 @@ from . import auth
 from .assistant import State, reply
 from .calls import INBOUND_PATH, Call, CallLog, CallTracking
 from .faults import Faults
+from .gate import Gate
 from .settings import Mode, Settings
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     log = CallLog(keep=settings.call_log)
     faults = Faults(settings.delay, settings.failure, settings.seed)
+    gate = Gate(closed=settings.gate)
     conversations: defaultdict[str, Conversation] = defaultdict(Conversation)
     app.add_middleware(CallTracking, log=log)
 
@@ -89,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
             answer = conversation.answers.get(message.message_id)
             call.cached = answer is not None
             if answer is None:
+                await gate.passed()
                 await asyncio.sleep(plan.delay_s)
             if plan.status is not None:
                 raise HTTPException(plan.status, "Failing on purpose (BACKEND_FAIL)")
@@ -117,5 +120,8 @@ def create_app(settings: Settings) -> FastAPI:
         @app.get("/calls")
         async def calls() -> list[dict[str, object]]:
             return [call.as_json() for call in log.calls]
+
+    if settings.gate:
+        app.include_router(gate.routes())
 
     return app

@@ -29,6 +29,7 @@ class Settings:
     failure: FailureRule | None = None
     seed: int | None = None
     call_log: bool = False
+    gate: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -55,6 +56,7 @@ class Settings:
             failure=read("BACKEND_FAIL", parse_failure, None),
             seed=read("BACKEND_FAIL_SEED", _integer, None),
             call_log=read("BACKEND_CALL_LOG", _switch, False),
+            gate=read("BACKEND_GATE", _switch, False),
         )
         if problems:
             raise SettingsError("bad settings: " + "; ".join(problems))

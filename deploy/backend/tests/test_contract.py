@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,10 +57,12 @@ def test_a_stranger_is_refused_before_the_body_is_judged(backend):
 
 
 @pytest.mark.parametrize(
-    ("drift", "status"), [(0, 200), (-299, 200), (299, 200), (-302, 401), (302, 401)]
+    ("drift", "status"), [(0, 200), (-300, 200), (300, 200), (-301, 401), (301, 401)]
 )
-def test_a_signature_is_good_for_300_seconds(backend, body, drift, status):
-    raw, timestamp = json.dumps(body()).encode(), str(int(time.time()) + drift)
+def test_a_signature_is_good_for_300_seconds(backend, body, monkeypatch, drift, status):
+    # A clock that stands still: how long the call takes is no part of the signature's age.
+    monkeypatch.setattr("assistant.app.time", SimpleNamespace(time=lambda: 1_736_330_400.0))
+    raw, timestamp = json.dumps(body()).encode(), str(1_736_330_400 + drift)
     response = _signed(backend, raw, timestamp, sign("s3cret", timestamp, raw))
     assert response.status_code == status
     if status == 401:

@@ -3,6 +3,7 @@
 import asyncio
 
 import httpx2
+from gated import begun, client, opened, run
 
 from assistant.app import create_app
 from assistant.calls import INBOUND_PATH
@@ -31,46 +32,49 @@ def test_the_same_id_in_another_conversation_is_another_message(backend, body):
 
 def test_copies_at_the_same_time_share_one_turn(body):
     async def scenario():
-        async with _client(BACKEND_DELAY_MS="50") as client:
-            copies = await asyncio.gather(
-                *(client.post(INBOUND_PATH, json=body(text="una mesa para 4")) for _ in range(5))
-            )
-            calls = (await client.get("/calls")).json()
+        async with client() as http:
+            posts = [
+                asyncio.create_task(http.post(INBOUND_PATH, json=body(text="una mesa para 4")))
+                for _ in range(5)
+            ]
+            await begun(http, 5)
+            await opened(http)
+            copies = [await post for post in posts]
+            calls = (await http.get("/calls")).json()
         assert len({copy.text for copy in copies}) == 1
         assert sorted(call["cached"] for call in calls) == [False, True, True, True, True]
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_a_copy_of_a_failed_call_takes_the_turn_itself(body):
     async def scenario():
         # With this seed the first call fails and the second does not.
-        async with _client(
-            BACKEND_DELAY_MS="50", BACKEND_FAIL="0.5:503", BACKEND_FAIL_SEED="4"
-        ) as client:
-            copies = await asyncio.gather(
-                *(client.post(INBOUND_PATH, json=body()) for _ in range(2))
-            )
+        async with client(BACKEND_FAIL="0.5:503", BACKEND_FAIL_SEED="4") as http:
+            posts = []
+            for number in range(2):
+                posts.append(asyncio.create_task(http.post(INBOUND_PATH, json=body())))
+                await begun(http, number + 1)
+            await opened(http)
+            copies = [await post for post in posts]
         assert [copy.status_code for copy in copies] == [503, 200]
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_chats_do_not_wait_for_each_other(body):
     async def scenario():
-        async with _client(BACKEND_DELAY_MS="200") as client:
-            await asyncio.gather(
-                *(
-                    client.post(INBOUND_PATH, json=body(from_number=f"54911000000{n:02}"))
-                    for n in range(20)
-                )
-            )
-            calls = (await client.get("/calls")).json()
-        assert max(call["started_at"] for call in calls) < min(call["ended_at"] for call in calls)
+        async with client() as http:
+            await opened(http)
+            other = body(from_number="5491187654321")
+            answer = await http.post(INBOUND_PATH, json=other)
+            await http.post("/gate/close")
+            held = asyncio.create_task(http.post(INBOUND_PATH, json=body()))
+            await begun(http, 2)
+            # It has its turn while the first chat's call is under way.
+            assert (await http.post(INBOUND_PATH, json=other)).text == answer.text
+            assert not held.done()
+            await opened(http)
+            assert (await held).status_code == 200
 
-    asyncio.run(scenario())
-
-
-def _client(**env: str) -> httpx2.AsyncClient:
-    app = create_app(Settings.from_env({"BACKEND_CALL_LOG": "1"} | env))
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://backend")
+    run(scenario)

@@ -1,8 +1,7 @@
 //! What a line keeps to itself: whole numbers, and texts unless somebody asks for them. Pure.
 
 use crate::telemetry::redact;
-use crate::wire::Place;
-use crate::wire::subject::masked;
+use crate::wire::{Place, masked};
 
 /// The secrets of one message.
 #[derive(Debug, Clone, Default)]

@@ -19,7 +19,6 @@ macro_rules! part {
     ($part:path { $($field:ident: $value:expr),* $(,)? }) => {
         MessageField::some({
             use $part as Part;
-            #[allow(clippy::needless_update)]
             Part { $($field: $value),*, ..Default::default() }
         })
     };

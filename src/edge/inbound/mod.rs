@@ -4,7 +4,10 @@
 //! at the end of its chat's list. May import: `session` (what has to come again), `addressing`, `bus`,
 //! `telemetry`, `wire`. Never `outbound`.
 
+mod append;
+mod arrival;
 mod content;
 mod hook;
+mod under_way;
 
 pub(super) use hook::Inbound;

@@ -4,8 +4,8 @@ use prost::Message as _;
 use whatsapp_rust::Jid;
 
 use super::text;
+use crate::wire::Envelope;
 use crate::wire::v1::{Outcome, SendMessage, send_message};
-use crate::wire::{Headers, Subjects, header};
 
 /// What has to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +27,15 @@ pub struct Job {
 impl Job {
     /// Reads an outcome or a send request. `None`: there is nothing to send. An error says why it is nothing
     /// that this program can read.
-    pub fn read(
-        subjects: &Subjects,
-        subject: &str,
-        headers: &Headers,
-        payload: &[u8],
-    ) -> Result<Option<Self>, &'static str> {
-        let route = subjects.route(subject).ok_or("its subject is none of the design")?;
-        let cause = |name| headers.get(name).map(str::to_owned);
-        match route.kind.as_str() {
+    pub fn read(envelope: &Envelope, payload: &[u8]) -> Result<Option<Self>, &'static str> {
+        match envelope.route.kind.as_str() {
             "reply" => {
                 let outcome = Outcome::decode(payload).map_err(|_| "it is no outcome")?;
                 let text = text::outcome_text(&outcome)?;
                 if text.is_empty() {
                     return Ok(None);
                 }
-                let cause = cause(header::CE_ID).ok_or("it has no ce-id")?;
+                let cause = envelope.id.clone().ok_or("it has no ce-id")?;
                 let written_ms = match outcome.sent_at_ms {
                     0 => outcome.decided_at_ms,
                     known => known,
@@ -57,7 +50,7 @@ impl Job {
                 let Some(send_message::Content::Text(text)) = request.content else {
                     return Err("its content is of an unknown kind");
                 };
-                let cause = cause(header::MSG_ID).ok_or("it has no Nats-Msg-Id")?;
+                let cause = envelope.dedup_id.clone().ok_or("it has no Nats-Msg-Id")?;
                 Ok(Some(Self {
                     to: request.to,
                     text: text.body,
@@ -86,11 +79,12 @@ impl Job {
 mod tests {
     use super::*;
     use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome};
+    use crate::wire::{Subjects, header};
 
     /// What a payload on `subject` asks for, with these headers.
     fn read(subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<Option<Job>, &'static str> {
         let headers = headers.iter().copied().collect();
-        Job::read(&Subjects::new("wa").unwrap(), subject, &headers, payload)
+        Job::read(&Envelope::open(&Subjects::new("wa").unwrap(), subject, headers).unwrap(), payload)
     }
 
     const REPLY: &str = "wa.out.default.reply.54911";
@@ -162,8 +156,7 @@ mod tests {
         let (reply, empty) = (reply().encode_to_vec(), SendMessage::default().encode_to_vec());
         let content = Some(send_message::Content::Text(SendText::default()));
         let request = SendMessage { content, ..SendMessage::default() }.encode_to_vec();
-        let rows: [(&str, &[(&str, &str)], &[u8], &str); 8] = [
-            ("other.out.default.reply.54911", &OURS, &reply, "its subject is none of the design"),
+        let rows: [(&str, &[(&str, &str)], &[u8], &str); 7] = [
             ("wa.out.default.other.54911", &OURS, &reply, "its subject is none of the design"),
             (REPLY, &OURS, b"\xff", "it is no outcome"),
             (REPLY, &OURS, b"", "its result is of an unknown kind"),

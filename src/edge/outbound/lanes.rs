@@ -20,7 +20,7 @@ use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::{metrics, spans};
-use crate::wire::{Account, ChatToken, Subjects, header, id, now_ms};
+use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -166,6 +166,7 @@ impl Outbound {
         let consumer = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
         self.bus
             .pull(
+                &self.subjects,
                 consumer,
                 &self.stop,
                 async || self.room().await,
@@ -190,11 +191,7 @@ impl Outbound {
 
     /// Puts a delivery into its chat's lane, and starts the lane's task if it has none.
     async fn take(self: &Arc<Self>, delivery: Delivery) {
-        let Some(route) = self.subjects.route(&delivery.subject) else {
-            tracing::error!("a message on a subject that no chat has; it is skipped");
-            delivery.ack().await;
-            return;
-        };
+        let chat = delivery.envelope.route.chat.clone();
         let finished = {
             let mut progress = self.progress();
             progress.delivered(delivery.sequence);
@@ -206,14 +203,14 @@ impl Outbound {
         }
         let is_new = {
             let mut lanes = self.lanes();
-            let is_new = !lanes.contains_key(&route.chat);
+            let is_new = !lanes.contains_key(&chat);
             // A second delivery of what is in hand: its acks reach further than the first one's.
-            lanes.entry(route.chat.clone()).or_default().insert(delivery.sequence, Arc::new(delivery));
+            lanes.entry(chat.clone()).or_default().insert(delivery.sequence, Arc::new(delivery));
             is_new
         };
         if is_new {
             let this = Arc::clone(self);
-            self.tasks.spawn(async move { this.work_off(route.chat).await });
+            self.tasks.spawn(async move { this.work_off(chat).await });
         }
         self.moved.notify_waiters();
     }
@@ -238,6 +235,10 @@ impl Outbound {
                 ended = self.work(&chat, &next) => ended,
             };
             if ended {
+                debug_assert!(
+                    self.progress().may_send(next.envelope.previous),
+                    "an answer went before the one in front of it"
+                );
                 crash::point("edge.before-ack");
                 next.ack().await;
                 self.progress().finished(next.sequence);
@@ -254,8 +255,7 @@ impl Outbound {
     /// Returns whether the delivery is finished; else the lane has to be looked at again.
     async fn work(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
         let moved = self.moved.notified();
-        let previous = delivery.headers.sequence(header::PREV_SEQ).unwrap_or(0);
-        let may_send = self.progress().may_send(previous);
+        let may_send = self.progress().may_send(delivery.envelope.previous);
         if !may_send {
             // An earlier reply may be on its way here, or the consumer may tell that it is not.
             let heard = tokio::select! {
@@ -271,18 +271,17 @@ impl Outbound {
         if self.stop.is_cancelled() {
             return false;
         }
-        self.process(chat, delivery).instrument(self.span(chat, delivery)).await
+        self.process(chat, delivery).instrument(self.span(delivery)).await
     }
 
     /// The trace of whatever has to be sent goes on.
-    fn span(&self, chat: &ChatToken, delivery: &Delivery) -> tracing::Span {
+    fn span(&self, delivery: &Delivery) -> tracing::Span {
         if delivery.delivered > 1 {
             metrics::REDELIVERIES.add(1, [&self.subjects.consumer_edge(&self.account)]);
         }
         spans::process_out(
-            spans::About { account: &self.account, chat, message_id: delivery.headers.message_id() },
+            &delivery.envelope,
             spans::Delivered {
-                headers: &delivery.headers,
                 stream: &self.subjects.stream_out(),
                 consumer: &self.subjects.consumer_edge(&self.account),
                 sequence: delivery.sequence,
@@ -300,14 +299,14 @@ impl Outbound {
     }
 
     async fn process(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
-        let job = match Job::read(&self.subjects, &delivery.subject, &delivery.headers, &delivery.payload) {
+        let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => return true,
             Err(why) => {
                 tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.subjects.stream_out(), delivery.sequence);
-                let cause = delivery.headers.get(header::MSG_ID).or(delivery.headers.get(header::CE_ID));
-                return self.reporter.failure(chat, cause.unwrap_or(&place), None, why).await;
+                let cause = delivery.envelope.any_id().unwrap_or(&place);
+                return self.reporter.failure(chat, cause, None, why).await;
             }
         };
         let whatsapp_id = id::whatsapp(&job.cause);

@@ -75,6 +75,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
+    use futures::FutureExt as _;
+
     use super::super::rate::limit;
     use super::*;
 
@@ -95,8 +97,8 @@ mod tests {
         }
         let waited = start.elapsed();
         assert!(waited >= Duration::from_millis(600), "two were over the three: {waited:?}");
-        let wait = tokio::time::timeout(Duration::from_millis(200), limits.of_chat(&chat(2))).await;
-        assert!(wait.is_ok(), "another chat waits");
+        let wait = limits.of_chat(&chat(2)).now_or_never();
+        assert!(wait.is_some(), "another chat waits");
     }
 
     #[tokio::test]
@@ -134,7 +136,7 @@ mod tests {
         assert_eq!(known(), 100);
         let start = Instant::now();
         while known() > 0 {
-            assert!(start.elapsed() < Duration::from_secs(10), "{} are remembered", known());
+            assert!(start.elapsed() < Duration::from_secs(60), "{} are remembered", known());
             tokio::time::sleep(Duration::from_millis(50)).await;
             limits.forget_idle();
         }

@@ -7,7 +7,7 @@ use reqwest::{Response, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Backend, Failure, Settings, failure, unix_seconds};
+use super::{Backend, ClientError, Failure, Settings, failure, unix_seconds};
 use crate::wire::now_ms;
 
 /// How much of an answer is read.
@@ -51,7 +51,7 @@ pub struct Said {
 
 impl Backend {
     /// Asks. Takes a few seconds at most for each question, whatever `BACKEND_TIMEOUT` says.
-    pub async fn probe(settings: &Settings) -> Result<Probed, reqwest::Error> {
+    pub async fn probe(settings: &Settings) -> Result<Probed, ClientError> {
         let hurried = Settings { timeout: settings.timeout.min(Duration::from_secs(10)), ..settings.clone() };
         let backend = Self::new(hurried.clone())?;
         let began = Instant::now();
@@ -73,7 +73,7 @@ impl Backend {
         Ok(Probed { answer, page: backend.page().await, took, ahead_s, refuses_strangers })
     }
 
-    async fn call_nothing(&self) -> Result<Response, reqwest::Error> {
+    async fn call_nothing(&self) -> Result<Response, ClientError> {
         let body = serde_json::to_vec(&NOTHING).unwrap_or_default();
         let headers = self.headers(&body, "whatsapp-connector-check", unix_seconds());
         self.http.post(self.url.clone()).headers(headers).body(body).send().await

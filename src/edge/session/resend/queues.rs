@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, REMEMBERED};
 
 /// How long a chat waits for the one message that is the next.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,6 +89,15 @@ impl Queues {
         self.arrivals.forget(chat, id);
     }
 
+    /// No more of them are remembered than of arrivals; one that is forgotten may hold its chat once more.
+    fn give_up(&mut self, chat: String, id: String) {
+        if self.given_up.len() >= REMEMBERED {
+            let any = self.given_up.iter().next().cloned();
+            any.map(|any| self.given_up.remove(&any));
+        }
+        self.given_up.insert((chat, id));
+    }
+
     fn remove(&mut self, chat: &str, id: &str, now: Instant) {
         let Some(queue) = self.chats.get_mut(chat) else { return };
         queue.entries.retain(|_, entry| entry.id != id);
@@ -97,6 +106,10 @@ impl Queues {
         if queue.entries.is_empty() {
             self.chats.remove(chat);
         }
+        debug_assert!(
+            self.chats.values().all(|queue| !queue.entries.is_empty()),
+            "a chat that waits for nothing would be held for ever"
+        );
     }
 
     /// A new connection.
@@ -130,7 +143,7 @@ impl Queues {
                 "a message that has to come again does not; its chat goes on without it"
             );
             self.remove(&chat, &id, now);
-            self.given_up.insert((chat, id));
+            self.give_up(chat, id);
         }
         let pause = self.pause();
         let due: Vec<&mut Queue> = self
@@ -342,5 +355,15 @@ mod tests {
         world.brings(&["3"]);
         assert_eq!(world.stored, ["1", "3"]);
         assert!(world.queues.chats.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_up_is_remembered_up_to_a_bound() {
+        let mut queues = Queues::default();
+        for id in 0..=REMEMBERED {
+            queues.give_up("chat".to_owned(), id.to_string());
+            assert_eq!(queues.given_up.len(), (id + 1).min(REMEMBERED));
+        }
+        assert!(queues.given_up.contains(&("chat".to_owned(), REMEMBERED.to_string())), "the last is kept");
     }
 }

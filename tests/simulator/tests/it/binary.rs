@@ -82,7 +82,7 @@ async fn what_was_answered_survives_even_a_violent_end() -> Result<()> {
         let status = program.signal(signal).await?;
         assert_eq!(status.success(), signal == "TERM", "{status}");
         program = Program::start(&listen, &state).await?;
-        let path = format!("/sim/customers/{ANA}/inbox?since={round}&wait_ms=30000");
+        let path = format!("/sim/customers/{ANA}/inbox?since={round}&wait_ms=60000");
         let inbox = http::good(address, "GET", &path, None).await?;
         let entry = &inbox["messages"][0];
         assert_eq!(entry["text"], format!("respuesta {round}"), "{inbox}");

@@ -27,7 +27,7 @@ use whatsapp_simulator::{Config, Handle, Simulator};
 use edge::{Edge, Manners};
 
 /// The bound of every wait: far more than anything takes, even on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// The business account of most tests.
 pub const SHOP: &str = "5491150000000";
 /// The customers of most tests: one by phone number, one by hidden id.
@@ -117,7 +117,7 @@ impl World {
 
     /// What a customer's phone has received after `since`, waiting for the first.
     pub async fn inbox(&self, customer: &str, since: u64) -> Result<Vec<Value>> {
-        let path = format!("/sim/customers/{customer}/inbox?since={since}&wait_ms=30000");
+        let path = format!("/sim/customers/{customer}/inbox?since={since}&wait_ms=60000");
         let answer = self.get(&path).await?;
         Ok(answer["messages"].as_array().context("messages")?.clone())
     }

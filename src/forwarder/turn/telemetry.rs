@@ -4,27 +4,23 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::backend::{Answer, Failure};
-use super::policy::Class;
 use crate::bus::Delivery;
+use crate::forwarder::backend::{Answer, Failure};
+use crate::forwarder::policy::Class;
 use crate::telemetry::instrument::Inside;
 use crate::telemetry::{metrics, spans};
-use crate::wire::subject::Route;
 use crate::wire::v1::outcome;
 use crate::wire::{Subjects, kind};
 
 /// A turn begins: the message's trace goes on.
 pub(super) fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
-    let Some(Route { account, chat, .. }) = subjects.route(&delivery.subject) else { return Span::none() };
     let consumer = subjects.consumer_forwarder();
     if delivery.delivered > 1 {
         metrics::REDELIVERIES.add(1, [&consumer]);
     }
-    let headers = &delivery.headers;
     spans::process_in(
-        spans::About { account: &account, chat: &chat, message_id: headers.message_id() },
+        &delivery.envelope,
         spans::Delivered {
-            headers,
             stream: &subjects.stream_in(),
             consumer: &consumer,
             sequence: delivery.sequence,

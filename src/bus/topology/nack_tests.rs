@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
+
 use super::*;
 
 /// The resources in a file of `deploy/nats/nack`.
@@ -77,9 +80,8 @@ fn the_nack_manifests_are_what_provision_makes() {
     });
     assert_eq!(resources("buckets.yaml", "KeyValue"), wanted);
 
-    let stream_of = [subjects.stream_in(), subjects.stream_out()];
-    let both = [forwarder(&subjects, &settings), edge(&subjects, &settings, &account)];
-    let wanted: Vec<Value> = stream_of.iter().zip(both).map(|(stream, want)| {
+    let both = [Role::Forwarder, Role::Edge(&account)].map(|role| consumer(&subjects, &settings, role));
+    let wanted: Vec<Value> = both.iter().map(|(stream, want)| {
         let named = pull::Config {
             durable_name: want.durable_name.clone(),
             filter_subject: want.filter_subject.clone(),
@@ -91,7 +93,7 @@ fn the_nack_manifests_are_what_provision_makes() {
             ack_policy: AckPolicy::Explicit,
             ..Default::default()
         };
-        assert_eq!(want, named, "a field that the manifests do not name");
+        assert_eq!(want, &named, "a field that the manifests do not name");
         let mut spec = json!({
             "streamName": stream, "durableName": want.durable_name, "filterSubject": want.filter_subject,
             "deliverPolicy": "all", "ackPolicy": "explicit", "ackWait": duration(want.ack_wait), "maxDeliver": -1,

@@ -14,6 +14,9 @@ use sha2::Sha256;
 
 pub use probe::{Probed, Said};
 
+/// Where the backend is, and why there is no client for it.
+pub use reqwest::{Error as ClientError, Url};
+
 use crate::telemetry::propagation;
 use crate::wire::{now_ms, v1};
 
@@ -26,7 +29,7 @@ const MAX_BODY: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `http(s)://host:port`, with or without a path.
-    pub url: reqwest::Url,
+    pub url: Url,
     /// Goes into `X-API-Key`.
     pub api_key: Option<SecretString>,
     /// Signs every request.
@@ -174,13 +177,13 @@ impl Failure {
 #[derive(Debug, Clone)]
 pub struct Backend {
     http: reqwest::Client,
-    url: reqwest::Url,
+    url: Url,
     settings: Settings,
 }
 
 impl Backend {
     /// A client for these settings.
-    pub fn new(settings: Settings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: Settings) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             // A redirect would take the key to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
@@ -257,7 +260,7 @@ fn sign(secret: &str, timestamp: u64, body: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())
 }
 
-fn failure(error: reqwest::Error) -> Failure {
+fn failure(error: ClientError) -> Failure {
     if error.is_connect() {
         Failure::Unreachable
     } else if error.is_timeout() {

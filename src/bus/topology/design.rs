@@ -1,0 +1,88 @@
+//! The streams, buckets and consumers as they are designed.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    kv,
+    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+
+use super::{EDGE_MAX_ACK_PENDING, Role, Settings};
+use crate::wire::{Account, Subjects};
+
+pub(in crate::bus) fn streams(subjects: &Subjects, settings: &Settings) -> [stream::Config; 3] {
+    let short = Duration::from_secs(120);
+    let config = |name: String, subject: String, max_age: Duration, max_bytes: Option<u64>| stream::Config {
+        name,
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        // Whatever limit it has or gets: a full stream must refuse what is new, never drop what it holds.
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        max_age,
+        max_bytes: max_bytes.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        duplicate_window: short.min(max_age),
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        ..Default::default()
+    };
+    let inbound = config(subjects.stream_in(), subjects.all_in(), settings.in_max_age, settings.in_max_bytes);
+    [
+        stream::Config { duplicate_window: settings.duplicate_window.min(settings.in_max_age), ..inbound },
+        config(subjects.stream_out(), subjects.all_out(), settings.out_max_age, settings.out_max_bytes),
+        config(subjects.stream_dlq(), subjects.all_dlq(), settings.dlq_max_age, settings.dlq_max_bytes),
+    ]
+}
+
+pub(in crate::bus) fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
+    // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
+    // message.
+    let (bucket, max_age) = match role {
+        Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
+        Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
+    };
+    kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
+}
+
+/// A role's consumer, and the stream that it is on.
+pub(in crate::bus) fn consumer(
+    subjects: &Subjects,
+    settings: &Settings,
+    role: Role<'_>,
+) -> (String, pull::Config) {
+    match role {
+        Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
+        Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
+    }
+}
+
+fn forwarder(subjects: &Subjects, settings: &Settings) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subjects.consumer_forwarder()),
+        filter_subject: subjects.all_messages(),
+        ack_wait: settings.forwarder_ack_wait,
+        max_ack_pending: 100_000,
+        max_waiting: 2_048,
+        ..common()
+    }
+}
+
+fn edge(subjects: &Subjects, settings: &Settings, account: &Account) -> pull::Config {
+    pull::Config {
+        durable_name: Some(subjects.consumer_edge(account)),
+        filter_subject: subjects.out_of(account),
+        ack_wait: settings.edge_ack_wait,
+        max_ack_pending: i64::try_from(EDGE_MAX_ACK_PENDING).unwrap_or(i64::MAX),
+        ..common()
+    }
+}
+
+fn common() -> pull::Config {
+    pull::Config {
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        max_deliver: -1,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,163 @@
+//! Putting a message on the bus: at the end of its chat's list, or as an update, until that is known to be done.
+//!
+//! While the bus is away this waits and tries again; it gives up only when the process stops.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+
+use super::content;
+use super::hook::Refused;
+use crate::bus::{AppendError, Appended, Bus, ReadError, Record};
+use crate::crash;
+use crate::edge::addressing::chats::{Chat, Chats, End};
+use crate::telemetry::{metrics, propagation, spans};
+use crate::wire::v1::InboundMessage;
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
+
+/// How long the bus may say that a subject ends earlier than this edge knows before it is believed: a
+/// follower lags by seconds, a stream that was made anew stays behind.
+const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
+
+/// Appends for one account.
+#[derive(Debug)]
+pub(super) struct Appender {
+    pub bus: Bus,
+    pub subjects: Subjects,
+    pub account: Account,
+    pub chats: Chats,
+    /// Ends all waiting.
+    pub stop: CancellationToken,
+}
+
+impl Appender {
+    /// The chat with one of these tokens, as soon as the bus can tell.
+    pub(super) async fn chat(&self, candidates: &[ChatToken]) -> Result<std::sync::Arc<Chat>, Refused> {
+        self.until_answered(|| self.chats.find(candidates)).await
+    }
+
+    /// Appends to the chat's list: one at a time, each expecting the one before it to be the last.
+    pub(super) async fn message(
+        &self,
+        chat: &Chat,
+        id: &str,
+        message: InboundMessage,
+    ) -> Result<(), Refused> {
+        let mut end = tokio::select! {
+            () = self.stop.cancelled() => return Err(Refused::Stopping),
+            end = chat.end.lock() => end,
+        };
+        let subject = self.subjects.message(&self.account, &chat.token);
+        let mut record = self.record(subject.clone(), id, &message);
+        let mut earlier_since = None;
+        // Our own id at the end: an earlier attempt was stored, and nobody was there to hear it.
+        while end.id.as_deref() != Some(id) {
+            record.headers.set(header::PREV_SEQ, &end.sequence.to_string());
+            record.headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.sequence.to_string());
+            crash::point("edge.before-publish");
+            match self.bus.append_until_known(&record, &self.stop).await {
+                Ok(stored) => {
+                    count(stored, &message);
+                    *end = behind(&end, stored, id);
+                }
+                Err(AppendError::Refused) => {
+                    metrics::CONFLICTS.add(1, ["in"]);
+                    let found = self.until_answered(|| self.chats.end(&chat.token)).await?;
+                    if found.sequence >= end.sequence {
+                        *end = found;
+                        continue;
+                    }
+                    // Never believe in less than is known, until it cannot be a lagging follower.
+                    let since = *earlier_since.get_or_insert_with(tokio::time::Instant::now);
+                    if since.elapsed() > BELIEVE_AN_EARLIER_END {
+                        tracing::error!(
+                            known = end.sequence,
+                            found = found.sequence,
+                            "the inbound stream has lost messages that it had stored"
+                        );
+                        *end = found;
+                    }
+                    self.pause(Duration::from_millis(100)).await?;
+                }
+                Err(AppendError::Impossible(why)) => {
+                    tracing::error!(why, "a message cannot be stored as it is; its content is left out");
+                    record = self.record(subject.clone(), id, &content::too_large(message.clone()));
+                }
+                Err(AppendError::Stopped | AppendError::Unknown(_) | AppendError::Full(_)) => {
+                    return Err(Refused::Stopping);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates hang on no list: the message id is all they need.
+    pub(super) async fn update(
+        &self,
+        token: &ChatToken,
+        id: &str,
+        message: InboundMessage,
+    ) -> Result<(), Refused> {
+        let subject = self.subjects.update(&self.account, token);
+        let record = self.record(subject, id, &message);
+        match self.bus.append_until_known(&record, &self.stop).await {
+            Ok(stored) => {
+                count(stored, &message);
+                Ok(())
+            }
+            Err(AppendError::Impossible(why)) => {
+                tracing::error!(why, "an update cannot be stored; it is left out");
+                Ok(())
+            }
+            Err(_) => Err(Refused::Stopping),
+        }
+    }
+
+    fn record(&self, subject: String, id: &str, message: &InboundMessage) -> Record {
+        let mut headers =
+            Headers::cloud_event(id, "InboundMessage", self.account.as_str(), message.received_at_ms);
+        headers.set(header::MSG_ID, id);
+        propagation::inject(&mut headers);
+        Record { subject, headers, payload: Bytes::from(message.encode_to_vec()) }
+    }
+
+    async fn until_answered<T, Fut>(&self, ask: impl Fn() -> Fut) -> Result<T, Refused>
+    where
+        Fut: Future<Output = Result<T, ReadError>>,
+    {
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Refused::Stopping),
+                answer = ask() => answer,
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::debug!(%error, "the bus did not answer; asking again"),
+            }
+            self.pause(Duration::from_millis(200)).await?;
+        }
+    }
+
+    async fn pause(&self, time: Duration) -> Result<(), Refused> {
+        match tokio::time::timeout(time, self.stop.cancelled()).await {
+            Ok(()) => Err(Refused::Stopping),
+            Err(_elapsed) => Ok(()),
+        }
+    }
+}
+
+/// The list's end once `stored` is known. A duplicate is where it was stored first, which may be further back.
+fn behind(end: &End, stored: Appended, id: &str) -> End {
+    End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()) }
+}
+
+/// A message that WhatsApp hands over again is stored once, and counts once.
+fn count(stored: Appended, message: &InboundMessage) {
+    spans::stored(stored.sequence);
+    if !stored.duplicate {
+        metrics::MESSAGES.add(1, ["in", kind::content(message.content.as_ref())]);
+    }
+}

@@ -1,0 +1,78 @@
+//! What is being stored at this moment. A reconnect hands the same messages over again beside the hooks that still
+//! wait: of the copies of one message, one is stored, and the others wait for that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// (chat, sender, id): what makes a WhatsApp message id unique.
+pub(super) type Key = (String, String, String);
+
+/// Bounded by the library, which lets a limited number of hooks wait at once. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<Mutex<HashMap<Key, watch::Receiver<bool>>>>);
+
+impl UnderWay {
+    /// The right to store a message; if another copy has it, its word on the end: was it stored?
+    pub(super) fn begin(&self, key: &Key) -> Result<Turn, watch::Receiver<bool>> {
+        let mut all = self.all();
+        if let Some(other) = all.get(key) {
+            return Err(other.clone());
+        }
+        let (sender, receiver) = watch::channel(false);
+        all.insert(key.clone(), receiver);
+        Ok(Turn { under_way: self.clone(), key: key.clone(), sender })
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<bool>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to store one message; given up on drop, so that a waiting copy takes over.
+#[derive(Debug)]
+pub(super) struct Turn {
+    under_way: UnderWay,
+    key: Key,
+    sender: watch::Sender<bool>,
+}
+
+impl Turn {
+    /// Tells those who wait whether it is stored.
+    pub(super) fn end(self, stored: bool) {
+        self.sender.send_replace(stored);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.all().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_two_copies_one_is_stored_and_the_other_hears_of_it() {
+        let (under_way, key) = (UnderWay::default(), ("chat".into(), "sender".into(), "id".into()));
+        let first = under_way.begin(&key).unwrap();
+        let mut second = under_way.begin(&key).unwrap_err();
+        first.end(true);
+        assert!(*second.wait_for(|stored| *stored).await.unwrap());
+        // A copy that comes later asks the bus, which knows it.
+        assert!(under_way.begin(&key).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_copy_whose_turn_ends_unstored_lets_the_other_take_over() {
+        let (under_way, key) = (UnderWay::default(), ("chat".into(), "sender".into(), "id".into()));
+        let first = under_way.begin(&key).unwrap();
+        let mut second = under_way.begin(&key).unwrap_err();
+        drop(first);
+        assert!(second.wait_for(|stored| *stored).await.is_err());
+        assert!(under_way.begin(&key).is_ok());
+    }
+}

@@ -1,0 +1,72 @@
+//! What a turn leaves on the bus: an outcome, or a dead letter and then its outcome.
+
+use prost::Message as _;
+use tracing::Instrument as _;
+
+use super::{Interrupted, Turn, telemetry};
+use crate::bus::{AppendError, Record};
+use crate::crash;
+use crate::forwarder::Settings;
+use crate::forwarder::chain::Last;
+use crate::forwarder::decision::{self, Decision};
+use crate::forwarder::records::About;
+use crate::telemetry::{metrics, propagation, spans};
+use crate::wire::v1::DeadReason;
+use crate::wire::{kind, now_ms};
+
+impl Turn<'_> {
+    /// Dead letter: the copy first, then the outcome, then the ack.
+    pub(super) async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
+        let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
+        tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
+        let mut headers = self.about(&self.forwarder.chats.incarnation()).dead_letter(&code);
+        propagation::inject(&mut headers);
+        let route = &self.delivery.envelope.route;
+        let record = Record {
+            subject: self.forwarder.subjects.dead(&route.account, &route.chat),
+            headers,
+            payload: self.delivery.payload.clone(),
+        };
+        match self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await {
+            Ok(_) => {}
+            Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
+            Err(error) => return Err(Interrupted::Bus(error.to_string())),
+        }
+        metrics::DEAD_LETTERS.add(1, [&code]);
+        crash::point("forwarder.after-dead-letter");
+        let Settings { mode, fallback_text, .. } = &self.forwarder.settings;
+        Ok(decision::dead(*mode, reason, detail, fallback_text))
+    }
+
+    fn about<'b>(&'b self, incarnation: &'b str) -> About<'b> {
+        About {
+            envelope: &self.delivery.envelope,
+            incarnation,
+            sequence: self.place.sequence,
+            payload: &self.delivery.payload,
+        }
+    }
+
+    pub(super) async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
+        let incarnation = self.forwarder.chats.incarnation();
+        let (mut headers, payload) = self.about(&incarnation).outcome(decision, expected, now_ms());
+        let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
+        async {
+            propagation::inject(&mut headers);
+            let record = Record {
+                subject: self.chat.subject().to_owned(),
+                headers,
+                payload: payload.encode_to_vec().into(),
+            };
+            crash::point("forwarder.before-outcome");
+            let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
+            crash::point("forwarder.after-outcome");
+            spans::stored(stored.sequence);
+            telemetry::outcome(decision);
+            self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
+            Ok(())
+        }
+        .instrument(span)
+        .await
+    }
+}
