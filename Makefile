@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos load fuzz image-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos load fuzz mutants image-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -48,6 +48,9 @@ load: tools rust ## what messages cost in CPU and memory, on a release build; CU
 
 fuzz: rust ## random bytes for every decoder; FUZZ_SECONDS=n (600 for each target), TARGET=name: see CONTRIBUTING.md
 	@deploy/tools/fuzz.sh
+
+mutants: rust ## change the files that decide in small ways, and see that a test notices; FILE=path takes one: see CONTRIBUTING.md
+	@deploy/tools/mutants.sh
 
 image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
 	@$(VENV_PYTHON) deploy/image/check.py

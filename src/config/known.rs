@@ -97,6 +97,9 @@ mod tests {
             ("NATS_INBOX_PREFIXES", "NATS_INBOX_PREFIX"),
             ("SHUTDOWN_GRAEC", "SHUTDOWN_GRACE"),
             ("LOG_FROMAT", "LOG_FORMAT"),
+            // A third of a long name may be wrong.
+            ("BACKEND_TIMEOUT_MS", "BACKEND_TIMEOUT"),
+            ("BACKEND_TIMEOUT_IN_S", "BACKEND_TIMEOUT"),
         ] {
             let want = Unknown { name: misspelt.to_owned(), nearest: Some(meant.to_owned()) };
             assert_eq!(found(&[misspelt]), [want]);
@@ -128,5 +131,27 @@ mod tests {
             "WHATSAPP_CONNECTOR_SERVICE_HOST",
         ];
         assert_eq!(found(&others), []);
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_with_what_was_likely_meant() {
+        let said = |name: &str| found(&[name]).first().map(Unknown::to_string);
+        assert_eq!(
+            said("NATS_URLS").as_deref(),
+            Some("NATS_URLS is set, and is no setting: was NATS_URL meant?")
+        );
+        assert_eq!(
+            said("NATS_SOMETHING_ELSE_ALTOGETHER").as_deref(),
+            Some("NATS_SOMETHING_ELSE_ALTOGETHER is set, and is no setting of whatsapp-connector")
+        );
+    }
+
+    #[test]
+    fn a_slip_is_suspected_in_a_long_name_only_and_only_if_it_is_one() {
+        for (name, is_suspect) in
+            [("LOG_PIII", true), ("LOG_PIX", false), ("LOG_FORMATS", true), ("LOG_FORMATTER", false)]
+        {
+            assert_eq!(!found(&[name]).is_empty(), is_suspect, "{name}");
+        }
     }
 }

@@ -240,4 +240,28 @@ mod tests {
             assert!(text.contains("nats://***@a:1,nats://***@b:2, tls://c:3"), "{text}");
         }
     }
+
+    #[test]
+    fn a_line_is_the_name_the_value_and_where_it_is_from() {
+        let (found, _) =
+            of(&[], &[("NATS_REPLICAS", "3"), ("OTEL_SERVICE_NAME", "shop"), ("NATS_URLS", "x")]);
+        let text = found.to_string();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        for want in [
+            vec!["NATS_REPLICAS", "3", "environment"],
+            vec!["OTEL_SERVICE_NAME", "shop", "environment"],
+            vec!["LOG_PII", "masked", "default"],
+            vec!["NATS_URLS", "is", "set,", "and", "is", "no", "setting:", "was", "NATS_URL", "meant?"],
+        ] {
+            assert!(lines.contains(&want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_setting_is_said_of_that_one_and_of_its_file() {
+        let (found, _) = of(&[], &[("NATS_REPLICAS", "2"), ("API_KEY_FILE", "./no-such-file")]);
+        let bad = found.settings.iter().filter(|line| line.takes.is_some());
+        let bad: Vec<_> = bad.map(|line| line.name.as_str()).collect();
+        assert_eq!(bad, ["API_KEY", "NATS_REPLICAS"]);
+    }
 }

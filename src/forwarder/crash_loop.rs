@@ -102,4 +102,13 @@ mod tests {
     fn without_room_to_share_the_innocent_go_the_same_way() {
         assert_eq!(deaths_of_all(3, &[7], false), [9; 4]);
     }
+
+    #[test]
+    fn a_mark_is_a_number_and_anything_else_tells_of_no_death() {
+        let rows: [(&[u8], u32); 7] =
+            [(b"0", 0), (b"1", 1), (b"9", 9), (b"", 0), (b"nine", 0), (b"-1", 0), (b"\xff", 0)];
+        for (mark, want) in rows {
+            assert_eq!(count(mark), want, "{mark:?}");
+        }
+    }
 }

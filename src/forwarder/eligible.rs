@@ -66,7 +66,7 @@ fn text(message: &InboundMessage) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Identity, Media, Replay, Text};
+    use crate::wire::v1::{self, Identity, Media, Replay, Text};
 
     fn settings() -> Settings {
         Settings { allowed_numbers: HashSet::new(), reply_max_age: Duration::from_secs(60) }
@@ -110,6 +110,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_chosen_is_asked_in_the_words_that_the_person_saw() {
+        let button = v1::ButtonReply { button_id: "yes-1".into(), text: "Sí".into() };
+        let row = v1::ListReply { row_id: "4".into(), title: "Mesa".into(), description: "de dos".into() };
+        let media = || Media { caption: "mira".into(), ..Media::default() };
+        for (content, want) in [
+            (Content::ButtonReply(button), Ok("Sí")),
+            (Content::ListReply(row), Ok("Mesa")),
+            (Content::Video(media()), Ok("mira")),
+            (Content::Document(media()), Ok("mira")),
+            (Content::Sticker(media()), Err(NoReplyReason::NotText)),
+            (Content::Text(Text { body: " \n".into() }), Err(NoReplyReason::NotText)),
+            (Content::ButtonReply(v1::ButtonReply::default()), Err(NoReplyReason::NotText)),
+            (Content::ListReply(v1::ListReply::default()), Err(NoReplyReason::NotText)),
+        ] {
+            let message = InboundMessage { content: Some(content), ..message() };
+            let got = question(&message, &settings(), NOW).map(|question| question.text);
+            assert_eq!(got, want.map(str::to_owned), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_nameless_person_is_asked_about_without_a_name() {
+        let nameless = InboundMessage { push_name: String::new(), ..message() };
+        assert_eq!(question(&nameless, &settings(), NOW).unwrap().customer_name, None);
+    }
+
+    #[test]
     fn every_reason_not_to_ask() {
         let only =
             |number: &str| Settings { allowed_numbers: HashSet::from([number.to_owned()]), ..settings() };
@@ -130,6 +157,8 @@ mod tests {
             assert_eq!(question(&message, &settings, NOW), Err(want));
         }
         assert!(question(&message(), &only("5491112345678"), NOW).is_ok());
+        let just_in_time = InboundMessage { sent_at_ms: NOW - 60_000, ..message() };
+        assert!(question(&just_in_time, &settings(), NOW).is_ok());
         let replay = Some(Replay { at_ms: NOW - 1, ..Replay::default() });
         assert!(question(&InboundMessage { sent_at_ms: 0, replay, ..message() }, &settings(), NOW).is_ok());
     }

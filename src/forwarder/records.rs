@@ -77,6 +77,7 @@ impl About<'_> {
 mod tests {
     use super::*;
     use crate::wire::Subjects;
+    use crate::wire::v1;
 
     #[test]
     fn a_dead_letter_repeats_no_command_to_nats_server() {
@@ -100,5 +101,77 @@ mod tests {
             (header::TRACEPARENT, "00-1-2-01"),
         ];
         assert_eq!(letter, Headers::from_iter(want));
+    }
+
+    fn envelope(headers: Headers) -> Envelope {
+        let subjects = Subjects::new("wa").unwrap();
+        Envelope::open(&subjects, "wa.in.default.message.54911", headers).unwrap()
+    }
+
+    #[test]
+    fn a_message_without_an_id_is_named_by_its_place() {
+        let id_with = |headers| {
+            let envelope = &envelope(headers);
+            About { envelope, incarnation: "123", sequence: 7, payload: &[] }.inbound_id()
+        };
+        assert_eq!(id_with(Headers::default()), "default/54911/123/7");
+        assert_eq!(id_with(Headers::from_iter([(header::CE_ID, "order-77")])), "order-77");
+    }
+
+    /// What an outcome takes over from its message: chat, id, when it was sent, when it came.
+    type Taken = (&'static str, &'static str, i64, i64);
+
+    #[test]
+    fn an_outcome_says_of_its_message_what_can_be_read_of_it() {
+        let message = InboundMessage {
+            chat_jid: "987@lid".into(),
+            message_id: "3EB0AB".into(),
+            sent_at_ms: 10,
+            received_at_ms: 20,
+            ..InboundMessage::default()
+        };
+        let replayed = v1::Replay { at_ms: 30, ..v1::Replay::default() };
+        let replayed = InboundMessage { replay: Some(replayed), ..message.clone() };
+        let (whole, replayed) = (message.encode_to_vec(), replayed.encode_to_vec());
+        let none = outcome::Result::None(v1::NoReply::default());
+        let dead = |reason: DeadReason| {
+            outcome::Result::Dead(v1::Dead { reason: reason.into(), ..v1::Dead::default() })
+        };
+        let unread: Taken = ("54911", "", 0, 0);
+        let rows: [(&[u8], outcome::Result, Taken); 5] = [
+            (&whole, none.clone(), ("987@lid", "3EB0AB", 10, 20)),
+            (&whole, dead(DeadReason::Rejected), ("987@lid", "3EB0AB", 10, 20)),
+            // It was replayed: what counts is since when somebody waits for an answer.
+            (&replayed, none, ("987@lid", "3EB0AB", 10, 30)),
+            // Reading it may be what kills.
+            (&whole, dead(DeadReason::CrashLoop), unread),
+            (b"\xff", dead(DeadReason::Unreadable), unread),
+        ];
+        let envelope = &envelope(Headers::from_iter([(header::CE_ID, "order-77")]));
+        for (payload, decision, (chat_jid, message_id, sent_at_ms, received_at_ms)) in rows {
+            let about = About { envelope, incarnation: "1", sequence: 7, payload };
+            let (headers, got) = about.outcome(&decision, 3, 99);
+            let want = Outcome {
+                account: "default".into(),
+                chat: "54911".into(),
+                chat_jid: chat_jid.into(),
+                inbound_id: "order-77".into(),
+                message_id: message_id.into(),
+                decided_at_ms: 99,
+                sent_at_ms,
+                received_at_ms,
+                result: Some(decision),
+            };
+            assert_eq!(got, want);
+            for (name, value) in [
+                (header::CE_ID, "order-77/outcome"),
+                (header::IN_SEQ, "7"),
+                (header::IN_CREATED, "1"),
+                (header::PREV_SEQ, "3"),
+                (header::EXPECTED_LAST_SUBJECT_SEQUENCE, "3"),
+            ] {
+                assert_eq!(headers.get(name), Some(value), "{name}");
+            }
+        }
     }
 }

@@ -162,4 +162,41 @@ mod tests {
         assert_eq!(text(&"5491112345678\x00123"), "…5678\x00123");
         assert_eq!(text(&"2026-11-23T06:45:48.123456Z"), "2026-11-23T06:45:48.123456Z");
     }
+
+    #[test]
+    fn seven_digits_may_be_a_phone_number_and_six_are_none() {
+        for (given, shown) in [("123456", "123456"), ("1234567", "…4567"), ("1234", "1234"), ("", "")] {
+            assert_eq!(cut(given), shown);
+        }
+    }
+
+    #[test]
+    fn a_chat_is_masked_and_nothing_passes_a_redacted_writer_whole() {
+        assert_eq!(chat(&ChatToken::phone("5491112345678")), "…5678");
+        let mut written = Redacted(io::BufWriter::new(Vec::new()));
+        let line = b"to 5491112345678 \xff\n";
+        assert_eq!(written.write(line).unwrap(), line.len(), "all of it counts as written");
+        assert_eq!(written.0.get_ref(), b"", "the writer below has not flushed it yet");
+        written.flush().unwrap();
+        assert_eq!(String::from_utf8_lossy(written.0.get_ref()), "to …5678 \u{fffd}\n");
+    }
+
+    /// It counts for a whole process, so this is one of its own: this test's program, told to run the next one.
+    #[test]
+    fn whoever_wants_whole_numbers_gets_them() {
+        let program = std::env::current_exe().unwrap();
+        let next = concat!(module_path!(), "::once_lifted_nothing_is_masked");
+        let next = next.split_once("::").unwrap().1;
+        let run = std::process::Command::new(program).args(["--exact", "--ignored", next]).output().unwrap();
+        assert!(String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
+    }
+
+    #[test]
+    #[ignore = "lifts the masks of its whole process: whoever_wants_whole_numbers_gets_them runs it"]
+    fn once_lifted_nothing_is_masked() {
+        lift();
+        assert_eq!(text(&"to 5491112345678"), "to 5491112345678");
+        assert_eq!(chat(&ChatToken::phone("5491112345678")), "5491112345678");
+        assert_eq!(cut("to 5491112345678"), "to …5678", "what is no log is cut down all the same");
+    }
 }

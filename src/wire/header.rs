@@ -126,4 +126,41 @@ mod tests {
         headers.set("a", "b\r\nc: d");
         assert_eq!(headers.get("a"), Some("b  c: d"));
     }
+
+    #[test]
+    fn an_event_says_what_it_is_where_it_is_from_and_when_it_was() {
+        let want = [
+            ("ce-id", "a/b/c/d"),
+            ("ce-source", "/whatsapp/default"),
+            ("ce-specversion", "1.0"),
+            ("ce-time", "2025-01-08T10:00:00.123Z"),
+            ("ce-type", "whatsapp.connector.v1.Outcome"),
+            ("content-type", "application/protobuf"),
+        ];
+        let mut headers = Headers::cloud_event("a/b/c/d", "Outcome", "default", 1_736_330_400_123);
+        assert_eq!(headers.iter().collect::<Vec<_>>(), want);
+        assert_eq!(headers, Headers::from_iter(want));
+        headers.remove("ce-type");
+        assert_eq!(headers.iter().count(), 5);
+        assert_eq!(headers.get("ce-type"), None);
+    }
+
+    #[test]
+    fn a_sequence_is_a_number_and_counts_in_its_own_incarnation_only() {
+        for (value, sequence) in [
+            ("7", Some(7)),
+            ("0", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("-1", None),
+            ("", None),
+        ] {
+            let headers = Headers::from_iter([(IN_SEQ, value), (IN_CREATED, "123")]);
+            assert_eq!(headers.sequence(IN_SEQ), sequence, "{value}");
+            assert_eq!(headers.in_sequence("123"), sequence.unwrap_or(0), "{value}");
+            assert_eq!(headers.in_sequence("124"), 0, "{value}");
+        }
+        assert_eq!(Headers::default().sequence(IN_SEQ), None);
+        assert_eq!(Headers::from_iter([(IN_SEQ, "7")]).in_sequence("123"), 0);
+        assert_eq!(Headers::from_iter([(IN_CREATED, "123")]).in_sequence("123"), 0);
+    }
 }

@@ -86,4 +86,21 @@ mod tests {
         assert!(id.starts_with("3EB0") && id[4..].chars().all(|c| c.is_ascii_hexdigit()));
         assert_eq!(id, "3EB0".to_owned() + &id[4..].to_uppercase());
     }
+
+    #[test]
+    fn ids_are_as_they_are_on_disk() {
+        let chat = ChatToken::phone("54911");
+        let sender = "987.1:2_a-B@lid";
+        for (id, want) in [
+            (inbound(&account(), &chat, sender, "3EB0AB"), "default/54911/987.1:2_a-B@lid/3EB0AB"),
+            (inbound(&account(), &chat, "a/b", "c d%é"), "default/54911/a%2Fb/c%20d%25%C3%A9"),
+            (unnamed(&account(), &chat, "123", 7), "default/54911/123/7"),
+            (outcome("a/b/c/d"), "a/b/c/d/outcome"),
+            (dead_letter("a/b/c/d"), "dlq-a/b/c/d"),
+            (replay("a/b/c/d", 9), "a/b/c/d/replay-9"),
+            (whatsapp("a/b/c/d/outcome"), "3EB005DC3E9E3ABD85160F"),
+        ] {
+            assert_eq!(id, want);
+        }
+    }
 }

@@ -32,8 +32,37 @@ pub fn code(name: &str, prefix: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::wire::v1::*;
+
     #[test]
     fn codes_are_lower_case() {
-        assert_eq!(super::code("NO_REPLY_REASON_NOT_TEXT", "NO_REPLY_REASON_"), "not-text");
+        assert_eq!(code("NO_REPLY_REASON_NOT_TEXT", "NO_REPLY_REASON_"), "not-text");
+    }
+
+    /// Dashboards and scripts know them by these names.
+    #[test]
+    fn every_kind_has_the_name_that_it_had() {
+        for (kind, name) in [
+            (Content::Text(Text::default()), "text"),
+            (Content::Image(Media::default()), "image"),
+            (Content::Video(Media::default()), "video"),
+            (Content::Audio(Media::default()), "audio"),
+            (Content::Document(Media::default()), "document"),
+            (Content::Sticker(Media::default()), "sticker"),
+            (Content::Location(Location::default()), "location"),
+            (Content::Contacts(Contacts::default()), "contacts"),
+            (Content::ButtonReply(ButtonReply::default()), "button"),
+            (Content::ListReply(ListReply::default()), "list"),
+            (Content::Poll(Poll::default()), "poll"),
+            (Content::Unsupported(Unsupported::default()), "other"),
+            (Content::Edit(Edit::default()), "edit"),
+            (Content::Revoke(Revoke::default()), "revoke"),
+            (Content::Reaction(Reaction::default()), "reaction"),
+            (Content::PollVote(PollVote::default()), "poll-vote"),
+        ] {
+            assert_eq!(content(Some(&kind)), name);
+        }
+        assert_eq!(content(None), "unreadable");
     }
 }

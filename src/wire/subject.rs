@@ -315,4 +315,70 @@ mod tests {
         assert!(subjects.is_reserved("$JS.API.INFO") && subjects.is_reserved("wa.live.status"));
         assert!(!subjects.is_reserved("_INBOX.wa.1") && !subjects.is_reserved("wax.in"));
     }
+
+    /// As docs/subjects.md has them: other services hang on every one.
+    #[test]
+    fn subjects_streams_and_consumers_have_the_names_that_others_know() {
+        let subjects = Subjects::new("wa").unwrap();
+        let (account, chat) = (&Account::parse("shop").unwrap(), &ChatToken::phone("54911"));
+        for (got, want) in [
+            (subjects.stream_in(), "WA_IN"),
+            (subjects.stream_out(), "WA_OUT"),
+            (subjects.stream_dlq(), "WA_DLQ"),
+            (subjects.bucket_leases(), "WA_LEASES"),
+            (subjects.stream_leases(), "KV_WA_LEASES"),
+            (subjects.leases(), "$KV.WA_LEASES.*"),
+            (subjects.lease(account), "$KV.WA_LEASES.shop"),
+            (subjects.bucket_attempts(), "WA_ATTEMPTS"),
+            (subjects.stream_attempts(), "KV_WA_ATTEMPTS"),
+            (subjects.attempts("123", 7), "$KV.WA_ATTEMPTS.123.7"),
+            (subjects.all_in(), "wa.in.>"),
+            (subjects.all_out(), "wa.out.>"),
+            (subjects.all_dlq(), "wa.dlq.>"),
+            (subjects.all_messages(), "wa.in.*.message.*"),
+            (subjects.all_replies(), "wa.out.*.reply.*"),
+            (subjects.in_of(account), "wa.in.shop.>"),
+            (subjects.out_of(account), "wa.out.shop.>"),
+            (subjects.message(account, chat), "wa.in.shop.message.54911"),
+            (subjects.update(account, chat), "wa.in.shop.update.54911"),
+            (subjects.receipt(account, chat), "wa.in.shop.receipt.54911"),
+            (subjects.session(account), "wa.in.shop.session"),
+            (subjects.reply(account, chat), "wa.out.shop.reply.54911"),
+            (subjects.dead(account, chat), "wa.dlq.shop.54911"),
+            (subjects.dead_of(Some(account)), "wa.dlq.shop.*"),
+            (subjects.dead_of(None), "wa.dlq.*.*"),
+            (subjects.some_in(Some(account), None), "wa.in.shop.>"),
+            (subjects.some_in(None, Some("update")), "wa.in.*.update.*"),
+            (subjects.some_in(None, Some("session")), "wa.in.*.session"),
+            (subjects.some_out(Some(account), None), "wa.out.shop.>"),
+            (subjects.some_out(None, Some("send")), "wa.out.*.send.*"),
+            (subjects.live_status(), "wa.live.status"),
+            (subjects.consumer_forwarder(), "forwarder"),
+            (subjects.consumer_edge(account), "edge-shop"),
+        ] {
+            assert_eq!(got, want);
+        }
+        assert_eq!((account.as_str(), account.to_string().as_str()), ("shop", "shop"));
+    }
+
+    #[test]
+    fn what_is_on_another_subject_leads_nowhere() {
+        let subjects = Subjects::new("wa").unwrap();
+        for other in [
+            "wa.in.shop.message",
+            "wa.in.shop.message.54911.x",
+            "wa.in.Shop.message.54911",
+            "wa.in.shop.message.",
+            "wax.in.shop.message.54911",
+            "wa.dlq.shop",
+        ] {
+            assert_eq!((subjects.route(other), subjects.dead_route(other)), (None, None), "{other}");
+        }
+        for other in ["$KV.WA_LEASES", "$KV.WA_LEASES.Shop", "$KV.WA_LEASESX.shop", "$KV.WA_ATTEMPTS.1.2"] {
+            assert_eq!(subjects.lease_account(other), None, "{other}");
+        }
+        for other in ["", "wa", "wa.live.status", "$JS.API.INFO"] {
+            assert_eq!(Subjects::stream_of(other), None, "{other}");
+        }
+    }
 }

@@ -129,6 +129,7 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Subjects;
     use proptest::prelude::*;
 
     fn is_token(text: &str) -> bool {
@@ -177,6 +178,77 @@ mod tests {
     #[test]
     fn masking_shows_four_characters_at_most() {
         assert_eq!(ChatToken::phone("5491112345678").masked(), "…5678");
-        assert_eq!(masked("123"), "…");
+        assert_eq!(masked("1234"), "…");
+        assert_eq!(masked("12345"), "…2345");
+        assert_eq!(masked(""), "…");
+    }
+
+    /// A name of so many characters.
+    fn long(characters: usize) -> String {
+        "a".repeat(characters)
+    }
+
+    #[test]
+    fn names_are_taken_up_to_their_length_and_of_their_characters_only() {
+        for (name, is_account, is_chat, is_prefix) in [
+            ("", false, false, false),
+            ("shop-2_b", true, true, true),
+            ("Shop", false, true, true),
+            ("a.b", false, false, false),
+            ("a b", false, false, false),
+            ("ñ", false, false, false),
+            ("*", false, false, false),
+            (&long(32), true, true, true),
+            (&long(33), true, true, false),
+            (&long(64), true, true, false),
+            (&long(65), false, true, false),
+            (&long(129), false, true, false),
+            (&long(130), false, false, false),
+        ] {
+            assert_eq!(Account::parse(name).is_ok(), is_account, "account {name:?}");
+            assert_eq!(ChatToken::parse(name).is_ok(), is_chat, "chat {name:?}");
+            assert_eq!(Subjects::new(name).is_ok(), is_prefix, "prefix {name:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_token_that_a_chat_can_get_is_one_that_is_read() {
+        let longest = ChatToken::other(&long(64), &long(64));
+        assert_eq!(longest.as_str().len(), 129);
+        assert_eq!(ChatToken::parse(longest.as_str()), Ok(longest));
+    }
+
+    #[test]
+    fn a_refused_name_is_told_with_what_it_takes_and_a_chat_is_masked() {
+        assert_eq!(
+            Account::parse("My Shop").unwrap_err().to_string(),
+            "`My Shop` is not an account name: it takes 1 to 64 of a-z, 0-9, `_` and `-`"
+        );
+        assert_eq!(
+            ChatToken::parse("+5491112345678").unwrap_err().to_string(),
+            "`…5678` is not a chat token: it takes letters, digits, `_` and `-`"
+        );
+    }
+
+    #[test]
+    fn what_is_legal_stays_and_the_rest_is_hashed() {
+        for (user, is_kept) in
+            [("120363-99_a", true), ("", false), ("1 2", false), (&long(64), true), (&long(65), false)]
+        {
+            let token = ChatToken::phone(user);
+            assert_eq!(token.as_str() == user, is_kept, "{token:?}");
+            // The hash has six bytes, and no more of what was kept is before it than this.
+            assert!(is_kept || token.as_str().len() <= 32 + 2 + 12, "{token:?}");
+        }
+        assert!(ChatToken::phone("1 2").as_str().starts_with("12-x"));
+    }
+
+    #[test]
+    fn only_a_token_of_digits_is_a_phone_number() {
+        assert_eq!(ChatToken::phone("54911").phone_number(), "54911");
+        for chat in [ChatToken::lid("987"), ChatToken::group("120363"), ChatToken::other("status", "status")]
+        {
+            assert_eq!(chat.phone_number(), "");
+        }
     }
 }

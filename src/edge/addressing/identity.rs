@@ -89,4 +89,57 @@ mod tests {
         let identity = identity(&Jid::lid("987"), Some(&Jid::pn("5491112345678")));
         assert_eq!((identity.phone.as_str(), identity.lid.as_str()), ("5491112345678", "987"));
     }
+
+    #[test]
+    fn every_sort_of_chat_has_its_own_sort_of_token() {
+        let rows = [
+            (Jid::pn("54911"), ChatKind::Direct, ChatToken::phone("54911")),
+            (Jid::lid("987"), ChatKind::Direct, ChatToken::lid("987")),
+            (Jid::group("120363"), ChatKind::Group, ChatToken::group("120363")),
+            (Jid::status_broadcast(), ChatKind::Status, ChatToken::other("status", "status")),
+            (Jid::newsletter("77"), ChatKind::Newsletter, ChatToken::other("newsletter", "77")),
+            ("88@broadcast".parse().unwrap(), ChatKind::Broadcast, ChatToken::other("broadcast", "88")),
+            ("13@bot".parse().unwrap(), ChatKind::Broadcast, ChatToken::other("bot", "13")),
+        ];
+        for (chat, kind, token) in rows {
+            let jid = chat.to_string();
+            assert_eq!(peer(&source(chat), None), Peer { kind, candidates: vec![token], jid });
+        }
+        // A group that says so by its mark only.
+        let marked = MessageSource { is_group: true, ..source(Jid::pn("54911")) };
+        assert_eq!(peer(&marked, None).kind, ChatKind::Group);
+    }
+
+    #[test]
+    fn the_peers_other_address_is_the_one_of_the_other_side() {
+        let (sender, recipient) = (Jid::lid("1"), Jid::lid("2"));
+        let source = |is_from_me| MessageSource {
+            is_from_me,
+            sender_alt: Some(sender.clone()),
+            recipient_alt: Some(recipient.clone()),
+            ..source(Jid::pn("54911"))
+        };
+        assert_eq!(other_address(&source(false)), Some(&sender));
+        assert_eq!(other_address(&source(true)), Some(&recipient));
+    }
+
+    #[test]
+    fn an_address_counts_for_what_it_is_and_the_first_of_a_sort_wins() {
+        let (pn, lid, group) = (Jid::pn("54911"), Jid::lid("987"), Jid::group("120363"));
+        let rows = [
+            (&pn, None, ("54911@s.whatsapp.net", "54911", "")),
+            (&pn, Some(&lid), ("54911@s.whatsapp.net", "54911", "987")),
+            (&lid, None, ("987@lid", "", "987")),
+            (&lid, Some(&pn), ("987@lid", "54911", "987")),
+            (&pn, Some(&Jid::pn("15551")), ("54911@s.whatsapp.net", "54911", "")),
+            (&lid, Some(&Jid::lid("1")), ("987@lid", "", "987")),
+            (&group, Some(&pn), ("120363@g.us", "54911", "")),
+        ];
+        for (jid, other, (want_jid, phone, lid)) in rows {
+            let want = Identity { jid: want_jid.into(), phone: phone.into(), lid: lid.into() };
+            assert_eq!(identity(jid, other), want);
+        }
+        // Whichever of a person's devices it was.
+        assert_eq!(identity(&Jid::pn_device("54911", 3), None).jid, "54911@s.whatsapp.net");
+    }
 }

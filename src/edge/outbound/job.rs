@@ -74,3 +74,116 @@ impl Job {
         if self.is_to_phone() { Some(Jid::pn(self.to.as_str())) } else { self.to.parse().ok() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome};
+    use crate::wire::{Subjects, header};
+
+    /// What a payload on `subject` asks for, with these headers.
+    fn read(subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<Option<Job>, &'static str> {
+        let headers = headers.iter().copied().collect();
+        Job::read(&Envelope::open(&Subjects::new("wa").unwrap(), subject, headers).unwrap(), payload)
+    }
+
+    const REPLY: &str = "wa.out.default.reply.54911";
+    const SEND: &str = "wa.out.default.send.54911";
+    const OURS: [(&str, &str); 1] = [(header::CE_ID, "a/outcome")];
+    const THEIRS: [(&str, &str); 1] = [(header::MSG_ID, "order-77")];
+
+    fn outcome(result: outcome::Result) -> Outcome {
+        Outcome {
+            chat_jid: "987@lid".into(),
+            sent_at_ms: 10,
+            received_at_ms: 20,
+            decided_at_ms: 30,
+            result: Some(result),
+            ..Outcome::default()
+        }
+    }
+
+    fn reply() -> Outcome {
+        outcome(outcome::Result::Reply(Reply { text: "Hola".into(), ..Reply::default() }))
+    }
+
+    fn answer() -> Job {
+        Job {
+            to: "987@lid".into(),
+            text: "Hola".into(),
+            cause: "a/outcome".into(),
+            first_contact: false,
+            answers: Some(10),
+            times: Some((30, 20)),
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_back_to_where_its_message_came_from() {
+        let fallback = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
+        let rows = [
+            (reply(), Some(answer())),
+            // Where it is not known when its message was written, the decision has to do.
+            (Outcome { sent_at_ms: 0, ..reply() }, Some(Job { answers: Some(30), ..answer() })),
+            (Outcome { received_at_ms: 0, ..reply() }, Some(Job { times: None, ..answer() })),
+            (Outcome { received_at_ms: -1, ..reply() }, Some(Job { times: None, ..answer() })),
+            (outcome(outcome::Result::Dead(fallback)), Some(Job { text: "Perdón.".into(), ..answer() })),
+            (outcome(outcome::Result::Dead(Dead::default())), None),
+            (outcome(outcome::Result::None(NoReply::default())), None),
+        ];
+        for (outcome, want) in rows {
+            assert_eq!(read(REPLY, &OURS, &outcome.encode_to_vec()), Ok(want), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_send_request_is_no_answer_and_may_be_the_first_word_to_somebody() {
+        let content = Some(send_message::Content::Text(SendText { body: "Hola".into() }));
+        let request = SendMessage { to: "5491112345678".into(), content, ..SendMessage::default() };
+        let want = Job {
+            to: "5491112345678".into(),
+            text: "Hola".into(),
+            cause: "order-77".into(),
+            first_contact: true,
+            answers: None,
+            times: None,
+        };
+        assert_eq!(read(SEND, &THEIRS, &request.encode_to_vec()), Ok(Some(want)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_the_reason() {
+        let (reply, empty) = (reply().encode_to_vec(), SendMessage::default().encode_to_vec());
+        let content = Some(send_message::Content::Text(SendText::default()));
+        let request = SendMessage { content, ..SendMessage::default() }.encode_to_vec();
+        let rows: [(&str, &[(&str, &str)], &[u8], &str); 7] = [
+            ("wa.out.default.other.54911", &OURS, &reply, "its subject is none of the design"),
+            (REPLY, &OURS, b"\xff", "it is no outcome"),
+            (REPLY, &OURS, b"", "its result is of an unknown kind"),
+            (REPLY, &THEIRS, &reply, "it has no ce-id"),
+            (SEND, &THEIRS, b"\xff", "it is no send request"),
+            (SEND, &THEIRS, &empty, "its content is of an unknown kind"),
+            (SEND, &OURS, &request, "it has no Nats-Msg-Id"),
+        ];
+        for (subject, headers, payload, want) in rows {
+            assert_eq!(read(subject, headers, payload), Err(want), "{subject}");
+        }
+    }
+
+    #[test]
+    fn digits_are_a_phone_number_and_the_rest_is_an_address_or_nothing() {
+        for (to, is_to_phone, address) in [
+            ("5491112345678", true, Some("5491112345678@s.whatsapp.net")),
+            ("5491112345678@s.whatsapp.net", false, Some("5491112345678@s.whatsapp.net")),
+            ("987@lid", false, Some("987@lid")),
+            ("120363@g.us", false, Some("120363@g.us")),
+            ("+5491112345678", false, None),
+            ("Ana", false, None),
+            ("", false, None),
+        ] {
+            let job = Job { to: to.to_owned(), ..answer() };
+            assert_eq!(job.is_to_phone(), is_to_phone, "{to}");
+            assert_eq!(job.address().map(|jid| jid.to_string()).as_deref(), address, "{to}");
+        }
+    }
+}

@@ -144,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_a_whole_window_earlier_is_out_of_it_whatever_its_sequence() {
+        for earlier in [0, 1, u64::MAX] {
+            let (mut loops, now) = (loops("1/10s"), Instant::now());
+            assert_eq!(loops.judge(&chat(), earlier, 0, now), ANSWER);
+            assert_eq!(loops.judge(&chat(), 2, 10_000, now), ANSWER, "{earlier}");
+        }
+    }
+
+    #[test]
     fn chats_are_judged_apart_and_off_is_no_limit() {
         let mut loops = loops("1/10s");
         let now = Instant::now();

@@ -72,6 +72,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_first_of_a_chat_goes_and_the_second_waits_for_it() {
@@ -106,5 +107,70 @@ mod tests {
         assert!(progress.may_send(7));
         progress.floor(2);
         assert!(progress.may_send(7));
+    }
+
+    #[test]
+    fn what_is_finished_is_known_until_the_floor_has_passed_it() {
+        let mut progress = Progress::new(0, 0, 0);
+        (1..=4).for_each(|sequence| progress.finished(sequence));
+        assert_eq!([1, 4, 5].map(|sequence| progress.is_done(sequence)), [true, true, false]);
+        progress.floor(2);
+        assert_eq!([1, 2, 3, 4].map(|sequence| progress.is_done(sequence)), [false, false, true, true]);
+        assert_eq!(progress.done.len(), 2, "what is settled takes up no memory");
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_the_oldest_is_forgotten_first() {
+        let mut progress = Progress::new(0, 0, 0);
+        let remembered = u64::try_from(REMEMBERED).unwrap();
+        (1..=remembered).for_each(|sequence| progress.finished(sequence));
+        assert!(progress.is_done(1) && progress.may_send(1));
+        progress.finished(remembered + 1);
+        assert!(!progress.is_done(1) && !progress.may_send(1), "its chat waits for the floor");
+        assert!(progress.is_done(2) && progress.is_done(remembered + 1));
+        progress.floor(1);
+        assert!(progress.may_send(1));
+    }
+
+    proptest! {
+        /// An edge died when so many were delivered and some of them acknowledged. The rest comes again in any
+        /// order, between new ones, and each is finished at any time. No outcome overtakes the one before it;
+        /// and once all are back, none waits for one that was sent.
+        #[test]
+        fn nothing_overtakes_and_nothing_waits_in_vain(
+            before in prop::collection::vec(any::<bool>(), 1..12),
+            events in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..60),
+        ) {
+            let delivered = u64::try_from(before.len()).unwrap();
+            let acked = (1..).zip(&before).filter(|(_, acked)| **acked);
+            let mut sent: BTreeSet<u64> = acked.map(|(sequence, _)| sequence).collect();
+            let floor = |sent: &BTreeSet<u64>| (1..).take_while(|one| sent.contains(one)).last().unwrap_or(0);
+            let mut to_come: Vec<u64> = (1..=delivered).filter(|one| !sent.contains(one)).collect();
+            let mut progress = Progress::new(floor(&sent), delivered, to_come.len());
+            let (mut here, mut newest) = (Vec::new(), delivered);
+            for (which, is_delivery) in events {
+                if is_delivery && (to_come.is_empty() || which.index(3) == 0) {
+                    newest += 1;
+                    progress.delivered(newest);
+                    here.push(newest);
+                } else if is_delivery {
+                    let sequence = to_come.remove(which.index(to_come.len()));
+                    progress.delivered(sequence);
+                    here.push(sequence);
+                } else if !here.is_empty() {
+                    let sequence = here.swap_remove(which.index(here.len()));
+                    progress.finished(sequence);
+                    sent.insert(sequence);
+                    if which.index(2) == 0 {
+                        progress.floor(floor(&sent));
+                    }
+                }
+                for previous in 1..=newest {
+                    let (may, was_sent) = (progress.may_send(previous), sent.contains(&previous));
+                    prop_assert!(!may || was_sent, "{previous} was not sent: {progress:?}");
+                    prop_assert!(may || !was_sent || !to_come.is_empty(), "{previous} was sent: {progress:?}");
+                }
+            }
+        }
     }
 }

@@ -141,4 +141,15 @@ mod tests {
             limits.forget_idle();
         }
     }
+
+    #[tokio::test]
+    async fn the_common_bucket_is_everybodys() {
+        let limits = limits("off", "3/1s");
+        let start = Instant::now();
+        for _ in 0..5 {
+            limits.of_all().await;
+        }
+        let waited = start.elapsed();
+        assert!(waited >= Duration::from_millis(600), "two were over the three: {waited:?}");
+    }
 }

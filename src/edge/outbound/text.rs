@@ -56,6 +56,43 @@ mod tests {
         assert_eq!(reply_text(&reply), "¿Cuál?\n• Sí\n• No\n\nMesas\n• Dos: junto a la ventana");
     }
 
+    #[test]
+    fn a_list_is_shown_as_far_as_there_is_one() {
+        let item = |title: &str, description: &str| v1::ListItem {
+            title: title.to_owned(),
+            description: description.to_owned(),
+        };
+        let rows = [
+            ("Mesas", vec![], "¿Cuál?"),
+            ("", vec![item("Dos", "")], "¿Cuál?\n• Dos"),
+            (
+                "Mesas",
+                vec![item("Dos", ""), item("Seis", "al sol")],
+                "¿Cuál?\n\nMesas\n• Dos\n• Seis: al sol",
+            ),
+        ];
+        for (title, list_items, want) in rows {
+            let (buttons, list_title) = (Vec::new(), title.to_owned());
+            let interactive = Some(v1::Interactive { buttons, list_title, list_items });
+            let reply = v1::Reply { text: "¿Cuál?".into(), interactive, ..v1::Reply::default() };
+            assert_eq!(reply_text(&reply), want);
+        }
+    }
+
+    #[test]
+    fn no_more_is_offered_than_whatsapp_itself_would_show() {
+        let item = |number| v1::ListItem { title: format!("item {number}"), description: String::new() };
+        let interactive = v1::Interactive {
+            buttons: (0..4).map(|number| format!("button {number}")).collect(),
+            list_title: String::new(),
+            list_items: (0..11).map(item).collect(),
+        };
+        let reply = v1::Reply { interactive: Some(interactive), ..v1::Reply::default() };
+        let text = reply_text(&reply);
+        assert!(text.contains("button 2") && !text.contains("button 3"), "{text}");
+        assert!(text.contains("item 9") && !text.contains("item 10"), "{text}");
+    }
+
     /// `Outcome` as an edge has it that has never heard of shadow.
     mod before_shadow {
         #[derive(Clone, PartialEq, prost::Message)]

@@ -222,19 +222,123 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn qr() -> Qr {
         Qr { code: "secret".into(), expires: Instant::now() }
     }
 
+    /// Every state, in the order of [`CODES`].
+    fn states() -> [State; 11] {
+        [
+            State::Starting,
+            State::Unlinked { qr: None },
+            State::Unlinked { qr: Some(qr()) },
+            State::Standby,
+            State::Connecting,
+            State::Online,
+            State::Offline,
+            State::Replaced,
+            State::Banned,
+            State::Outdated,
+            State::Stopped,
+        ]
+    }
+
     #[test]
     fn every_code_is_in_the_list() {
-        let mut states =
-            vec![State::Starting, State::Unlinked { qr: None }, State::Unlinked { qr: Some(qr()) }];
-        states.extend([State::Standby, State::Connecting, State::Online, State::Offline, State::Replaced]);
-        states.extend([State::Banned, State::Outdated, State::Stopped]);
-        assert_eq!(states.iter().map(State::code).collect::<Vec<_>>(), CODES);
+        assert_eq!(states().each_ref().map(State::code), CODES);
+    }
+
+    /// The code on the bus, and what a person has to do.
+    #[test]
+    fn every_state_says_what_it_is_and_what_is_to_be_done() {
+        use SessionAction::{None, ScanQr, StopOtherEdge, Upgrade, Wait};
+        let want = [
+            (SessionState::Starting, None),
+            (SessionState::Unlinked, ScanQr),
+            (SessionState::Unlinked, ScanQr),
+            (SessionState::Standby, Wait),
+            (SessionState::Connecting, None),
+            (SessionState::Online, None),
+            (SessionState::Offline, Wait),
+            (SessionState::Replaced, StopOtherEdge),
+            (SessionState::Banned, Wait),
+            (SessionState::Outdated, Upgrade),
+            (SessionState::Stopped, None),
+        ];
+        let states = states();
+        assert_eq!(states.each_ref().map(|state| (state.on_the_wire(), state.action())), want);
+        // A sentence each; only the two unlinked ones share theirs.
+        let details: HashSet<_> = states.iter().map(State::detail).collect();
+        assert_eq!(details.len(), states.len() - 1);
+        assert!(details.iter().all(|detail| detail.ends_with('.') && detail.contains(' ')));
+    }
+
+    const fn rebuilt(seconds: u64) -> Then {
+        Then::Rebuild { after: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn what_happens_counts_more_than_where_the_link_was() {
+        let rows = [
+            (Input::StandBy, "standby", Then::Nothing),
+            (Input::Started { linked: true }, "connecting", Then::Nothing),
+            (Input::Started { linked: false }, "unlinked", Then::Nothing),
+            (Input::Qr(qr()), "qr-ready", Then::Nothing),
+            (Input::QrExhausted, "unlinked", rebuilt(1)),
+            (Input::Paired, "connecting", Then::Nothing),
+            (Input::Connected, "online", Then::Nothing),
+            (Input::Replaced, "replaced", rebuilt(45)),
+            (Input::LoggedOut, "unlinked", Then::StartOver),
+            // However short WhatsApp says it is: at least a minute.
+            (Input::Banned(Duration::from_secs(3)), "banned", rebuilt(60)),
+            (Input::Banned(Duration::from_secs(900)), "banned", rebuilt(900)),
+            (Input::Outdated, "outdated", Then::Halt),
+            (Input::Refused, "offline", rebuilt(60)),
+            (Input::Stopping, "stopped", Then::Nothing),
+        ];
+        for state in states().into_iter().filter(|state| *state != State::Stopped) {
+            for (input, code, then) in &rows {
+                let after = state.after(input.clone());
+                assert_eq!((after.0.code(), after.1), (*code, *then), "{state:?} after {input:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_a_connection_ends_depends_on_where_the_link_was() {
+        // After the connection broke, and after the client ended without a word.
+        let want = [
+            ("starting", ("offline", rebuilt(1))),
+            ("unlinked", ("unlinked", rebuilt(1))),
+            ("qr-ready", ("unlinked", rebuilt(1))),
+            ("standby", ("offline", rebuilt(1))),
+            ("connecting", ("offline", rebuilt(1))),
+            ("offline", ("offline", rebuilt(1))),
+            ("offline", ("offline", rebuilt(1))),
+            ("replaced", ("replaced", rebuilt(45))),
+            ("banned", ("banned", rebuilt(60))),
+            ("outdated", ("outdated", Then::Halt)),
+            ("stopped", ("stopped", Then::Nothing)),
+        ];
+        for (state, (broken, ended)) in states().iter().zip(want) {
+            let after = |input| {
+                let (next, then) = state.after(input);
+                (next.code(), then)
+            };
+            assert_eq!(after(Input::Disconnected), (broken, Then::Nothing), "{state:?}");
+            assert_eq!(after(Input::Ended), ended, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_out_of_stopped() {
+        for input in [Input::StandBy, Input::Connected, Input::LoggedOut, Input::Ended, Input::Stopping] {
+            assert_eq!(State::Stopped.after(input), (State::Stopped, Then::Nothing));
+        }
     }
 
     #[test]
@@ -273,6 +377,7 @@ mod tests {
     fn stopping_is_final_and_no_debug_output_shows_the_qr() {
         let (state, _) = State::Online.after(Input::Stopping);
         assert_eq!(state.after(Input::Ended), (State::Stopped, Then::Nothing));
-        assert!(!format!("{:?}", State::Unlinked { qr: Some(qr()) }).contains("secret"));
+        let shown = format!("{:?}", State::Unlinked { qr: Some(qr()) });
+        assert!(shown.contains("expires") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -84,4 +84,37 @@ mod tests {
         assert_eq!((arrivals.numbers.len(), arrivals.by_number.len()), (REMEMBERED, REMEMBERED));
         assert!(arrivals.number("chat", "0") > arrivals.number("chat", &REMEMBERED.to_string()));
     }
+
+    #[test]
+    fn a_message_keeps_its_number_until_it_is_dealt_with() {
+        let mut arrivals = Arrivals::default();
+        let numbers = |arrivals: &mut Arrivals| {
+            [("a", "1"), ("a", "2"), ("b", "1")].map(|(chat, id)| arrivals.number(chat, id))
+        };
+        assert_eq!(numbers(&mut arrivals), [1, 2, 3]);
+        arrivals.reconnected();
+        assert_eq!(numbers(&mut arrivals), [1, 2, 3], "a new connection changes nothing about that");
+        arrivals.forget("a", "1");
+        assert_eq!(numbers(&mut arrivals), [4, 2, 3], "if it comes once more, it is the last");
+        for (chat, id) in [("a", "1"), ("a", "2"), ("b", "1")] {
+            arrivals.forget(chat, id);
+        }
+        assert!(arrivals.is_empty());
+    }
+
+    #[test]
+    fn what_comes_again_is_counted_for_each_connection() {
+        let mut arrivals = Arrivals::default();
+        assert_eq!(arrivals.times("a", "1"), 0);
+        for times in 1..=3 {
+            arrivals.came("a", "1");
+            assert_eq!((arrivals.times("a", "1"), arrivals.times("b", "1")), (times, 0));
+        }
+        arrivals.reconnected();
+        assert_eq!(arrivals.times("a", "1"), 0);
+        arrivals.came("a", "1");
+        assert_eq!(arrivals.times("a", "1"), 1);
+        arrivals.forget("a", "1");
+        assert_eq!(arrivals.times("a", "1"), 0);
+    }
 }

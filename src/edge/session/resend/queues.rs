@@ -293,6 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_may_come_by_itself_for_a_moment() {
+        let mut world = World::new();
+        for [missing, refused] in [["1", "2"], ["3", "4"]] {
+            world.lost(missing);
+            world.brings(&[refused, missing]);
+            let moment = Duration::from_millis(1);
+            assert!(!world.reconnects_within(GRACE - moment), "{refused} may be on its way");
+            assert!(world.reconnects_within(moment));
+            world.brings(&[refused]);
+            world.now += BETWEEN_CONNECTIONS * 2;
+        }
+        assert_eq!(world.stored, ["1", "2", "3", "4"]);
+    }
+
+    #[test]
     fn nothing_behind_it_means_no_new_connection() {
         let mut world = World::new();
         world.lost("1");
@@ -340,5 +355,15 @@ mod tests {
         world.brings(&["3"]);
         assert_eq!(world.stored, ["1", "3"]);
         assert!(world.queues.chats.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_up_is_remembered_up_to_a_bound() {
+        let mut queues = Queues::default();
+        for id in 0..=REMEMBERED {
+            queues.give_up("chat".to_owned(), id.to_string());
+            assert_eq!(queues.given_up.len(), (id + 1).min(REMEMBERED));
+        }
+        assert!(queues.given_up.contains(&("chat".to_owned(), REMEMBERED.to_string())), "the last is kept");
     }
 }
