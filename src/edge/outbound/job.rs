@@ -156,7 +156,8 @@ mod tests {
         let (reply, empty) = (reply().encode_to_vec(), SendMessage::default().encode_to_vec());
         let content = Some(send_message::Content::Text(SendText::default()));
         let request = SendMessage { content, ..SendMessage::default() }.encode_to_vec();
-        let rows: [(&str, &[(&str, &str)], &[u8], &str); 7] = [
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+        let rows: [Row<'_>; 7] = [
             ("wa.out.default.other.54911", &OURS, &reply, "its subject is none of the design"),
             (REPLY, &OURS, b"\xff", "it is no outcome"),
             (REPLY, &OURS, b"", "its result is of an unknown kind"),
