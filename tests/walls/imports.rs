@@ -141,8 +141,8 @@ impl Reader {
     fn path(&mut self, tokens: &[TokenTree], here: usize, at: &[String]) -> usize {
         let Some(TokenTree::Ident(first)) = tokens.get(here) else { return here + 1 };
         let first = first.to_string();
-        let is_inside =
-            here > 0 && matches!(&tokens[here - 1], TokenTree::Punct(mark) if mark.as_char() == ':');
+        // `a::here`, and not the single colon of `name: here::Type`.
+        let is_inside = here > 1 && is_colons(tokens, here - 2);
         if is_inside || !is_colons(tokens, here + 1) {
             return here + 1;
         }
