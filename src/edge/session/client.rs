@@ -1,4 +1,4 @@
-//! The client: built, kept running, and ended as the link's state machine says.
+//! The client library's client: this module builds it, runs it, and ends it when the link's state machine says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
 use crate::wire::now_ms;
 
-/// The library tries a broken file for thirty seconds before it says so.
+/// How often the edge checks the connection.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the connection is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// The settings of the session.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the session needs to know.
+/// Request a pair code for this number, and not only a QR code.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Ask for a pair code for this number instead of only a QR code.
@@ -100,12 +100,12 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
         let mut reachability = Reachability::default();
-        let mut looks = tokio::time::interval(LOOK);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
         let then = loop {
             let input = tokio::select! {
                 biased;
-                _ = looks.tick() => {
-                    reachability.look(client.is_connected());
+                _ = checks.tick() => {
+                    reachability.check(client.is_connected());
                     None
                 }
                 () = self.stop.cancelled() => {

@@ -1,4 +1,4 @@
-//! Is WhatsApp there, and through which client?
+//! Is WhatsApp connected, and through which client?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::link::{Input, State, Then};
 use crate::telemetry::metrics;
 
 /// How soon a connection that died without an event is noticed.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The current client and the link's state.
 #[derive(Clone, Default)]
@@ -109,7 +109,7 @@ impl Connection {
                 }
             }
             // Not every end of a connection is told as an event, nor is every return.
-            let _ = tokio::time::timeout(LOOK, now.changed()).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, now.changed()).await;
         }
     }
 }
