@@ -1,9 +1,9 @@
 //! WhatsApp ↔ bus, for one account.
 //!
-//! `inbound` stores each customer's message on the bus, and only then lets WhatsApp mark it "received". `outbound`
-//! sends what is on the bus. `session` keeps the link to WhatsApp. `addressing` holds what `inbound` and `outbound`
-//! share. Imports go one way: `inbound` and `outbound` → `addressing`, `session`. This module puts the parts
-//! together, for one term of the lease. No module outside `edge` names the client library.
+//! `inbound` stores what people write before WhatsApp is told "received"; `outbound` sends what the bus holds;
+//! `session` keeps the link. What the first two share lies in `addressing`. Imports go one way: `inbound` and
+//! `outbound` → `addressing`, `session`. Here the three are put together, for a term of the lease. The only room
+//! that names the client library.
 
 mod addressing;
 mod inbound;
@@ -36,13 +36,13 @@ pub struct Settings {
     pub auth_dir: PathBuf,
     /// How to link and whom to talk to.
     pub session: session::Settings,
-    /// Another edge uses the session's directory, or the directory is unusable.
+    /// How fast messages may leave.
     pub limits: outbound::Limits,
 }
 
 pub use session::Settings as SessionSettings;
 
-/// The bus did not answer at the start.
+/// Why the edge cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     /// The session's directory is taken or unusable.
@@ -135,7 +135,7 @@ impl Parts {
         self.writer.apply(Input::Stopping);
     }
 
-    /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
+    /// One term of the lease: until `stop`, or until it is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());

@@ -1,4 +1,4 @@
-//! Publishes every new state of the link on the bus, in order.
+//! Every new state of the link goes on the bus, in order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

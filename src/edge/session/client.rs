@@ -1,4 +1,4 @@
-//! The client library's client: this module builds it, runs it, and ends it when the link's state machine says so.
+//! The client: built, kept running, and ended as the link's state machine says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
 use crate::wire::now_ms;
 
-/// How often the edge checks the connection.
+/// The library tries a broken file for thirty seconds before it says so.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
-/// The settings of the session.
+/// How often the connection is looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Request a pair code for this number, and not only a QR code.
+/// What the session needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Ask for a pair code for this number instead of only a QR code.

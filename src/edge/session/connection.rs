@@ -1,4 +1,4 @@
-//! Is WhatsApp connected, and through which client?
+//! Is WhatsApp there, and through which client?
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The client's events. Some are handled at once: those that decide the order of a chat, and those about sent
-//! messages. Events about the link go to the session, one after the other.
+//! The client's events. What the order of a chat depends on, and what became of what was sent, is heard at once;
+//! what concerns the link goes to the session, one after the other.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::link::{Input, Qr};
 use super::resend::Resends;
 use crate::stdout;
 
-/// How many events of the link may wait for the session. WhatsApp sends a few in a minute, and the session handles
-/// each one within the time of one request, so the queue does not fill up. If it does, the next event is dropped
-/// with an ERROR, and the next check of the connection finds the true state.
+/// So many events of the link may wait for the session. WhatsApp brings a handful in a minute, and the session
+/// looks at each within the time of one request, so this is never used up; what would come then is dropped with an
+/// ERROR, and the next look at the connection sees what is so.
 const WAITING: usize = 1_024;
 
-/// Receives what WhatsApp reports about sent messages. It runs on the library's own task, so it must not wait.
+/// Who hears what WhatsApp says of messages that went out. Called on the library's own task: it must not wait.
 pub(crate) trait OutgoingObserver: Send + Sync {
-    /// WhatsApp's server has accepted a stanza, or has refused it.
+    /// WhatsApp's server has a stanza, or refuses it.
     fn acked(&self, ack: &ServerAck);
-    /// A phone has received a message, or has displayed it.
+    /// A phone has a message, or showed it.
     fn receipt(&self, receipt: &Receipt);
 }
 
-/// Receives a client's events. What it handles at once must be known before the library goes on to the next stanza.
+/// Hears a client. What it hears at once must be known before the library goes on to the next stanza.
 pub(super) struct Listener {
     resends: Resends,
     outgoing: Arc<dyn OutgoingObserver>,
@@ -33,7 +33,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// A listener, and the channel on which the link's state machine receives its events.
+    /// A listener, and what the link's state machine hears by it.
     pub(super) fn new(
         resends: Resends,
         outgoing: Arc<dyn OutgoingObserver>,

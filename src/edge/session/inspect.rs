@@ -1,5 +1,5 @@
-//! Checks the session on disk from outside, for `whatsapp-connector check`. An edge may be running on it. The check
-//! leaves nothing behind.
+//! The session on disk, looked at from outside, with or without an edge at work on it: for
+//! `whatsapp-connector check`. Nothing of what it does stays.
 #![expect(clippy::disallowed_methods, reason = "for `check`, a command that does one thing after the other")]
 
 use std::fs::{self, File, TryLockError};

@@ -1,14 +1,14 @@
 //! The library's session store, with one gap closed.
 //!
-//! The library advances a Signal ratchet in memory. It writes the ratchet and the decrypted message to disk
-//! separately. A flush for another chat may write the ratchet first. If the process is killed between the two
-//! writes, WhatsApp redelivers the message, but it cannot be decrypted a second time and has no stored copy. The
-//! library then takes it for a message that was handled long ago, and acknowledges it: the message is lost. (Found
-//! by killing the edge in the middle of traffic; whatsapp-rust 0.7.0.)
+//! The library advances a Signal ratchet in memory, and writes it and the decrypted message to disk apart
+//! from each other. A flush on behalf of another chat may write the ratchet first; killed in between, the
+//! message is redelivered, cannot be decrypted a second time, has no stored copy, and the library takes it
+//! for one that was dealt with long ago and acknowledges it: lost. (Found by killing the edge in the middle
+//! of traffic; whatsapp-rust 0.7.0.)
 //!
-//! Two changes make the loss visible and repair it. First, when the hook has stored a message, an empty copy stays
-//! behind. So "no copy" has one meaning only: lost on the way to the disk. Second, such a message is not
-//! acknowledged but requested again: its sender encrypts it anew, under the same id.
+//! Two changes make that visible and mend it. A message that the hook has stored leaves an empty copy
+//! behind instead of none, so that "no copy" has one meaning only: lost on its way here. And such a message
+//! is not acknowledged, but asked for again: its sender encrypts it anew, under the same id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::crash;
 pub(super) struct Lost {
     /// The chat's JID.
     pub chat: String,
-    /// This device's own registration id, by which the sender recognises it.
+    /// The sender's JID, with its device.
     pub sender: String,
     /// WhatsApp's id of the message.
     pub id: String,
@@ -39,7 +39,7 @@ pub(super) struct Lost {
     pub registration_id: u32,
 }
 
-/// The store that the library uses.
+/// So many may wait to be asked for. What comes then is not asked for now; it is not acknowledged either, so it
 /// comes again with the next connection.
 pub(super) const LOST_WAITING: usize = 4_096;
 
