@@ -1,8 +1,7 @@
-//! The loop breaker: when a chat gets no answers for a while. Pure.
+//! The loop breaker: decides when a chat gets no answers for a while. Pure.
 //!
-//! Two bots that answer each other never stop by themselves. What tells them from a person is how fast
-//! they *write*: the rule looks at the times of writing, so that a backlog that drains at once after an
-//! outage is none.
+//! Two bots that answer each other never stop by themselves. They differ from a person in how fast they *write*. So
+//! the rule looks at the times of writing: a backlog that drains at once after an outage is not a loop.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -10,19 +9,19 @@ use std::time::{Duration, Instant};
 use super::rate::{Limit, Rate};
 use crate::wire::ChatToken;
 
-/// What becomes of an answer.
+/// What happens to an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is sent.
     Answer,
-    /// It is not: the chat writes faster than the limit.
+    /// It is not sent: the chat writes faster than the limit.
     Suppress {
-        /// The first one since the chat was answered last.
+        /// It is the first suppressed answer since the chat was last answered.
         first: bool,
     },
 }
 
-/// What is remembered of the chats.
+/// What the loop breaker remembers of the chats.
 #[derive(Debug)]
 pub(super) struct LoopBreaker {
     limit: Limit,
@@ -31,24 +30,24 @@ pub(super) struct LoopBreaker {
 
 #[derive(Debug)]
 struct Chat {
-    /// The latest answers, suppressed ones too: when their messages were written, and their sequences.
-    /// Never more than the limit and one.
+    /// The latest answers, also suppressed ones: when their messages were written, and their sequences. Never more
+    /// than the limit plus one.
     latest: BTreeSet<(i64, u64)>,
     broken: bool,
-    /// When there was last an answer to judge.
+    /// When the last answer was judged.
     touched: Instant,
 }
 
 impl LoopBreaker {
-    /// Nothing is known yet of any chat.
+    /// Nothing is known of any chat yet.
     pub(super) fn new(limit: Limit) -> Self {
         Self { limit, chats: HashMap::new() }
     }
 
     /// May the answer `sequence` go to `chat`, whose message was written at `written_ms`?
     ///
-    /// Suppressed answers count as well: a loop stays broken for as long as the other side writes faster
-    /// than the limit. The same answer again counts once.
+    /// Suppressed answers count too: a loop stays broken for as long as the other side writes faster than the
+    /// limit. The same answer counts only once.
     pub(super) fn judge(
         &mut self,
         chat: &ChatToken,
@@ -66,7 +65,7 @@ impl LoopBreaker {
         chat.judge(rate, sequence, written_ms)
     }
 
-    /// Forgets chats without an answer for longer than the limit's time.
+    /// Forgets chats without an answer for longer than the limit's window.
     pub(super) fn forget_idle(&mut self, now: Instant) {
         let window = self.limit.map_or(Duration::ZERO, |rate| rate.window);
         self.chats.retain(|_, chat| now.saturating_duration_since(chat.touched) <= window);
@@ -79,8 +78,8 @@ impl Chat {
         let window = i64::try_from(rate.window.as_millis()).unwrap_or(i64::MAX);
         let limit = usize::try_from(rate.count.get()).unwrap_or(usize::MAX);
         let this = (written_ms, sequence);
-        // What was written a whole window earlier is out of it: times are in whole seconds, and the doubt
-        // is the person's.
+        // A message written a whole window earlier is outside the window: times are in whole seconds, and the
+        // person gets the benefit of the doubt.
         let outside = (written_ms.saturating_sub(window), u64::MAX);
         let before = self.latest.range(..this).rev().take_while(|one| **one > outside).count();
         let is_new = self.latest.insert(this);

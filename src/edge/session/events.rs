@@ -63,7 +63,10 @@ impl EventHandler for Listener {
         let Some(input) = input(&event) else { return };
         // If the channel is closed, the session is ending and needs no more events.
         if let Err(mpsc::error::TrySendError::Full(input)) = self.link.try_send(input) {
-            tracing::error!(?input, "the session does not keep up with the link's events; one event is dropped");
+            tracing::error!(
+                ?input,
+                "the session does not keep up with the link's events; one event is dropped"
+            );
         }
     }
 }
