@@ -83,7 +83,7 @@ impl Carrier {
             Ok(Some(job)) => job,
             Ok(None) => return true,
             Err(why) => {
-                tracing::error!(why, "a message for WhatsApp cannot be read; it is given up");
+                tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.stream, delivery.sequence);
                 let cause = delivery.envelope.any_id().unwrap_or(&place);
                 return self.reporter.failure(chat, cause, None, why).await;
@@ -112,7 +112,7 @@ impl Carrier {
             Err(why) => {
                 spans::failed(&span, &why.to_string());
                 metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::error!(whatsapp_id, %why, "WhatsApp does not accept a message; it is given up");
+                tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
                 self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
             }
         }

@@ -23,7 +23,7 @@ use crate::wire::{Account, ChatToken, Subjects};
 const MAX_BATCH: usize = 256;
 /// The most messages in flight at once. It equals the consumer's own limit of unacknowledged messages: replies that
 /// wait for an earlier reply must never keep that one out.
-const MAX_IN_HAND: usize = topology::EDGE_MAX_ACK_PENDING;
+const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
 /// How often a message that waits for its predecessor checks the consumer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -36,7 +36,7 @@ pub(crate) struct Outbound {
     carrier: Carrier,
     topology: topology::Settings,
     progress: Mutex<Progress>,
-    in_hand: Mutex<HashMap<ChatToken, Lane>>,
+    in_flight: Mutex<HashMap<ChatToken, Lane>>,
     /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
     tasks: Tasks,
@@ -89,7 +89,7 @@ impl Outbound {
             subjects,
             account,
             topology,
-            in_hand: Mutex::default(),
+            in_flight: Mutex::default(),
             moved: Notify::new(),
             tasks: Tasks::new("edge lane"),
             stop,
@@ -103,7 +103,7 @@ impl Outbound {
             let this = Arc::clone(&self);
             let abandon = this.abandon.clone();
             spawn("edge heartbeat", OnPanic::EndProcess, async move {
-                abandon.run_until_cancelled(this.keep_in_hand()).await;
+                abandon.run_until_cancelled(this.keep_in_flight()).await;
             })
         };
         while !self.stop.is_cancelled() {
@@ -157,10 +157,10 @@ impl Outbound {
     async fn capacity(&self) -> usize {
         loop {
             let moved = self.moved.notified();
-            let in_hand: usize = self.lanes().values().map(Lane::len).sum();
-            if in_hand < MAX_IN_HAND {
+            let in_flight: usize = self.lanes().values().map(Lane::len).sum();
+            if in_flight < MAX_IN_FLIGHT {
                 self.carrier.connection().client().await;
-                return MAX_BATCH.min(MAX_IN_HAND - in_hand);
+                return MAX_BATCH.min(MAX_IN_FLIGHT - in_flight);
             }
             moved.await;
         }
@@ -242,7 +242,7 @@ impl Outbound {
                 () = self.stop.cancelled() => return false,
             };
             if !heard {
-                self.look_at_floor().await;
+                self.check_floor().await;
             }
             return false;
         }
@@ -268,7 +268,7 @@ impl Outbound {
         )
     }
 
-    async fn look_at_floor(&self) {
+    async fn check_floor(&self) {
         let consumer = self.subjects.consumer_edge(&self.account);
         match self.bus.consumer_state(&self.subjects.stream_out(), &consumer).await {
             Ok(state) => self.progress().floor(state.ack_floor),
@@ -278,7 +278,7 @@ impl Outbound {
 
     /// Tells the bus, well within the ack wait, that every message in flight is still being worked on. Also forgets
     /// the chats that get no more messages.
-    async fn keep_in_hand(&self) {
+    async fn keep_in_flight(&self) {
         let mut ticks = tokio::time::interval(self.topology.edge_ack_wait / 3);
         loop {
             ticks.tick().await;
@@ -291,7 +291,7 @@ impl Outbound {
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

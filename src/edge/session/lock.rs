@@ -43,7 +43,7 @@ pub enum LockError {
     },
     /// Users other than its owner may have access to the session.
     #[error(
-        "{path} has mode {mode:04o}: other users than its owner may read the session in it, and anybody who has the session can act as the linked number: {remedy}"
+        "{path} has mode {mode:04o}: other users than its owner may access the session in it, and anybody who has the session can act as the linked number: {remedy}"
     )]
     Wide {
         /// `WHATSAPP_AUTH_DIR`, or a file in it.

@@ -140,7 +140,7 @@ impl Queues {
         for (chat, id) in overdue {
             tracing::warn!(
                 message_id = id,
-                "a message that was requested again did not come; its chat goes on without it"
+                "a message that must come again has not come; its chat goes on without it"
             );
             self.remove(&chat, &id, now);
             self.give_up(chat, id);
@@ -165,11 +165,11 @@ impl Queues {
             return None;
         }
         let pause = self.pause();
-        let looks = self.chats.values().map(|queue| {
+        let checks = self.chats.values().map(|queue| {
             let overdue = queue.since + PATIENCE;
             queue.wanted_at(pause).map_or(overdue, |wanted| wanted.min(overdue))
         });
-        looks.min()
+        checks.min()
     }
 
     /// Until when no other new connection may be made.
