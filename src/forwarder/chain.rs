@@ -71,8 +71,8 @@ mod tests {
         }
     }
 
-    /// One chat, several replicas that read old state, die and get redeliveries at any moment: a model
-    /// of all that the bus may do. `gate` off is the control: it must find violations.
+    /// One chat and several replicas that read old state, die, and get redeliveries at any moment: a model of
+    /// everything that the bus may do. `gate` off is the control: it must find violations.
     fn violations(messages: u64, schedule: &[(u8, u8, u8)], gate: bool) -> Vec<String> {
         #[derive(Clone, Copy)]
         enum At {
@@ -94,7 +94,7 @@ mod tests {
         for &(who, what, how) in schedule {
             let replica = &mut replicas[usize::from(who) % 3];
             *replica = match *replica {
-                // Anything not acknowledged may be (re)delivered to anyone, in any order.
+                // Anything that is not acknowledged may be (re)delivered to any replica, in any order.
                 At::Idle => {
                     let message = u64::from(what) % messages + 1;
                     if acked[usize::try_from(message).unwrap()] { At::Idle } else { At::Held(message) }

@@ -169,7 +169,7 @@ mod tests {
         breaker.down("http-503", None);
         let probe = breaker.pass().await;
         assert!(matches!(probe, Pass::Probe { .. }));
-        // While that probe is out, nobody else is let through however long it takes.
+        // While that probe is in flight, no other turn may call, however long it takes.
         let second = tokio::time::timeout(Duration::from_secs(3600), breaker.pass()).await;
         assert!(second.is_err());
         let waiting: Vec<_> = (0..10)
@@ -202,7 +202,7 @@ mod tests {
         let probe = probe.await.unwrap();
         let nobody = tokio::time::timeout(Duration::from_secs(60), breaker.wants_a_turn()).await;
         assert!(nobody.is_err(), "it is calling");
-        // It grows too old and goes without a call: another one is wanted.
+        // It becomes too old and ends without a call: another turn is wanted.
         drop(probe);
         assert_eq!(breaker.wants_a_turn().await, Wanted::Probe);
         breaker.up();
@@ -221,8 +221,7 @@ mod tests {
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
     }
 
-    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within a
-    /// second.
+    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within a second.
     #[tokio::test(start_paused = true)]
     async fn an_hour_of_outage_is_one_probe_at_a_time_and_ends_at_once() {
         const CALL: Duration = Duration::from_millis(40);

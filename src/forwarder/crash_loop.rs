@@ -60,23 +60,23 @@ mod tests {
         assert_eq!([next(9), next(u32::MAX)], [Next::GiveUp; 2]);
     }
 
-    /// One process after the other, each killed by message 0 as soon as that is begun. The others are never
-    /// faster than a death; they get done only in a life in which message 0 does not come to its turn.
-    /// Returns the deaths of each at the end. `rooms` off is the control.
-    fn deaths_of_all(innocents: usize, orders: &[u64], rooms: bool) -> Vec<u32> {
+    /// One process after the other, each killed by message 0 as soon as that begins. The other messages are never
+    /// faster than a death: they finish only in a life in which message 0 does not get its turn. Returns the deaths
+    /// of each message at the end. `limited` off is the control.
+    fn deaths_of_all(innocents: usize, orders: &[u64], limited: bool) -> Vec<u32> {
         let mut deaths = vec![0_u32; innocents + 1];
         let mut open: Vec<usize> = (0..=innocents).collect();
         for life in 0..1_000_u64 {
             let order = orders[usize::try_from(life).unwrap() % orders.len()];
             open.sort_by_key(|message| (*message as u64 + 1).wrapping_mul(order | 1).rotate_left(17) ^ life);
-            // First come, first served, as the room is.
+            // First come, first served, as with the semaphore.
             let (mut left, mut full) = (CAPACITY, false);
             let begun: Vec<usize> = open
                 .iter()
                 .copied()
                 .filter(|message| match next(deaths[*message]) {
                     Next::GiveUp => false,
-                    Next::Try { capacity } if capacity == 0 || !rooms => true,
+                    Next::Try { capacity } if capacity == 0 || !limited => true,
                     Next::Try { capacity } => {
                         full |= capacity > left;
                         left = if full { left } else { left - capacity };

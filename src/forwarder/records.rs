@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(id_with(Headers::from_iter([(header::CE_ID, "order-77")])), "order-77");
     }
 
-    /// What an outcome takes over from its message: chat, id, when it was sent, when it came.
+    /// What an outcome copies from its message: chat, id, when it was sent, when it came.
     type Taken = (&'static str, &'static str, i64, i64);
 
     #[test]
@@ -141,9 +141,9 @@ mod tests {
         let rows: [(&[u8], outcome::Result, Taken); 5] = [
             (&whole, none.clone(), ("987@lid", "3EB0AB", 10, 20)),
             (&whole, dead(DeadReason::Rejected), ("987@lid", "3EB0AB", 10, 20)),
-            // It was replayed: what counts is since when somebody waits for an answer.
+            // It was replayed: what counts is the time since which the customer waits for an answer.
             (&replayed, none, ("987@lid", "3EB0AB", 10, 30)),
-            // Reading it may be what kills.
+            // Reading it may be what kills the process.
             (&whole, dead(DeadReason::CrashLoop), unread),
             (b"\xff", dead(DeadReason::Unreadable), unread),
         ];

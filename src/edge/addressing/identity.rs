@@ -105,7 +105,7 @@ mod tests {
             let jid = chat.to_string();
             assert_eq!(peer(&source(chat), None), Peer { kind, candidates: vec![token], jid });
         }
-        // A group that says so by its mark only.
+        // Only a flag marks it as a group.
         let marked = MessageSource { is_group: true, ..source(Jid::pn("54911")) };
         assert_eq!(peer(&marked, None).kind, ChatKind::Group);
     }
@@ -139,7 +139,7 @@ mod tests {
             let want = Identity { jid: want_jid.into(), phone: phone.into(), lid: lid.into() };
             assert_eq!(identity(jid, other), want);
         }
-        // Whichever of a person's devices it was.
+        // It may be any of the person's devices.
         assert_eq!(identity(&Jid::pn_device("54911", 3), None).jid, "54911@s.whatsapp.net");
     }
 }

@@ -62,7 +62,7 @@ mod tests {
         let mut second = under_way.begin(&key).unwrap_err();
         first.end(true);
         assert!(*second.wait_for(|stored| *stored).await.unwrap());
-        // A copy that comes later asks the bus, which knows it.
+        // A copy that comes later asks the bus, which has the message.
         assert!(under_way.begin(&key).is_ok());
     }
 

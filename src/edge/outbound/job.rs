@@ -81,7 +81,7 @@ mod tests {
     use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome};
     use crate::wire::{Subjects, header};
 
-    /// What a payload on `subject` asks for, with these headers.
+    /// What a payload on `subject` with these headers asks for.
     fn read(subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<Option<Job>, &'static str> {
         let headers = headers.iter().copied().collect();
         Job::read(&Envelope::open(&Subjects::new("wa").unwrap(), subject, headers).unwrap(), payload)
@@ -123,7 +123,7 @@ mod tests {
         let fallback = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
         let rows = [
             (reply(), Some(answer())),
-            // Where it is not known when its message was written, the decision has to do.
+            // If the time of writing is not known, the time of the decision is used.
             (Outcome { sent_at_ms: 0, ..reply() }, Some(Job { answers: Some(30), ..answer() })),
             (Outcome { received_at_ms: 0, ..reply() }, Some(Job { times: None, ..answer() })),
             (Outcome { received_at_ms: -1, ..reply() }, Some(Job { times: None, ..answer() })),

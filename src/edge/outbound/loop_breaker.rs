@@ -113,7 +113,7 @@ mod tests {
         LoopBreaker::new(limit(text).unwrap())
     }
 
-    /// What becomes of answers to messages written at these seconds.
+    /// The verdicts on answers to messages written at these seconds.
     fn verdicts(text: &str, seconds: impl IntoIterator<Item = i64>) -> Vec<Verdict> {
         let mut loops = loops(text);
         let now = Instant::now();
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_loop_stays_broken_until_it_is_slower_than_the_limit_and_can_break_again() {
-        // One every three seconds is over three in ten, one every four is not.
+        // One every three seconds is above three in ten seconds; one every four is not.
         let turning = verdicts("3/10s", (0..40).map(|number| number * 3));
         assert_eq!(turning.iter().filter(|verdict| **verdict == ANSWER).count(), 3);
         let slower = verdicts("3/10s", [0, 1, 2, 3, 13, 17, 18, 19, 20]);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// Said of the times alone, without any memory: an answer is suppressed if and only if `limit` others
+        /// The rule from the times alone, without any memory: an answer is suppressed if and only if `limit` others
         /// were written in the window that ends with it.
         #[test]
         fn it_is_the_rate_of_writing_that_counts(gaps in prop::collection::vec(0i64..8, 1..120), limit in 1usize..6) {
@@ -188,7 +188,7 @@ mod tests {
             }
         }
 
-        /// However often the bus delivers an answer, it counts once, and is told once.
+        /// However often the bus delivers an answer, it counts once and is reported once.
         #[test]
         fn a_repeated_answer_changes_nothing(gaps in prop::collection::vec(0i64..8, 1..60), repeat in 1usize..4) {
             let times: Vec<i64> =
@@ -205,7 +205,7 @@ mod tests {
             }
         }
 
-        /// Times may come in any order and be any number; what is remembered stays within the limit.
+        /// Times may come in any order and have any value. What is remembered stays within the limit.
         #[test]
         fn no_time_breaks_it(times in prop::collection::vec(any::<i64>(), 0..60)) {
             let mut loops = loops("5/1m");

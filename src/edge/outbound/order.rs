@@ -132,9 +132,9 @@ mod tests {
     }
 
     proptest! {
-        /// An edge died when so many were delivered and some of them acknowledged. The rest comes again in any
-        /// order, between new ones, and each is finished at any time. No outcome overtakes the one before it;
-        /// and once all are back, none waits for one that was sent.
+        /// An edge died after so many deliveries, some of them acknowledged. The rest comes again in any order,
+        /// mixed with new ones, and each may finish at any time. No outcome overtakes its predecessor. Once all are
+        /// back, none waits for one that was sent.
         #[test]
         fn nothing_overtakes_and_nothing_waits_in_vain(
             before in prop::collection::vec(any::<bool>(), 1..12),

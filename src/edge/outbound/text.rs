@@ -93,7 +93,7 @@ mod tests {
         assert!(text.contains("item 9") && !text.contains("item 10"), "{text}");
     }
 
-    /// `Outcome` as an edge has it that has never heard of shadow.
+    /// `Outcome` as an older edge has it, which does not know shadow.
     mod before_shadow {
         #[derive(Clone, PartialEq, prost::Message)]
         pub(super) struct Outcome {
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(text(outcome::Result::Dead(dead)), Ok("Perdón.".into()));
         assert!(outcome_text(&Outcome::default()).is_err());
         let shadow = NoReplyReason::Shadow.into();
-        // A reason of a later version, too.
+        // Also a reason of a later version.
         for reason in [shadow, 99] {
             let none = NoReply { reason, would_be: Some(reply.clone()) };
             assert_eq!(text(outcome::Result::None(none)), Ok(String::new()));

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(states().each_ref().map(State::code), CODES);
     }
 
-    /// The code on the bus, and what a person has to do.
+    /// The code on the bus, and what the operator has to do.
     #[test]
     fn every_state_says_what_it_is_and_what_is_to_be_done() {
         use SessionAction::{None, ScanQr, StopOtherEdge, Upgrade, Wait};
@@ -271,7 +271,7 @@ mod tests {
         ];
         let states = states();
         assert_eq!(states.each_ref().map(|state| (state.on_the_wire(), state.action())), want);
-        // A sentence each; only the two unlinked ones share theirs.
+        // Each state has its own text. Only the two unlinked states share one.
         let details: HashSet<_> = states.iter().map(State::detail).collect();
         assert_eq!(details.len(), states.len() - 1);
         assert!(details.iter().all(|detail| detail.ends_with('.') && detail.contains(' ')));
@@ -293,7 +293,7 @@ mod tests {
             (Input::Connected, "online", Then::Nothing),
             (Input::Replaced, "replaced", rebuilt(45)),
             (Input::LoggedOut, "unlinked", Then::StartOver),
-            // However short WhatsApp says it is: at least a minute.
+            // At least a minute, however short the time that WhatsApp names.
             (Input::Banned(Duration::from_secs(3)), "banned", rebuilt(60)),
             (Input::Banned(Duration::from_secs(900)), "banned", rebuilt(900)),
             (Input::Outdated, "outdated", Then::Halt),
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn how_a_connection_ends_depends_on_where_the_link_was() {
-        // After the connection broke, and after the client ended without a word.
+        // After a lost connection, and after the client ended without an event.
         let want = [
             ("starting", ("offline", rebuilt(1))),
             ("unlinked", ("unlinked", rebuilt(1))),

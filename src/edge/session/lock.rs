@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// In a directory of its own, as an edge makes one.
+    /// A directory with the mode that an edge gives it.
     fn auth_dir() -> (tempfile::TempDir, PathBuf) {
         let around = tempfile::tempdir().unwrap();
         let dir = around.path().join("auth");
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn what_belongs_to_somebody_else_is_refused() {
         let (_around, dir) = auth_dir();
-        // Root can give files away; others find some that are root's.
+        // Root can give files away. Other users use a directory that belongs to root.
         let given = std::os::unix::fs::chown(&dir, Some(65_532), None);
         let foreign = if given.is_ok() { dir.as_path() } else { Path::new("/root") };
         let refused = guarded(foreign, &Account::parse("a").unwrap()).unwrap_err();

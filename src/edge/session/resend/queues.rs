@@ -198,7 +198,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    /// A WhatsApp server and a phone, as far as order is concerned.
+    /// A model of a WhatsApp server and a phone, as far as order matters.
     struct World {
         queues: Queues,
         now: Instant,
@@ -215,7 +215,7 @@ mod tests {
             assert!(self.queues.not_there("chat", id, self.now));
         }
 
-        /// Hands messages over.
+        /// Delivers messages.
         fn brings(&mut self, ids: &[&'static str]) {
             for id in ids {
                 if self.queues.lets_pass("chat", id, self.now) {
