@@ -67,7 +67,7 @@ impl Deref for Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let mut open = self.chats.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two references are the map's and this one: this is the last turn of the chat.
+        // Only the map's reference and this one are left: this is the last turn of the chat.
         if Arc::strong_count(&self.chat) <= 2 {
             open.remove(&self.chat.subject);
         }
