@@ -1,9 +1,9 @@
 //! WhatsApp ↔ bus, for one account.
 //!
-//! `inbound` stores what people write before WhatsApp is told "received"; `outbound` sends what the bus holds;
-//! `session` keeps the link. What the first two share lies in `addressing`. Imports go one way: `inbound` and
-//! `outbound` → `addressing`, `session`. Here the three are put together, for a term of the lease. The only room
-//! that names the client library.
+//! `inbound` stores each customer's message on the bus, and only then lets WhatsApp mark it "received". `outbound`
+//! sends what is on the bus. `session` keeps the link to WhatsApp. `addressing` holds what `inbound` and `outbound`
+//! share. Imports go one way: `inbound` and `outbound` → `addressing`, `session`. This module puts the parts
+//! together, for one term of the lease. No module outside `edge` names the client library.
 
 mod addressing;
 mod inbound;
@@ -27,14 +27,14 @@ use session::link::Input;
 use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
 pub use session::{Connection, Flaw, Inspection, LockError, guarded, inspect, link};
 
-/// What an operator can set.
+/// What an operator can set for the edge.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name of the linked number.
     pub account: Account,
-    /// Where the session is kept.
+    /// Where the session is stored.
     pub auth_dir: PathBuf,
-    /// How to link and whom to talk to.
+    /// How to link, and what to connect to.
     pub session: session::Settings,
     /// How fast messages may leave.
     pub limits: outbound::Limits,
@@ -45,10 +45,10 @@ pub use session::Settings as SessionSettings;
 /// Why the edge cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
-    /// The session's directory is taken or unusable.
+    /// Another edge uses the session's directory, or the directory is unusable.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The streams are not as they must be.
+    /// The streams are not set up as they must be.
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// The bus did not answer at the start.
@@ -63,7 +63,7 @@ pub struct Edge {
     news: News,
 }
 
-/// What every term of the lease is made of.
+/// What every term of the lease uses.
 #[derive(Debug)]
 struct Parts {
     bus: Bus,
@@ -78,7 +78,7 @@ struct Parts {
 }
 
 impl Edge {
-    /// Takes the lock on the auth directory, makes sure of the streams, and gets ready.
+    /// Locks the auth directory, makes sure that the streams exist, and gets ready.
     pub async fn start(
         bus: Bus,
         subjects: Subjects,
@@ -96,12 +96,12 @@ impl Edge {
         Ok(Self { parts, news })
     }
 
-    /// The link's state, for readiness and the linking page.
+    /// The state of the link, for readiness and for the linking page.
     pub fn connection(&self) -> Connection {
         self.parts.connection.clone()
     }
 
-    /// Works whenever this edge has the lease, until `stop`; sends under way get up to `grace` then.
+    /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
     pub async fn run(self, grace: Duration) {
         let Self { parts, news } = self;
         let over = CancellationToken::new();
@@ -135,7 +135,7 @@ impl Parts {
         self.writer.apply(Input::Stopping);
     }
 
-    /// One term of the lease: until `stop`, or until it is `lost`.
+    /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
@@ -165,7 +165,7 @@ impl Parts {
             self.connection.clone(),
             stop.clone(),
         );
-        // The session outlives the sends under way, which it carries; but not the lease.
+        // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let session = Session {
             settings: self.settings.session.clone(),

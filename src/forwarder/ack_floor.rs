@@ -1,4 +1,4 @@
-//! The shared consumer's ack floor, asked for at most once a second however many turns wait.
+//! The shared consumer's ack floor, requested at most once a second, no matter how many turns wait.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::bus::{Bus, ReadError};
 
 const STALE: Duration = Duration::from_secs(1);
 
-/// A cached ack floor. It only grows, so an old one is merely less helpful.
+/// A cached ack floor. It only grows, so an old value is only less helpful.
 #[derive(Debug)]
 pub(super) struct AckFloor {
     bus: Bus,
@@ -20,17 +20,17 @@ pub(super) struct AckFloor {
 }
 
 impl AckFloor {
-    /// Of `consumer` on `stream`.
+    /// The ack floor of `consumer` on `stream`.
     pub(super) fn new(bus: Bus, stream: String, consumer: String) -> Self {
         Self { bus, stream, consumer, known: 0.into(), asked: Mutex::default() }
     }
 
-    /// As far as known.
+    /// The value as far as known.
     pub(super) fn known(&self) -> u64 {
         self.known.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Not older than a second.
+    /// A value that is not older than a second.
     pub(super) async fn fresh(&self) -> Result<u64, ReadError> {
         let mut asked = self.asked.lock().await;
         if asked.is_none_or(|at| at.elapsed() >= STALE) {

@@ -1,11 +1,12 @@
-//! Counting the attempts at a message that ended in a death.
+//! Counts the attempts at a message that ended with the death of a process.
 //!
-//! An attempt leaves a mark on the bus before it looks at the message, and takes it down when it ends or
-//! has to wait: only a death leaves it there. JetStream's own count of deliveries would not do, since it
-//! rises with every message that is given back. A first delivery is not marked and costs nothing: if there
-//! is a second one, the first counts as a death.
+//! An attempt leaves a mark on the bus before it looks at the message. It removes the mark when it ends or has to
+//! wait, so only a death leaves the mark there. JetStream's own count of deliveries is not enough, because it also
+//! rises when a message is given back. A first delivery has no mark and costs nothing: if there is a second
+//! delivery, the first one counts as a death.
 //!
-//! This is a safety net, and never in the way: a mark that cannot be read or made is done without.
+//! This is a safety net, and it must never block a message. If a mark cannot be read or written, the forwarder goes
+//! on without it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use crate::bus::{AppendError, Bus, ReadError, Record};
 use crate::crash;
 use crate::wire::{Headers, Subjects, header};
 
-/// How often a mark that others change at the same moment is tried.
+/// How often the forwarder retries a mark that others change at the same moment.
 const TRIES: usize = 5;
-/// How long the end of an attempt may take to be told.
+/// How long it may take to record the end of an attempt.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all turns of a process share.
@@ -27,68 +28,68 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Attempts {
     bus: Bus,
     subjects: Subjects,
-    room: Arc<Semaphore>,
+    capacity: Arc<Semaphore>,
 }
 
 /// The attempts of one delivery, one after the other.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
     shared: &'a Attempts,
-    /// Where the mark is; a first delivery has none.
+    /// Where the mark is. A first delivery has none.
     subject: Option<String>,
-    /// The mark as this attempt has left it, while it is up.
+    /// The mark as this attempt has left it, while it is set.
     up: Option<Mark>,
-    /// How much room the message needs as far as known.
+    /// How much capacity the message needs, as far as known.
     needs: u32,
-    room: Option<OwnedSemaphorePermit>,
+    capacity: Option<OwnedSemaphorePermit>,
 }
 
-/// What is on the bus for a message.
+/// What the bus has for a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Mark {
-    /// The attempts that were begun and have not ended.
+    /// The attempts that have begun and not ended.
     count: u32,
-    /// What the next compare-and-set has to expect.
+    /// The revision that the next compare-and-set must expect.
     revision: u64,
 }
 
-/// How beginning went.
+/// The result of beginning an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begun {
-    /// Go on; the attempt counts until its end is told.
+    /// Go on. The attempt counts until its end is recorded.
     Going,
-    /// Get [`Attempt::room`] first, and look again.
-    NeedsRoom,
-    /// Do not look at the message: it has killed too often.
+    /// Wait for [`Attempt::capacity`] first, then check again.
+    NeedsCapacity,
+    /// Do not look at the message: it has killed too many processes.
     GiveUp {
-        /// How often.
+        /// How many.
         deaths: u32,
     },
 }
 
 impl Attempts {
-    /// None so far.
+    /// No attempts so far.
     pub(super) fn new(bus: Bus, subjects: Subjects) -> Self {
-        let room = Semaphore::new(usize::try_from(crash_loop::ROOM).unwrap_or(usize::MAX));
-        Self { bus, subjects, room: Arc::new(room) }
+        let capacity = Semaphore::new(usize::try_from(crash_loop::CAPACITY).unwrap_or(usize::MAX));
+        Self { bus, subjects, capacity: Arc::new(capacity) }
     }
 
-    /// Of the message `sequence` of this incarnation of `WA_IN`, delivered for the `delivered`th time.
+    /// The attempt at message `sequence` of this incarnation of `WA_IN`, delivered for the `delivered`th time.
     pub(super) fn of(&self, incarnation: &str, sequence: u64, delivered: u64) -> Attempt<'_> {
         let marked = delivered > 1 && !crash::switched_off("attempts");
         let subject = marked.then(|| self.subjects.attempts(incarnation, sequence));
-        Attempt { shared: self, subject, up: None, needs: 0, room: None }
+        Attempt { shared: self, subject, up: None, needs: 0, capacity: None }
     }
 }
 
 impl Attempt<'_> {
-    /// Begins, unless it is under way. Has to be called before anything looks at the message's content.
+    /// Begins the attempt, unless it has begun. Must be called before any code looks at the message's content.
     pub(super) async fn begin(&mut self) -> Begun {
         let Some(subject) = self.subject.clone().filter(|_| self.up.is_none()) else { return Begun::Going };
         match self.raise(&subject).await {
             Ok(begun) => begun,
             Err(error) => {
-                tracing::warn!(%error, "an attempt cannot be counted; going on without");
+                tracing::warn!(%error, "an attempt cannot be counted; going on without the count");
                 Begun::Going
             }
         }
@@ -97,16 +98,16 @@ impl Attempt<'_> {
     async fn raise(&mut self, subject: &str) -> Result<Begun, AppendError> {
         for _ in 0..TRIES {
             let mark = self.shared.read(subject).await.map_err(unknown)?;
-            // The first delivery's attempt has no mark.
+            // The attempt of the first delivery has no mark.
             let deaths = mark.count.saturating_add(1);
             let next = crash_loop::next(deaths);
-            if let Next::Try { room } = next
-                && room > self.has()
+            if let Next::Try { capacity } = next
+                && capacity > self.has()
             {
-                self.needs = room;
-                return Ok(Begun::NeedsRoom);
+                self.needs = capacity;
+                return Ok(Begun::NeedsCapacity);
             }
-            // Also before giving up: a count that was read from a lagging replica is refused here.
+            // Written also before giving up: a count that was read from a lagging replica is refused here.
             match self.shared.write(subject, mark.revision, deaths).await {
                 Ok(up) => self.up = Some(up),
                 Err(AppendError::Refused) => continue,
@@ -118,21 +119,22 @@ impl Attempt<'_> {
     }
 
     fn has(&self) -> u32 {
-        self.room.as_ref().map_or(0, |room| u32::try_from(room.num_permits()).unwrap_or(u32::MAX))
+        self.capacity.as_ref().map_or(0, |capacity| u32::try_from(capacity.num_permits()).unwrap_or(u32::MAX))
     }
 
-    /// Waits for the room that the message needs. Cancel-safe. Whoever waits here must hold nothing that
-    /// others may need to get on.
-    pub(super) async fn room(&mut self) {
+    /// Waits for the capacity that the message needs. Cancel-safe. A turn that waits here must hold nothing that
+    /// other turns need.
+    pub(super) async fn capacity(&mut self) {
         if self.has() < self.needs {
-            // What is too little is let go first: two that each wait for the other's would wait for ever.
-            self.room = None;
-            // Fails only once the semaphore is closed, which nobody does.
-            self.room = Arc::clone(&self.shared.room).acquire_many_owned(self.needs).await.ok();
+            // First releases what it has, if that is too little. Otherwise two turns could wait for each other's
+            // capacity for ever.
+            self.capacity = None;
+            // This fails only when the semaphore is closed, and nothing closes it.
+            self.capacity = Arc::clone(&self.shared.capacity).acquire_many_owned(self.needs).await.ok();
         }
     }
 
-    /// The message has to wait for something: a death meanwhile is none of its doing. It keeps its room.
+    /// The message has to wait for something. It is not to blame for a death in this time. It keeps its capacity.
     pub(super) async fn pause(&mut self) {
         self.lower(|count| count.saturating_sub(1)).await;
     }
@@ -140,16 +142,16 @@ impl Attempt<'_> {
     /// The attempt has ended, for now or for this delivery.
     pub(super) async fn leave(&mut self) {
         self.pause().await;
-        self.room = None;
+        self.capacity = None;
     }
 
-    /// The message has its outcome: no attempt at it counts any more.
+    /// The message has its outcome, so none of its attempts counts any more.
     pub(super) async fn over(&mut self) {
         self.lower(|_| 0).await;
-        self.room = None;
+        self.capacity = None;
     }
 
-    /// As far as possible; a mark that stays up counts one death too many.
+    /// Does its best. A mark that stays counts one death too many.
     async fn lower(&mut self, to: impl Fn(u32) -> u32) {
         let (Some(subject), Some(mut mark)) = (&self.subject, self.up.take()) else { return };
         let lowered = async {
@@ -158,7 +160,7 @@ impl Attempt<'_> {
                     Err(AppendError::Refused) => {}
                     result => return result.map(|_| ()),
                 }
-                // Another process has got the message in the meantime, and counts too.
+                // Another process has received the message in the meantime, and counts too.
                 mark = self.shared.read(subject).await.map_err(unknown)?;
                 if mark.count == 0 {
                     return Ok(());
@@ -168,7 +170,7 @@ impl Attempt<'_> {
         };
         let lowered = tokio::time::timeout(PATIENCE, lowered).await;
         if let Err(error) = lowered.unwrap_or_else(|elapsed| Err(unknown(elapsed))) {
-            tracing::debug!(%error, "the end of an attempt is not told");
+            tracing::debug!(%error, "the end of an attempt is not recorded");
         }
     }
 }
@@ -187,7 +189,7 @@ impl Attempts {
         headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
         let mut payload = count.to_string();
         if count == 0 {
-            // As key-value clients delete: they do not list it any more.
+            // Deletes as key-value clients do, so that they do not list it any more.
             headers.set("KV-Operation", "DEL");
             payload.clear();
         }

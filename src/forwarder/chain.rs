@@ -1,33 +1,33 @@
-//! The chain: what to do with a message, from what is known of its chat.
+//! The chain: decides what to do with a message, from what is known of its chat.
 //!
-//! A chat's messages form a list (`Wa-Prev-Seq`), its outcomes another; the last outcome says how far
-//! the chat has come. A message goes to the backend once its predecessor's outcome is stored, and its
-//! own outcome is appended by compare-and-set on the last one. No replica has to know of another.
+//! A chat's messages form one list (`Wa-Prev-Seq`), and its outcomes another. The last outcome shows how far the
+//! chat has come. A message goes to the backend when its predecessor's outcome is stored. Its own outcome is
+//! appended by compare-and-set on the last outcome. So no replica has to know of another one.
 
 /// A message's place in its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Its sequence in `WA_IN`.
     pub sequence: u64,
-    /// The sequence of the chat's message before it; 0 for the first.
+    /// The sequence of the message before it in the chat. 0: it is the first.
     pub previous: u64,
 }
 
-/// A chat's last outcome. The default is a chat without one.
+/// A chat's last outcome. The default is a chat without an outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Last {
     /// The `WA_IN` sequence of the message that it ended.
     pub in_sequence: u64,
-    /// Its own sequence in `WA_OUT`: what the next outcome's compare-and-set has to expect.
+    /// Its own sequence in `WA_OUT`. The next outcome's compare-and-set must expect it.
     pub out_sequence: u64,
 }
 
 /// What to do with a message now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Its outcome is stored: acknowledge, call nobody.
+    /// Its outcome is stored: acknowledge it, and call nothing.
     Answered,
-    /// It is its turn. Its outcome is appended if the chat's last outcome is still this one.
+    /// It is its turn. Its outcome is appended if this is still the chat's last outcome.
     Go {
         /// The `WA_OUT` sequence to expect.
         expected: u64,
@@ -36,13 +36,13 @@ pub enum Step {
     Wait,
 }
 
-/// The rule. `last` and `ack_floor` may be old: an old `last` leads to a refused append, an old floor to
-/// a longer wait, neither to a wrong answer.
+/// The rule. `last` and `ack_floor` may be old. With an old `last` the append is refused; with an old floor the
+/// wait is longer. Neither gives a wrong result.
 pub fn step(place: Place, last: Last, ack_floor: u64) -> Step {
     if last.in_sequence >= place.sequence {
         return Step::Answered;
     }
-    // Below the ack floor a message has its outcome even if that has expired since.
+    // A message below the ack floor has its outcome, even if that outcome has expired since.
     let predecessor_is_done =
         place.previous == 0 || last.in_sequence >= place.previous || place.previous <= ack_floor;
     if predecessor_is_done { Step::Go { expected: last.out_sequence } } else { Step::Wait }
@@ -71,8 +71,8 @@ mod tests {
         }
     }
 
-    /// One chat, several replicas that read old state, die and get redeliveries at any moment: a model
-    /// of all that the bus may do. `gate` off is the control: it must find violations.
+    /// One chat and several replicas that read old state, die, and get redeliveries at any moment: a model of
+    /// everything that the bus may do. `gate` off is the control: it must find violations.
     fn violations(messages: u64, schedule: &[(u8, u8, u8)], gate: bool) -> Vec<String> {
         #[derive(Clone, Copy)]
         enum At {
@@ -94,7 +94,7 @@ mod tests {
         for &(who, what, how) in schedule {
             let replica = &mut replicas[usize::from(who) % 3];
             *replica = match *replica {
-                // Anything not acknowledged may be (re)delivered to anyone, in any order.
+                // Anything that is not acknowledged may be (re)delivered to any replica, in any order.
                 At::Idle => {
                     let message = u64::from(what) % messages + 1;
                     if acked[usize::try_from(message).unwrap()] { At::Idle } else { At::Held(message) }

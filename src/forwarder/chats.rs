@@ -1,7 +1,7 @@
-//! What this replica knows of the chats it is working on: a cache and an alarm clock, never the truth.
+//! What this replica knows of the chats that it is working on: a cache and an alarm clock, never the truth.
 //!
-//! A chat is in here only while some turn of it is: its last outcome as far as known, and, once a turn
-//! has to wait, a subscription that hears the next outcome pass.
+//! A chat is in here only while a turn works on it. It holds the chat's last outcome as far as known, and, when a
+//! turn has to wait, a subscription that receives the next outcome as it passes.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -16,9 +16,9 @@ use crate::bus::{Bus, ReadError};
 use crate::crash;
 use crate::task::{OnPanic, Task, spawn};
 
-/// An answer this old is asked for again while waiting.
+/// A waiting turn asks again when the answer is older than this.
 const STALE: Duration = Duration::from_secs(1);
-/// An outcome may pass by this long before it is stored and can be read.
+/// How long an outcome may take between passing by and being stored and readable.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// The chats that have a turn in this process.
@@ -26,7 +26,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub(super) struct Chats {
     bus: Bus,
     stream_out: String,
-    /// Which incarnation of `WA_IN` the sequences count in.
+    /// The incarnation of `WA_IN` that the sequences belong to.
     incarnation: watch::Sender<String>,
     open: Mutex<HashMap<String, Arc<Chat>>>,
 }
@@ -36,13 +36,13 @@ pub(super) struct Chats {
 pub(super) struct Chat {
     subject: String,
     known: Mutex<Option<(Last, Instant)>>,
-    /// The highest `Wa-In-Seq` that passed by; its outcome may not be stored yet.
+    /// The highest `Wa-In-Seq` that passed by. Its outcome may not be stored yet.
     heard: watch::Sender<u64>,
     listener: tokio::sync::Mutex<Option<Listener>>,
     waiting: std::sync::atomic::AtomicUsize,
 }
 
-/// Hears a chat's outcomes pass.
+/// Receives a chat's outcomes as they pass.
 #[derive(Debug)]
 struct Listener {
     task: Task<()>,
@@ -67,7 +67,7 @@ impl Deref for Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let mut open = self.chats.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's and this one: the last turn of the chat.
+        // Only the map's reference and this one are left: this is the last turn of the chat.
         if Arc::strong_count(&self.chat) <= 2 {
             open.remove(&self.chat.subject);
         }
@@ -85,7 +85,7 @@ impl Chats {
         })
     }
 
-    /// `WA_IN` was made anew: other sequences count from now on.
+    /// `WA_IN` was made anew, so its sequences start again.
     pub(super) fn reincarnate(&self, incarnation: String) {
         self.incarnation.send_replace(incarnation);
         for chat in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -93,7 +93,7 @@ impl Chats {
         }
     }
 
-    /// The incarnation of `WA_IN` that sequences count in.
+    /// The incarnation of `WA_IN` that the sequences belong to.
     pub(super) fn incarnation(&self) -> String {
         self.incarnation.borrow().clone()
     }
@@ -115,18 +115,18 @@ impl Chats {
 }
 
 impl Chat {
-    /// The chat's outcomes' subject.
+    /// The subject of the chat's outcomes.
     pub(super) fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// This replica has stored the outcome of `last.in_sequence`: no need to read it.
+    /// This replica has stored the outcome of `last.in_sequence`, so it need not read it.
     pub(super) fn wrote(&self, last: Last) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((last, Instant::now()));
         self.heard.send_modify(|heard| *heard = (*heard).max(last.in_sequence));
     }
 
-    /// What is known turned out to be old.
+    /// What is known has turned out to be old.
     pub(super) fn forget(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -142,7 +142,7 @@ impl Chat {
 }
 
 impl Open {
-    /// The chat's last outcome: what this replica knows of it, else what the bus says.
+    /// The chat's last outcome: what this replica knows of it, or else what the bus says.
     pub(super) async fn last(&self) -> Result<Last, ReadError> {
         match self.known(Duration::MAX) {
             Some(last) => Ok(last),
@@ -161,7 +161,7 @@ impl Open {
             known.is_none_or(|(last, _)| in_order(last, read)),
             "a chat's outcomes are stored in the order of its messages"
         );
-        // A follower may answer with less than this replica wrote itself in the meantime.
+        // A follower may answer with less than this replica itself has written in the meantime.
         let newest = match *known {
             Some((last, _)) if last.out_sequence > read.out_sequence => last,
             _ => read,
@@ -170,7 +170,7 @@ impl Open {
         Ok(newest)
     }
 
-    /// How many turns of this chat wait here, this one included, until the guard is dropped.
+    /// How many turns of this chat wait here, including this one, until the guard is dropped.
     pub(super) fn waiting(&self) -> (usize, impl Drop + use<>) {
         struct Leave(Arc<Chat>);
         impl Drop for Leave {
@@ -182,17 +182,17 @@ impl Open {
         (count, Leave(Arc::clone(&self.chat)))
     }
 
-    /// Returns when it is worth looking again whether message `sequence` has its outcome: when it has, or
+    /// Returns when it is useful to check again whether message `sequence` has its outcome: as soon as it has, or
     /// after a second at the latest. Cancel-safe.
     pub(super) async fn changed(&self, sequence: u64) -> Result<(), ReadError> {
         let mut heard = self.heard.subscribe();
         let listening = self.listen().await?;
-        // An outcome that was stored before the subscription stood would never be heard.
+        // The subscription would never receive an outcome that was stored before it was ready.
         let last = if self.is_known_since(listening) { self.last().await? } else { self.read().await? };
         if last.in_sequence >= sequence {
             return Ok(());
         }
-        // Nor one that passed by before it stood, and was not stored yet when it was read.
+        // Nor would it receive one that passed before it was ready, and was not stored yet when it was read.
         let settled = listening + SETTLE;
         let wait = if self.is_known_since(settled) {
             STALE
@@ -201,7 +201,7 @@ impl Open {
         };
         let sounded = tokio::time::timeout(wait, heard.wait_for(|heard| *heard >= sequence)).await.is_ok();
         if sounded {
-            // It passed by, but the copy on the wire is ahead of the stored one.
+            // The outcome passed by, but the copy on the wire is ahead of the stored one.
             for wait in [0_u64, 2, 4, 8, 16, 32, 64, 128] {
                 tokio::time::sleep(Duration::from_millis(wait)).await;
                 if self.known(Duration::MAX).is_some_and(|last| last.in_sequence >= sequence)
@@ -210,7 +210,7 @@ impl Open {
                     return Ok(());
                 }
             }
-            // Heard, and not stored: a refused append. Only newer ones count from now on.
+            // The outcome passed by but was not stored: its append was refused. Only newer ones count from now on.
             self.heard.send_modify(|heard| *heard = 0);
         }
         if !self.is_known_since(settled) || self.known(STALE).is_none() {
@@ -219,7 +219,7 @@ impl Open {
         Ok(())
     }
 
-    /// Makes sure of the subscription; says since when it stands.
+    /// Makes sure that the subscription exists. Returns since when it is ready.
     async fn listen(&self) -> Result<Instant, ReadError> {
         let mut listener = self.chat.listener.lock().await;
         if let Some(listener) = listener.as_ref().filter(|listener| !listener.task.is_finished()) {
@@ -239,8 +239,8 @@ impl Open {
     }
 }
 
-/// A later outcome is of a later message. Not if its message counts in another incarnation of the stream, or if a
-/// test has taken the chain's check out.
+/// A later outcome belongs to a later message. This does not hold if its message belongs to another incarnation of
+/// the stream, or if a test has removed the chain's check.
 fn in_order(earlier: Last, later: Last) -> bool {
     later.out_sequence <= earlier.out_sequence
         || later.in_sequence > earlier.in_sequence

@@ -1,4 +1,4 @@
-//! Holding everything while the backend is unavailable, behind one probe.
+//! The circuit breaker: holds all messages while the backend is unavailable, and lets one probe through.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::policy;
 /// The state of the backend as this replica sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    /// Why; a code such as `http-401` or `unreachable`.
+    /// The reason: a code such as `http-401` or `unreachable`.
     pub reason: String,
     probes: u32,
     retry_after: Option<Duration>,
@@ -21,7 +21,7 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
-    /// How many turns wait for the hold's end. Without one nobody would probe.
+    /// How many turns wait for the end of the hold. Without one of them there would be no probe.
     waiting: usize,
 }
 
@@ -32,22 +32,22 @@ pub(super) struct CircuitBreaker {
     probe: Arc<Semaphore>,
 }
 
-/// Which turns are of use now.
+/// How many turns are useful now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// As many as can be.
+    /// As many as possible.
     Any,
     /// One, to find out whether the backend is back.
     Probe,
 }
 
-/// One turn's place among those that wait.
+/// One turn's place among the waiting turns.
 #[derive(Debug)]
 pub(super) struct Waiting(watch::Sender<State>);
 
 impl Waiting {
     fn new(state: &watch::Sender<State>) -> Self {
-        // Nobody who waits for a change cares about this one.
+        // Nothing that waits for a change depends on this one.
         state.send_if_modified(|state| {
             state.waiting += 1;
             false
@@ -65,34 +65,34 @@ impl Drop for Waiting {
     }
 }
 
-/// Leave to call the backend.
+/// Permission to call the backend.
 #[derive(Debug)]
 pub(super) enum Pass {
-    /// Everybody may.
+    /// All turns may call.
     Free,
-    /// The backend is held, and this caller is the one that finds out whether it is back. The permit is
-    /// the right to; it lasts until the call's end is told.
+    /// The backend is held, and this caller is the probe. The permit is the right to probe. It lasts until the
+    /// result of the call is recorded.
     Probe {
         /// Held for its drop.
         _permit: OwnedSemaphorePermit,
-        /// It still waits for the hold's end: no other turn is wanted because of its call.
+        /// It still waits for the end of the hold: its call needs no other turn.
         _waiting: Option<Waiting>,
     },
 }
 
 impl CircuitBreaker {
-    /// Nothing is held at first.
+    /// At first nothing is held.
     pub(super) fn new() -> Self {
         Self { state: watch::Sender::new(State::default()), probe: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Why everything is held, if it is.
+    /// Why all messages are held, if they are.
     pub(super) fn reason(&self) -> Option<String> {
         self.state.borrow().held.as_ref().map(|held| held.reason.clone())
     }
 
-    /// Returns when a new turn is of use: nothing is held, or everything is and nobody is there to probe.
-    /// Says which.
+    /// Returns when a new turn is useful: when nothing is held, or when everything is held and no turn is there to
+    /// probe. Returns which of the two.
     pub(super) async fn wants_a_turn(&self) -> Wanted {
         let mut state = self.state.subscribe();
         let state = state.wait_for(|state| state.held.is_none() || state.waiting == 0).await;
@@ -103,12 +103,13 @@ impl CircuitBreaker {
         }
     }
 
-    /// Leave to call at once, if nothing is held.
+    /// Permission to call at once, if nothing is held.
     pub(super) fn free(&self) -> Option<Pass> {
         self.state.borrow().held.is_none().then_some(Pass::Free)
     }
 
-    /// Returns when the caller may call: at once, after the breaker, or in the middle of it as its probe.
+    /// Returns when the caller may call: at once, when the breaker closes, or as the probe while the breaker is
+    /// open.
     pub(super) async fn pass(&self) -> Pass {
         let mut state = self.state.subscribe();
         let mut waiting = None;
@@ -121,7 +122,7 @@ impl CircuitBreaker {
                 permit = self.probe.clone().acquire_owned() => {
                     let Ok(permit) = permit else { continue };
                     tokio::select! {
-                        // First: what was due before the last probe failed is not due after it.
+                        // This comes first: a probe that was due before the last probe failed is not due after it.
                         biased;
                         _ = state.changed() => {}
                         () = tokio::time::sleep_until(due) => {
@@ -144,7 +145,7 @@ impl CircuitBreaker {
         });
     }
 
-    /// A call found the backend there, whatever it said.
+    /// A call reached the backend, whatever the answer was.
     pub(super) fn up(&self) {
         self.state.send_if_modified(|state| {
             let was_held = state.held.take().is_some();
@@ -168,7 +169,7 @@ mod tests {
         breaker.down("http-503", None);
         let probe = breaker.pass().await;
         assert!(matches!(probe, Pass::Probe { .. }));
-        // While that probe is out, nobody else is let through however long it takes.
+        // While that probe is in flight, no other turn may call, however long it takes.
         let second = tokio::time::timeout(Duration::from_secs(3600), breaker.pass()).await;
         assert!(second.is_err());
         let waiting: Vec<_> = (0..10)
@@ -201,7 +202,7 @@ mod tests {
         let probe = probe.await.unwrap();
         let nobody = tokio::time::timeout(Duration::from_secs(60), breaker.wants_a_turn()).await;
         assert!(nobody.is_err(), "it is calling");
-        // It grows too old and goes without a call: another one is wanted.
+        // It becomes too old and ends without a call: another turn is wanted.
         drop(probe);
         assert_eq!(breaker.wants_a_turn().await, Wanted::Probe);
         breaker.up();
@@ -220,8 +221,7 @@ mod tests {
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
     }
 
-    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within a
-    /// second.
+    /// An hour without a backend for a hundred chats: one probe at a time, and then all of them within a second.
     #[tokio::test(start_paused = true)]
     async fn an_hour_of_outage_is_one_probe_at_a_time_and_ends_at_once() {
         const CALL: Duration = Duration::from_millis(40);

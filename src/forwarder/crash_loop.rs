@@ -1,37 +1,37 @@
-//! How to go on with a message, from the deaths that happened while it was being worked on.
+//! Decides how to go on with a message, from the number of deaths that happened while it was being worked on.
 //!
-//! When a process dies, several messages are in the air, and nobody can say which of them did it. So the
-//! more deaths a message was there at, the more room it takes up among the suspects that a process works
-//! on side by side, until it is alone. From then on only the one that kills can have another death.
+//! When a process dies, several messages are in flight, and nothing shows which one caused it. So a message with
+//! more deaths takes more of the capacity for suspects, which a process works on in parallel, until it is alone.
+//! From then on only the message that kills can get another death.
 
-/// The room for suspects in one process.
-pub const ROOM: u32 = 16;
+/// The capacity for suspects in one process.
+pub const CAPACITY: u32 = 16;
 
 /// What to do with a message whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Try it, in so much of [`ROOM`]; 0: it is no suspect, and needs none.
+    /// Try it, with this much of [`CAPACITY`]. 0: it is no suspect, and needs none.
     Try {
         /// How much.
-        room: u32,
+        capacity: u32,
     },
-    /// Nine processes have died over it; there will not be a tenth.
+    /// Nine processes have died over it. There must not be a tenth.
     GiveUp,
 }
 
-/// The rule. A deployment that is started anew, or a machine that is short of memory, may kill one message
-/// twice without anything being wrong with it; those stay fully parallel.
+/// The rule. A deployment that restarts, or a machine that is short of memory, may kill an innocent message twice.
+/// Such messages stay fully parallel.
 pub fn next(deaths: u32) -> Next {
     match deaths {
-        0..=2 => Next::Try { room: 0 },
-        3 => Next::Try { room: 1 },
-        4 => Next::Try { room: 4 },
-        5..=8 => Next::Try { room: ROOM },
+        0..=2 => Next::Try { capacity: 0 },
+        3 => Next::Try { capacity: 1 },
+        4 => Next::Try { capacity: 4 },
+        5..=8 => Next::Try { capacity: CAPACITY },
         9.. => Next::GiveUp,
     }
 }
 
-/// How many deaths a mark on the bus tells of; what cannot be read tells of none.
+/// How many deaths a mark on the bus stands for. An unreadable mark stands for none.
 pub fn count(mark: &[u8]) -> u32 {
     std::str::from_utf8(mark).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -43,34 +43,43 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let free = Next::Try { room: 0 };
-        let alone = Next::Try { room: ROOM };
-        let want =
-            [free, free, free, Next::Try { room: 1 }, Next::Try { room: 4 }, alone, alone, alone, alone];
+        let free = Next::Try { capacity: 0 };
+        let alone = Next::Try { capacity: CAPACITY };
+        let want = [
+            free,
+            free,
+            free,
+            Next::Try { capacity: 1 },
+            Next::Try { capacity: 4 },
+            alone,
+            alone,
+            alone,
+            alone,
+        ];
         assert_eq!((0..9).map(next).collect::<Vec<_>>(), want);
         assert_eq!([next(9), next(u32::MAX)], [Next::GiveUp; 2]);
     }
 
-    /// One process after the other, each killed by message 0 as soon as that is begun. The others are never
-    /// faster than a death; they get done only in a life in which message 0 does not come to its turn.
-    /// Returns the deaths of each at the end. `rooms` off is the control.
-    fn deaths_of_all(innocents: usize, orders: &[u64], rooms: bool) -> Vec<u32> {
+    /// One process after the other, each killed by message 0 as soon as that begins. The other messages are never
+    /// faster than a death: they finish only in a life in which message 0 does not get its turn. Returns the deaths
+    /// of each message at the end. `limited` off is the control.
+    fn deaths_of_all(innocents: usize, orders: &[u64], limited: bool) -> Vec<u32> {
         let mut deaths = vec![0_u32; innocents + 1];
         let mut open: Vec<usize> = (0..=innocents).collect();
         for life in 0..1_000_u64 {
             let order = orders[usize::try_from(life).unwrap() % orders.len()];
             open.sort_by_key(|message| (*message as u64 + 1).wrapping_mul(order | 1).rotate_left(17) ^ life);
-            // First come, first served, as the room is.
-            let (mut left, mut full) = (ROOM, false);
+            // First come, first served, as with the semaphore.
+            let (mut left, mut full) = (CAPACITY, false);
             let begun: Vec<usize> = open
                 .iter()
                 .copied()
                 .filter(|message| match next(deaths[*message]) {
                     Next::GiveUp => false,
-                    Next::Try { room } if room == 0 || !rooms => true,
-                    Next::Try { room } => {
-                        full |= room > left;
-                        left = if full { left } else { left - room };
+                    Next::Try { capacity } if capacity == 0 || !limited => true,
+                    Next::Try { capacity } => {
+                        full |= capacity > left;
+                        left = if full { left } else { left - capacity };
                         !full
                     }
                 })

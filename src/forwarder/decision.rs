@@ -1,4 +1,4 @@
-//! How a message ends, as it goes on the bus. Pure.
+//! How a message ends, in the form that goes on the bus. Pure.
 
 use super::backend::Reply;
 use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
@@ -6,33 +6,33 @@ use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
 /// A decided outcome, not stored yet.
 pub(super) type Decision = outcome::Result;
 
-/// What becomes of the backend's answers (`BACKEND_MODE`).
+/// What happens to the backend's answers (`BACKEND_MODE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// People get them.
+    /// Customers get the answers.
     Answer,
-    /// Nobody gets anything. What an answer would have been is stored beside an outcome without one.
+    /// Nobody gets an answer. The answer is stored beside an outcome that has none.
     Shadow,
 }
 
-/// The backend has something to say.
+/// The backend has an answer.
 pub(super) fn answered(mode: Mode, reply: Reply) -> Decision {
     let reply = v1::Reply::from(reply);
     match mode {
         Mode::Answer => Decision::Reply(reply),
-        // Not a reply with a mark on it: an edge that does not know the mark would send that.
+        // This is not a reply with a flag: an edge that does not know the flag would send the reply.
         Mode::Shadow => {
             Decision::None(NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply) })
         }
     }
 }
 
-/// There is nothing to say.
+/// There is no answer.
 pub(super) fn none(reason: NoReplyReason) -> Decision {
     Decision::None(NoReply { reason: reason.into(), would_be: None })
 }
 
-/// The message is given up on. `fallback` is what the person gets for it.
+/// The message is given up on. The customer gets `fallback` for it.
 pub(super) fn dead(mode: Mode, reason: DeadReason, detail: &str, fallback: &str) -> Decision {
     let fallback_text = match mode {
         Mode::Answer => fallback.to_owned(),

@@ -1,4 +1,4 @@
-//! Which messages the backend is asked about, and with what words.
+//! Which messages the backend is asked about, and with what text.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::backend::Question;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{ChatKind, InboundMessage, NoReplyReason, inbound_message::Content};
 
-/// Which messages are asked about.
+/// Which messages the backend is asked about.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Phone numbers, digits only. Empty: everybody.
+    /// Phone numbers, digits only. Empty: all numbers.
     pub allowed_numbers: HashSet<String>,
     /// A message older than this gets no answer.
     pub reply_max_age: Duration,
 }
 
-/// The backend's question, or why there is none.
+/// The question for the backend, or why there is none.
 pub fn question(
     message: &InboundMessage,
     settings: &Settings,
@@ -37,7 +37,7 @@ pub fn question(
         return Err(NoReplyReason::NotAllowed);
     }
     let max_age_ms = i64::try_from(settings.reply_max_age.as_millis()).unwrap_or(i64::MAX);
-    // Somebody who replays a dead letter wants it answered, however old it is.
+    // An operator who replays a dead letter wants an answer for it, however old it is.
     let since_ms = message.replay.as_ref().map_or(message.sent_at_ms, |replay| replay.at_ms);
     if now_ms.saturating_sub(since_ms) > max_age_ms {
         return Err(NoReplyReason::Expired);
@@ -51,7 +51,7 @@ pub fn question(
     })
 }
 
-/// The words in a message: plain text, a caption, or the label of what was chosen.
+/// The text of a message: plain text, a caption, or the label of the choice.
 fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,

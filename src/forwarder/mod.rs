@@ -1,11 +1,15 @@
 //! Bus → backend → bus.
 //!
-//! `turn` takes one message from its delivery to its ack. Decisions, pure: `chain` whose turn it is, `eligible`
-//! whether the backend is asked, `policy` what its answers mean, `decision` how a message ends, `crash_loop` when one
-//! that kills is given up on; `records` is what is written of them. State: `chats` (last outcomes, a cache and an
-//! alarm clock), `ack_floor`, `circuit_breaker` (holds everybody back while the backend is away), `attempts` (marks
-//! on the bus for what dies over a message). `backend` is the HTTP client. Any number of processes run this side by
-//! side; what they share is on the bus.
+//! `turn` takes one message from its delivery to its ack.
+//!
+//! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked; `policy` what the
+//! backend's answers mean; `decision` how a message ends; `crash_loop` when a message that kills is given up on.
+//! `records` is what the forwarder writes about a message.
+//!
+//! State: `chats` (last outcomes: a cache and an alarm clock); `ack_floor`; `circuit_breaker` (holds all messages
+//! while the backend is away); `attempts` (marks on the bus for messages over which a process dies).
+//!
+//! `backend` is the HTTP client. Any number of processes run this side by side. What they share is on the bus.
 
 mod ack_floor;
 mod attempts;
@@ -40,27 +44,27 @@ pub use decision::Mode;
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
 
-/// What an operator can set.
+/// What an operator can set for the forwarder.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The backend.
     pub backend: backend::Settings,
-    /// Which messages it is asked about.
+    /// Which messages the backend is asked about.
     pub eligible: eligible::Settings,
-    /// How many calls may be under way in this process.
+    /// How many calls may be in flight in this process.
     pub concurrency: usize,
-    /// How long a failing message is tried before it is dead-lettered.
+    /// How long a failing message is retried before it becomes a dead letter.
     pub retry_for: Duration,
-    /// What the person gets instead of an answer; empty: nothing.
+    /// What the customer gets instead of an answer. Empty: nothing.
     pub fallback_text: String,
-    /// What becomes of the backend's answers.
+    /// What happens to the backend's answers.
     pub mode: Mode,
 }
 
 /// Why the forwarder cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwarderError {
-    /// The streams are not as they must be.
+    /// The streams are not set up as they must be.
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// The bus did not answer at the start.
@@ -84,18 +88,18 @@ pub struct Forwarder {
     breaker: CircuitBreaker,
     attempts: Attempts,
     permits: Arc<Semaphore>,
-    /// How many of the permits retries may have: half of them, so that first attempts never starve.
+    /// How many of the permits retries may have. It is half of them, so that first attempts always get some.
     retries: Arc<Semaphore>,
-    /// Begin nothing new, give back what waits.
+    /// Begin nothing new, and give back what waits.
     stop: CancellationToken,
-    /// Nothing is pulled any more: what is given back goes to another process.
+    /// Nothing is pulled any more, so a message that is given back goes to another process.
     closed: CancellationToken,
-    /// Give back even what is under way.
+    /// Give back also what is in flight.
     abandon: CancellationToken,
 }
 
 impl Forwarder {
-    /// Makes sure of the streams, and gets ready.
+    /// Makes sure that the streams exist, and gets ready.
     pub async fn start(
         bus: Bus,
         subjects: Subjects,
@@ -107,7 +111,7 @@ impl Forwarder {
         let incarnation = bus.stream_created(&subjects.stream_in()).await?;
         if settings.mode == Mode::Shadow {
             tracing::warn!(
-                "shadow: nobody gets an answer. What would have been one is kept on the bus; BACKEND_MODE=answer ends that"
+                "shadow: nobody gets an answer. Answers are stored on the bus and not sent; BACKEND_MODE=answer ends this"
             );
         }
         Ok(Arc::new(Self {
@@ -128,17 +132,17 @@ impl Forwarder {
         }))
     }
 
-    /// Why nothing goes to the backend at present, if that is so.
+    /// Why no message goes to the backend now. `None`: messages go.
     pub fn held(&self) -> Option<String> {
         self.breaker.reason()
     }
 
-    /// What becomes of the backend's answers.
+    /// What happens to the backend's answers.
     pub fn mode(&self) -> Mode {
         self.settings.mode
     }
 
-    /// Works until `stop`, then finishes or gives back what is under way within `grace`.
+    /// Works until `stop`. Then finishes or gives back what is in flight, within `grace`.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let turns = Tasks::new("turn");
         while !self.stop.is_cancelled() {
@@ -152,7 +156,7 @@ impl Forwarder {
         }
         self.closed.cancel();
         if !turns.is_empty() {
-            tracing::info!(turns = turns.len(), "finishing what is under way");
+            tracing::info!(turns = turns.len(), "finishing what is in flight");
         }
         if tokio::time::timeout(grace, turns.ended()).await.is_err() {
             tracing::warn!(turns = turns.len(), "giving back what did not finish in time");
@@ -169,9 +173,9 @@ impl Forwarder {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async || self.room().await,
+                async || self.capacity().await,
                 async |delivery| {
-                    // Taken here and not in the turn: what is pulled next counts on it.
+                    // The permit is taken here and not in the turn, because the next pull counts the free permits.
                     let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
                     turns.spawn(turn::run(Arc::clone(self), delivery, permit));
                 },
@@ -180,17 +184,17 @@ impl Forwarder {
             .await
     }
 
-    /// How many messages could be begun now; waits until it is at least one.
-    async fn room(&self) -> usize {
+    /// How many messages could begin now. Waits until it is at least one.
+    async fn capacity(&self) -> usize {
         if self.breaker.wants_a_turn().await == Wanted::Probe {
             return 1;
         }
-        // Fails only once the semaphore is closed, which nobody does.
+        // This fails only when the semaphore is closed, and nothing closes it.
         drop(self.permits.acquire().await);
         self.permits.available_permits().clamp(1, MAX_BATCH)
     }
 
-    /// The consumer or its stream may be gone: makes sure of both, as at the start.
+    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start.
     async fn rebind(&self) {
         let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder);
         let bound = async {
@@ -207,7 +211,7 @@ impl Forwarder {
             () = self.stop.cancelled() => {}
             result = bound => {
                 if let Err(error) = result {
-                    tracing::warn!(%error, "the inbound consumer is not to be had yet");
+                    tracing::warn!(%error, "the inbound consumer is not available yet");
                     self.pause(Duration::from_secs(1)).await;
                 }
             }

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use super::backend::{Answer, Failure, Reply};
 
-/// The classes of the design's table.
+/// The classes of answers, as in the design's table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Class {
-    /// An answer for the person.
+    /// An answer for the customer.
     Answered(Box<Reply>),
-    /// 200 without a text: nothing to say.
+    /// 200 without a text: nothing to send.
     Silent,
-    /// Nothing is wrong with the message: hold everything, probe, use up no attempt.
+    /// The message is not at fault: hold all messages, probe, and use up no attempt.
     Unavailable {
         /// A code for logs and readiness.
         reason: String,
-        /// The backend asked for this much time.
+        /// How long the backend asked to wait.
         retry_after: Option<Duration>,
     },
-    /// This message did not work this time.
+    /// This message failed this time.
     Failed {
         /// A code for logs and the dead letter.
         reason: String,
     },
-    /// This message will never work.
+    /// This message will always fail.
     Rejected {
         /// A code for logs and the dead letter.
         reason: String,
@@ -68,16 +68,16 @@ pub fn class(answer: Result<Answer, Failure>) -> Class {
     }
 }
 
-/// How long to wait before attempt `attempt + 1` of a failed message: 0.5 s doubling up to 30 s, of
-/// which a random half is taken (`jitter` in 0..1), so that many chats do not retry in step.
+/// How long to wait before attempt `attempt + 1` of a failed message. The wait doubles from 0.5 s up to 30 s. A
+/// random half of it is used (`jitter` in 0..1), so that many chats do not retry at the same moment.
 pub fn retry_delay(attempt: u32, jitter: f64) -> Duration {
     let full = Duration::from_millis(500).saturating_mul(1 << attempt.min(6)).min(Duration::from_secs(30));
     full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How long the next probe of an unavailable backend waits: 0.25 s doubling up to 1 s, or what the
-/// backend asked for, up to 30 s. One probe at a time costs nobody anything, and everybody is to go on within
-/// two seconds of a recovery.
+/// How long the next probe of an unavailable backend waits. The wait doubles from 0.25 s up to 1 s; if the backend
+/// asked for a time, it is that time, up to 30 s. One probe at a time is cheap, and all messages should go on
+/// within two seconds of a recovery.
 pub fn probe_delay(probes: u32, retry_after: Option<Duration>) -> Duration {
     let own = Duration::from_millis(250).saturating_mul(1 << probes.min(2));
     retry_after.map_or(own, |asked| asked.min(Duration::from_secs(30)).max(own))

@@ -1,16 +1,16 @@
-//! What a forwarder writes about a message: its outcome, or its dead letter. Pure.
+//! What the forwarder writes about a message: its outcome, or its dead letter. Pure.
 
 use prost::Message as _;
 
 use crate::wire::v1::{DeadReason, InboundMessage, Outcome, outcome};
 use crate::wire::{Envelope, Headers, Route, header, id};
 
-/// A message as the bus has it.
+/// A message as it is on the bus.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
-    /// Whose it is, and what it is called.
+    /// Its account, chat and id.
     pub envelope: &'a Envelope,
-    /// Which `WA_IN` its sequence counts in.
+    /// The `WA_IN` stream that its sequence belongs to.
     pub incarnation: &'a str,
     /// Its sequence there.
     pub sequence: u64,
@@ -19,17 +19,17 @@ pub struct About<'a> {
 }
 
 impl About<'_> {
-    /// The message's id; one derived from its place if whoever published it gave it none.
+    /// The message's id. If its publisher gave it none, the id is derived from its position.
     pub fn inbound_id(&self) -> String {
         let Route { account, chat, .. } = &self.envelope.route;
         let unnamed = || id::unnamed(account, chat, self.incarnation, self.sequence);
         self.envelope.id.clone().unwrap_or_else(unnamed)
     }
 
-    /// The headers of its dead letter; `code` says why it is given up on.
+    /// The headers of its dead letter. `code` says why it is given up on.
     pub fn dead_letter(&self, code: &str) -> Headers {
-        // What the message told nats-server counts for the message. Told again, it would have the dead letter
-        // refused for ever, or others thrown away.
+        // The message's own instructions to nats-server were for the message only. On the dead letter they would
+        // have it refused for ever, or would delete other messages.
         let is_command = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
         let mut headers: Headers =
             self.envelope.headers.iter().filter(|(name, _)| !is_command(name)).collect();
@@ -40,17 +40,17 @@ impl About<'_> {
         headers
     }
 
-    /// The message, unless it cannot be read or must not be.
+    /// The message, unless it cannot be read or must not be read.
     fn readable(&self, decision: &outcome::Result) -> Option<InboundMessage> {
         let kills = matches!(decision, outcome::Result::Dead(dead) if dead.reason() == DeadReason::CrashLoop);
         if kills { None } else { InboundMessage::decode(self.payload).ok() }
     }
 
-    /// Its outcome, appended behind the chat's last one, which is `expected` in `WA_OUT`.
+    /// Its outcome, appended behind the chat's last one, which is at `expected` in `WA_OUT`.
     pub fn outcome(&self, decision: &outcome::Result, expected: u64, now_ms: i64) -> (Headers, Outcome) {
         let message = self.readable(decision).unwrap_or_default();
         let Route { account, chat, .. } = &self.envelope.route;
-        // Without its content its chat's token is all that is known; a phone number is an address, too.
+        // Without the content only the chat's token is known. A phone number works as an address too.
         let chat_jid = if message.chat_jid.is_empty() { chat.phone_number() } else { message.chat_jid };
         let payload = Outcome {
             account: account.to_string(),
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(id_with(Headers::from_iter([(header::CE_ID, "order-77")])), "order-77");
     }
 
-    /// What an outcome takes over from its message: chat, id, when it was sent, when it came.
+    /// What an outcome copies from its message: chat, id, when it was sent, when it came.
     type Taken = (&'static str, &'static str, i64, i64);
 
     #[test]
@@ -141,9 +141,9 @@ mod tests {
         let rows: [(&[u8], outcome::Result, Taken); 5] = [
             (&whole, none.clone(), ("987@lid", "3EB0AB", 10, 20)),
             (&whole, dead(DeadReason::Rejected), ("987@lid", "3EB0AB", 10, 20)),
-            // It was replayed: what counts is since when somebody waits for an answer.
+            // It was replayed: what counts is the time since which the customer waits for an answer.
             (&replayed, none, ("987@lid", "3EB0AB", 10, 30)),
-            // Reading it may be what kills.
+            // Reading it may be what kills the process.
             (&whole, dead(DeadReason::CrashLoop), unread),
             (b"\xff", dead(DeadReason::Unreadable), unread),
         ];

@@ -26,7 +26,7 @@ pub mod warning {
     /// The grace is over and sends are under way.
     pub const SENDS_UNKNOWN: &str = "sends that did not end in time are unknown";
     /// WhatsApp did not say that it has a message.
-    pub const SENT_AGAIN: &str = "nobody knows whether a message was sent; it goes again";
+    pub const SENT_AGAIN: &str = "it is unknown whether a message was sent; it is sent again";
     /// WhatsApp said no.
     pub const REFUSED: &str = "WhatsApp refused a message; trying again";
     /// WhatsApp said no too often.
@@ -92,13 +92,13 @@ impl Logs {
             "nats-server does not answer; waiting for it",
             "pulling is interrupted",
             "pulling replies is interrupted",
-            "consumer is not to be had yet",
+            "consumer is not available yet",
             "consumer does not answer",
             "the bus did not answer; the message is given back",
             "the lease cannot be renewed",
             "an attempt cannot be counted",
             "a change of the session's state did not get on the bus",
-            "cannot be reported",
+            "the report about an unsent message cannot be stored",
         ] {
             self.may_have(part);
         }

@@ -1,7 +1,7 @@
-//! The chats of this account: which token each has, and the last sequence on its subject.
+//! The chats of this account: the token of each chat, and the last sequence on its subject.
 //!
-//! A cache of what the bus knows: a chat seen first with its hidden id keeps that token when its phone
-//! number is learned, because its messages are found there again after a restart.
+//! This is a cache of what the bus knows. A chat that came first with its hidden id keeps that token when its phone
+//! number becomes known, because after a restart its messages are found under that token.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,41 +11,41 @@ use tokio::sync::OnceCell;
 use crate::bus::{Bus, ReadError};
 use crate::wire::{Account, ChatToken, Subjects, header};
 
-/// All chats that were seen since the start.
+/// All chats that came since the start.
 #[derive(Debug)]
 pub(crate) struct Chats {
     bus: Bus,
     subjects: Subjects,
     account: Account,
-    /// By every candidate token: a person's chat is found by either address.
+    /// By every candidate token, so that a person's chat is found by either address.
     seen: Mutex<HashMap<ChatToken, Arc<OnceCell<Arc<Chat>>>>>,
 }
 
 /// One chat.
 #[derive(Debug)]
 pub(crate) struct Chat {
-    /// Its token, for good.
+    /// Its token. It never changes.
     pub token: ChatToken,
-    /// The end of its list. Held while a message is being appended: one at a time per chat.
+    /// The end of its list. Held while a message is appended: one at a time per chat.
     pub end: tokio::sync::Mutex<End>,
 }
 
 /// The last message on a chat's subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Its sequence; 0 if there is none.
+    /// Its sequence. 0: there is none.
     pub sequence: u64,
     /// Its id.
     pub id: Option<String>,
 }
 
 impl Chats {
-    /// None seen yet.
+    /// No chats yet.
     pub(crate) fn new(bus: Bus, subjects: Subjects, account: Account) -> Self {
         Self { bus, subjects, account, seen: Mutex::default() }
     }
 
-    /// The chat with one of these tokens. `candidates` is not empty; the first is a new chat's token.
+    /// The chat with one of these tokens. `candidates` is not empty; its first element is the token for a new chat.
     pub(crate) async fn find(&self, candidates: &[ChatToken]) -> Result<Arc<Chat>, ReadError> {
         let cell = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +70,7 @@ impl Chats {
         Ok(Arc::new(Chat { token, end: tokio::sync::Mutex::new(end) }))
     }
 
-    /// What the bus has last on a chat's subject.
+    /// The last message that the bus has on a chat's subject.
     pub(crate) async fn end(&self, token: &ChatToken) -> Result<End, ReadError> {
         let subject = self.subjects.message(&self.account, token);
         let stored = self.bus.last(&self.subjects.stream_in(), &subject).await?;

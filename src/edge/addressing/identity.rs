@@ -1,4 +1,4 @@
-//! Who wrote, and in which chat: from a stanza's addresses to phone numbers and hidden ids. Pure.
+//! Finds the writer and the chat of a message: a stanza's addresses → phone numbers and hidden ids. Pure.
 
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore::types::message::MessageSource;
@@ -7,18 +7,18 @@ use whatsapp_rust::wacore_binary::JidExt as _;
 use crate::wire::ChatToken;
 use crate::wire::v1::{ChatKind, Identity};
 
-/// A chat's peer, before its token is known.
+/// The peer of a chat, before the chat's token is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// What sort of chat it is.
+    /// The kind of chat.
     pub kind: ChatKind,
-    /// The tokens it may have, the one to take for a new chat first.
+    /// The tokens that the chat may have. A new chat takes the first one.
     pub candidates: Vec<ChatToken>,
-    /// Where an answer goes: the chat exactly as the message came in.
+    /// The address for an answer: the chat exactly as the message named it.
     pub jid: String,
 }
 
-/// The person behind `jid`, whose other address may be known.
+/// The person behind `jid`. Their other address may be known.
 pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
     let mut identity = Identity { jid: jid.to_non_ad_string(), ..Identity::default() };
     for one in std::iter::once(jid).chain(other) {
@@ -32,12 +32,12 @@ pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
     identity
 }
 
-/// The other address of the chat's peer, as far as the stanza tells.
+/// The other address of the chat's peer, if the stanza has it.
 pub(crate) fn other_address(source: &MessageSource) -> Option<&Jid> {
     if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() }
 }
 
-/// The chat that `source` belongs to. `other` is the peer's other address, from the stanza or learned.
+/// The chat of `source`. `other` is the peer's other address, from the stanza or learned earlier.
 pub(crate) fn peer(source: &MessageSource, other: Option<&Jid>) -> Peer {
     let chat = &source.chat;
     let jid = chat.to_non_ad_string();
@@ -105,7 +105,7 @@ mod tests {
             let jid = chat.to_string();
             assert_eq!(peer(&source(chat), None), Peer { kind, candidates: vec![token], jid });
         }
-        // A group that says so by its mark only.
+        // Only a flag marks it as a group.
         let marked = MessageSource { is_group: true, ..source(Jid::pn("54911")) };
         assert_eq!(peer(&marked, None).kind, ChatKind::Group);
     }
@@ -139,7 +139,7 @@ mod tests {
             let want = Identity { jid: want_jid.into(), phone: phone.into(), lid: lid.into() };
             assert_eq!(identity(jid, other), want);
         }
-        // Whichever of a person's devices it was.
+        // It may be any of the person's devices.
         assert_eq!(identity(&Jid::pn_device("54911", 3), None).jid, "54911@s.whatsapp.net");
     }
 }

@@ -1,7 +1,7 @@
-//! Who is who, and which chat is whose: what both directions of the edge have to know.
+//! Persons, chats and their addresses, for both directions of the edge.
 //!
-//! `identity` reads a stanza's addresses (pure); `chats` finds a chat's token, and where its list ends, on the
-//! bus. May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
+//! `identity` reads a stanza's addresses (pure). `chats` finds a chat's token and the end of its list on the bus.
+//! May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
 
 pub(super) mod chats;
 pub(super) mod identity;
@@ -9,7 +9,7 @@ pub(super) mod identity;
 use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::{Client, Jid};
 
-/// The peer's other address: from the stanza, else from what the client has learned.
+/// The peer's other address: from the stanza, or else from what the client has learned.
 pub(super) async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
     if let Some(other) = identity::other_address(source) {
         return Some(other.clone());

@@ -1,6 +1,7 @@
-//! Putting a message on the bus: at the end of its chat's list, or as an update, until that is known to be done.
+//! Puts a message on the bus, at the end of its chat's list or as an update, and waits until it is known to be
+//! stored.
 //!
-//! While the bus is away this waits and tries again; it gives up only when the process stops.
+//! While the bus is away it waits and tries again. It gives up only when the process stops.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::InboundMessage;
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
 
-/// How long the bus may say that a subject ends earlier than this edge knows before it is believed: a
-/// follower lags by seconds, a stream that was made anew stays behind.
+/// How long the bus must keep saying that a subject ends earlier than this edge knows, before the edge believes it.
+/// A follower lags by seconds; a stream that was made anew stays behind.
 const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
 
 /// Appends for one account.
@@ -38,7 +39,8 @@ impl Appender {
         self.until_answered(|| self.chats.find(candidates)).await
     }
 
-    /// Appends to the chat's list: one at a time, each expecting the one before it to be the last.
+    /// Appends to the chat's list, one at a time. Each append expects the previous one to be the last on the
+    /// subject.
     pub(super) async fn message(
         &self,
         chat: &Chat,
@@ -52,7 +54,7 @@ impl Appender {
         let subject = self.subjects.message(&self.account, &chat.token);
         let mut record = self.record(subject.clone(), id, &message);
         let mut earlier_since = None;
-        // Our own id at the end: an earlier attempt was stored, and nobody was there to hear it.
+        // This message's id is already at the end: an earlier attempt was stored, but its answer was lost.
         while end.id.as_deref() != Some(id) {
             record.headers.set(header::PREV_SEQ, &end.sequence.to_string());
             record.headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &end.sequence.to_string());
@@ -69,7 +71,8 @@ impl Appender {
                         *end = found;
                         continue;
                     }
-                    // Never believe in less than is known, until it cannot be a lagging follower.
+                    // Do not accept an earlier end than the known one until a lagging follower cannot be the
+                    // reason.
                     let since = *earlier_since.get_or_insert_with(tokio::time::Instant::now);
                     if since.elapsed() > BELIEVE_AN_EARLIER_END {
                         tracing::error!(
@@ -93,7 +96,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Updates hang on no list: the message id is all they need.
+    /// Updates are not part of a list. The message id is enough for them.
     pub(super) async fn update(
         &self,
         token: &ChatToken,
@@ -149,12 +152,13 @@ impl Appender {
     }
 }
 
-/// The list's end once `stored` is known. A duplicate is where it was stored first, which may be further back.
+/// The list's end once `stored` is known. A duplicate's position is where it was stored first, which may be further
+/// back.
 fn behind(end: &End, stored: Appended, id: &str) -> End {
     End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()) }
 }
 
-/// A message that WhatsApp hands over again is stored once, and counts once.
+/// A message that WhatsApp redelivers is stored once, and counts once.
 fn count(stored: Appended, message: &InboundMessage) {
     spans::stored(stored.sequence);
     if !stored.duplicate {

@@ -1,4 +1,4 @@
-//! A message as WhatsApp handed it over, read once at the door. Pure.
+//! A message as WhatsApp delivered it, read once on arrival. Pure.
 
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
 use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
@@ -7,31 +7,31 @@ use super::content::{self, Mapped};
 use super::under_way::Key;
 use crate::edge::addressing::identity;
 
-/// What the rest of the room takes of it.
+/// What the rest of `inbound` needs of the message.
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
-    /// Who, when and by which addresses.
+    /// The sender, the time, and the addresses.
     pub info: &'a MessageInfo,
-    /// What it is.
+    /// Its content.
     pub mapped: Mapped,
-    /// The WhatsApp id of the message that it quotes; empty without.
+    /// The WhatsApp id of the message that it quotes. Empty: it quotes none.
     pub quoted: String,
-    /// The chat as stanzas name it: by this, resends are known.
+    /// The chat as stanzas name it. Resends are tracked by this name.
     pub chat: String,
     /// Its WhatsApp id.
     pub id: String,
-    /// What it keeps its order with, as far as the stanza tells: its chat's first token.
+    /// The messages with the same key keep their order: the first token of the chat, if the stanza has it.
     pub lane: String,
 }
 
 impl<'a> Arrival<'a> {
-    /// Reads one.
+    /// Reads a message.
     pub(super) fn read(incoming: &'a Incoming) -> Self {
         let info = &*incoming.info;
         let source = &info.source;
         let peer = identity::peer(source, identity::other_address(source));
         let mapped = match info.category {
-            // Between our own devices.
+            // Traffic between the linked number's own devices.
             MessageCategory::Peer => Mapped::Nothing,
             _ => content::map(&incoming.message),
         };
@@ -52,7 +52,7 @@ impl<'a> Arrival<'a> {
     }
 }
 
-/// Those of one batch by what they keep their order with: chats do not wait for each other.
+/// Groups the messages of a batch by their key for ordering. Chats do not wait for each other.
 pub(super) fn lanes(batch: &[Incoming]) -> Vec<Vec<Arrival<'_>>> {
     let mut lanes: Vec<Vec<Arrival<'_>>> = Vec::new();
     let mut places = std::collections::HashMap::new();

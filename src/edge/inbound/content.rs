@@ -1,4 +1,4 @@
-//! WhatsApp's message protobuf → ours. Pure.
+//! WhatsApp's message protobuf → the connector's own. Pure.
 
 use whatsapp_rust::prelude::{MessageExt, wa};
 
@@ -12,13 +12,13 @@ use crate::wire::v1::{
 pub(super) enum Mapped {
     /// On the chat's chain.
     Message(Content),
-    /// About an earlier message.
+    /// It is about an earlier message.
     Update(Content),
-    /// Between our own devices, or of no meaning to anybody: not on the bus.
+    /// Traffic between the linked number's own devices, or without meaning for a reader. It does not go on the bus.
     Nothing,
 }
 
-/// What a message is.
+/// The content of a message.
 pub(super) fn map(message: &wa::Message) -> Mapped {
     let base = message.get_base_message();
     if let Some(protocol) = base.protocol_message.as_option() {
@@ -31,7 +31,7 @@ pub(super) fn map(message: &wa::Message) -> Mapped {
         }));
     }
     if let Some(vote) = base.poll_update_message.as_option() {
-        // What was voted for is encrypted once more, with the poll's own key.
+        // The vote is encrypted once more, with the poll's own key.
         let target_message_id = target(vote.poll_creation_message_key.as_option());
         return Mapped::Update(Content::PollVote(PollVote { target_message_id, options: Vec::new() }));
     }
@@ -53,7 +53,7 @@ fn kind(base: &wa::Message) -> Option<Content> {
         .or_else(|| poll(base))
 }
 
-/// A file that WhatsApp keeps.
+/// A file that WhatsApp stores.
 fn media(base: &wa::Message) -> Option<Content> {
     let media = |mime_type: &Option<String>, size_bytes: Option<u64>| Media {
         caption: base.get_caption().unwrap_or_default().to_owned(),
@@ -67,7 +67,7 @@ fn media(base: &wa::Message) -> Option<Content> {
     if let Some(video) = base.video_message.as_option().or(base.ptv_message.as_option()) {
         return Some(Content::Video(media(&video.mimetype, video.file_length)));
     }
-    // A voice note is an audio with a mark.
+    // A voice note is an audio message with a flag.
     if let Some(audio) = base.audio_message.as_option() {
         return Some(Content::Audio(media(&audio.mimetype, audio.file_length)));
     }
@@ -106,7 +106,7 @@ fn contacts(base: &wa::Message) -> Option<Content> {
     }))
 }
 
-/// What a person pressed or picked.
+/// The choice that a person pressed or picked.
 fn choice(base: &wa::Message) -> Option<Content> {
     use wa::message::buttons_response_message::Response;
     if let Some(reply) = base.buttons_response_message.as_option() {
@@ -149,11 +149,11 @@ fn protocol_message(protocol: &wa::message::ProtocolMessage) -> Mapped {
                 protocol.edited_message.as_option().and_then(MessageExt::text_content).unwrap_or_default();
             Mapped::Update(Content::Edit(Edit { target_message_id, body: body.to_owned() }))
         }
-        // The first value of a protobuf enum is also what an unset field means.
+        // The first value of a protobuf enum is also the value of an unset field.
         Some(Type::Revoke) | None if !target_message_id.is_empty() => {
             Mapped::Update(Content::Revoke(Revoke { target_message_id }))
         }
-        // Key shares, history sync and the like: between our own devices.
+        // Key shares, history sync and the like: traffic between the linked number's own devices.
         _ => Mapped::Nothing,
     }
 }
@@ -176,7 +176,7 @@ pub(super) fn quoted(message: &wa::Message) -> String {
         .unwrap_or_default()
 }
 
-/// What stands in for content that cannot be stored.
+/// The replacement for content that cannot be stored.
 pub(super) fn too_large(message: InboundMessage) -> InboundMessage {
     let content = Content::Unsupported(Unsupported { kind: "too-large".to_owned() });
     InboundMessage { content: Some(content), ..message }

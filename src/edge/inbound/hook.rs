@@ -1,7 +1,8 @@
-//! The hook that every message passes before WhatsApp is told "received".
+//! Every message passes this hook before WhatsApp may mark it "received".
 //!
-//! While the bus is away the hook waits and tries again inside; it gives up only when the process stops.
-//! (Refusing instead would let later messages overtake: WhatsApp redelivers only on a reconnect. The one
+//! While the bus is away, the hook waits and tries again. It gives up only when the process stops. It does not
+//! refuse the message, because later messages would then overtake it: WhatsApp redelivers only on a reconnect. The
+//! one exception is a message that must wait for an earlier one, see `session::Resends`.
 //! thing that is refused is what has to wait for a message before it, see `session::Resends`.)
 
 use std::sync::Arc;
@@ -25,13 +26,13 @@ use crate::telemetry::{metrics, spans};
 use crate::wire::v1::{ChatKind, InboundMessage, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
-/// Why a message is refused; WhatsApp hands it over again.
+/// Why a message is refused. WhatsApp redelivers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
-    /// The process stops.
+    /// The process is stopping.
     #[error("the edge is stopping")]
     Stopping,
-    /// It would pass one of its chat that has to come again.
+    /// It would overtake a message of its chat that must come again.
     #[error("a message before it has to come first")]
     TooEarly,
 }
@@ -50,11 +51,12 @@ struct Shared {
 #[async_trait::async_trait]
 impl InboundDurabilityHook for Inbound {
     async fn on_messages(&self, client: Arc<Client>, batch: &[Incoming]) -> anyhow::Result<()> {
-        // A drain brings many chats at once: they do not wait for each other, each keeps its order.
+        // A drained queue brings messages of many chats at once. The chats do not wait for each other; each keeps
+        // its order.
         let lanes = lanes(batch).into_iter().map(|lane| async {
             let mut refused = Ok(());
             for arrival in lane {
-                // One that is too early does not keep the next ones from being told the same.
+                // If one message is too early, the next ones are still checked, and get the same answer.
                 match self.receive(&client, arrival).await {
                     Err(Refused::Stopping) => return Err(Refused::Stopping),
                     received => refused = refused.and(received),
@@ -62,14 +64,14 @@ impl InboundDurabilityHook for Inbound {
             }
             refused
         });
-        // To the end, all of them: what follows in a chat must find what was begun done.
+        // Wait for all of them: the next messages of a chat must find these finished.
         let received = future::join_all(lanes).await;
         crash::point("edge.after-puback");
         Ok(received.into_iter().collect::<Result<(), Refused>>()?)
     }
 }
 
-/// What goes on the bus, and how.
+/// What the hook publishes, and how.
 #[derive(Debug, Clone)]
 struct Storing {
     content: Content,
@@ -90,7 +92,7 @@ impl Inbound {
         Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default() }))
     }
 
-    /// Returns once the message is stored, or needs no storing.
+    /// Returns when the message is stored, or needs no storing.
     async fn receive(&self, client: &Client, mut arrival: Arrival<'_>) -> Result<(), Refused> {
         let Shared { resends, .. } = &*self.0;
         let received = match std::mem::replace(&mut arrival.mapped, Mapped::Nothing) {
@@ -111,7 +113,7 @@ impl Inbound {
         received
     }
 
-    /// Returns once the message is stored, by this call or by another one that has it in hand.
+    /// Returns when the message is stored, by this call or by another call that has it in flight.
     async fn once(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let Shared { appender, under_way, .. } = &*self.0;
         let (key, began) = (arrival.key(), tokio::time::Instant::now());
@@ -180,7 +182,7 @@ impl Inbound {
 }
 
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
-    // In a direct chat there are two senders, whatever address they come with.
+    // A direct chat has two senders, whatever addresses they use.
     let sender = match (message.chat_kind(), message.from_me) {
         (_, true) => "me".to_owned(),
         (ChatKind::Direct, false) => token.as_str().to_owned(),

@@ -1,8 +1,8 @@
-//! WhatsApp → bus: what people write is stored before WhatsApp is told "received".
+//! WhatsApp → bus: a customer's message is stored before WhatsApp may mark it "received".
 //!
-//! `hook` is what every message passes; `arrival` reads one, `content` maps its kinds (both pure); `append` puts it
-//! at the end of its chat's list. May import: `session` (what has to come again), `addressing`, `bus`,
-//! `telemetry`, `wire`. Never `outbound`.
+//! Every message passes `hook`. `arrival` reads a message and `content` maps its kinds (both pure). `append` puts
+//! it at the end of its chat's list. May import: `session` (the messages that must come again), `addressing`,
+//! `bus`, `telemetry`, `wire`. Never `outbound`.
 
 mod append;
 mod arrival;

@@ -1,5 +1,5 @@
-//! What is being stored at this moment. A reconnect hands the same messages over again beside the hooks that still
-//! wait: of the copies of one message, one is stored, and the others wait for that.
+//! The messages that are being stored at this moment. A reconnect redelivers messages while earlier hooks still
+//! wait with them. One copy of each message is stored, and its other copies wait for the result.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use tokio::sync::watch;
 /// (chat, sender, id): what makes a WhatsApp message id unique.
 pub(super) type Key = (String, String, String);
 
-/// Bounded by the library, which lets a limited number of hooks wait at once. Clones share it.
+/// The library bounds the size: only a limited number of hooks may wait at once. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<HashMap<Key, watch::Receiver<bool>>>>);
 
 impl UnderWay {
-    /// The right to store a message; if another copy has it, its word on the end: was it stored?
+    /// The right to store a message. If another copy has this right, its result: was the message stored?
     pub(super) fn begin(&self, key: &Key) -> Result<Turn, watch::Receiver<bool>> {
         let mut all = self.all();
         if let Some(other) = all.get(key) {
@@ -30,7 +30,7 @@ impl UnderWay {
     }
 }
 
-/// The right to store one message; given up on drop, so that a waiting copy takes over.
+/// The right to store one message. It is given up on drop, so that a waiting copy takes over.
 #[derive(Debug)]
 pub(super) struct Turn {
     under_way: UnderWay,
@@ -39,7 +39,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Tells those who wait whether it is stored.
+    /// Tells the waiting copies whether the message is stored.
     pub(super) fn end(self, stored: bool) {
         self.sender.send_replace(stored);
     }
@@ -62,7 +62,7 @@ mod tests {
         let mut second = under_way.begin(&key).unwrap_err();
         first.end(true);
         assert!(*second.wait_for(|stored| *stored).await.unwrap());
-        // A copy that comes later asks the bus, which knows it.
+        // A copy that comes later asks the bus, which has the message.
         assert!(under_way.begin(&key).is_ok());
     }
 

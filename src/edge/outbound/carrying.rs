@@ -1,4 +1,4 @@
-//! From a delivery to WhatsApp: what it asks for, whether it should go, when it may, and what is left if it cannot.
+//! From a delivery to WhatsApp: what to send, whether to send it, when, and what to do if that fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -18,21 +18,22 @@ use crate::edge::session::Connection;
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
-/// So many chats are sent to at once.
+/// To how many chats the edge sends at once.
 const MAX_SENDING: usize = 64;
 
-/// How fast messages may leave.
+/// The limits for sending messages.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
-    /// Messages to one chat (`SEND_PER_CHAT`): over it they wait.
+    /// Messages to one chat (`SEND_PER_CHAT`). Above the limit they wait.
     pub per_chat: Limit,
-    /// Messages in all (`SEND_TOTAL`): over it they wait.
+    /// Messages in total (`SEND_TOTAL`). Above the limit they wait.
     pub total: Limit,
-    /// Answers to one chat, by when their messages were written (`LOOP_LIMIT`): over it they are not sent.
+    /// Answers to one chat, counted by when their messages were written (`LOOP_LIMIT`). Above the limit they are
+    /// not sent.
     pub loops: Limit,
 }
 
-/// What all lanes carry by.
+/// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Carrier {
     sender: Sender,
@@ -40,13 +41,13 @@ pub(super) struct Carrier {
     loop_breaker: Mutex<LoopBreaker>,
     reporter: Reporter,
     sending: Semaphore,
-    /// The stream that deliveries come from.
+    /// The stream from which deliveries come.
     stream: String,
     stop: CancellationToken,
 }
 
 impl Carrier {
-    /// Nothing sent so far: buckets are full, and the loop breaker has counted nothing.
+    /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(
         sender: Sender,
         limits: Limits,
@@ -65,18 +66,18 @@ impl Carrier {
         }
     }
 
-    /// Where the link stands.
+    /// The state of the link.
     pub(super) fn connection(&self) -> &Connection {
         self.sender.connection()
     }
 
-    /// Forgets the chats that are not sent to any more.
+    /// Forgets the chats that get no more messages.
     pub(super) fn forget_idle(&self) {
         self.rate_limits.forget_idle();
         self.loop_breaker().forget_idle(Instant::now());
     }
 
-    /// Carries one delivery to its end. Returns whether that is settled; it is not if the process stops.
+    /// Carries one delivery to its end. Returns whether it is settled. It is not settled if the process stops.
     pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
@@ -117,22 +118,22 @@ impl Carrier {
         }
     }
 
-    /// Waits until the chat may be sent to. What waits for its own chat keeps nobody else from sending; a
-    /// token of everybody's is not taken before it can be used.
+    /// Waits until the chat may be sent to. A message that waits for its own chat delays no other chat. A token of
+    /// the common bucket is taken only when it can be used at once.
     async fn turn(&self, chat: &ChatToken) -> Option<SemaphorePermit<'_>> {
         self.rate_limits.of_chat(chat).await;
-        // Fails only once the semaphore is closed, which nobody does.
+        // This fails only when the semaphore is closed, and nothing closes it.
         let permit = self.sending.acquire().await.ok();
         self.sender.connection().client().await;
         self.rate_limits.of_all().await;
         permit
     }
 
-    /// An answer that would keep a loop turning.
+    /// An answer that would keep a loop running.
     async fn suppress(&self, chat: &ChatToken, cause: &str, whatsapp_id: String, first: bool) -> bool {
         if first {
             tracing::warn!(
-                "a chat writes faster than LOOP_LIMIT, as bots do that answer each other; it gets no answers until it has slowed down"
+                "a chat writes faster than LOOP_LIMIT, like two bots that answer each other; it gets no answers until it slows down"
             );
             let state = self.sender.connection().state();
             if !self.reporter.loop_broken(chat, cause, &state).await {

@@ -1,4 +1,4 @@
-//! From a message on the bus to what has to be sent. Pure.
+//! A message on the bus → what must be sent. Pure.
 
 use prost::Message as _;
 use whatsapp_rust::Jid;
@@ -7,26 +7,26 @@ use super::text;
 use crate::wire::Envelope;
 use crate::wire::v1::{Outcome, SendMessage, send_message};
 
-/// What has to be sent.
+/// What must be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// To whom: digits, or an address as WhatsApp writes it. As it was on the bus, whatever that is.
+    /// The recipient: digits, or an address as WhatsApp writes it. Exactly as it was on the bus, valid or not.
     pub to: String,
-    /// The words; never empty in an answer.
+    /// The text. Never empty in an answer.
     pub text: String,
-    /// What the WhatsApp message id is derived from.
+    /// The WhatsApp message id is derived from this.
     pub cause: String,
-    /// Whoever asked may never have heard of this number.
+    /// The caller may never have written to this number before.
     pub first_contact: bool,
-    /// If it is an answer: when its message was written, in milliseconds since 1970.
+    /// For an answer: when its message was written, in milliseconds since 1970.
     pub answers: Option<i64>,
-    /// When its outcome was decided, and when the message that it answers came: in milliseconds.
+    /// When the outcome was decided, and when the message that it answers came, both in milliseconds.
     pub times: Option<(i64, i64)>,
 }
 
 impl Job {
-    /// Reads an outcome or a send request. `None`: there is nothing to send. An error says why it is nothing
-    /// that this program can read.
+    /// Reads an outcome or a send request. `None`: there is nothing to send. An error says why the edge cannot read
+    /// it.
     pub fn read(envelope: &Envelope, payload: &[u8]) -> Result<Option<Self>, &'static str> {
         match envelope.route.kind.as_str() {
             "reply" => {
@@ -64,12 +64,12 @@ impl Job {
         }
     }
 
-    /// Is it to a phone number, and not to an address?
+    /// Is the recipient a phone number, and not an address?
     pub fn is_to_phone(&self) -> bool {
         !self.to.is_empty() && self.to.chars().all(|c| c.is_ascii_digit())
     }
 
-    /// Where it goes; `None` if that is no address.
+    /// The recipient's address. `None`: it is no valid address.
     pub fn address(&self) -> Option<Jid> {
         if self.is_to_phone() { Some(Jid::pn(self.to.as_str())) } else { self.to.parse().ok() }
     }
@@ -81,7 +81,7 @@ mod tests {
     use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome};
     use crate::wire::{Subjects, header};
 
-    /// What a payload on `subject` asks for, with these headers.
+    /// What a payload on `subject` with these headers asks for.
     fn read(subject: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<Option<Job>, &'static str> {
         let headers = headers.iter().copied().collect();
         Job::read(&Envelope::open(&Subjects::new("wa").unwrap(), subject, headers).unwrap(), payload)
@@ -123,7 +123,7 @@ mod tests {
         let fallback = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
         let rows = [
             (reply(), Some(answer())),
-            // Where it is not known when its message was written, the decision has to do.
+            // If the time of writing is not known, the time of the decision is used.
             (Outcome { sent_at_ms: 0, ..reply() }, Some(Job { answers: Some(30), ..answer() })),
             (Outcome { received_at_ms: 0, ..reply() }, Some(Job { times: None, ..answer() })),
             (Outcome { received_at_ms: -1, ..reply() }, Some(Job { times: None, ..answer() })),

@@ -1,4 +1,4 @@
-//! Bus → WhatsApp: outcomes and send requests, one at a time per chat, chats side by side.
+//! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,11 @@ use crate::wire::{Account, ChatToken, Subjects};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
-/// More messages than this are not in hand at once. It is the consumer's own bound on what is not
-/// acknowledged: replies that wait for an earlier one must never keep that earlier one out.
-const MAX_IN_HAND: usize = topology::EDGE_MAX_ACK_PENDING;
-/// How often a message that has to wait for its predecessor looks at the consumer.
-const LOOK: Duration = Duration::from_secs(1);
+/// The most messages in flight at once. It equals the consumer's own limit of unacknowledged messages: replies that
+/// wait for an earlier reply must never keep that one out.
+const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
+/// How often a message that waits for its predecessor checks the consumer.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sending half of the edge.
 #[derive(Debug)]
@@ -36,16 +36,16 @@ pub(crate) struct Outbound {
     carrier: Carrier,
     topology: topology::Settings,
     progress: Mutex<Progress>,
-    in_hand: Mutex<HashMap<ChatToken, Lane>>,
-    /// Something was finished, or came in: whoever waits looks again.
+    in_flight: Mutex<HashMap<ChatToken, Lane>>,
+    /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
     tasks: Tasks,
     stop: CancellationToken,
     abandon: CancellationToken,
 }
 
-/// A lane whose task panics must not stand there without one: it goes, its messages are delivered again after the
-/// ack wait, and other chats feel nothing.
+/// If a lane's task panics, the lane must not stay without a task. The lane is removed, and its messages are
+/// redelivered after the ack wait. Other chats are not affected.
 struct Unwinding<'a> {
     outbound: &'a Outbound,
     chat: &'a ChatToken,
@@ -60,7 +60,7 @@ impl Drop for Unwinding<'_> {
     }
 }
 
-/// What one chat has in hand, by sequence. Its task works on the lowest.
+/// The messages of one chat in flight, by sequence. The lane's task works on the lowest.
 type Lane = BTreeMap<u64, Arc<Delivery>>;
 
 impl Outbound {
@@ -89,7 +89,7 @@ impl Outbound {
             subjects,
             account,
             topology,
-            in_hand: Mutex::default(),
+            in_flight: Mutex::default(),
             moved: Notify::new(),
             tasks: Tasks::new("edge lane"),
             stop,
@@ -97,13 +97,13 @@ impl Outbound {
         }))
     }
 
-    /// Works until `stop`, then waits for the sends under way, up to `grace`, and not at all once `lost`.
+    /// Works until `stop`. Then waits up to `grace` for the sends in flight, but not once the lease is `lost`.
     pub(crate) async fn run(self: Arc<Self>, grace: Duration, lost: CancellationToken) {
-        let heart = {
+        let heartbeat = {
             let this = Arc::clone(&self);
-            let beat = this.abandon.clone();
+            let abandon = this.abandon.clone();
             spawn("edge heartbeat", OnPanic::EndProcess, async move {
-                beat.run_until_cancelled(this.keep_in_hand()).await;
+                abandon.run_until_cancelled(this.keep_in_flight()).await;
             })
         };
         while !self.stop.is_cancelled() {
@@ -117,7 +117,7 @@ impl Outbound {
         if !matches!(finished, Ok(Some(()))) {
             tracing::warn!(
                 chats = self.tasks.len(),
-                "sends that did not end in time are unknown; they go again under the same ids"
+                "sends that did not end in time are unknown; they are sent again under the same ids"
             );
         }
         self.abandon.cancel();
@@ -127,15 +127,15 @@ impl Outbound {
         for delivery in rest {
             delivery.nak(None).await;
         }
-        // Ended by `abandon`.
-        let _ = heart.await;
+        // `abandon` ends it.
+        let _ = heartbeat.await;
     }
 
-    /// The consumer or its stream may be gone: makes sure of both, as at the start.
+    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start.
     async fn rebind(&self) {
         let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Edge(&self.account));
         if let Some(Err(error)) = self.stop.run_until_cancelled(ensured).await {
-            tracing::warn!(%error, "the outbound consumer is not to be had yet");
+            tracing::warn!(%error, "the outbound consumer is not available yet");
         }
     }
 
@@ -146,27 +146,27 @@ impl Outbound {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async || self.room().await,
+                async || self.capacity().await,
                 async |delivery| self.take(*delivery).await,
                 || {},
             )
             .await
     }
 
-    /// How many more may be taken; waits until WhatsApp is there and it is at least one.
-    async fn room(&self) -> usize {
+    /// How many more messages may be pulled. Waits until WhatsApp is connected and the number is at least one.
+    async fn capacity(&self) -> usize {
         loop {
             let moved = self.moved.notified();
-            let in_hand: usize = self.lanes().values().map(Lane::len).sum();
-            if in_hand < MAX_IN_HAND {
+            let in_flight: usize = self.lanes().values().map(Lane::len).sum();
+            if in_flight < MAX_IN_FLIGHT {
                 self.carrier.connection().client().await;
-                return MAX_BATCH.min(MAX_IN_HAND - in_hand);
+                return MAX_BATCH.min(MAX_IN_FLIGHT - in_flight);
             }
             moved.await;
         }
     }
 
-    /// Puts a delivery into its chat's lane, and starts the lane's task if it has none.
+    /// Puts a delivery into its chat's lane. Starts the lane's task if it has none.
     async fn take(self: &Arc<Self>, delivery: Delivery) {
         let chat = delivery.envelope.route.chat.clone();
         let finished = {
@@ -181,7 +181,8 @@ impl Outbound {
         let is_new = {
             let mut lanes = self.lanes();
             let is_new = !lanes.contains_key(&chat);
-            // A second delivery of what is in hand: its acks reach further than the first one's.
+            // This is a second delivery of a message in flight. Its ack is valid for longer than that of the first
+            // delivery.
             lanes.entry(chat.clone()).or_default().insert(delivery.sequence, Arc::new(delivery));
             is_new
         };
@@ -192,7 +193,7 @@ impl Outbound {
         self.moved.notify_waiters();
     }
 
-    /// Works off one chat's lane, lowest sequence first, until it is empty.
+    /// Works through one chat's lane, lowest sequence first, until it is empty.
     async fn work_off(&self, chat: ChatToken) {
         let _unwinding = Unwinding { outbound: self, chat: &chat };
         loop {
@@ -214,7 +215,7 @@ impl Outbound {
             if ended {
                 debug_assert!(
                     self.progress().may_send(next.envelope.previous),
-                    "an answer went before the one in front of it"
+                    "an answer was sent before the answer that it follows"
                 );
                 crash::point("edge.before-ack");
                 next.ack().await;
@@ -229,19 +230,19 @@ impl Outbound {
         }
     }
 
-    /// Returns whether the delivery is finished; else the lane has to be looked at again.
+    /// Returns whether the delivery is finished. If not, the lane must be checked again.
     async fn work(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
         let moved = self.moved.notified();
         let may_send = self.progress().may_send(delivery.envelope.previous);
         if !may_send {
-            // An earlier reply may be on its way here, or the consumer may tell that it is not.
+            // An earlier reply may be on its way to this edge, or the consumer may say that there is none.
             let heard = tokio::select! {
                 () = moved => true,
-                () = tokio::time::sleep(LOOK) => false,
+                () = tokio::time::sleep(CHECK_INTERVAL) => false,
                 () = self.stop.cancelled() => return false,
             };
             if !heard {
-                self.look_at_floor().await;
+                self.check_floor().await;
             }
             return false;
         }
@@ -251,7 +252,7 @@ impl Outbound {
         self.carrier.carry(chat, delivery).instrument(self.span(delivery)).await
     }
 
-    /// The trace of whatever has to be sent goes on.
+    /// The span continues the trace of the message to send.
     fn span(&self, delivery: &Delivery) -> tracing::Span {
         if delivery.delivered > 1 {
             metrics::REDELIVERIES.add(1, [&self.subjects.consumer_edge(&self.account)]);
@@ -267,17 +268,17 @@ impl Outbound {
         )
     }
 
-    async fn look_at_floor(&self) {
+    async fn check_floor(&self) {
         let consumer = self.subjects.consumer_edge(&self.account);
         match self.bus.consumer_state(&self.subjects.stream_out(), &consumer).await {
             Ok(state) => self.progress().floor(state.ack_floor),
-            Err(error) => tracing::debug!(%error, "the consumer's state is not to be had"),
+            Err(error) => tracing::debug!(%error, "the consumer's state is not available"),
         }
     }
 
-    /// Tells the bus, well within the ack wait, that everything in hand is still in hand; and forgets who is
-    /// not sent to any more.
-    async fn keep_in_hand(&self) {
+    /// Tells the bus, well within the ack wait, that every message in flight is still being worked on. Also forgets
+    /// the chats that get no more messages.
+    async fn keep_in_flight(&self) {
         let mut ticks = tokio::time::interval(self.topology.edge_ack_wait / 3);
         loop {
             ticks.tick().await;
@@ -290,7 +291,7 @@ impl Outbound {
     }
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -1,8 +1,7 @@
-//! The loop breaker: when a chat gets no answers for a while. Pure.
+//! The loop breaker: decides when a chat gets no answers for a while. Pure.
 //!
-//! Two bots that answer each other never stop by themselves. What tells them from a person is how fast
-//! they *write*: the rule looks at the times of writing, so that a backlog that drains at once after an
-//! outage is none.
+//! Two bots that answer each other never stop by themselves. They differ from a person in how fast they *write*. So
+//! the rule looks at the times of writing: a backlog that drains at once after an outage is not a loop.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -10,19 +9,19 @@ use std::time::{Duration, Instant};
 use super::rate::{Limit, Rate};
 use crate::wire::ChatToken;
 
-/// What becomes of an answer.
+/// What happens to an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is sent.
     Answer,
-    /// It is not: the chat writes faster than the limit.
+    /// It is not sent: the chat writes faster than the limit.
     Suppress {
-        /// The first one since the chat was answered last.
+        /// It is the first suppressed answer since the chat was last answered.
         first: bool,
     },
 }
 
-/// What is remembered of the chats.
+/// What the loop breaker remembers of the chats.
 #[derive(Debug)]
 pub(super) struct LoopBreaker {
     limit: Limit,
@@ -31,24 +30,24 @@ pub(super) struct LoopBreaker {
 
 #[derive(Debug)]
 struct Chat {
-    /// The latest answers, suppressed ones too: when their messages were written, and their sequences.
-    /// Never more than the limit and one.
+    /// The latest answers, also suppressed ones: when their messages were written, and their sequences. Never more
+    /// than the limit plus one.
     latest: BTreeSet<(i64, u64)>,
     broken: bool,
-    /// When there was last an answer to judge.
+    /// When the last answer was judged.
     touched: Instant,
 }
 
 impl LoopBreaker {
-    /// Nothing is known yet of any chat.
+    /// Nothing is known of any chat yet.
     pub(super) fn new(limit: Limit) -> Self {
         Self { limit, chats: HashMap::new() }
     }
 
     /// May the answer `sequence` go to `chat`, whose message was written at `written_ms`?
     ///
-    /// Suppressed answers count as well: a loop stays broken for as long as the other side writes faster
-    /// than the limit. The same answer again counts once.
+    /// Suppressed answers count too: a loop stays broken for as long as the other side writes faster than the
+    /// limit. The same answer counts only once.
     pub(super) fn judge(
         &mut self,
         chat: &ChatToken,
@@ -66,7 +65,7 @@ impl LoopBreaker {
         chat.judge(rate, sequence, written_ms)
     }
 
-    /// Forgets chats without an answer for longer than the limit's time.
+    /// Forgets chats without an answer for longer than the limit's window.
     pub(super) fn forget_idle(&mut self, now: Instant) {
         let window = self.limit.map_or(Duration::ZERO, |rate| rate.window);
         self.chats.retain(|_, chat| now.saturating_duration_since(chat.touched) <= window);
@@ -79,8 +78,8 @@ impl Chat {
         let window = i64::try_from(rate.window.as_millis()).unwrap_or(i64::MAX);
         let limit = usize::try_from(rate.count.get()).unwrap_or(usize::MAX);
         let this = (written_ms, sequence);
-        // What was written a whole window earlier is out of it: times are in whole seconds, and the doubt
-        // is the person's.
+        // A message written a whole window earlier is outside the window: times are in whole seconds, and the
+        // person gets the benefit of the doubt.
         let outside = (written_ms.saturating_sub(window), u64::MAX);
         let before = self.latest.range(..this).rev().take_while(|one| **one > outside).count();
         let is_new = self.latest.insert(this);
@@ -114,7 +113,7 @@ mod tests {
         LoopBreaker::new(limit(text).unwrap())
     }
 
-    /// What becomes of answers to messages written at these seconds.
+    /// The verdicts on answers to messages written at these seconds.
     fn verdicts(text: &str, seconds: impl IntoIterator<Item = i64>) -> Vec<Verdict> {
         let mut loops = loops(text);
         let now = Instant::now();
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_loop_stays_broken_until_it_is_slower_than_the_limit_and_can_break_again() {
-        // One every three seconds is over three in ten, one every four is not.
+        // One every three seconds is above three in ten seconds; one every four is not.
         let turning = verdicts("3/10s", (0..40).map(|number| number * 3));
         assert_eq!(turning.iter().filter(|verdict| **verdict == ANSWER).count(), 3);
         let slower = verdicts("3/10s", [0, 1, 2, 3, 13, 17, 18, 19, 20]);
@@ -174,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// Said of the times alone, without any memory: an answer is suppressed if and only if `limit` others
+        /// The rule from the times alone, without any memory: an answer is suppressed if and only if `limit` others
         /// were written in the window that ends with it.
         #[test]
         fn it_is_the_rate_of_writing_that_counts(gaps in prop::collection::vec(0i64..8, 1..120), limit in 1usize..6) {
@@ -189,7 +188,7 @@ mod tests {
             }
         }
 
-        /// However often the bus delivers an answer, it counts once, and is told once.
+        /// However often the bus delivers an answer, it counts once and is reported once.
         #[test]
         fn a_repeated_answer_changes_nothing(gaps in prop::collection::vec(0i64..8, 1..60), repeat in 1usize..4) {
             let times: Vec<i64> =
@@ -206,7 +205,7 @@ mod tests {
             }
         }
 
-        /// Times may come in any order and be any number; what is remembered stays within the limit.
+        /// Times may come in any order and have any value. What is remembered stays within the limit.
         #[test]
         fn no_time_breaks_it(times in prop::collection::vec(any::<i64>(), 0..60)) {
             let mut loops = loops("5/1m");

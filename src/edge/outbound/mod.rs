@@ -1,9 +1,9 @@
-//! Bus → WhatsApp: outcomes and send requests, and what became of them.
+//! Bus → WhatsApp: sends outcomes and send requests, and publishes their results.
 //!
-//! `lanes` has one for each chat; `carrying` takes a delivery to its end: `job` is what has to be sent and `text` its
-//! words, `order` says whether it may go, `loop_breaker` whether it should, `rate_limit` when; `sending` stays with it
-//! until WhatsApp has it. `receipts` and `reports` tell the bus what became of it. May import: `session` (the client),
-//! `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
+//! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent and
+//! `text` has its words; `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
+//! `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
+//! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
 pub mod job;
@@ -27,12 +27,12 @@ pub(super) use sending::{Acks, Sender};
 
 use super::session::OutgoingObserver;
 
-/// What WhatsApp says of messages that went out, to those who want to hear it.
+/// Passes on what WhatsApp reports about sent messages.
 #[derive(Debug)]
 pub(super) struct Feedback {
-    /// Who waits for the server's acks.
+    /// Those who wait for the server's acks.
     pub acks: Acks,
-    /// Who takes receipts.
+    /// The queue for receipts.
     pub receipts: Receipts,
 }
 

@@ -1,23 +1,22 @@
-//! In which order outcomes are sent. Pure.
+//! The order in which outcomes are sent. Pure.
 //!
-//! After a crash the bus redelivers what was not acknowledged, each message when its own ack wait ends:
-//! a chat's second reply may come before its first. An outcome names the one before it
-//! (`Wa-Prev-Seq`), so the edge can tell.
+//! After a crash the bus redelivers the unacknowledged messages, each when its own ack wait ends, so a chat's
+//! second reply may come before its first. An outcome names its predecessor (`Wa-Prev-Seq`), so the edge can tell.
 
 use std::collections::BTreeSet;
 
-/// So many finished sequences are remembered above the floor. Beyond that (one message stuck while so many
-/// others went out) a chat whose last one is forgotten waits for the floor.
+/// How many finished sequences above the ack floor are remembered. If there are more (one message is stuck while so
+/// many others were sent), a chat whose last sequence is forgotten waits for the floor.
 const REMEMBERED: usize = 200_000;
 
 /// What this edge knows of its consumer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
-    /// Everything up to here is acknowledged.
+    /// Everything up to this sequence is acknowledged.
     floor: u64,
-    /// Everything up to here had been delivered before this edge started.
+    /// Everything up to this sequence had been delivered before this edge started.
     inherited: u64,
-    /// How many of those were not acknowledged, and come again.
+    /// How many of those were not acknowledged. They come again.
     pending_at_start: usize,
     /// Those that have come again.
     returned: BTreeSet<u64>,
@@ -26,7 +25,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// As the consumer stands at the start.
+    /// The state of the consumer at the start.
     pub(super) fn new(floor: u64, delivered: u64, ack_pending: usize) -> Self {
         Self { floor, inherited: delivered, pending_at_start: ack_pending, ..Self::default() }
     }
@@ -38,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// A message is finished, and its ack is on the way.
+    /// A message is finished, and its ack is on its way.
     pub(super) fn finished(&mut self, sequence: u64) {
         self.done.insert(sequence);
         if self.done.len() > REMEMBERED {
@@ -46,23 +45,23 @@ impl Progress {
         }
     }
 
-    /// Was it finished before? Then a redelivery of it needs nothing but its ack.
+    /// Was the message finished before? Then a redelivery of it needs only its ack.
     pub(super) fn is_done(&self, sequence: u64) -> bool {
         self.done.contains(&sequence)
     }
 
-    /// The consumer's floor has moved.
+    /// The consumer's ack floor has moved.
     pub(super) fn floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         self.done = self.done.split_off(&(self.floor + 1));
     }
 
-    /// May the outcome be sent whose predecessor in its chat is `previous` (0: none)?
+    /// May the outcome be sent? `previous` is its predecessor in the chat (0: none).
     pub(super) fn may_send(&self, previous: u64) -> bool {
         if previous <= self.floor || self.done.contains(&previous) {
             return true;
         }
-        // Delivered to an earlier edge: acknowledged by it, unless it is one of those that come again.
+        // The predecessor was delivered to an earlier edge. That edge acknowledged it, unless it comes again.
         previous <= self.inherited
             && self.returned.len() >= self.pending_at_start
             && !self.returned.contains(&previous)
@@ -133,9 +132,9 @@ mod tests {
     }
 
     proptest! {
-        /// An edge died when so many were delivered and some of them acknowledged. The rest comes again in any
-        /// order, between new ones, and each is finished at any time. No outcome overtakes the one before it;
-        /// and once all are back, none waits for one that was sent.
+        /// An edge died after so many deliveries, some of them acknowledged. The rest comes again in any order,
+        /// mixed with new ones, and each may finish at any time. No outcome overtakes its predecessor. Once all are
+        /// back, none waits for one that was sent.
         #[test]
         fn nothing_overtakes_and_nothing_waits_in_vain(
             before in prop::collection::vec(any::<bool>(), 1..12),

@@ -1,18 +1,18 @@
-//! So many in so long: how an operator writes a limit. Pure.
+//! A rate, "this many in this time": how an operator writes a limit. Pure.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// What a limit takes, for messages about bad ones.
+/// The syntax of a limit, for error messages.
 pub const TAKES: &str = "so many in so long, such as 20/10s (1 to 100000 in 1s to 24h), or off";
-/// The same, for a limit that may do without its time.
+/// The same, for a limit whose time may be left out.
 pub const TAKES_PER_MINUTE: &str =
     "so many in so long, such as 30/1m (1 to 100000 in 1s to 24h), a number per minute, or off";
 
-/// The bound is what a loop breaker remembers of one chat.
+/// The limit is bounded because the loop breaker remembers that many answers of one chat.
 const MAX_COUNT: u32 = 100_000;
-/// WhatsApp's own times have a resolution of a second.
+/// WhatsApp's own times are in whole seconds.
 const MIN_WINDOW: Duration = Duration::from_secs(1);
 const MAX_WINDOW: Duration = Duration::from_secs(86_400);
 
@@ -21,14 +21,14 @@ const MAX_WINDOW: Duration = Duration::from_secs(86_400);
 pub struct Rate {
     /// How many; at most 100 000.
     pub count: NonZeroU32,
-    /// In how long; 1 s to 24 h.
+    /// In what time; 1 s to 24 h.
     pub window: Duration,
 }
 
 /// A rate, or no limit at all.
 pub type Limit = Option<Rate>;
 
-/// Reads `20/10s` or `off`; `None` if it is neither.
+/// Reads `20/10s` or `off`. `None`: the text is neither.
 pub fn limit(text: &str) -> Option<Limit> {
     if text == "off" {
         return Some(None);
@@ -38,7 +38,7 @@ pub fn limit(text: &str) -> Option<Limit> {
     Rate::new(count.trim().parse().ok()?, window).map(Some)
 }
 
-/// As [`limit`], but a number alone is a number per minute.
+/// Like [`limit`], but a number alone means that number per minute.
 pub fn limit_per_minute(text: &str) -> Option<Limit> {
     match text.parse() {
         Ok(count) => Rate::new(count, Duration::from_secs(60)).map(Some),
@@ -53,7 +53,7 @@ impl Rate {
         is_sane.then_some(Self { count, window })
     }
 
-    /// How long one of them takes, if they are spread evenly.
+    /// The time between two, if they are spread evenly.
     pub fn interval(&self) -> Duration {
         self.window / self.count.get()
     }

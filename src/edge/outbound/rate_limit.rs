@@ -1,5 +1,5 @@
-//! How fast messages leave: token buckets per chat and for all of them. Whoever finds a bucket empty waits;
-//! nothing is dropped.
+//! The rate limit: one token bucket per chat, and one for all chats. A message that finds a bucket empty waits.
+//! Nothing is dropped.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::wire::ChatToken;
 
 type Moment = <DefaultClock as governor::clock::Clock>::Instant;
 
-/// The buckets. Full at the start: a bucket holds as many tokens as its rate has for its whole time.
+/// The buckets. They are full at the start: a bucket holds as many tokens as its rate allows in its whole window.
 #[derive(Debug)]
 pub(super) struct RateLimits {
     per_chat: Option<DefaultKeyedRateLimiter<ChatToken>>,
     total: Option<DefaultDirectRateLimiter>,
-    /// One at a time waits at the common bucket, the others behind it: first come, first served, and one
-    /// timer for all.
+    /// Only one message at a time waits at the common bucket; the others queue behind it. So they go in order, and
+    /// one timer is enough for all.
     queue: Mutex<()>,
     clock: DefaultClock,
 }
 
 impl RateLimits {
-    /// With full buckets.
+    /// Starts with full buckets.
     pub(super) fn new(per_chat: Limit, total: Limit) -> Self {
         Self {
             per_chat: per_chat.and_then(quota).map(RateLimiter::keyed),
@@ -34,14 +34,14 @@ impl RateLimits {
         }
     }
 
-    /// Takes one of the chat's tokens, as soon as it has one.
+    /// Takes one of the chat's tokens, as soon as there is one.
     pub(super) async fn of_chat(&self, chat: &ChatToken) {
         if let Some(bucket) = &self.per_chat {
             self.wait(|| bucket.check_key(chat)).await;
         }
     }
 
-    /// Takes one of everybody's tokens, as soon as it is this one's turn and there is one.
+    /// Takes one token of the common bucket, as soon as it is this message's turn and there is one.
     pub(super) async fn of_all(&self) {
         if let Some(bucket) = &self.total {
             let _turn = self.queue.lock().await;
@@ -49,7 +49,7 @@ impl RateLimits {
         }
     }
 
-    /// Forgets the chats whose buckets are full again: they are as new.
+    /// Forgets the chats whose buckets are full again: they are like new chats.
     pub(super) fn forget_idle(&self) {
         if let Some(bucket) = &self.per_chat {
             bucket.retain_recent();
@@ -57,7 +57,7 @@ impl RateLimits {
         }
     }
 
-    /// On tokio's timer: the limiter's own would bring a thread of its own.
+    /// Uses tokio's timer, because the limiter's own timer would start a thread.
     async fn wait(&self, take: impl Fn() -> Result<(), NotUntil<Moment>>) {
         while let Err(not_yet) = take() {
             let left = not_yet.wait_time_from(self.clock.now());

@@ -1,7 +1,7 @@
-//! WhatsApp → bus: what became of the messages that went out.
+//! WhatsApp → bus: the receipts of sent messages.
 //!
-//! A receipt is told once and kept nowhere: one that comes while the process dies is lost, and nobody waits
-//! for it. So they stand in line in memory, and keep nothing else waiting.
+//! WhatsApp reports a receipt once, and nothing stores it. A receipt that comes while the process dies is lost, and
+//! nothing waits for it. So receipts queue in memory, and block nothing else.
 
 use futures::{StreamExt as _, stream};
 use prost::Message as _;
@@ -19,17 +19,18 @@ use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::{ChatKind, Receipt, ReceiptStatus};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
 
-/// So many receipts are put on the bus at once.
+/// How many receipts are put on the bus at once.
 const AT_ONCE: usize = 32;
 
-/// So many receipts wait in memory; one is about 200 bytes. What comes then is lost, as in a crash.
+/// How many receipts wait in memory. One takes about 200 bytes. A receipt that comes when the queue is full is
+/// lost, as in a crash.
 const WAITING: usize = 20_000;
 
-/// Takes receipts; cheap to clone.
+/// Takes receipts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Receipts(mpsc::Sender<Incoming>);
 
-/// Puts them on the bus.
+/// Publishes receipts on the bus.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     heard: mpsc::Receiver<Incoming>,
@@ -47,7 +48,7 @@ struct Teller {
 }
 
 impl Receipts {
-    /// A line to stand in, and who works it off until `stop`.
+    /// A queue for receipts, and the worker that empties it until `stop`.
     pub(crate) fn channel(
         bus: Bus,
         subjects: Subjects,
@@ -61,17 +62,17 @@ impl Receipts {
         (Self(sender), Announcer { heard, teller })
     }
 
-    /// One came. Those of the number's own devices and of groups say nothing about a person.
+    /// A receipt has come. Receipts from the number's own devices and from groups say nothing about a person.
     pub(crate) fn heard(&self, receipt: &Incoming) {
         if status(&receipt.r#type).is_some() && !receipt.source.is_from_me && !receipt.source.is_group {
             match self.0.try_send(receipt.clone()) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     tracing::warn!(
                         waiting = WAITING,
-                        "receipts come faster than the bus takes them; one is lost"
+                        "receipts come faster than the bus stores them; one is lost"
                     );
                 }
-                // Closed: the edge is going down.
+                // The channel is closed: the edge is stopping.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
             }
         }
@@ -113,7 +114,7 @@ impl Teller {
         let chat = match self.chats.find(&peer.candidates).await {
             Ok(chat) => chat,
             Err(error) => {
-                tracing::debug!(%error, "a receipt's chat is not to be had");
+                tracing::debug!(%error, "the chat of a receipt cannot be found");
                 return;
             }
         };
@@ -126,7 +127,7 @@ impl Teller {
         }
     }
 
-    /// One record per message, so that a receipt that WhatsApp repeats is recognised.
+    /// One record per message, so that a repeated receipt is recognised.
     async fn store(&self, chat: &ChatToken, id: &str, status: ReceiptStatus, code: &str, at_ms: i64) {
         let receipt = Receipt {
             account: self.account.to_string(),

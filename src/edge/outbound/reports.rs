@@ -1,5 +1,5 @@
-//! What the edge tells the bus about what it did not send. Stored before the cause is acknowledged: nothing
-//! ends without a trace.
+//! The edge's reports to the bus about messages that it did not send. A report is stored before its cause is
+//! acknowledged, so that nothing ends without a trace.
 
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,9 @@ use crate::wire::{Account, ChatToken, Headers, Subjects, header, now_ms};
 /// Puts reports on the bus, for one account.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    /// Where to.
+    /// The bus.
     pub bus: Bus,
-    /// Under which subjects.
+    /// The subjects.
     pub subjects: Subjects,
     /// The linked number.
     pub account: Account,
@@ -28,7 +28,7 @@ pub(super) struct Reporter {
 impl Reporter {
     /// The message of `cause` was not sent, because of `reason`. The same report again is the same record.
     ///
-    /// Returns whether that is settled; it is not if the attempts were ended.
+    /// Returns whether it is settled. It is not settled if the attempts were ended.
     pub(super) async fn failure(
         &self,
         chat: &ChatToken,
@@ -54,9 +54,9 @@ impl Reporter {
         self.store(Record { subject, headers, payload: receipt.encode_to_vec().into() }).await
     }
 
-    /// A chat gets no answers for a while, from that of `cause` on. The link stays as it is, in `state`.
+    /// A chat gets no answers for a while, beginning with the answer of `cause`. The link stays in its `state`.
     ///
-    /// Returns whether that is settled; it is not if the attempts were ended.
+    /// Returns whether it is settled. It is not settled if the attempts were ended.
     pub(super) async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &State) -> bool {
         let event = SessionEvent {
             account: self.account.to_string(),
@@ -80,7 +80,7 @@ impl Reporter {
             }
             Err(AppendError::Stopped) => false,
             Err(error) => {
-                tracing::error!(%error, "what was not sent cannot be reported");
+                tracing::error!(%error, "the report about an unsent message cannot be stored");
                 true
             }
         }

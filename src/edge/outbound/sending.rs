@@ -1,8 +1,8 @@
-//! Sending one message until WhatsApp's server has it, or has refused it for good.
+//! Sends one message until WhatsApp's server has it, or has refused it for good.
 //!
-//! The library's `Ok` means "written to the socket" and no more: a message counts as sent when the
-//! server's ack for its id has come. Anything else is "unknown", and the same message goes again under
-//! the same id, which phones drop if they have it already.
+//! The library's `Ok` only means "written to the socket". A message counts as sent when the server's ack for its id
+//! has come. Everything else is "unknown": the same message is sent again under the same id, and a phone that has
+//! it already drops it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,25 +21,25 @@ use crate::telemetry::{metrics, redact, spans};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the server may take to acknowledge it.
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a message that the server refuses is tried again.
+/// How often a refused message is tried again.
 const REFUSAL_RETRIES: u32 = 3;
 
-/// Why a message was given up on. The code goes on the bus.
+/// Why a message was given up. The code goes on the bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Undeliverable {
-    /// The number has no WhatsApp.
+    /// The number is not on WhatsApp.
     #[error("unknown-number")]
     UnknownNumber,
-    /// WhatsApp's server refused it, again and again.
+    /// WhatsApp's server refused it every time.
     #[error("refused-{0}")]
     Refused(String),
-    /// The address or the content is none that can be sent.
+    /// The address or the content cannot be sent.
     #[error("invalid-request")]
     Invalid,
 }
 
 impl Undeliverable {
-    /// A code with few values, for metrics: without WhatsApp's own code.
+    /// A code with few values, for metrics: it leaves out WhatsApp's own code.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::UnknownNumber => "unknown-number",
@@ -49,23 +49,23 @@ impl Undeliverable {
     }
 }
 
-/// The server's acks, by message id. Only acks of class `message`: those of our own receipts carry the
-/// id of the inbound message.
+/// The server's acks, by message id. Only acks of class `message`: the acks of the connector's own receipts carry
+/// the id of the inbound message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Acks(Arc<Mutex<HashMap<String, oneshot::Sender<Verdict>>>>);
 
-/// Taken, or refused with this code.
+/// Accepted, or refused with this code.
 type Verdict = Result<(), String>;
 
 impl Acks {
-    /// An ack came.
+    /// An ack has come.
     pub(crate) fn heard(&self, ack: &ServerAck) {
         if ack.class.as_deref() != Some("message") {
             return;
         }
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&ack.id);
         if let Some(waiting) = waiting {
-            // Nobody waits any more if that attempt has timed out.
+            // No task waits any more if that attempt has timed out.
             let _ = waiting.send(ack.error.clone().map_or(Ok(()), Err));
         }
     }
@@ -81,7 +81,7 @@ impl Acks {
     }
 }
 
-/// Sends; cheap to clone.
+/// Sends messages. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     connection: Connection,
@@ -96,18 +96,18 @@ enum Attempt {
 }
 
 impl Sender {
-    /// Over whichever client is online.
+    /// Sends over the client that is online.
     pub(crate) fn new(connection: Connection, acks: Acks) -> Self {
         Self { connection, acks }
     }
 
-    /// Where the link stands.
+    /// The state of the link.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Does this number have WhatsApp? Asked before a first contact only: the library sends to unknown
-    /// numbers without a word.
+    /// Is this number on WhatsApp? Asked only before a first contact, because the library sends to unknown numbers
+    /// without an error.
     pub(crate) async fn is_known(&self, to: &Jid) -> bool {
         loop {
             let client = self.connection.client().await;
@@ -120,7 +120,7 @@ impl Sender {
                 Ok(Ok(answers)) => return answers.iter().any(|answer| answer.is_registered),
                 Ok(Err(error)) => tracing::debug!(
                     error = redact::text(&error),
-                    "whether the number is known is not to be had; asking again"
+                    "cannot find out whether the number is on WhatsApp; asking again"
                 ),
                 Err(_elapsed) => {}
             }
@@ -128,8 +128,8 @@ impl Sender {
         }
     }
 
-    /// Returns once WhatsApp's server has the message, however long that takes, or will never have it.
-    /// Cancelling leaves it unknown.
+    /// Returns when WhatsApp's server has the message, or will never have it. This may take any time. After a
+    /// cancel the result is unknown.
     pub(crate) async fn send(&self, to: &Jid, id: &str, text: &str) -> Result<(), Undeliverable> {
         let mut refusals = 0;
         loop {
@@ -153,7 +153,7 @@ impl Sender {
                     tracing::warn!(
                         why,
                         whatsapp_id = id,
-                        "nobody knows whether a message was sent; it goes again under the same id"
+                        "it is unknown whether a message was sent; it is sent again under the same id"
                     );
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }

@@ -1,12 +1,12 @@
-//! The words of an outcome, as WhatsApp shows them. Pure.
+//! The text of an outcome, as WhatsApp shows it. Pure.
 
 use crate::wire::v1::{self, Outcome, outcome};
 
-/// What an outcome has for the person; empty: nothing. An error for one of a kind that this edge does not
-/// know.
+/// The text of an outcome for the customer. Empty: nothing to send. An error if this edge does not know the kind of
+/// outcome.
 ///
-/// Of *none* nothing is ever sent, whatever it carries and whatever its reason is: `BACKEND_MODE=shadow` hangs
-/// on it.
+/// For the outcome *none* nothing is ever sent, whatever it carries and whatever its reason is:
+/// `BACKEND_MODE=shadow` relies on it.
 pub(super) fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
     match &outcome.result {
         Some(outcome::Result::Reply(reply)) => Ok(reply_text(reply)),
@@ -16,7 +16,7 @@ pub(super) fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
     }
 }
 
-/// A reply as one text: what the assistant offers to choose from follows its words line by line.
+/// A reply as one text: the choices that the backend offers follow its words, one per line.
 fn reply_text(reply: &v1::Reply) -> String {
     let mut text = reply.text.clone();
     let Some(interactive) = &reply.interactive else { return text };
@@ -93,7 +93,7 @@ mod tests {
         assert!(text.contains("item 9") && !text.contains("item 10"), "{text}");
     }
 
-    /// `Outcome` as an edge has it that has never heard of shadow.
+    /// `Outcome` as an older edge has it, which does not know shadow.
     mod before_shadow {
         #[derive(Clone, PartialEq, prost::Message)]
         pub(super) struct Outcome {
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(text(outcome::Result::Dead(dead)), Ok("Perdón.".into()));
         assert!(outcome_text(&Outcome::default()).is_err());
         let shadow = NoReplyReason::Shadow.into();
-        // A reason of a later version, too.
+        // Also a reason of a later version.
         for reason in [shadow, 99] {
             let none = NoReply { reason, would_be: Some(reply.clone()) };
             assert_eq!(text(outcome::Result::None(none)), Ok(String::new()));

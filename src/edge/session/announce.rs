@@ -1,4 +1,4 @@
-//! Every new state of the link goes on the bus, in order.
+//! Publishes every new state of the link on the bus, in order.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use crate::bus::{AppendError, Bus, Record};
 use crate::wire::v1::SessionEvent;
 use crate::wire::{Account, Headers, Subjects, header, now_ms};
 
-/// So many states wait for a bus that is away. More would be old news: the oldest are left out, never the last.
+/// How many states are kept while the bus is away. More would be old news: the oldest are dropped, the last one
+/// never.
 const REMEMBERED: usize = 64;
 
 /// New states that are not on the bus yet. Clones share them.
@@ -27,7 +28,7 @@ struct Shared {
 }
 
 impl News {
-    /// One more.
+    /// Adds one state.
     pub fn push(&self, state: State) {
         let mut states = self.states();
         if states.len() == REMEMBERED {
@@ -46,7 +47,7 @@ impl News {
         self.0.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts them on the bus until `over`, and what there is then; with `stop` not for long.
+    /// Publishes states until `over`, then what is left. After `stop` it waits only a short time.
     pub async fn announce(
         &self,
         bus: &Bus,
@@ -93,7 +94,7 @@ async fn tell(bus: &Bus, subjects: &Subjects, account: &Account, state: &State, 
     }
 }
 
-/// A session event as it goes on the bus, recognised by `id`.
+/// A session event as a record for the bus. `id` identifies it.
 pub(crate) fn session_event(
     subjects: &Subjects,
     account: &Account,

@@ -1,4 +1,4 @@
-//! The client: built, kept running, and ended as the link's state machine says.
+//! The client library's client: this module builds it, runs it, and ends it when the link's state machine says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,38 +18,39 @@ use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
 use crate::wire::now_ms;
 
-/// The library tries a broken file for thirty seconds before it says so.
+/// A short pause is enough: the library itself retries a broken file for thirty seconds before it reports the
+/// error.
 const OPEN_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the connection is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the edge checks the connection.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the session needs to know.
+/// The settings of the session.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Ask for a pair code for this number instead of only a QR code.
+    /// Request a pair code for this number, and not only a QR code.
     pub pair_phone: Option<String>,
-    /// The simulator's address, in builds that can talk to one.
+    /// The simulator's address, in builds that can use one.
     pub simulator_url: Option<String>,
     /// How long the library may take to flush when a client ends.
     pub flush_timeout: Duration,
 }
 
-/// The session with WhatsApp of one account, for the time of one lease.
+/// The session of one account with WhatsApp, for one term of the lease.
 pub(crate) struct Session<Hook> {
-    /// What it needs to know.
+    /// Its settings.
     pub settings: Settings,
-    /// Where the store is; its lock is held.
+    /// Where the store is. The lock on it is held.
     pub auth: Arc<AuthDir>,
-    /// What every message passes.
+    /// Every inbound message passes this hook.
     pub hook: Hook,
-    /// What has to come again, and holds its chat until then.
+    /// The messages that must come again. Each one holds its chat until then.
     pub resends: Resends,
-    /// Who hears what became of messages that went out.
+    /// Receives what WhatsApp reports about sent messages.
     pub outgoing: Arc<dyn OutgoingObserver>,
-    /// Where the link's state is written down.
+    /// Where the state of the link is written.
     pub connection: ConnectionWriter,
-    /// Ends it.
+    /// Ends the session.
     pub stop: CancellationToken,
 }
 
@@ -80,7 +81,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         }
     }
 
-    /// One client's life, from its building to its end.
+    /// The life of one client, from its building to its end.
     async fn live(&self) -> Then {
         let (lost, mut losses) = mpsc::channel(LOST_WAITING);
         let bot = match self.build(lost).await {
@@ -100,12 +101,12 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
         let mut reachability = Reachability::default();
-        let mut looks = tokio::time::interval(LOOK);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
         let then = loop {
             let input = tokio::select! {
                 biased;
-                _ = looks.tick() => {
-                    reachability.look(client.is_connected());
+                _ = checks.tick() => {
+                    reachability.check(client.is_connected());
                     None
                 }
                 () = self.stop.cancelled() => {
@@ -136,7 +137,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         then
     }
 
-    /// The client has ended by itself; what it said last is still in the channel.
+    /// The client has ended by itself. Its last events are still in the channel.
     fn last_words(&self, inputs: &mut mpsc::Receiver<Input>) -> Then {
         let mut then = self.connection.apply(Input::Ended);
         while let Ok(input) = inputs.try_recv() {
@@ -169,7 +170,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             use whatsapp_rust::transport::TokioWebSocketTransportFactory;
             return Ok(bot
                 .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url.as_str()))
-                // Any version will do; fetching the current one would need the internet.
+                // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
                 .build()
@@ -179,7 +180,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     }
 
     async fn end(&self, handle: BotHandle) {
-        // What the library does not flush in time, WhatsApp hands over again.
+        // What the library does not flush in time, WhatsApp redelivers.
         let _ = tokio::time::timeout(self.settings.flush_timeout, handle.shutdown()).await;
     }
 

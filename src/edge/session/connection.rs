@@ -1,4 +1,4 @@
-//! Is WhatsApp there, and through which client?
+//! Is WhatsApp connected, and through which client?
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use super::announce::News;
 use super::link::{Input, State, Then};
 use crate::telemetry::metrics;
 
-/// How soon a connection that died without an event is noticed.
-const LOOK: Duration = Duration::from_millis(250);
+/// How soon the edge notices a connection that died without an event.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The current client and the link's state.
+/// The current client and the state of the link.
 #[derive(Clone, Default)]
 struct Now {
     /// The client, while one runs.
     client: Option<Arc<Client>>,
-    /// The link.
+    /// The state of the link.
     state: State,
 }
 
-/// Write access to it: the link's state machine is run here. Cheap to clone.
+/// Write access to the connection. The link's state machine runs here. Cheap to clone.
 #[derive(Clone)]
 pub struct ConnectionWriter {
     now: watch::Sender<Now>,
@@ -36,12 +36,12 @@ impl std::fmt::Debug for ConnectionWriter {
 }
 
 impl ConnectionWriter {
-    /// Which client there is.
+    /// Sets the current client.
     pub fn client(&self, client: Option<Arc<Client>>) {
         self.now.send_modify(|now| now.client = client);
     }
 
-    /// Moves the link's state on, tells those who want to know, and says what to do.
+    /// Moves the link to its next state, informs the readers, and says what to do with the client.
     pub fn apply(&self, input: Input) -> Then {
         let mut then = Then::Nothing;
         self.now.send_modify(|now| {
@@ -62,7 +62,7 @@ impl ConnectionWriter {
     }
 }
 
-/// Read access to it. Cheap to clone.
+/// Read access to the connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Connection(watch::Receiver<Now>);
 
@@ -73,14 +73,14 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Who writes it, who reads it, and every new state in order.
+    /// The writer, the reader, and every new state in order.
     pub fn channel() -> (ConnectionWriter, Self, News) {
         let (now, reader) = watch::channel(Now::default());
         let news = News::default();
         (ConnectionWriter { now, news: news.clone() }, Self(reader), news)
     }
 
-    /// Where the link stands. "Online" only while the connection really is.
+    /// The state of the link. It is "online" only while the connection is really up.
     pub fn state(&self) -> State {
         let now = self.0.borrow();
         match (&now.state, &now.client) {
@@ -90,13 +90,13 @@ impl Connection {
         }
     }
 
-    /// The linked number in digits, once it is known.
+    /// The linked number in digits, as soon as it is known.
     pub fn phone(&self) -> Option<String> {
         let client = self.0.borrow().client.clone()?;
         Some(client.pn()?.user.to_string())
     }
 
-    /// The client, as soon as messages can go out. Waits as long as it takes.
+    /// The client, as soon as messages can go out. Waits without a time limit.
     pub async fn client(&self) -> Arc<Client> {
         let mut now = self.0.clone();
         loop {
@@ -108,8 +108,8 @@ impl Connection {
                     return Arc::clone(client);
                 }
             }
-            // Not every end of a connection is told as an event, nor is every return.
-            let _ = tokio::time::timeout(LOOK, now.changed()).await;
+            // Not every loss of a connection, and not every return, comes as an event.
+            let _ = tokio::time::timeout(CHECK_INTERVAL, now.changed()).await;
         }
     }
 }

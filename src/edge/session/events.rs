@@ -1,5 +1,5 @@
-//! The client's events. What the order of a chat depends on, and what became of what was sent, is heard at once;
-//! what concerns the link goes to the session, one after the other.
+//! The client's events. Some are handled at once: those that decide the order of a chat, and those about sent
+//! messages. Events about the link go to the session, one after the other.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::link::{Input, Qr};
 use super::resend::Resends;
 use crate::stdout;
 
-/// So many events of the link may wait for the session. WhatsApp brings a handful in a minute, and the session
-/// looks at each within the time of one request, so this is never used up; what would come then is dropped with an
-/// ERROR, and the next look at the connection sees what is so.
+/// How many events of the link may wait for the session. WhatsApp sends a few in a minute, and the session handles
+/// each one within the time of one request, so the queue does not fill up. If it does, the next event is dropped
+/// with an ERROR, and the next check of the connection finds the true state.
 const WAITING: usize = 1_024;
 
-/// Who hears what WhatsApp says of messages that went out. Called on the library's own task: it must not wait.
+/// Receives what WhatsApp reports about sent messages. It runs on the library's own task, so it must not wait.
 pub(crate) trait OutgoingObserver: Send + Sync {
-    /// WhatsApp's server has a stanza, or refuses it.
+    /// WhatsApp's server has accepted a stanza, or has refused it.
     fn acked(&self, ack: &ServerAck);
-    /// A phone has a message, or showed it.
+    /// A phone has received a message, or has displayed it.
     fn receipt(&self, receipt: &Receipt);
 }
 
-/// Hears a client. What it hears at once must be known before the library goes on to the next stanza.
+/// Receives a client's events. What it handles at once must be known before the library goes on to the next stanza.
 pub(super) struct Listener {
     resends: Resends,
     outgoing: Arc<dyn OutgoingObserver>,
@@ -33,7 +33,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// A listener, and what the link's state machine hears by it.
+    /// A listener, and the channel on which the link's state machine receives its events.
     pub(super) fn new(
         resends: Resends,
         outgoing: Arc<dyn OutgoingObserver>,
@@ -49,21 +49,24 @@ impl EventHandler for Listener {
             Event::RawNode(stanza) => return self.came(stanza),
             Event::ServerAck(ack) => return self.outgoing.acked(ack),
             Event::Receipt(receipt) => return self.outgoing.receipt(receipt),
-            // What its sender's phone does not hold any more comes by another way, or never; and one member's
-            // broken session is no reason to hold a whole group.
+            // An unavailable message is no longer on its sender's phone: it comes another way, or never. In a
+            // group, one member's broken session is no reason to hold the whole group.
             Event::UndecryptableMessage(message)
                 if !message.is_unavailable && !message.info.source.is_group =>
             {
                 self.resends.unreadable(&message.info.source.chat.to_string(), &message.info.id);
             }
-            // The library says so once WhatsApp's queue is drained.
+            // The library sends this event once WhatsApp's queue is drained.
             Event::Connected(_) => self.resends.drained(),
             _ => {}
         }
         let Some(input) = input(&event) else { return };
-        // A closed channel: the session is ending, and hears nothing more.
+        // If the channel is closed, the session is ending and needs no more events.
         if let Err(mpsc::error::TrySendError::Full(input)) = self.link.try_send(input) {
-            tracing::error!(?input, "the session does not keep up with the link's events; one is left out");
+            tracing::error!(
+                ?input,
+                "the session does not keep up with the link's events; one event is dropped"
+            );
         }
     }
 }
@@ -76,7 +79,7 @@ impl Listener {
             _ => return,
         }
         let mut attrs = stanza.attrs();
-        // What one's own phone wrote names the chat as its recipient.
+        // A message that the linked number's own phone wrote names the chat as its recipient.
         let Some(chat) = attrs.optional_jid("recipient").or_else(|| attrs.optional_jid("from")) else {
             return;
         };
@@ -86,7 +89,7 @@ impl Listener {
     }
 }
 
-/// What an event means for the link, and the line in the log that a person needs with it.
+/// What an event means for the link. Also writes the log line that an operator needs with it.
 fn input(event: &Event) -> Option<Input> {
     Some(match event {
         Event::PairingQrCode(qr) => {

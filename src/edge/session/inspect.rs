@@ -1,5 +1,5 @@
-//! The session on disk, looked at from outside, with or without an edge at work on it: for
-//! `whatsapp-connector check`. Nothing of what it does stays.
+//! Checks the session on disk from outside, for `whatsapp-connector check`. An edge may be running on it. The check
+//! leaves nothing behind.
 #![expect(clippy::disallowed_methods, reason = "for `check`, a command that does one thing after the other")]
 
 use std::fs::{self, File, TryLockError};
@@ -12,29 +12,29 @@ use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnectio
 use super::lock::{self, LockError};
 use crate::wire::{Account, masked};
 
-/// What is wrong with the session's place.
+/// What is wrong with the place of the session.
 #[derive(Debug)]
 pub enum Flaw {
-    /// The directory cannot be made or written.
+    /// The directory cannot be made, or cannot be written.
     Unusable(std::io::Error),
-    /// Others may get at it, so the edge would not start.
+    /// Other users may have access to it, so the edge would not start.
     Open(LockError),
-    /// It is on a file system of another machine, by its name: locks and SQLite's shared memory do not work there.
+    /// It is on a network file system, given here by name. Locks and SQLite's shared memory do not work there.
     Network(&'static str),
-    /// An edge works on it.
+    /// An edge is running on it.
     Taken,
-    /// The store cannot be read, or says that it is broken.
+    /// The store cannot be read, or reports damage.
     Damaged(String),
 }
 
-/// What was found.
+/// What the check found.
 #[derive(Debug)]
 pub struct Inspection {
     /// What is wrong.
     pub flaws: Vec<Flaw>,
-    /// The store's file.
+    /// The store file.
     pub store: PathBuf,
-    /// The linked number as logs may show it; `None`: no number is linked.
+    /// The linked number, masked for logs. `None`: no number is linked.
     pub linked: Option<String>,
 }
 
@@ -44,7 +44,7 @@ struct Line {
     text: String,
 }
 
-/// Looks at the directory and at the account's store. Blocks for as long as the disk takes.
+/// Checks the directory and the account's store. Blocks for as long as the disk takes.
 pub fn inspect(dir: &Path, account: &Account) -> Inspection {
     let store = dir.join(format!("{account}.db"));
     let mut found = Inspection { flaws: Vec::new(), store: store.clone(), linked: None };
@@ -57,7 +57,7 @@ pub fn inspect(dir: &Path, account: &Account) -> Inspection {
     if is_taken(&dir.join(format!("{account}.lock"))) {
         found.flaws.push(Flaw::Taken);
     }
-    // An empty one is as good as none: the library makes its tables in it.
+    // An empty file counts as no store: the library makes its tables in it.
     if fs::metadata(&store).is_ok_and(|file| file.len() > 0) {
         match read(&store) {
             Ok(linked) => found.linked = linked,
@@ -67,13 +67,13 @@ pub fn inspect(dir: &Path, account: &Account) -> Inspection {
     found
 }
 
-/// The directory itself, or the nearest above it that is there.
+/// The directory itself, or its nearest parent that exists.
 fn existing(dir: &Path) -> &Path {
     let mut above = dir.ancestors().filter(|above| above.exists());
     above.next().unwrap_or(Path::new("."))
 }
 
-/// Asking for permissions would not tell of a read-only disk or of one that is full.
+/// Writes a file as a test, because permissions do not reveal a read-only disk or a full one.
 fn try_to_write(dir: &Path) -> std::io::Result<()> {
     if dir.exists() && !dir.is_dir() {
         return Err(std::io::ErrorKind::NotADirectory.into());
@@ -85,7 +85,7 @@ fn try_to_write(dir: &Path) -> std::io::Result<()> {
     written
 }
 
-/// An edge that tries at this very moment tries once more.
+/// The check holds the lock for a moment only. An edge that starts in this moment tries again.
 fn is_taken(lock: &Path) -> bool {
     File::open(lock).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
@@ -95,7 +95,7 @@ fn network(dir: &Path) -> Option<&'static str> {
     network_name(u64::from_ne_bytes(kind.to_ne_bytes()) & 0xffff_ffff)
 }
 
-/// Linux's magic numbers of file systems that are on another machine (statfs(2)).
+/// Linux's magic numbers of network file systems (statfs(2)).
 fn network_name(kind: u64) -> Option<&'static str> {
     Some(match kind {
         0x6969 => "NFS",
@@ -108,7 +108,7 @@ fn network_name(kind: u64) -> Option<&'static str> {
     })
 }
 
-/// Checks the store and finds the linked number. SQLite lets one read while another writes.
+/// Checks the store and finds the linked number. SQLite allows one process to read while another one writes.
 fn read(store: &Path) -> Result<Option<String>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let path = store.to_str().ok_or("its path is no text")?;

@@ -1,9 +1,9 @@
-//! The lease: of all edges of an account, on whatever machines, one is connected to WhatsApp.
+//! The lease: of all edges of an account, on all machines, only one is connected to WhatsApp.
 //!
-//! One value in a key-value bucket, changed by compare-and-set on its revision. The holder renews it; a
-//! renewal that is not confirmed within half the term ends the holder's connection, and only after a
-//! whole term without a change does another edge take over. Each edge measures with its own clock how long
-//! it has seen no change: nobody's clock has to be right.
+//! The lease is one value in a key-value bucket, changed by compare-and-set on its revision. The holder renews it.
+//! If no renewal is confirmed within half the term, the holder disconnects. Another edge takes over only after a
+//! whole term without a change. Each edge measures this time with its own clock, so the clocks of the machines need
+//! not agree.
 
 use std::time::Duration;
 
@@ -14,25 +14,27 @@ use crate::bus::{AppendError, Bus, Record};
 use crate::task::{OnPanic, Task, spawn};
 use crate::wire::{Account, Headers, Subjects, header};
 
-/// After so long without a renewal the lease is anybody's. Shorter ones do not ride out an election.
+/// After so long without a renewal any edge may take the lease. A shorter term would not survive an election in
+/// NATS.
 pub(super) const TERM: Duration = Duration::from_secs(30);
 /// How often the holder renews.
 const RENEW: Duration = Duration::from_secs(5);
-/// How often the others look.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the other edges check the lease.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of the lease.
+/// What an edge knows of the lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
-    /// The revision; 0 if there was never one.
+    /// The revision. 0: there was never one.
     revision: u64,
-    /// Who holds it; nobody if empty.
+    /// The edge that holds it. Empty: no edge.
     holder: String,
 }
 
-/// May `me` take what has been as `seen` for `unchanged`?
+/// May the edge `me` take the lease, which has been as `seen` for `unchanged`?
 fn may_take(seen: &Seen, me: &str, unchanged: Duration) -> bool {
-    // One's own: this edge died and is back. The lock on the auth directory says that it runs once.
+    // If it is this edge's own lease, this edge died and is back. The lock on the auth directory makes sure that it
+    // runs only once.
     seen.holder.is_empty() || seen.holder == me || unchanged >= TERM
 }
 
@@ -42,44 +44,45 @@ pub(crate) struct Lease {
     bus: Bus,
     stream: String,
     subject: String,
-    /// Where the holder puts what people write.
+    /// The stream in which the holder stores customers' messages.
     inbound: String,
     me: String,
 }
 
-/// The lease, held.
+/// The lease while this edge holds it.
 #[derive(Debug)]
 pub(crate) struct Held {
     lease: Lease,
-    /// Cancelled when the lease is lost, or may be: disconnect first, ask then.
+    /// Cancelled when the lease is lost, or may be lost: first disconnect, then ask.
     pub lost: CancellationToken,
     revision: tokio::sync::watch::Receiver<u64>,
     renewing: Task<()>,
 }
 
 impl Lease {
-    /// `me` names this edge, and is the same after its restart.
+    /// `me` is this edge's name. It stays the same after a restart.
     pub(crate) fn new(bus: Bus, subjects: &Subjects, account: &Account, me: String) -> Self {
         let (stream, subject) = (subjects.stream_leases(), subjects.lease(account));
         Self { bus, stream, subject, inbound: subjects.stream_in(), me }
     }
 
-    /// Waits for the lease. `waiting` is called once if somebody else has it.
+    /// Waits for the lease. Calls `waiting` once if another edge holds it.
     pub(crate) async fn acquire(&self, mut waiting: impl FnMut()) -> Held {
         let mut seen: Option<(Seen, Instant)> = None;
-        let mut told = false;
+        let mut waiting_called = false;
         loop {
-            // Of no use to an edge that could store nothing: WhatsApp keeps the messages meanwhile.
+            // An edge that cannot store anything must not take the lease. WhatsApp keeps the messages in the
+            // meantime.
             if !self.bus.has_room(&self.inbound).await {
                 tracing::debug!("not connecting to WhatsApp: the inbound stream is full");
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
             }
-            let now = match self.look().await {
+            let now = match self.read().await {
                 Ok(now) => now,
                 Err(error) => {
                     tracing::debug!(%error, "the lease cannot be read; asking again");
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     continue;
                 }
             };
@@ -94,16 +97,16 @@ impl Lease {
                 }
                 continue;
             }
-            if !told {
-                told = true;
+            if !waiting_called {
+                waiting_called = true;
                 waiting();
             }
             seen = Some((now, since));
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn look(&self) -> Result<Seen, crate::bus::ReadError> {
+    async fn read(&self) -> Result<Seen, crate::bus::ReadError> {
         let stored = self.bus.last(&self.stream, &self.subject).await?;
         Ok(stored.map_or_else(Seen::default, |stored| Seen {
             revision: stored.sequence,
@@ -119,19 +122,19 @@ impl Lease {
         Ok(self.bus.append(&record).await?.sequence)
     }
 
-    /// For how long the stream of what people write has been full.
+    /// How long the inbound stream has been full.
     fn full_for(&self) -> Duration {
         let full = self.bus.full().into_iter().find(|full| full.stream == self.inbound);
         full.map_or(Duration::ZERO, |full| full.since)
     }
 
-    /// One renewal: the new revision, or `None` if somebody else has the lease.
+    /// One renewal. Returns the new revision, or `None` if another edge has the lease.
     async fn renew(&self, revision: u64) -> Result<Option<u64>, AppendError> {
         match self.write(revision, &self.me).await {
             Ok(revision) => Ok(Some(revision)),
             Err(AppendError::Refused) => {
-                let now = self.look().await.map_err(|error| AppendError::Unknown(error.to_string()))?;
-                // An earlier renewal of our own whose answer was lost.
+                let now = self.read().await.map_err(|error| AppendError::Unknown(error.to_string()))?;
+                // This is an earlier renewal of this edge, whose answer was lost.
                 Ok((now.holder == self.me).then_some(now.revision))
             }
             Err(error) => Err(error),
@@ -148,20 +151,20 @@ impl Held {
         Self { lease, lost, revision: receiver, renewing }
     }
 
-    /// Gives the lease back, so that the next edge need not wait for its end.
+    /// Gives the lease back, so that the next edge need not wait until it runs out.
     pub(crate) async fn release(self) {
         self.renewing.abort();
-        // Aborted or ended: no renewal is under way any more.
+        // Aborted or ended: no renewal is in flight any more.
         let _ = self.renewing.await;
         let revision = *self.revision.borrow();
         if let Err(error) = self.lease.write(revision, "").await {
-            tracing::debug!(%error, "the lease is not given back; it ends by itself");
+            tracing::debug!(%error, "the lease could not be given back; it runs out by itself");
         }
     }
 }
 
-/// Renews until the lease is lost. Half a term without a confirmation counts as lost: the other half is
-/// the time to get off WhatsApp before somebody else may come.
+/// Renews until the lease is lost. Half a term without a confirmation counts as lost: the other half is the time to
+/// disconnect from WhatsApp before another edge may connect.
 async fn keep(
     lease: Lease,
     revision: tokio::sync::watch::Sender<u64>,
@@ -171,7 +174,7 @@ async fn keep(
     loop {
         tokio::time::sleep(RENEW).await;
         if lease.full_for() >= TERM / 2 {
-            // What comes in would pile up in memory.
+            // Messages that come in now would pile up in memory.
             tracing::warn!(
                 "the inbound stream is full; disconnecting from WhatsApp, which keeps the messages, until there is room"
             );
@@ -195,7 +198,7 @@ async fn keep(
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the lease is not renewed yet");
-                    tokio::time::sleep(LOOK.min(left)).await;
+                    tokio::time::sleep(POLL_INTERVAL.min(left)).await;
                 }
                 Err(_elapsed) => {
                     tracing::warn!(

@@ -1,4 +1,4 @@
-//! The linked number's state, as a pure machine: what happened → where we are, and what to do.
+//! The state of the linked number, as a pure machine: an event → the new state, and what to do with the client.
 
 use std::time::Duration;
 
@@ -6,44 +6,44 @@ use tokio::time::Instant;
 
 use crate::wire::v1::{SessionAction, SessionState};
 
-/// How long an edge that was replaced stays away.
+/// How long an edge stays away after another program has replaced it.
 const REPLACED_PAUSE: Duration = Duration::from_secs(45);
 
-/// Where the link stands.
+/// The states of the link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum State {
     /// The session is being opened.
     #[default]
     Starting,
-    /// No session: a person has to scan the QR code.
+    /// There is no session: the operator has to scan the QR code.
     Unlinked {
-        /// What the QR code says, once WhatsApp has sent it. A secret while it is valid.
+        /// The QR code, once WhatsApp has sent it. It is a secret while it is valid.
         qr: Option<Qr>,
     },
-    /// Another edge has the account; this one takes over when it ends.
+    /// Another edge holds the account. This one takes over when that one ends.
     Standby,
-    /// A session, and no connection yet.
+    /// There is a session, but no connection yet.
     Connecting,
     /// Messages go both ways.
     Online,
-    /// The connection is gone; it comes back by itself.
+    /// The connection is lost. It comes back by itself.
     Offline,
-    /// Another program took the session over. Tried again after a pause, by the holder of the lease only.
+    /// Another program took the session over. Only the holder of the lease tries again, after a pause.
     Replaced,
     /// WhatsApp refuses the number for a while.
     Banned,
     /// WhatsApp refuses this version of the client.
     Outdated,
-    /// The process stops.
+    /// The process is stopping.
     Stopped,
 }
 
-/// A QR code on offer.
+/// A QR code to scan.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Qr {
-    /// The payload: whoever has it can link the number.
+    /// The payload. Anybody who has it can link the number.
     pub code: String,
-    /// When WhatsApp will not take it any more.
+    /// When WhatsApp stops accepting it.
     pub expires: Instant,
 }
 
@@ -53,27 +53,27 @@ impl std::fmt::Debug for Qr {
     }
 }
 
-/// What happened.
+/// The events of the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Another edge holds the account's lease.
     StandBy,
-    /// The client runs, with or without a session in its store.
+    /// The client is running, with or without a session in its store.
     Started {
-        /// There is one.
+        /// There is a session.
         linked: bool,
     },
-    /// A QR code came.
+    /// A QR code has come.
     Qr(Qr),
     /// All QR codes of this connection have expired.
     QrExhausted,
-    /// The phone has scanned it.
+    /// The phone has scanned the QR code.
     Paired,
-    /// Logged in, and the offline queue is drained.
+    /// The client is logged in, and the offline queue is drained.
     Connected,
-    /// The connection broke.
+    /// The connection is lost.
     Disconnected,
-    /// Somebody else logged in with this session.
+    /// Another program logged in with this session.
     Replaced,
     /// The session is dead for good.
     LoggedOut,
@@ -83,9 +83,9 @@ pub enum Input {
     Outdated,
     /// WhatsApp refused the login for another reason, and the client gave up.
     Refused,
-    /// The client's loop ended without a word.
+    /// The client's loop ended without an event.
     Ended,
-    /// The process stops.
+    /// The process is stopping.
     Stopping,
 }
 
@@ -94,18 +94,18 @@ pub enum Input {
 pub enum Then {
     /// Leave it alone: it reconnects by itself.
     Nothing,
-    /// Build a new one on the same session, after a pause.
+    /// Build a new client on the same session, after a pause.
     Rebuild {
         /// The pause.
         after: Duration,
     },
-    /// Set the dead session aside and build a new client, for a new QR code.
+    /// Set the dead session aside and build a new client, which gets a new QR code.
     StartOver,
-    /// Leave it stopped: whatever came next would make it worse.
+    /// Leave it stopped: another attempt would make things worse.
     Halt,
 }
 
-/// All codes of [`State::code`].
+/// All values of [`State::code`].
 pub const CODES: [&str; 11] = [
     "starting",
     "unlinked",
@@ -134,12 +134,12 @@ impl State {
             Input::QrExhausted => (Self::Unlinked { qr: None }, soon),
             Input::Paired => (Self::Connecting, Then::Nothing),
             Input::Connected => (Self::Online, Then::Nothing),
-            // Closing the socket while nobody has scanned is part of pairing.
+            // WhatsApp closes the socket while nobody has scanned: this is part of pairing.
             Input::Disconnected => match self {
                 Self::Online | Self::Offline => (Self::Offline, Then::Nothing),
                 other => (other.clone(), Then::Nothing),
             },
-            // Never at once: whoever replaced this edge would be replaced in turn, for ever.
+            // Never at once: the two programs would replace each other for ever.
             Input::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
             Input::LoggedOut => (Self::Unlinked { qr: None }, Then::StartOver),
             Input::Banned(time) => (Self::Banned, Then::Rebuild { after: time.max(Duration::from_secs(60)) }),
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// A stable code for machines: in `/link.json`, on the bus, in readiness.
+    /// A stable code for programs: in `/link.json`, on the bus, in readiness.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -172,7 +172,7 @@ impl State {
         }
     }
 
-    /// One sentence for people.
+    /// A short text for operators.
     pub fn detail(&self) -> &'static str {
         match self {
             Self::Starting => "The session is being opened.",
@@ -184,7 +184,7 @@ impl State {
             Self::Online => "Linked and online.",
             Self::Offline => "The connection to WhatsApp is gone; it comes back by itself.",
             Self::Replaced => {
-                "Another program logged in with this session. Stop it; this edge tries again in a minute."
+                "Another program logged in with this session. Stop it; this edge tries again after 45 seconds."
             }
             Self::Banned => "WhatsApp refuses this number for a while.",
             Self::Outdated => "WhatsApp refuses this version of the client. Upgrade the connector.",
@@ -192,7 +192,7 @@ impl State {
         }
     }
 
-    /// What a person has to do now.
+    /// What the operator has to do now.
     pub fn action(&self) -> SessionAction {
         match self {
             Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
@@ -203,7 +203,7 @@ impl State {
         }
     }
 
-    /// As the bus has it.
+    /// The same state in the form that goes on the bus.
     pub fn on_the_wire(&self) -> SessionState {
         match self {
             Self::Starting => SessionState::Starting,
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(states().each_ref().map(State::code), CODES);
     }
 
-    /// The code on the bus, and what a person has to do.
+    /// The code on the bus, and what the operator has to do.
     #[test]
     fn every_state_says_what_it_is_and_what_is_to_be_done() {
         use SessionAction::{None, ScanQr, StopOtherEdge, Upgrade, Wait};
@@ -271,7 +271,7 @@ mod tests {
         ];
         let states = states();
         assert_eq!(states.each_ref().map(|state| (state.on_the_wire(), state.action())), want);
-        // A sentence each; only the two unlinked ones share theirs.
+        // Each state has its own text. Only the two unlinked states share one.
         let details: HashSet<_> = states.iter().map(State::detail).collect();
         assert_eq!(details.len(), states.len() - 1);
         assert!(details.iter().all(|detail| detail.ends_with('.') && detail.contains(' ')));
@@ -293,7 +293,7 @@ mod tests {
             (Input::Connected, "online", Then::Nothing),
             (Input::Replaced, "replaced", rebuilt(45)),
             (Input::LoggedOut, "unlinked", Then::StartOver),
-            // However short WhatsApp says it is: at least a minute.
+            // At least a minute, however short the time that WhatsApp names.
             (Input::Banned(Duration::from_secs(3)), "banned", rebuilt(60)),
             (Input::Banned(Duration::from_secs(900)), "banned", rebuilt(900)),
             (Input::Outdated, "outdated", Then::Halt),
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn how_a_connection_ends_depends_on_where_the_link_was() {
-        // After the connection broke, and after the client ended without a word.
+        // After a lost connection, and after the client ended without an event.
         let want = [
             ("starting", ("offline", rebuilt(1))),
             ("unlinked", ("unlinked", rebuilt(1))),

@@ -1,8 +1,9 @@
 //! The auth directory: its lock and its modes.
 //!
-//! Two edges on one session would share Signal ratchets and replace each other's connection for ever: hence
-//! the lock. Whoever reads the session is the linked number: hence 0700 for the directory and 0600 for what
-//! is in it. What is wider is refused and not mended, because the edge cannot know who has read it already.
+//! The lock: two edges on one session would share Signal ratchets, and would replace each other's connection for
+//! ever. The modes: anybody who can read the session can act as the linked number. So the directory has mode 0700,
+//! and the files in it have 0600. The edge refuses wider modes and does not repair them, because it cannot know who
+//! has read the session already.
 #![expect(
     clippy::disallowed_methods,
     reason = "a few small files of this directory, before the session is opened and after it is closed"
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::wire::Account;
 
-/// Held while the edge runs; the kernel lets go of it when the process dies, however it dies.
+/// The edge holds it while it runs. The kernel releases it when the process dies, in whatever way.
 #[derive(Debug)]
 pub(crate) struct AuthDir {
     dir: PathBuf,
@@ -30,7 +31,7 @@ pub(crate) struct AuthDir {
 /// Why the session's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another edge is on it.
+    /// Another edge uses it.
     #[error(
         "another edge is running on account `{account}` in {dir}: stop it first, or give this one a WHATSAPP_ACCOUNT or WHATSAPP_AUTH_DIR of its own"
     )]
@@ -40,53 +41,53 @@ pub enum LockError {
         /// `WHATSAPP_AUTH_DIR`.
         dir: PathBuf,
     },
-    /// Others than its owner may get at the session.
+    /// Users other than its owner may have access to the session.
     #[error(
-        "{path} has mode {mode:04o}, so that others than its owner may get at the session in it, and whoever has the session is the linked number: {remedy}"
+        "{path} has mode {mode:04o}: other users than its owner may access the session in it, and anybody who has the session can act as the linked number: {remedy}"
     )]
     Wide {
         /// `WHATSAPP_AUTH_DIR`, or a file in it.
         path: PathBuf,
         /// Its mode.
         mode: u32,
-        /// What mends that, and what else is like it.
+        /// The command that repairs it, also for other files with the same fault.
         remedy: String,
     },
-    /// It is somebody else's, who may do with it what he likes. Also for root, which could use it, but
-    /// would leave files behind that its owner could not read.
+    /// It belongs to another user, who may do anything with it. Root could use it, but is refused too: it would
+    /// leave files behind that the owner could not read.
     #[error(
         "{path} belongs to the user {owner}, and this process runs as {user}: run it as that user, or chown -R {user} it"
     )]
     Foreign {
         /// `WHATSAPP_AUTH_DIR`, or a file in it.
         path: PathBuf,
-        /// Whose it is.
+        /// The user that owns it.
         owner: u32,
-        /// Whose this process is.
+        /// The user that this process runs as.
         user: u32,
     },
-    /// The directory cannot be made or written.
+    /// The directory cannot be made, or cannot be written.
     #[error(
-        "WHATSAPP_AUTH_DIR={dir} cannot be used: {source}. It takes a directory that this user may write"
+        "WHATSAPP_AUTH_DIR={dir} cannot be used: {source}. Set it to a directory that this user may write"
     )]
     Unusable {
         /// `WHATSAPP_AUTH_DIR`.
         dir: PathBuf,
-        /// The system's words.
+        /// The error from the operating system.
         source: std::io::Error,
     },
 }
 
-/// Is the session in `dir` its owner's alone? Takes no lock and changes nothing, so that it may be asked while
-/// an edge is running; a directory that is not there yet is fine, because the edge makes it as it must be.
+/// Is the session in `dir` private to its owner? Takes no lock and changes nothing, so it may be asked while an
+/// edge is running. A directory that does not exist is fine, because the edge makes it with the right mode.
 ///
-/// All files of the account are looked at, those of sessions that were set aside too: `<account>.*`. The
-/// set-group-id bit does not matter; a volume of Kubernetes hands it down.
+/// Checks all files of the account, `<account>.*`, also those of sessions that were set aside. Ignores the
+/// set-group-id bit, because a Kubernetes volume passes it on.
 pub fn guarded(dir: &Path, account: &Account) -> Result<(), LockError> {
     let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        // Whose it is says more than that it cannot be read.
+        // The wrong owner tells the operator more than the fact that the file cannot be read.
         entries => private(dir, &format!("chmod 700 {}", dir.display())).and(entries.map_err(unusable))?,
     };
     let own = format!("{account}.");
@@ -100,11 +101,11 @@ pub fn guarded(dir: &Path, account: &Account) -> Result<(), LockError> {
     Ok(())
 }
 
-/// Belongs to this process's user, and nobody else may do anything with it.
+/// It belongs to this process's user, and no other user has any rights on it.
 fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
     let found = match std::fs::metadata(path) {
         Ok(found) => found,
-        // SQLite removes files of its own while somebody looks.
+        // SQLite may remove its own files during the check.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(LockError::Unusable { dir: path.to_owned(), source }),
     };
@@ -120,13 +121,13 @@ fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
     Ok(())
 }
 
-/// How often the lock is asked for: `whatsapp-connector check` may be looking at it.
+/// How often the edge tries to take the lock: `whatsapp-connector check` may hold it for a moment.
 const TRIES: usize = 5;
-/// In between.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl AuthDir {
-    /// Makes the directory if it is missing (mode 0700) and takes the account's lock.
+    /// Makes the directory if it is missing (mode 0700), and takes the account's lock.
     pub(crate) fn lock(dir: &Path, account: &Account) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
@@ -142,7 +143,7 @@ impl AuthDir {
         Err(LockError::Taken { account: account.clone(), dir: dir.to_owned() })
     }
 
-    /// A name for the edge on this directory and machine, the same after a restart.
+    /// A name for the edge on this directory and machine. It stays the same after a restart.
     pub(crate) fn name(&self) -> std::io::Result<String> {
         let path = self.dir.join(format!("{}.edge-id", self.account));
         let id = match std::fs::read_to_string(&path) {
@@ -153,7 +154,7 @@ impl AuthDir {
                 id
             }
         };
-        // A copy of the directory, here or on another machine, is another edge.
+        // A copy of the directory, on this machine or on another one, counts as another edge.
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let place = std::fs::canonicalize(&self.dir)?;
         let place = Sha256::digest(place.as_os_str().as_encoded_bytes());
@@ -166,14 +167,14 @@ impl AuthDir {
         self.dir.join(format!("{}.db", self.account))
     }
 
-    /// Makes the session store's file if it is missing. SQLite would make it with what the umask leaves; it
-    /// takes an empty file for a new store, and gives its other files the mode of this one.
+    /// Makes the session store's file if it is missing. If SQLite made it, its mode would depend on the umask.
+    /// SQLite accepts an empty file as a new store, and gives its other files the same mode.
     pub(crate) fn make_store(&self) -> std::io::Result<()> {
         private_file(&self.store(), false).map(drop)
     }
 
-    /// Moves a dead session aside, so that the next start is a fresh one. Its keys are of no use to
-    /// WhatsApp any more; they are kept because deleting is for people.
+    /// Moves a dead session aside, so that the next start is a fresh one. WhatsApp no longer accepts its keys. The
+    /// files are kept, because deleting them is the operator's decision.
     pub(crate) fn set_aside(&self, suffix: &str) -> std::io::Result<()> {
         let store = self.store();
         for tail in ["", "-wal", "-shm"] {
@@ -186,12 +187,12 @@ impl AuthDir {
     }
 }
 
-/// Opens a file, which is made with mode 0600 if it is missing.
+/// Opens a file. Makes it with mode 0600 if it is missing.
 fn private_file(path: &Path, empty: bool) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(empty).write(true).mode(0o600).open(path)
 }
 
-/// SQLite's files beside the store have its name and a tail.
+/// SQLite's other files have the name of the store, plus a suffix.
 pub(super) fn with_tail(path: &Path, tail: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(tail);
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// In a directory of its own, as an edge makes one.
+    /// A directory with the mode that an edge gives it.
     fn auth_dir() -> (tempfile::TempDir, PathBuf) {
         let around = tempfile::tempdir().unwrap();
         let dir = around.path().join("auth");
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn what_belongs_to_somebody_else_is_refused() {
         let (_around, dir) = auth_dir();
-        // Root can give files away; others find some that are root's.
+        // Root can give files away. Other users use a directory that belongs to root.
         let given = std::os::unix::fs::chown(&dir, Some(65_532), None);
         let foreign = if given.is_ok() { dir.as_path() } else { Path::new("/root") };
         let refused = guarded(foreign, &Account::parse("a").unwrap()).unwrap_err();

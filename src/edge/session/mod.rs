@@ -1,9 +1,9 @@
 //! The session with WhatsApp: one linked number, held by one edge at a time.
 //!
-//! `client` builds the library's client and does what `link`, the state machine, says; `connection` is what the rest
-//! of the edge sees of it; `store` keeps the session, `resend` what has to come again; `lock` and `lease` keep
-//! other edges off; `inspect` looks without touching. May import: `bus`, `telemetry`, `wire`. Never `inbound`
-//! or `outbound`: it is handed the hook and who listens.
+//! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
+//! rest of the edge sees of it. `store` stores the session. `resend` tracks the messages that must come again.
+//! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
+//! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
 mod client;

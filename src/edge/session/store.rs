@@ -1,14 +1,14 @@
 //! The library's session store, with one gap closed.
 //!
-//! The library advances a Signal ratchet in memory, and writes it and the decrypted message to disk apart
-//! from each other. A flush on behalf of another chat may write the ratchet first; killed in between, the
-//! message is redelivered, cannot be decrypted a second time, has no stored copy, and the library takes it
-//! for one that was dealt with long ago and acknowledges it: lost. (Found by killing the edge in the middle
-//! of traffic; whatsapp-rust 0.7.0.)
+//! The library advances a Signal ratchet in memory. It writes the ratchet and the decrypted message to disk
+//! separately. A flush for another chat may write the ratchet first. If the process is killed between the two
+//! writes, WhatsApp redelivers the message, but it cannot be decrypted a second time and has no stored copy. The
+//! library then takes it for a message that was handled long ago, and acknowledges it: the message is lost. (Found
+//! by killing the edge in the middle of traffic; whatsapp-rust 0.7.0.)
 //!
-//! Two changes make that visible and mend it. A message that the hook has stored leaves an empty copy
-//! behind instead of none, so that "no copy" has one meaning only: lost on its way here. And such a message
-//! is not acknowledged, but asked for again: its sender encrypts it anew, under the same id.
+//! Two changes make the loss visible and repair it. First, when the hook has stored a message, an empty copy stays
+//! behind. So "no copy" has one meaning only: lost on the way to the disk. Second, such a message is not
+//! acknowledged but requested again: its sender encrypts it anew, under the same id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use super::resend::Resends;
 use crate::crash;
 
-/// A message that WhatsApp hands over again and that nobody can decrypt any more.
+/// A message that WhatsApp redelivers and that cannot be decrypted any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lost {
     /// The chat's JID.
@@ -35,15 +35,15 @@ pub(super) struct Lost {
     pub sender: String,
     /// WhatsApp's id of the message.
     pub id: String,
-    /// Ours: what the sender recognises this device by.
+    /// This device's own registration id, by which the sender recognises it.
     pub registration_id: u32,
 }
 
-/// So many may wait to be asked for. What comes then is not asked for now; it is not acknowledged either, so it
-/// comes again with the next connection.
+/// How many lost messages may wait to be requested. More are not requested now. They are not acknowledged either,
+/// so they come again with the next connection.
 pub(super) const LOST_WAITING: usize = 4_096;
 
-/// The store that the library gets.
+/// The store that the library uses.
 pub(super) struct Store {
     inner: SqliteStore,
     resends: Resends,
@@ -51,13 +51,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// `lost` gets every message that has to be asked for again; its chat is held until it comes.
+    /// `lost` gets every message that must be requested again. Its chat is held until it comes.
     pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
         Self { inner, resends, lost }
     }
 }
 
-/// Implements a trait of the library by handing each call on, and with what is given in full.
+/// Implements a trait of the library: each call goes to the inner store, except those that are written out in full.
 macro_rules! handed_on {
     ($trait:ident {
         $(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*
@@ -159,10 +159,10 @@ handed_on! {
             async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<Option<Vec<u8>>> {
                 let copy = self.inner.get_pending_inbound(chat, sender, id).await?;
                 if copy.is_none() {
-                    // Before the library goes on to what its chat brings next.
+                    // This must happen before the library goes on to the chat's next message.
                     if self.resends.not_there(chat, id) {
                         let device = self.inner.load().await?;
-                        // Refused when so many wait, or when the session is ending: then it comes again.
+                        // Refused when too many wait, or when the session is ending. The message then comes again.
                         let _ = self.lost.try_send(Lost {
                             chat: chat.to_owned(),
                             sender: sender.to_owned(),
@@ -170,7 +170,7 @@ handed_on! {
                             registration_id: device.map_or(0, |device| device.registration_id),
                         });
                     }
-                    // An error is what keeps the library from acknowledging it.
+                    // This error keeps the library from acknowledging the message.
                     return Err(StoreError::Validation("the message has to come again".to_owned()));
                 }
                 Ok(copy)

@@ -1,4 +1,4 @@
-//! The assistant's HTTP endpoint.
+//! The backend's HTTP endpoint.
 
 mod probe;
 
@@ -14,7 +14,7 @@ use sha2::Sha256;
 
 pub use probe::{Probed, Said};
 
-/// Where the backend is, and why there is no client for it.
+/// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
 
 use crate::telemetry::propagation;
@@ -22,7 +22,7 @@ use crate::wire::{now_ms, v1};
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
-/// A larger answer is no answer.
+/// A larger answer does not count as an answer.
 const MAX_BODY: usize = 1 << 20;
 
 /// How to reach the backend.
@@ -30,22 +30,22 @@ const MAX_BODY: usize = 1 << 20;
 pub struct Settings {
     /// `http(s)://host:port`, with or without a path.
     pub url: Url,
-    /// Goes into `X-API-Key`.
+    /// The value of `X-API-Key`.
     pub api_key: Option<SecretString>,
-    /// Signs every request.
+    /// The secret that signs every request.
     pub webhook_secret: Option<SecretString>,
-    /// For a whole call, the body included.
+    /// The time limit for a whole call, including the body.
     pub timeout: Duration,
 }
 
 /// A call's body.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Question {
-    /// WhatsApp's own id: the backend is idempotent on it.
+    /// WhatsApp's own id. The backend uses it to answer a repeated call only once.
     pub message_id: String,
     /// Digits without `+`.
     pub from_number: String,
-    /// What the person wrote.
+    /// What the customer wrote.
     pub text: String,
     /// UTC with milliseconds and `Z`.
     pub timestamp_iso: String,
@@ -54,7 +54,7 @@ pub struct Question {
     pub customer_name: Option<String>,
 }
 
-/// What came back.
+/// What the backend answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// 200 with a readable body.
@@ -63,18 +63,18 @@ pub enum Answer {
     Status {
         /// The HTTP status.
         code: u16,
-        /// The `Retry-After` header in seconds, if there was one.
+        /// The `Retry-After` header in seconds, if there is one.
         retry_after: Option<Duration>,
     },
 }
 
-/// A 200's body. Unknown fields are ignored, so that the backend can grow.
+/// The body of a 200. Unknown fields are ignored, so that the backend can add fields.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Reply {
     /// The conversation, as the backend names it.
     #[serde(default, deserialize_with = "or_default")]
     pub conversation_id: String,
-    /// What to tell the person; empty: nothing.
+    /// The text for the customer. Empty: nothing.
     #[serde(default, rename = "response_text", deserialize_with = "or_default")]
     pub text: String,
     /// Buttons to offer.
@@ -105,7 +105,7 @@ pub enum ListItem {
 }
 
 impl Reply {
-    /// Reads a body. An array is no answer, though serde would take its elements for the fields in order.
+    /// Reads a body. An array is not an answer, although serde would read its elements as the fields in order.
     pub fn read(body: &[u8]) -> Option<Self> {
         let is_object = body.trim_ascii_start().first() == Some(&b'{');
         if is_object { serde_json::from_slice(body).ok() } else { None }
@@ -140,7 +140,7 @@ where
     Ok(Option::<T>::deserialize(input)?.unwrap_or_default())
 }
 
-/// No readable answer.
+/// There is no readable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// No connection: refused, no such host, TLS.
@@ -152,7 +152,7 @@ pub enum Failure {
     /// The connection broke in the middle of the answer.
     #[error("broke off its answer")]
     Broken,
-    /// A 200 whose body is not what the contract says.
+    /// A 200 whose body does not follow the contract.
     #[error("answered 200 with a body that is not the contract's JSON")]
     NotJson,
     /// A body over 1 MiB.
@@ -173,7 +173,7 @@ impl Failure {
     }
 }
 
-/// The HTTP client. One per process; connections are reused.
+/// The HTTP client. One per process, because connections are reused.
 #[derive(Debug, Clone)]
 pub struct Backend {
     http: reqwest::Client,
@@ -185,7 +185,7 @@ impl Backend {
     /// A client for these settings.
     pub fn new(settings: Settings) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
-            // A redirect would take the key to wherever it points.
+            // After a redirect the key would go to another address.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5).min(settings.timeout))
             .timeout(settings.timeout)
@@ -201,7 +201,7 @@ impl Backend {
         (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or_default())
     }
 
-    /// One call. Signed afresh, because the backend refuses old signatures.
+    /// Makes one call. Each call is signed anew, because the backend refuses old signatures.
     pub async fn ask(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
         let body = serde_json::to_vec(question).map_err(|_| Failure::Broken)?;
         let headers = self.headers(&body, request_id, unix_seconds());
@@ -252,7 +252,7 @@ impl Backend {
 
 /// `base64(HMAC_SHA256(secret, timestamp + "." + body))`.
 fn sign(secret: &str, timestamp: u64, body: &[u8]) -> String {
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
     mac.update(timestamp.to_string().as_bytes());
     mac.update(b".");

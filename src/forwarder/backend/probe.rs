@@ -1,4 +1,4 @@
-//! Asking the backend how it is without asking it anything: for `whatsapp-connector check`.
+//! Checks the backend without asking it a question, for `whatsapp-connector check`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,8 +13,8 @@ use crate::wire::now_ms;
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 16 << 10;
 
-/// A call that the contract has the backend refuse once it has let the caller in: every field is empty. Nothing
-/// is answered, and no conversation begins.
+/// A call with every field empty. By the contract the backend refuses it, after it has accepted the caller. So
+/// nothing is answered, and no conversation begins.
 #[derive(Serialize)]
 struct Nothing {
     message_id: &'static str,
@@ -25,32 +25,32 @@ struct Nothing {
 
 const NOTHING: Nothing = Nothing { message_id: "", from_number: "", text: "", timestamp_iso: "" };
 
-/// What was found.
+/// What the check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// What it said to the call.
+    /// The backend's answer to the call.
     pub answer: Result<Said, Failure>,
-    /// What `GET /docs`, or else `/health`, of the address is answered with: is a service there at all?
+    /// The answer to `GET /docs`, or else `/health`, at this address: is there a service at all?
     pub page: Option<u16>,
     /// How long the call took.
     pub took: Duration,
-    /// By how much its clock is ahead of this machine's, in seconds, if it says.
+    /// By how many seconds its clock is ahead of this machine's clock, if it sends its time.
     pub ahead_s: Option<i64>,
     /// Does it refuse the same call without key and signature? `None`: neither is set.
     pub refuses_strangers: Option<bool>,
 }
 
-/// A status, and who is not believed if it is 401.
+/// A status, and which proof is wrong if it is 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
     /// The HTTP status.
     pub status: u16,
-    /// It is about the signature, not the key.
+    /// The signature was refused, not the key.
     pub about_signature: bool,
 }
 
 impl Backend {
-    /// Asks. Takes a few seconds at most for each question, whatever `BACKEND_TIMEOUT` says.
+    /// Checks the backend. Takes a few seconds at most for each question, whatever `BACKEND_TIMEOUT` is.
     pub async fn probe(settings: &Settings) -> Result<Probed, ClientError> {
         let hurried = Settings { timeout: settings.timeout.min(Duration::from_secs(10)), ..settings.clone() };
         let backend = Self::new(hurried.clone())?;
@@ -79,7 +79,7 @@ impl Backend {
         self.http.post(self.url.clone()).headers(headers).body(body).send().await
     }
 
-    /// Without the key: it is for the endpoint only.
+    /// Sent without the key, because the key is for the endpoint only.
     async fn page(&self) -> Option<u16> {
         let mut status = None;
         for name in ["docs", "health"] {

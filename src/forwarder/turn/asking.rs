@@ -1,4 +1,4 @@
-//! From the question to a decision: the calls of the backend, and the waits between them.
+//! From the question to a decision: the calls to the backend, and the waits between them.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
 
 impl Turn<'_> {
-    /// The decision; `None` if the message has to have room first, for which it must hold no permit.
+    /// The decision. `None`: the message must wait for capacity first, and must hold no permit in that time.
     pub(super) async fn decide(
         &self,
         permit: OwnedSemaphorePermit,
@@ -28,19 +28,20 @@ impl Turn<'_> {
         let mut permits = vec![permit];
         let mut pass = None;
         let (mut retries, mut calls) = (0, 0);
-        // Time that passes while everything is held uses up nothing.
+        // The time while everything is held uses up no time for retries.
         let mut failing_for = Duration::ZERO;
         let mut failing_since: Option<tokio::time::Instant> = None;
         loop {
             if permits.is_empty() {
-                self.or_stop(attempt.room()).await?;
-                // First the leave to retry: few retries stand in line for permits, however many there are.
+                self.or_stop(attempt.capacity()).await?;
+                // First get the permission to retry, so that only a few retries queue for permits, however many
+                // there are.
                 permits.push(self.one_of(&self.forwarder.retries).await?);
                 permits.push(self.permit(attempt).await?);
             }
             match attempt.begin().await {
                 Begun::Going => {}
-                Begun::NeedsRoom => return Ok(None),
+                Begun::NeedsCapacity => return Ok(None),
                 Begun::GiveUp { deaths } => {
                     return self.dead(DeadReason::CrashLoop, &format!("deaths-{deaths}")).await.map(Some);
                 }
@@ -48,8 +49,8 @@ impl Turn<'_> {
             let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
                 return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Some);
             };
-            // After each wait anew: the message may have grown too old. And before the pass: nobody waits for
-            // a backend that is not to be asked.
+            // Check again after each wait, because the message may have become too old. Check before asking the
+            // circuit breaker, so that no turn waits for a backend that it need not ask.
             let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
                 Ok(question) => question,
                 Err(reason) => return Ok(Some(decision::none(reason))),
@@ -89,7 +90,7 @@ impl Turn<'_> {
                     tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
                     let _retrying = telemetry::retrying(reason, wait);
                     retries += 1;
-                    // A waiting retry holds no permit and no room.
+                    // A waiting retry holds no permit and no capacity.
                     permits.clear();
                     attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
@@ -98,13 +99,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Leave to call; the wait for it is told.
+    /// Permission to call. The wait for it is recorded.
     async fn pass(&self) -> Result<Pass, Interrupted> {
         let _held = self.forwarder.breaker.reason().map(telemetry::held);
         self.or_stop(self.forwarder.breaker.pass()).await
     }
 
-    /// Calls the backend; `before` says how often this turn has done so already.
+    /// Calls the backend. `before` says how often this turn has called it already.
     async fn call(&self, question: &Question, before: u32) -> Result<Class, Interrupted> {
         let backend = &self.forwarder.backend;
         let (host, port) = backend.server();
@@ -127,7 +128,7 @@ impl Turn<'_> {
     }
 }
 
-/// Random, 0..1.
+/// A random number in 0..1.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(()) >> 32;

@@ -1,9 +1,9 @@
 //! One message's turn: from its delivery to its stored outcome. `asking` has the calls and the waits between them,
-//! `storing` what is left on the bus, `telemetry` what is told of it.
+//! `storing` writes to the bus, and `telemetry` has the spans and metrics.
 //!
-//! Nothing here is lost by a `kill -9` at any await: until the outcome is stored the message is not
-//! acknowledged, and it comes again, to any replica; once it is stored, whoever gets the message again
-//! sees that and acknowledges.
+//! A `kill -9` at any await loses nothing. Until the outcome is stored, the message is not acknowledged, so it
+//! comes again, to any replica. After that, the replica that gets the message again sees the outcome and
+//! acknowledges.
 
 mod asking;
 mod storing;
@@ -27,7 +27,7 @@ use crate::telemetry::{metrics, spans};
 use crate::wire::Envelope;
 use crate::wire::v1::DeadReason;
 
-/// More turns of one chat than this do not wait in memory; the bus keeps them.
+/// No more turns of one chat than this wait in memory. The bus keeps the other messages.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
 /// When such a message is delivered again.
 const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
@@ -35,22 +35,22 @@ const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Its outcome is stored, by this turn.
+    /// This turn stored its outcome.
     Stored,
-    /// Its outcome was stored already, by whomever.
+    /// Its outcome was already stored, by any replica.
     Answered,
     /// Not now: the message is given back to the bus.
     GivenBack {
-        /// When to deliver it again; at once without.
+        /// When to deliver it again. `None`: at once.
         after: Option<Duration>,
     },
 }
 
-/// Why a turn did not get to its end.
+/// Why a turn did not reach its end.
 enum Interrupted {
-    /// The process stops.
+    /// The process is stopping.
     Stopping,
-    /// The bus did not answer; the message will come again.
+    /// The bus did not answer. The message comes again.
     Bus(String),
 }
 
@@ -60,9 +60,10 @@ impl From<crate::bus::ReadError> for Interrupted {
     }
 }
 
-/// Runs a turn to its end, tells the bus that it is being worked on meanwhile, and how it ended.
+/// Runs a turn to its end. In the meantime it tells the bus that the message is being worked on; at the end it
+/// tells the bus the result.
 ///
-/// `permit` is the one that the message was pulled for, if it was not taken in the meantime.
+/// `permit` is the one that the message was pulled for, if no other turn has taken it in the meantime.
 pub(super) async fn run(
     forwarder: Arc<Forwarder>,
     delivery: Box<Delivery>,
@@ -102,7 +103,7 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSe
     match taken {
         Ok(ended) => ended,
         Err(Interrupted::Stopping) => {
-            // Before that, this process's own pull request may still be open, and would get it back.
+            // Before that, this process's own pull request may still be open, and would receive the message again.
             forwarder.closed.cancelled().await;
             Ended::GivenBack { after: None }
         }
@@ -118,7 +119,7 @@ struct Turn<'a> {
     delivery: &'a Delivery,
     place: Place,
     chat: Open,
-    /// Tells to give back what has not begun its call.
+    /// Tells the turn to give the message back if its call has not begun.
     stop: &'a CancellationToken,
 }
 
@@ -138,11 +139,11 @@ impl<'a> Turn<'a> {
         let mut decided: Option<Decision> = None;
         let mut has_waited = false;
         if self.delivery.delivered > 1 {
-            // Somebody may have answered it in the meantime: what is known may be from before that.
+            // Another replica may have answered it in the meantime: what is known may be older than that.
             self.chat.forget();
         }
         loop {
-            // A permit from here on: it bounds what is being worked on, and what is pulled.
+            // From here on the turn needs a permit. Permits limit what is being worked on, and what is pulled.
             let permit = match permit.take() {
                 Some(permit) => permit,
                 None => self.permit(attempt).await?,
@@ -170,14 +171,14 @@ impl<'a> Turn<'a> {
                         Some(decision) => decision,
                         None => match self.decide(permit, attempt).await? {
                             Some(decision) => decision,
-                            // A suspect: once it has room, look again.
+                            // The message is a suspect: check again once it has its capacity.
                             None => continue,
                         },
                     };
                     match self.store(&decision, expected).await {
                         Ok(()) => return Ok(Ended::Stored),
-                        // Another replica was faster, or what was known is old: look again. A decision
-                        // whose place is gone is dropped by the next step.
+                        // Another replica was faster, or what is known is old: check again. If the place of a
+                        // decision is gone, the next step drops the decision.
                         Err(AppendError::Refused) => {
                             metrics::CONFLICTS.add(1, ["out"]);
                             self.chat.forget();
@@ -200,11 +201,10 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The suspects' room first, if this is one: who waits for that keeps nobody from a permit. And the
-    /// permit before the pass: a probe that had to wait for a permit would wait for those who wait for the
-    /// probe.
+    /// A suspect waits for its capacity first, so that this wait blocks no permit. The permit comes before the
+    /// circuit breaker: a probe that waited for a permit would wait for the turns that wait for the probe.
     async fn permit(&self, attempt: &mut Attempt<'_>) -> Result<OwnedSemaphorePermit, Interrupted> {
-        self.or_stop(attempt.room()).await?;
+        self.or_stop(attempt.capacity()).await?;
         self.one_of(&self.forwarder.permits).await
     }
 

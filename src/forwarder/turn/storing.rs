@@ -1,4 +1,4 @@
-//! What a turn leaves on the bus: an outcome, or a dead letter and then its outcome.
+//! What a turn stores on the bus: an outcome, or a dead letter and then its outcome.
 
 use prost::Message as _;
 use tracing::Instrument as _;
@@ -15,7 +15,7 @@ use crate::wire::v1::DeadReason;
 use crate::wire::{kind, now_ms};
 
 impl Turn<'_> {
-    /// Dead letter: the copy first, then the outcome, then the ack.
+    /// Dead letter: first the copy, then the outcome, then the ack.
     pub(super) async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
         let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");

@@ -1,4 +1,4 @@
-//! What turns tell of themselves: their spans, and what is counted.
+//! The spans and metrics of turns.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::telemetry::{metrics, spans};
 use crate::wire::v1::outcome;
 use crate::wire::{Subjects, kind};
 
-/// A turn begins: the message's trace goes on.
+/// A turn begins. It continues the message's trace.
 pub(super) fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
     let consumer = subjects.consumer_forwarder();
     if delivery.delivered > 1 {
@@ -29,7 +29,7 @@ pub(super) fn turn(subjects: &Subjects, delivery: &Delivery) -> Span {
     )
 }
 
-/// The turn is held, until the guard is dropped.
+/// The turn is held until the guard is dropped.
 pub(super) fn held(reason: String) -> Inside<'static> {
     spans::event("hold", [("wa.reason", reason.into())]);
     metrics::TURNS.enter(["held"])
@@ -42,7 +42,7 @@ pub(super) fn retrying(reason: String, wait: Duration) -> Inside<'static> {
     metrics::TURNS.enter(["retrying"])
 }
 
-/// How the call of `span` ended.
+/// The result of the call of `span`.
 pub(super) fn answer(span: &Span, answer: &Result<Answer, Failure>) {
     match answer {
         Ok(Answer::Reply(_)) => spans::answered(span, 200),
@@ -51,7 +51,7 @@ pub(super) fn answer(span: &Span, answer: &Result<Answer, Failure>) {
     }
 }
 
-/// What a call of the backend came to.
+/// The result of a call to the backend.
 pub(super) fn call(class: &Class, took: Duration) {
     let [name, reason] = class.codes();
     metrics::CALL.record(took, [name]);

@@ -1,17 +1,17 @@
-//! In which order messages came that are not dealt with. Pure.
+//! The order in which unfinished messages arrived. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// So many stanzas that came and were not dealt with are remembered. One that is forgotten counts as the last.
+/// How many unfinished stanzas are remembered. A forgotten one counts as the last.
 pub(super) const REMEMBERED: usize = 20_000;
 
-/// In which order messages came that are not dealt with.
+/// The order in which unfinished messages arrived.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     last: u64,
     by_number: BTreeMap<u64, Key>,
     numbers: HashMap<Key, u64>,
-    /// How often they came on this connection.
+    /// How often each message came on this connection.
     times: HashMap<Key, u32>,
 }
 
@@ -19,7 +19,7 @@ pub(super) struct Arrivals {
 type Key = (String, String);
 
 impl Arrivals {
-    /// The message's number; the next one if it has none.
+    /// The message's number. If it has none, the next number.
     pub(super) fn number(&mut self, chat: &str, id: &str) -> u64 {
         let key = (chat.to_owned(), id.to_owned());
         if let Some(number) = self.numbers.get(&key) {
@@ -37,23 +37,23 @@ impl Arrivals {
         self.last
     }
 
-    /// A message came once more.
+    /// The message came once more.
     pub(super) fn came(&mut self, chat: &str, id: &str) {
         self.number(chat, id);
         *self.times.entry((chat.to_owned(), id.to_owned())).or_default() += 1;
     }
 
-    /// How often it came on this connection.
+    /// How often the message came on this connection.
     pub(super) fn times(&self, chat: &str, id: &str) -> u32 {
         self.times.get(&(chat.to_owned(), id.to_owned())).copied().unwrap_or_default()
     }
 
-    /// A new connection: counting begins anew.
+    /// A new connection: the count starts again.
     pub(super) fn reconnected(&mut self) {
         self.times.clear();
     }
 
-    /// It is dealt with.
+    /// The message is finished.
     pub(super) fn forget(&mut self, chat: &str, id: &str) {
         let key = (chat.to_owned(), id.to_owned());
         self.times.remove(&key);

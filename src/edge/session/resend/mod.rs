@@ -1,15 +1,16 @@
-//! A chat's order over a message that has to come again.
+//! Keeps a chat in order when one of its messages must come again.
 //!
-//! A message that was lost on its way to the disk (see `store`), or that cannot be decrypted, is asked for
-//! again, and comes behind what its sender wrote in the meantime. So the chat is held: the hook refuses what
-//! came after the missing one, WhatsApp keeps it, and hands it over once more on the next connection, which is
-//! made as soon as the missing one is stored. What counts is the order in which the stanzas first came: the
-//! library collects what it drains from a queue, and the hook sees that later than what is missing from it.
+//! Some messages must be requested again: those that were lost on the way to the disk (see `store`), and those that
+//! cannot be decrypted. Such a message comes behind what its sender wrote in the meantime. So the chat is held: the
+//! hook refuses what came after the missing message, and WhatsApp keeps it and redelivers it on the next
+//! connection. The edge makes that connection as soon as the missing message is stored. What counts is the order in
+//! which the stanzas first came. The library collects what it drains from a queue, so the hook sees those messages
+//! later than it learns what is missing.
 //!
-//! `arrivals` numbers the stanzas, `queues` decides (both pure), `request` asks.
+//! `arrivals` numbers the stanzas and `queues` decides (both pure); `request` sends the request.
 //!
-//! A phone that is switched off must not hold its chat for long: a message that does not come within
-//! [`queues::PATIENCE`] is not waited for any longer, and then comes behind the others.
+//! A phone that is switched off must not hold its chat for long. A message that does not come within
+//! [`queues::PATIENCE`] is no longer waited for, and may then come behind the others.
 
 mod arrivals;
 mod queues;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use queues::Queues;
 pub(super) use request::ask_again;
 
-/// What is missing in which chat. Cheap to clone; clones share everything.
+/// Which messages are missing, by chat. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resends(Arc<Shared>);
 
@@ -34,25 +35,25 @@ struct Shared {
 }
 
 impl Resends {
-    /// A message of this chat has come, and nobody has looked at it yet.
+    /// A message of this chat has arrived and is not handled yet.
     pub(crate) fn came(&self, chat: &str, id: &str) {
         self.queues().arrivals.came(chat, id);
     }
 
-    /// A message of this chat was decrypted once and is not there. Returns whether it is to be asked for.
+    /// A message of this chat was decrypted once, but there is no copy. Returns whether to request it.
     pub(crate) fn not_there(&self, chat: &str, id: &str) -> bool {
         let lost = self.queues().not_there(chat, id, Instant::now());
         self.0.changed.notify_one();
         lost
     }
 
-    /// A message of this chat cannot be decrypted, and is being asked for.
+    /// A message of this chat cannot be decrypted, and is being requested.
     pub(crate) fn unreadable(&self, chat: &str, id: &str) {
         self.queues().hold(chat, id, Instant::now());
         self.0.changed.notify_one();
     }
 
-    /// May this message of this chat be stored now? If not, it has to be refused, and comes again.
+    /// May this message of this chat be stored now? If not, it must be refused, and comes again.
     pub(crate) fn lets_pass(&self, chat: &str, id: &str) -> bool {
         self.queues().lets_pass(chat, id, Instant::now())
     }
@@ -63,31 +64,31 @@ impl Resends {
         self.0.changed.notify_one();
     }
 
-    /// A new connection: from now on what is not acknowledged is being handed over.
+    /// A new connection: WhatsApp now redelivers what is not acknowledged.
     pub(crate) fn logged_in(&self) {
         self.queues().logged_in();
     }
 
-    /// All of it has been handed over; waiting begins anew.
+    /// WhatsApp has redelivered everything. Waiting times start again.
     pub(crate) fn drained(&self) {
         self.queues().drained(Instant::now());
         self.0.changed.notify_one();
     }
 
-    /// Returns when a new connection has to be made for what was refused and is the next. Gives up waiting
-    /// for what does not come. Cancel-safe.
+    /// Returns when a new connection is needed for a refused message whose turn it is. Stops waiting for messages
+    /// that do not come. Cancel-safe.
     pub(crate) async fn wants_reconnect(&self) {
         loop {
             let changed = self.0.changed.notified();
             let (due, next) = {
                 let mut queues = self.queues();
-                (queues.look(Instant::now()), queues.next_look())
+                (queues.check(Instant::now()), queues.next_check())
             };
             if due {
                 return;
             }
             match next {
-                // Woken or not: it is looked at.
+                // Woken or not, the loop checks again.
                 Some(at) => drop(tokio::time::timeout_at(at, changed).await),
                 None => changed.await,
             }

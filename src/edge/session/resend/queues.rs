@@ -1,4 +1,4 @@
-//! The chats that are held, and what each is to bring next. Pure.
+//! The chats that are held, and which message each must get next. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -7,46 +7,46 @@ use tokio::time::Instant;
 
 use super::arrivals::{Arrivals, REMEMBERED};
 
-/// How long a chat waits for the one message that is the next.
+/// How long a chat waits for its next message.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What was refused and is the next may come by itself within this time; else a new connection is made.
+/// A refused message whose turn it is may come by itself within this time. If not, the edge makes a new connection.
 const GRACE: Duration = Duration::from_millis(500);
-/// Never sooner after the last one: a queue that WhatsApp hands over must get somewhere.
+/// The shortest time between two such connections: WhatsApp needs time to work through its queue.
 const BETWEEN_CONNECTIONS: Duration = Duration::from_secs(5);
 
-/// The chats that are held, and what each is to bring next. Pure.
+/// The chats that are held, and which message each must get next. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    /// In which order they came.
+    /// The order in which messages came.
     pub arrivals: Arrivals,
     chats: HashMap<String, Queue>,
-    /// What was waited for in vain, so that it holds its chat only once: (chat, id).
+    /// Messages that were waited for in vain. They hold their chat only once: (chat, id).
     given_up: HashSet<(String, String)>,
-    /// When the last connection was asked for.
+    /// When the last connection was requested.
     reconnected: Option<Instant>,
-    /// WhatsApp has handed over what it had; until then nothing is overdue, and the connection is let be.
+    /// WhatsApp has redelivered what it had. Until then nothing is overdue, and the connection stays.
     drained: bool,
 }
 
-/// What a held chat is to bring, by the number of arrival. Never empty.
+/// The messages that a held chat must get, by their number of arrival. Never empty.
 #[derive(Debug)]
 struct Queue {
     entries: BTreeMap<u64, Entry>,
-    /// Since when the first one is waited for.
+    /// Since when the chat waits for the first one.
     since: Instant,
-    /// A connection was asked for to get the first one.
+    /// A connection was requested to get the first one.
     asked: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     id: String,
-    /// It was here, and too early: WhatsApp has it. Otherwise its sender does.
+    /// The message came too early and was refused, so WhatsApp has it. Otherwise its sender has it.
     refused: bool,
 }
 
 impl Queues {
-    /// If it came twice on one connection, the first one is still being worked on, or was asked for.
+    /// If it came twice on one connection, its first copy is still being worked on, or was requested.
     pub(super) fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         if self.arrivals.times(chat, id) > 1 {
             return false;
@@ -55,7 +55,7 @@ impl Queues {
         true
     }
 
-    /// A message cannot be read, and is being asked for: what came after it waits.
+    /// A message cannot be read, and is being requested. Messages that came after it wait.
     pub(super) fn hold(&mut self, chat: &str, id: &str, now: Instant) {
         let number = self.arrivals.number(chat, id);
         if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
@@ -69,12 +69,12 @@ impl Queues {
         queue.put(number, id, false);
     }
 
-    /// May it be stored now? If not, it counts as refused.
+    /// May the message be stored now? If not, it counts as refused.
     pub(super) fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         let Some(queue) = self.chats.get_mut(chat) else { return true };
         let number = self.arrivals.number(chat, id);
         if queue.entries.first_key_value().is_none_or(|(first, _)| number <= *first) {
-            // It is being stored; that may take its time.
+            // It is being stored, and that may take time.
             queue.since = now;
             return true;
         }
@@ -82,14 +82,14 @@ impl Queues {
         false
     }
 
-    /// It is stored, or needs no storing.
+    /// The message is stored, or needs no storing.
     pub(super) fn dealt_with(&mut self, chat: &str, id: &str, now: Instant) {
         self.given_up.remove(&(chat.to_owned(), id.to_owned()));
         self.remove(chat, id, now);
         self.arrivals.forget(chat, id);
     }
 
-    /// No more of them are remembered than of arrivals; one that is forgotten may hold its chat once more.
+    /// The limit is the same as for arrivals. A forgotten message may hold its chat once more.
     fn give_up(&mut self, chat: String, id: String) {
         if self.given_up.len() >= REMEMBERED {
             let any = self.given_up.iter().next().cloned();
@@ -118,7 +118,7 @@ impl Queues {
         self.arrivals.reconnected();
     }
 
-    /// WhatsApp has handed over what it had; waiting begins anew.
+    /// WhatsApp has redelivered what it had. Waiting times start again.
     pub(super) fn drained(&mut self, now: Instant) {
         self.drained = true;
         for queue in self.chats.values_mut() {
@@ -126,8 +126,8 @@ impl Queues {
         }
     }
 
-    /// Gives up what is overdue, and says whether a new connection is to be made.
-    pub(super) fn look(&mut self, now: Instant) -> bool {
+    /// Gives up what is overdue. Returns whether a new connection is needed.
+    pub(super) fn check(&mut self, now: Instant) -> bool {
         if !self.drained {
             return false;
         }
@@ -140,7 +140,7 @@ impl Queues {
         for (chat, id) in overdue {
             tracing::warn!(
                 message_id = id,
-                "a message that has to come again does not; its chat goes on without it"
+                "a message that must come again has not come; its chat goes on without it"
             );
             self.remove(&chat, &id, now);
             self.give_up(chat, id);
@@ -159,20 +159,20 @@ impl Queues {
         wanted
     }
 
-    /// When there will be something to be seen.
-    pub(super) fn next_look(&self) -> Option<Instant> {
+    /// When the next check is due.
+    pub(super) fn next_check(&self) -> Option<Instant> {
         if !self.drained {
             return None;
         }
         let pause = self.pause();
-        let looks = self.chats.values().map(|queue| {
+        let checks = self.chats.values().map(|queue| {
             let overdue = queue.since + PATIENCE;
             queue.wanted_at(pause).map_or(overdue, |wanted| wanted.min(overdue))
         });
-        looks.min()
+        checks.min()
     }
 
-    /// Until when there must not be another new connection.
+    /// Until when no other new connection may be made.
     fn pause(&self) -> Option<Instant> {
         self.reconnected.map(|at| at + BETWEEN_CONNECTIONS)
     }
@@ -187,7 +187,7 @@ impl Queue {
         self.entries.first_key_value().map(|(_, entry)| entry)
     }
 
-    /// When a new connection is to be made for its first one, if it needs one.
+    /// When the chat needs a new connection for its first message, if it needs one.
     fn wanted_at(&self, pause: Option<Instant>) -> Option<Instant> {
         let needed = self.first().is_some_and(|first| first.refused) && !self.asked;
         needed.then(|| pause.map_or(self.since + GRACE, |pause| pause.max(self.since + GRACE)))
@@ -198,7 +198,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    /// A WhatsApp server and a phone, as far as order is concerned.
+    /// A model of a WhatsApp server and a phone, as far as order matters.
     struct World {
         queues: Queues,
         now: Instant,
@@ -215,7 +215,7 @@ mod tests {
             assert!(self.queues.not_there("chat", id, self.now));
         }
 
-        /// Hands messages over.
+        /// Delivers messages.
         fn brings(&mut self, ids: &[&'static str]) {
             for id in ids {
                 if self.queues.lets_pass("chat", id, self.now) {
@@ -228,9 +228,9 @@ mod tests {
         /// Does it make a new connection within this time?
         fn reconnects_within(&mut self, time: Duration) -> bool {
             let end = self.now + time;
-            while let Some(next) = self.queues.next_look().filter(|next| *next <= end) {
+            while let Some(next) = self.queues.next_check().filter(|next| *next <= end) {
                 self.now = self.now.max(next);
-                if self.queues.look(self.now) {
+                if self.queues.check(self.now) {
                     return true;
                 }
             }

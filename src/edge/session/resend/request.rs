@@ -1,4 +1,4 @@
-//! Asking for a message again, with the receipt that WhatsApp has for that: the retry receipt.
+//! Requests a message again, with WhatsApp's own means for that: the retry receipt.
 
 use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, Jid, NodeBuilder};
@@ -7,15 +7,18 @@ use crate::edge::session::store::Lost;
 use crate::telemetry::redact;
 use crate::wire::now_ms;
 
-/// Has the sender encrypt a message once more, with the receipt that WhatsApp has for that. It comes again
-/// under the same id, behind what was written in the meantime; `queues` puts it in its place.
+/// Makes the sender encrypt a message once more, by a retry receipt. The message comes again under the same id,
+/// behind what was written in the meantime. `queues` puts it in its place.
 pub(crate) async fn ask_again(client: &Client, lost: &Lost) {
     tracing::warn!(
         message_id = lost.id,
         "a message was lost on its way to the disk; its sender is asked for it"
     );
     let (Ok(chat), Ok(sender)) = (lost.chat.parse::<Jid>(), lost.sender.parse::<Jid>()) else {
-        tracing::error!(message_id = lost.id, "its sender's address cannot be read; it stays with WhatsApp");
+        tracing::error!(
+            message_id = lost.id,
+            "the address of a lost message's sender cannot be read; the message stays with WhatsApp"
+        );
         return;
     };
     let retry = NodeBuilder::new("retry")
@@ -34,7 +37,7 @@ pub(crate) async fn ask_again(client: &Client, lost: &Lost) {
     };
     let receipt = receipt.children([retry, registration]).build();
     if let Err(error) = client.send_node(receipt).await {
-        // Not acknowledged: it comes again with the next connection, and so does this.
+        // The message is not acknowledged, so it comes again with the next connection. So does this request.
         tracing::debug!(error = redact::text(&error), "the request did not leave");
     }
 }
