@@ -83,7 +83,9 @@ async fn print(tap: &mut Tap, args: &TapArgs, config: &Config, out: &mut impl Wr
             Ok(None) => told = false,
             Err((stream, error @ ReadError::Unanswered(_))) if args.follow => {
                 if !told {
-                    eprintln!("whatsapp-connector: {stream}: {error}; `tap` goes on when nats-server answers again");
+                    eprintln!(
+                        "whatsapp-connector: {stream}: {error}; `tap` goes on when nats-server answers again"
+                    );
                     told = true;
                 }
             }
