@@ -1,8 +1,8 @@
 //! Tasks. Each has a name, an owner that ends it, and a rule for its panic. This is the only place that spawns:
 //! clippy.toml bans `tokio::spawn`.
 //!
-//! A [`Task`] ends with its handle. [`Tasks`] are many short tasks that their owner waits for. The log has the name of a
-//! task that panics, but not the panic's message: that may quote what a customer wrote.
+//! A [`Task`] ends with its handle. [`Tasks`] are many short tasks that their owner waits for. The log has the name
+//! of a task that panics, but not the panic's message: that may quote what a customer wrote.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;

@@ -151,8 +151,8 @@ pub struct Admin {
     metrics: prometheus::Registry,
 }
 
-/// Headers of every answer. An answer is true only now, so it is not cached. It is for the client, not for a hostile page
-/// in the client's browser. The linking page loads nothing but its own style.
+/// Headers of every answer. An answer is true only now, so it is not cached. It is for the client, not for a hostile
+/// page in the client's browser. The linking page loads nothing but its own style.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (

@@ -1,5 +1,5 @@
-//! Answers `whatsapp-connector status`, which asks all processes at once: with what `/readyz` says, and with the messages
-//! that the process has in hand.
+//! Answers `whatsapp-connector status`, which asks all processes at once: with what `/readyz` says, and with the
+//! messages that the process has in hand.
 
 use std::sync::Arc;
 

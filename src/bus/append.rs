@@ -40,8 +40,8 @@ impl Record {
         self.subject.len() + headers + self.payload.len()
     }
 
-    /// Can the server have stored it here? A new message is behind the sequence that its compare-and-set names. A duplicate
-    /// is where it was stored first.
+    /// Can the server have stored it here? A new message is behind the sequence that its compare-and-set names. A
+    /// duplicate is where it was stored first.
     fn expects(&self, appended: Appended) -> bool {
         let before = self.headers.sequence(header::EXPECTED_LAST_SUBJECT_SEQUENCE);
         appended.duplicate || before.is_none_or(|before| appended.sequence > before)

@@ -1,7 +1,7 @@
 //! Full streams: a stream has reached its limit, or the server is out of space.
 //!
-//! A full stream refuses new messages. They wait where they are, as they do while nats-server is away. This module knows
-//! which streams are full, since when, and how many bytes the largest waiting record needs.
+//! A full stream refuses new messages. They wait where they are, as they do while nats-server is away. This module
+//! knows which streams are full, since when, and how many bytes the largest waiting record needs.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -53,8 +53,8 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// All permissions that `role` needs. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix of the
-/// subjects for answers.
+/// All permissions that `role` needs. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
+/// of the subjects for answers.
 pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);

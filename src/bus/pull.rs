@@ -59,8 +59,8 @@ impl Delivery {
     }
 
     async fn answer(&self, kind: AckKind) {
-        // Acks are hints to the server. If one is lost, the message is delivered again, and the chain then shows that it
-        // is done.
+        // Acks are hints to the server. If one is lost, the message is delivered again, and the chain then shows that
+        // it is done.
         if let Err(error) = self.message.ack_with(kind).await {
             tracing::debug!(%error, "an ack could not be sent");
         }
@@ -79,8 +79,9 @@ enum Pulled {
 }
 
 impl Bus {
-    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone. `room`
-    /// returns how many messages could be started now, and waits until that is at least one. `take` starts one.
+    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone.
+    /// `room` returns how many messages could be started now, and waits until that is at least one. `take` starts
+    /// one.
     ///
     /// Messages that still arrive after `stop` are given back. After the call of `closed`, a message that is given back
     /// is not delivered here again. A message on a subject that no chat has is skipped with an ERROR.

@@ -65,8 +65,8 @@ impl ReadError {
 }
 
 impl Bus {
-    /// The last message on `subject`. It may come from a follower and be some seconds old. That is harmless if the caller
-    /// acts on it with a compare-and-set.
+    /// The last message on `subject`. It may come from a follower and be some seconds old. That is harmless if the
+    /// caller acts on it with a compare-and-set.
     pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ReadError> {
         self.direct_get(stream, |get| get.last_by_subject(subject)).await
     }
@@ -145,8 +145,8 @@ impl Bus {
         answer.ok_or_else(|| ReadError::new(&"the stream does not exist"))
     }
 
-    /// Asks JetStream's API. `None` if the stream or consumer does not exist. The payload has to be empty: async-nats' own
-    /// `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
+    /// Asks JetStream's API. `None` if the stream or consumer does not exist. The payload has to be empty:
+    /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
         let subject = format!("{}.{api}", self.api);
         let request = self.client.request(subject.clone(), Bytes::new());
@@ -158,8 +158,8 @@ impl Bus {
         }
     }
 
-    /// Waits for the answer to a request on `subject` or below it. A refused request gets none, so refusals are watched as
-    /// well.
+    /// Waits for the answer to a request on `subject` or below it. A refused request gets none, so refusals are
+    /// watched as well.
     pub(super) async fn unless_refused<T, E: std::fmt::Display>(
         &self,
         subject: &str,

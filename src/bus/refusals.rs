@@ -97,8 +97,8 @@ impl Listener {
         }
     }
 
-    /// Returns when the server refuses a publish to `subject` or below it, or the inbox for the answer. Returns what was
-    /// refused, in words.
+    /// Returns when the server refuses a publish to `subject` or below it, or the inbox for the answer. Returns what
+    /// was refused, in words.
     pub(super) async fn refused(&mut self, subject: &str) -> String {
         loop {
             let words = self.next().await;

@@ -12,8 +12,8 @@ use super::{Bus, ReadError};
 impl Bus {
     /// Receives every question on `subject`.
     ///
-    /// Nothing depends on it. If the server does not allow it, that is a warning in the log, and the subscription is tried
-    /// again with each new connection.
+    /// Nothing depends on it. If the server does not allow it, that is a warning in the log, and the subscription is
+    /// tried again with each new connection.
     pub async fn questions(&self, subject: &str) -> Result<Questions, ReadError> {
         self.refusals.tolerate("that this process hears what `whatsapp-connector status` asks", subject);
         let questions = self.client.subscribe(subject.to_owned()).await;

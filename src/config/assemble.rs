@@ -125,7 +125,8 @@ fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Optio
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
-    // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at once.
+    // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
+    // once.
     let per_chat = check.read(&given.send_per_chat, rate::limit);
     let total = check.read(&given.send_total, rate::limit);
     let loops = check.read(&given.loop_limit, rate::limit_per_minute);

@@ -96,8 +96,8 @@ impl Check {
         self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
     }
 
-    /// A token for logins. It is long enough that it cannot be guessed, and short enough for the head of a request. It has
-    /// no space, because a space would end it in an `Authorization` header.
+    /// A token for logins. It is long enough that it cannot be guessed, and short enough for the head of a request.
+    /// It has no space, because a space would end it in an `Authorization` header.
     pub(super) fn token(&mut self, given: &Given) -> Option<SecretString> {
         let fits = |value: &str| value.chars().all(|c| c.is_ascii_graphic());
         self.secret(given, |value| (16..=256).contains(&value.len()) && fits(value))

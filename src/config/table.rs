@@ -1,5 +1,5 @@
-//! Every setting, once. This table decides what is parsed, what `config` prints, what docs/configuration.md has to say (a
-//! test compares them) and what a misspelt name was likely meant for.
+//! Every setting, once. This table decides what is parsed, what `config` prints, what docs/configuration.md has to
+//! say (a test compares them) and what a misspelt name was likely meant for.
 //!
 //! A new setting needs a row here, a line in [`Config::checked`](super::Config), and a row in the docs.
 

@@ -1,5 +1,5 @@
-//! The format of log lines. A line about a message has the message's trace, account, chat and id. They come from the spans
-//! around it, so the code that logs need not add them.
+//! The format of log lines. A line about a message has the message's trace, account, chat and id. They come from the
+//! spans around it, so the code that logs need not add them.
 
 use std::fmt::{self, Write as _};
 

@@ -78,8 +78,8 @@ fn log(settings: &Settings, tracer: Option<&opentelemetry_sdk::trace::SdkTracerP
             .with_tracked_inactivity(false)
     });
     let own_spans = move || FilterFn::new(move |meta| meta.is_span() && own(meta));
-    // Two layers: lines of other crates go through the redaction, this program's own lines do not. A line needs the spans
-    // around it, whatever its level.
+    // Two layers: lines of other crates go through the redaction, this program's own lines do not. A line needs the
+    // spans around it, whatever its level.
     let own_lines = fmt::layer()
         .event_format(logs::Lines(format))
         .fmt_fields(logs::NoFields)
@@ -106,8 +106,8 @@ impl Telemetry {
         self.providers.registry.clone()
     }
 
-    /// Sends what waits for the collector, for two seconds at most. To be called outside of the runtime, while the runtime
-    /// still lives.
+    /// Sends what waits for the collector, for two seconds at most. To be called outside of the runtime, while the
+    /// runtime still lives.
     pub fn shutdown(&self) {
         self.providers.shutdown(FLUSH);
     }

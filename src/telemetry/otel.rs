@@ -52,8 +52,9 @@ enum Propagator {
 /// A variable that cannot be used: its name, what it got, what it takes.
 pub type Bad = (&'static str, String, &'static str);
 
-/// Puts the OpenTelemetry variables of a `.env` file into the process's environment, because the OpenTelemetry crates read
-/// most of them from there. Variables that the environment has already stay. To be called before there are threads.
+/// Puts the OpenTelemetry variables of a `.env` file into the process's environment, because the OpenTelemetry crates
+/// read most of them from there. Variables that the environment has already stay. To be called before there are
+/// threads.
 pub fn hand_on(dotenv: &str) {
     let of_otel = |line: &&str| {
         let line = line.trim_start();

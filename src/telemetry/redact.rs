@@ -55,8 +55,8 @@ pub fn line(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Phone numbers as people write them, separated by commas, each cut down to `…` and its last four digits. Characters that
-/// cannot be in a phone number are shown, so that the operator can see a typing mistake.
+/// Phone numbers as people write them, separated by commas, each cut down to `…` and its last four digits. Characters
+/// that cannot be in a phone number are shown, so that the operator can see a typing mistake.
 pub fn numbers(text: &str) -> String {
     text.split(',').map(number).collect::<Vec<_>>().join(",")
 }

@@ -1,5 +1,5 @@
-//! A message on the bus without its payload. It is read once, where it comes off the bus; all other code takes the typed
-//! value.
+//! A message on the bus without its payload. It is read once, where it comes off the bus; all other code takes the
+//! typed value.
 
 use super::header;
 use super::{Headers, Route, Subjects};

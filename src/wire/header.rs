@@ -88,8 +88,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
     }
 }
 
-/// `2025-01-08T10:00:00.000Z`: UTC with milliseconds, as CloudEvents and the backend want it. A time that this form cannot
-/// express becomes the epoch.
+/// `2025-01-08T10:00:00.000Z`: UTC with milliseconds, as CloudEvents and the backend want it. A time that this form
+/// cannot express becomes the epoch.
 pub fn rfc3339_ms(time_ms: i64) -> String {
     const FORM: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"

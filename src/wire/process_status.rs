@@ -1,5 +1,5 @@
-//! The status that running processes send when they are asked on `<prefix>.live.status`. It is JSON over core NATS and is
-//! not stored. Nothing in it names a person. Fields are only ever added.
+//! The status that running processes send when they are asked on `<prefix>.live.status`. It is JSON over core NATS
+//! and is not stored. Nothing in it names a person. Fields are only ever added.
 
 use serde::{Deserialize, Serialize};
 

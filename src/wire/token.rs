@@ -1,7 +1,7 @@
 //! Tokens of subjects: what an account and a chat are called on the bus.
 //!
-//! A token must be legal in a NATS subject. It must never change for a chat, because the chat's order and its one answer
-//! per message depend on the chat's subject.
+//! A token must be legal in a NATS subject. It must never change for a chat, because the chat's order and its one
+//! answer per message depend on the chat's subject.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Creates or compares streams and consumers, or leaves them alone. `design` has them as they must be. `differences` says
-//! which difference breaks a promise.
+//! Creates or compares streams and consumers, or leaves them alone. `design` has them as they must be. `differences`
+//! says which difference breaks a promise.
 
 mod design;
 mod differences;
