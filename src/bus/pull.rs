@@ -19,7 +19,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Silence for this long means that the request is gone.
 const SILENCE: Duration = Duration::from_millis(1250);
 /// How often to check whether a server that was away is back.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request stays open.
 const EXPIRES: Duration = Duration::from_secs(30);
 
@@ -146,7 +146,7 @@ impl Puller {
     async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
         // Requests made while it is away would all reach the server at once when it is back.
         while !self.bus.is_connected() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.request += 1;
         self.missing = batch.max(1);

@@ -66,7 +66,7 @@ pub static REDELIVERIES: Counter<1> = Counter::counter(
     "wa.redeliveries",
     "{message}",
     &["consumer"],
-    "Messages that the bus had delivered before: whoever had them died, stopped or fell silent.",
+    "Messages that the bus had delivered before: the process that had them died, stopped or fell silent.",
 );
 /// Connections that had to be made again.
 pub static RECONNECTS: Counter<1> =

@@ -82,10 +82,10 @@ mod tests {
     fn a_page_has_a_line_for_each_finding_and_what_mends_it_below() {
         let findings = vec![
             Finding::fine("settings", "settings", "every setting can be used"),
-            Finding::failure("bus", "nats-unreachable", "nobody answers", "start it"),
+            Finding::failure("bus", "nats-unreachable", "no server answers", "start it"),
         ];
         let page = page(&Report::of(findings), false);
-        let want = "settings  ok    every setting can be used\nbus       FAIL  nobody answers\n                → start it\n1 thing is in the way\n";
+        let want = "settings  ok    every setting can be used\nbus       FAIL  no server answers\n                → start it\n1 thing is in the way\n";
         assert_eq!(page, want);
     }
 }
