@@ -2,8 +2,8 @@
 //!
 //! They exist only in builds with the `simulator` feature, which is never a production build.
 
-/// Dies by SIGKILL if the test named this point in `CRASH_AT`: what `kill -9` at this very place costs
-/// is then seen, not guessed.
+/// Dies by SIGKILL if the test named this point in `CRASH_AT`. So a test can see what `kill -9` costs at exactly this
+/// place.
 #[inline]
 pub fn point(name: &str) {
     #[cfg(feature = "simulator")]
@@ -24,7 +24,7 @@ pub fn point_of(name: &str, message_id: &str) {
     let _ = message_id;
 }
 
-/// Is this guard named in `WITHOUT_GUARD`? Tests that must be able to fail run a control with it.
+/// Is this guard named in `WITHOUT_GUARD`? With it, a test proves that it fails when the guard is missing.
 #[inline]
 pub fn switched_off(guard: &str) -> bool {
     #[cfg(feature = "simulator")]

@@ -1,8 +1,8 @@
-//! Customers on WhatsApp, an assistant behind HTTP, NATS JetStream in between.
+//! Connects customers on WhatsApp with an assistant behind HTTP. NATS JetStream is in between.
 //!
 //! [`wire`] is what is on the bus; [`bus`] is NATS; [`edge`] is WhatsApp ↔ bus; [`forwarder`] is
-//! bus ↔ backend. Dependencies point downwards: the two sides never import each other, and share
-//! nothing in any mode but what is on the bus.
+//! bus ↔ backend. Dependencies point downwards. The two sides never import each other. They share only what is on the
+//! bus, even when they run in one process.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods))]

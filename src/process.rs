@@ -1,5 +1,4 @@
-//! How a process of this program begins and ends, whatever it does in between: settings, runtime, telemetry,
-//! exit code.
+//! How every process of this program begins and ends: settings, runtime, telemetry, exit code.
 
 use std::process::ExitCode;
 
@@ -7,17 +6,17 @@ use crate::config::{Config, ConfigError, Environment, unknown};
 use crate::exit::{EX_CONFIG, Fatal};
 use crate::telemetry;
 
-/// The environment and `.env`, unless that cannot be read; the exit code then.
+/// The environment and `.env`; the exit code if `.env` cannot be read.
 pub fn environment() -> Result<Environment, ExitCode> {
     Environment::read().map_err(|error| refuse(&error, None))
 }
 
-/// All settings, if each of them can be used; the exit code otherwise.
+/// All settings; the exit code if one of them cannot be used.
 pub fn settings(environment: &Environment) -> Result<Config, ExitCode> {
     Config::parse(environment).map_err(|error| refuse(&error, Some(environment)))
 }
 
-/// Says why the settings cannot be used, and what a misspelt one was likely meant to be.
+/// Says why the settings cannot be used, and which setting a misspelt name was likely meant for.
 fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
     complain(error);
     environment.into_iter().flat_map(unknown).for_each(complain);
@@ -29,7 +28,7 @@ fn complain(what: impl std::fmt::Display) {
     eprintln!("whatsapp-connector: {what}");
 }
 
-/// The exit code of what has ended; an error is told on standard error.
+/// The exit code of a result. An error is printed to standard error.
 pub fn ended(ended: Result<ExitCode, impl Fatal>) -> ExitCode {
     ended.unwrap_or_else(|error| {
         complain(&error);
@@ -39,7 +38,7 @@ pub fn ended(ended: Result<ExitCode, impl Fatal>) -> ExitCode {
 
 /// A runtime, and TLS ready in it.
 fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
-    // Fails only if a provider was installed before, and nobody did.
+    // Fails only if a provider was installed before, and none was.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         complain(format_args!("no runtime: {error}"));
@@ -47,7 +46,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
     })
 }
 
-/// Does `work` without telling anybody of it but by its own output.
+/// Does `work` without logs, traces and metrics: only its own output is seen.
 pub fn quietly<E: Fatal>(work: impl Future<Output = Result<ExitCode, E>>) -> ExitCode {
     runtime().map_or_else(|code| code, |runtime| ended(runtime.block_on(work)))
 }

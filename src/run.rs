@@ -1,4 +1,4 @@
-//! Puts the parts together, and takes them apart in order.
+//! Starts the parts of a process, and stops them in the right order.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,13 +50,11 @@ impl Sides {
     }
 }
 
-/// Why a process ended without having been told to.
+/// Why a process ended although it was not told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A role needs a bus.
-    #[error(
-        "NATS_URL is not set, and only `run` starts a nats-server of its own. Set it to nats://host:port"
-    )]
+    #[error("NATS_URL is not set, and only `run` starts a private nats-server. Set it to nats://host:port")]
     NoBus,
     /// The private nats-server.
     #[error(transparent)]
@@ -73,11 +71,11 @@ pub enum RunError {
     /// The admin server.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
-    /// The bus became one that this program must not run on.
-    #[error("nats-server is not one that this connector can work with any more; see the log")]
+    /// The bus is one that this program must not run on, for example after a fail-over.
+    #[error("this connector can no longer work with nats-server; see the log")]
     Doomed,
-    /// No signal handler.
-    #[error("signals cannot be heard: {0}")]
+    /// No handler for signals.
+    #[error("signals cannot be handled: {0}")]
     Signals(std::io::Error),
 }
 
@@ -106,14 +104,14 @@ pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
     })
 }
 
-/// Until SIGTERM or SIGINT.
+/// Runs the parts until SIGTERM or SIGINT.
 async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
     if sides != Sides::Forwarder {
-        // Before the bus, for which the edge may have to wait.
+        // First, because the edge may have to wait for the bus.
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
     }
     let stop = CancellationToken::new();
-    // From here on a signal is heard, and not the end of the process.
+    // From here on a signal stops the process in order and does not kill it.
     let signals = signals(stop.clone())?;
     let embedded_stop = CancellationToken::new();
     let (url, embedded) = match (&config.nats_url, sides) {
@@ -134,7 +132,7 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
     let result = tokio::select! {
         result = Box::pin(work(&config, sides, url, metrics, stop.clone())) => result,
         () = overdue => {
-            tracing::warn!("not everything ended within SHUTDOWN_GRACE; what did not comes again");
+            tracing::warn!("not all work ended within SHUTDOWN_GRACE; the bus delivers the rest again");
             Ok(())
         }
     };
@@ -144,7 +142,7 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         let _ = embedded.await;
     }
     match result {
-        // Told to stop before the bus was there: that is a stop like any other.
+        // A stop before the bus answered is a stop like any other.
         Err(RunError::Connect(ConnectError::Stopped)) => Ok(()),
         result => result,
     }
@@ -161,7 +159,7 @@ fn signals(stop: CancellationToken) -> Result<impl Future<Output = ()>, RunError
                 _ = interrupt.recv() => {}
             }
             if stop.is_cancelled() {
-                // An operator who sends a second signal does not want to wait. Nothing is lost by it.
+                // With a second signal the operator says not to wait. Nothing is lost.
                 std::process::exit(130);
             }
             tracing::info!("stopping");
@@ -177,7 +175,7 @@ async fn work(
     metrics: prometheus::Registry,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    // Liveness must not depend on the bus: the admin server comes first.
+    // The admin server comes first, because liveness must not depend on the bus.
     let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
     let status = admin.status();
     let admin_stop = CancellationToken::new();
@@ -205,7 +203,7 @@ async fn sides_on_bus(
         Arc::clone(status),
         sides.command(),
     );
-    // To the end, so that it can be seen what a process that stops still has in hand.
+    // Until the end, so that the operator sees what a stopping process still has in hand.
     let _answers = spawn("status answers", OnPanic::Log, answers);
     let started = Box::pin(stop.run_until_cancelled(Started::start(config, sides, &bus, stop))).await;
     let Some(started) = started else { return Ok(()) };
@@ -217,7 +215,7 @@ async fn sides_on_bus(
         status.forwarder(Arc::clone(forwarder));
     }
     tracing::info!(?sides, "ready to work");
-    // Of the grace, the last part is for the library's flush and the server's.
+    // The last part of the grace is for the flush of the library and of nats-server.
     let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(0.6)));
     let result = tokio::select! {
         () = &mut running => Ok(()),
@@ -238,7 +236,7 @@ struct Started {
 }
 
 impl Started {
-    /// One after the other: the second finds the streams that the first has made.
+    /// One after the other, so that the second finds the streams that the first has created.
     async fn start(
         config: &Config,
         sides: Sides,
@@ -261,7 +259,7 @@ impl Started {
         Ok(started)
     }
 
-    /// Until both have ended.
+    /// Runs until both have ended.
     async fn run(self, grace: Duration) {
         let edge = async {
             if let Some(edge) = self.edge {

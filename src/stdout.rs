@@ -1,7 +1,7 @@
-//! Standard output, which may be closed before all is said: `whatsapp-connector config | head -1`.
+//! Standard output. The reader may close it early: `whatsapp-connector config | head -1`.
 //!
-//! A reader who closes it has seen enough. That is no error and no panic (`println!` would panic): what is left
-//! unsaid is dropped, and the exit code says what it would have said anyway.
+//! That is no error, and must not panic as `println!` would: the reader has seen enough. The rest of the output is
+//! dropped, and the exit code stays the same.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -12,11 +12,11 @@ use std::io::{self, Write as _};
 pub enum Printed {
     /// All of it is written.
     All,
-    /// Nobody reads any more.
+    /// The reader has closed it.
     Closed,
 }
 
-/// Writes `text` as it is. An error is anything but a closed reader: a full disk behind `>`, for example.
+/// Writes `text` as it is. A closed reader is no error; anything else is, such as a full disk behind `>`.
 pub fn print(text: impl Display) -> io::Result<Printed> {
     let mut out = io::stdout().lock();
     printed(write!(out, "{text}").and_then(|()| out.flush()))
@@ -27,14 +27,14 @@ pub fn line(text: impl Display) -> io::Result<Printed> {
     print(format_args!("{text}\n"))
 }
 
-/// A line by a process that goes on whether or not anybody reads it.
+/// Writes a line for a process that goes on whether or not it is read.
 pub fn notice(text: impl Display) {
     if let Err(error) = line(text) {
-        tracing::debug!(%error, "standard output does not take a line");
+        tracing::debug!(%error, "a line cannot be written to standard output");
     }
 }
 
-/// Reads a write's end.
+/// Judges the result of a write.
 pub fn printed(ended: io::Result<()>) -> io::Result<Printed> {
     match ended {
         Ok(()) => Ok(Printed::All),

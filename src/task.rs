@@ -1,8 +1,8 @@
-//! Tasks. Each has a name, an owner that ends it, and a word on what its panic means. Nothing else spawns:
+//! Tasks. Each has a name, an owner that ends it, and a rule for its panic. This is the only place that spawns:
 //! clippy.toml bans `tokio::spawn`.
 //!
-//! A [`Task`] ends with its handle. [`Tasks`] are many short ones, which their owner waits for. A panic is logged
-//! with the task's name, and not with its words: they may quote what a person wrote.
+//! A [`Task`] ends with its handle. [`Tasks`] are many short tasks that their owner waits for. The log has the name
+//! of a task that panics, but not the panic's message: that may quote what a customer wrote.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use crate::exit::EX_UNAVAILABLE;
 /// What a panic of a task means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnPanic {
-    /// The task is over, and its owner notices: an ERROR in the log.
+    /// The owner notices that the task has ended, so an ERROR in the log is enough.
     Log,
-    /// Nothing works without the task, and nobody would notice: the process ends with exit code 69, for a
-    /// supervisor to start it again.
+    /// Nothing works without the task, and no part would notice. So the process ends with exit code 69, and the
+    /// supervisor starts it again.
     EndProcess,
 }
 
@@ -41,7 +41,7 @@ pub fn spawn<T: Send + 'static>(
 }
 
 impl<T> Task<T> {
-    /// Is it over?
+    /// Has it ended?
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
     }
@@ -61,7 +61,7 @@ impl<T> Future for Task<T> {
     }
 }
 
-/// Many tasks of one name and one owner, who waits for their ends. A panic of one is logged.
+/// Many tasks with one name and one owner. The owner waits until they have ended. A panic is logged.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     name: &'static str,
@@ -69,7 +69,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// None so far.
+    /// Without tasks.
     pub fn new(name: &'static str) -> Self {
         Self { name, tracker: TaskTracker::new() }
     }
@@ -81,24 +81,24 @@ impl Tasks {
         drop(self.tracker.spawn(watched(self.name, OnPanic::Log, work)));
     }
 
-    /// How many are at work.
+    /// How many tasks run.
     pub fn len(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Is none at work?
+    /// Does no task run?
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
     }
 
-    /// Returns when all have ended. None may be started any more.
+    /// Returns when all tasks have ended. No task may be started any more.
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
 }
 
-/// As [`Tasks`], for an owner that wants to hear of each end, and ends all with itself.
+/// Like [`Tasks`], for an owner that has to know when each task ends. All tasks end with the set.
 #[derive(Debug)]
 pub struct TaskSet {
     name: &'static str,
@@ -106,18 +106,18 @@ pub struct TaskSet {
 }
 
 impl TaskSet {
-    /// None so far.
+    /// Without tasks.
     pub fn new(name: &'static str) -> Self {
         Self { name, set: JoinSet::new() }
     }
 
-    /// Starts one more; the handle ends it early.
+    /// Starts one more. The handle can end it early.
     pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         #[expect(clippy::disallowed_methods, reason = "the place that spawns")]
         self.set.spawn(watched(self.name, OnPanic::Log, work))
     }
 
-    /// Returns with each end; `None` when there is none left.
+    /// Returns when a task ends; `None` if there is none left.
     pub async fn next_end(&mut self) -> Option<()> {
         self.set.join_next().await.map(drop)
     }
@@ -134,7 +134,7 @@ async fn watched<T>(name: &'static str, on_panic: OnPanic, work: impl Future<Out
                 OnPanic::EndProcess => {
                     tracing::error!(
                         task = name,
-                        "a task that all depend on panicked; the process ends with 69"
+                        "a task that everything depends on panicked; the process ends with exit code 69"
                     );
                     process::exit(EX_UNAVAILABLE.into());
                 }

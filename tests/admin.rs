@@ -230,7 +230,7 @@ async fn nobody_is_told_what_serves() {
 #[tokio::test]
 async fn whoever_has_the_token_sees_the_link_and_nobody_else() {
     let stage = Stage::plan().setting("HTTP_TOKEN", TOKEN).set().await;
-    stage.logs.expects("somebody sends wrong tokens to the admin server");
+    stage.logs.expects("a client sends wrong tokens to the admin server");
     let edge = stage.start(Role::Edge).await;
     let admin = Admin(edge.address().to_owned());
     let basic = |pair: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(pair));
@@ -292,7 +292,7 @@ async fn whoever_has_the_token_sees_the_link_and_nobody_else() {
     });
     assert!(again.await.body().contains("\"state\""));
     let log = edge.process.stderr();
-    assert_eq!(log.matches("somebody sends wrong tokens to the admin server").count(), 1, "{log}");
+    assert_eq!(log.matches("a client sends wrong tokens to the admin server").count(), 1, "{log}");
     assert!(!log.contains(TOKEN) && !log.contains("b-token"), "{log}");
     edge.stop().await;
 }

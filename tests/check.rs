@@ -340,9 +340,9 @@ async fn a_backend_that_would_not_answer_is_named_with_the_reason() {
     let found = find(&[url, key]).await;
     assert_eq!(found.code, Some(0), "{}", found.printed);
     found.names("note", "clock-skew", "the clock of the backend is");
-    found.names("note", "backend-key-unproved", "cannot be told");
+    found.names("note", "backend-key-unproved", "does not prove");
     unwell.set(|_| Answer::new(422, "{}").after(Duration::from_millis(2_100)));
-    find(&[url]).await.names("note", "backend-slow", "for a call that asks nothing");
+    find(&[url]).await.names("note", "backend-slow", "for an empty call");
 }
 
 #[tokio::test]

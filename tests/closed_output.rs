@@ -28,7 +28,7 @@ async fn a_command_whose_reader_has_gone_ends_quietly() {
         (&["config"], 0),
         (&["config", "--json"], 0),
         (&["check", "forwarder"], 0),
-        // A dead letter wants a person.
+        // A dead letter needs a person.
         (&["status"], 1),
         (&["tap"], 0),
         (&["dlq", "list"], 0),

@@ -13,7 +13,7 @@ async fn the_process_beside_it_is_asked_whether_it_lives_and_whether_it_is_ready
     let settings = [("HTTP_ADDR".to_owned(), "127.0.0.1:9".to_owned())].into();
     let mut nobody = spawn_command(&["healthcheck"], &settings, stage.dir());
     assert_eq!(nobody.end(PATIENCE).await.code(), Some(1));
-    assert!(nobody.stderr().contains("nobody answers on HTTP_ADDR=127.0.0.1:9"), "{}", nobody.stderr());
+    assert!(nobody.stderr().contains("no process answers on HTTP_ADDR=127.0.0.1:9"), "{}", nobody.stderr());
 }
 
 async fn ask(stage: &Stage, of: &Connector, arguments: &[&str]) -> Option<i32> {

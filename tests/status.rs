@@ -1,4 +1,4 @@
-//! `status`: what a running system says of itself, and what of it wants a person.
+//! `status`: what a running system says of itself, and what of it needs a person.
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
-//! What has to be looked at to be known: how far the consumers are behind, the link, readiness.
+//! Gauges whose values have to be read: the lag of the consumers, the link, readiness.
 //!
-//! Looked at whenever somebody asks for `/metrics`, and every few seconds for those who are told by OTLP.
+//! They are read for each `GET /metrics`, and every few seconds for collectors that get them by OTLP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::edge::link;
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 
-/// How often.
-const LOOK: Duration = Duration::from_secs(10);
-/// Whoever asks is answered within this time, with what was known before if the bus does not answer.
+/// How often the gauges are read for OTLP.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// `/metrics` is answered within this time. If the bus does not answer, it shows the last known values.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /metrics`, in Prometheus' text format.
 pub(super) async fn page(State((status, registry)): State<(Arc<Status>, prometheus::Registry)>) -> Response {
-    look(&status).await;
+    read(&status).await;
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
     match encoder.encode(&registry.gather(), &mut text) {
@@ -35,17 +35,17 @@ pub(super) async fn page(State((status, registry)): State<(Arc<Status>, promethe
     }
 }
 
-/// Looks now and then. Ends with the admin server.
+/// Reads the gauges every `POLL_INTERVAL`. Ends with the admin server.
 pub(super) async fn keep(status: &Status) {
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        look(status).await;
+        read(status).await;
     }
 }
 
-async fn look(status: &Status) {
+async fn read(status: &Status) {
     let reasons = status.reasons().await;
     metrics::READY.set(u64::from(reasons.is_empty()), []);
     metrics::BUS.set(u64::from(!reasons.iter().any(|reason| reason.part == "bus")), []);
@@ -59,7 +59,7 @@ async fn look(status: &Status) {
         }
     }
     if let Some((bus, subjects)) = status.bus.get() {
-        // The bus is asked after all that needs no answer: it may be away.
+        // Last, because the bus may be away, and the other gauges do not need it.
         let _ = tokio::time::timeout(PATIENCE, streams(status, bus, subjects)).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Who may see what links a number: whoever has its QR code's text can.
+//! Decides which client may see the QR code. It is a secret: anyone who has its text can link a phone.
 //!
-//! With `HTTP_TOKEN` it is who has that, from wherever and through whatever proxy; without, who asks from this
-//! machine.
+//! With `HTTP_TOKEN`, a client that sends it may, from any address and through any proxy. Without it, only clients on
+//! this machine may.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -18,25 +18,25 @@ use tokio::time::Instant;
 
 use super::logins::{Logins, Verdict};
 
-/// Has a browser ask for name and password. The name may be any.
+/// Makes a browser ask for name and password. Any name will do.
 const CHALLENGE: &str = "Basic realm=\"whatsapp-connector\", charset=\"UTF-8\"";
 
 /// The guard of `/link` and `/link.json`.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// Its digest: what is compared has one length, so that the token's is not told by the time it takes.
+    /// Its digest. All digests have one length, so the time of the comparison does not reveal the token's length.
     token: Option<[u8; 32]>,
     logins: Mutex<Logins>,
 }
 
 impl Guard {
-    /// Of this token.
+    /// The guard with this token.
     pub(super) fn new(token: Option<&SecretString>) -> Self {
         let token = token.map(|token| digest(token.expose_secret().as_bytes()));
         Self { token, logins: Mutex::new(Logins::new(Instant::now())) }
     }
 
-    /// Why this request is not answered.
+    /// The refusal of this request; `None` if it may be answered.
     pub(super) fn refusal(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         match &self.token {
             None => not_local(peer, headers),
@@ -44,14 +44,14 @@ impl Guard {
         }
     }
 
-    /// The `Host` is not looked at: a page whose name was made to lead here has no token to send, and a
-    /// browser sends the one that it knows only to the name under which it was typed in.
+    /// `Host` is not checked here. A hostile page whose name resolves to this machine has no token, and a browser sends
+    /// a stored token only to the name for which it was entered.
     fn not_logged_in(&self, token: &[u8; 32], peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
         let given = headers.get_all(header::AUTHORIZATION);
         if given.iter().next().is_none() {
-            // How every browser begins: no guess.
+            // Every browser begins like this. It does not count as a wrong login.
             return Some(challenge(
-                "this page wants HTTP_TOKEN: as a Bearer token, or as the password of any user",
+                "this page needs HTTP_TOKEN: as a Bearer token, or as the password of any user",
             ));
         }
         let mut given = given.iter();
@@ -68,7 +68,7 @@ impl Guard {
             Verdict::Wrong => Some(challenge("this is not HTTP_TOKEN")),
             Verdict::Later { wait, tell } => {
                 if tell {
-                    tracing::warn!(from = %peer.ip(), "somebody sends wrong tokens to the admin server; more of them are not looked at for now");
+                    tracing::warn!(from = %peer.ip(), "a client sends wrong tokens to the admin server; its next logins are not checked for now");
                 }
                 let after = wait.as_secs() + 1;
                 let mut answer =
@@ -80,15 +80,15 @@ impl Guard {
     }
 }
 
-/// Loopback only. The `Host` has to be loopback as well: a page in a browser on this machine can make a name
-/// of its own lead here.
+/// Refuses all but loopback. `Host` has to be loopback as well, because a hostile page in a browser on this machine can
+/// make its own name resolve to it.
 fn not_local(peer: SocketAddr, headers: &HeaderMap) -> Option<Response> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     if peer.ip().to_canonical().is_loopback() && ["localhost", "127.0.0.1", "[::1]"].contains(&name) {
         return None;
     }
-    let why = "linking is served on loopback only: ask from the machine itself, or through an SSH tunnel or port-forward, or set HTTP_TOKEN";
+    let why = "linking is served on loopback only: open it on this machine, or through an SSH tunnel or a port-forward, or set HTTP_TOKEN";
     Some(refuse(StatusCode::FORBIDDEN, why))
 }
 
@@ -102,7 +102,7 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({"error": why}))).into_response()
 }
 
-/// What an `Authorization` header gives as the token: of `Bearer` all, of `Basic` the password.
+/// The token in an `Authorization` header: all of a `Bearer`, the password of a `Basic`.
 fn password(header: &HeaderValue) -> Option<Vec<u8>> {
     let (scheme, given) = header.to_str().ok()?.split_once(' ')?;
     let given = given.trim();

@@ -1,17 +1,16 @@
-//! How many wrong logins there may be. Pure: the time comes from outside.
+//! The rate limit for wrong logins. Pure: the time comes from outside.
 //!
-//! At most 100 a minute for the whole server, in any minute. Beyond that a guess is not looked at, so whoever
-//! is over the limit waits, with the right token too: an answer that told the right one from the others would
-//! be no limit. So that a guesser cannot lock the operator out, the limit is shared out by where a login comes
-//! from:
+//! The whole server accepts at most 100 wrong logins in any minute. A login over the limit is not checked, even if its
+//! token is right: if the answer told the right token from a wrong one, there would be no limit. An attacker must not
+//! lock the operator out, so each source has a share:
 //!
-//! - the network has 90 a minute, of which no address has more than 10;
-//! - loopback has 10 of its own, which nobody uses up from elsewhere. An SSH tunnel and a port-forward come
-//!   from there, so that they remain when many addresses guess at once.
+//! - the network has 90 a minute, and each address at most 10 of them;
+//! - loopback has 10 a minute of its own. SSH tunnels and port-forwards come from there, so they still work while many
+//!   addresses guess at once.
 //!
-//! Only who shares his address with the guesser (both behind one proxy) waits with him.
+//! Only a client with the attacker's address (both behind one proxy) waits with the attacker.
 //!
-//! Not governor's limiters: a right login costs nothing here, and those cannot be asked without being charged.
+//! governor's limiters do not fit: a right login costs nothing here, and they charge for every question.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,31 +19,31 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Half of what may happen in a minute: a bucket holds so many, and gets as many back within a minute.
+/// Half of what is allowed in a minute: a full bucket holds this many, and as many more come back within a minute.
 const NETWORK: u32 = 45;
 const LOOPBACK: u32 = 5;
 const ADDRESS: u32 = 5;
-/// Over so many addresses the table is looked through. Those whose bucket is full again go; of the others
-/// there are at most as many as the network may be wrong in two minutes.
+/// When the table has more addresses than this, those whose bucket is full again are removed. The rest is bounded: at
+/// most one for each wrong login that the network may make in two minutes.
 const ADDRESSES: usize = 256;
 
-/// What becomes of a login.
+/// The answer to a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The right token.
     Right,
-    /// Another one.
+    /// A wrong token.
     Wrong,
-    /// Not looked at; to be tried again after that time.
+    /// Over the limit, so not checked. The client may try again later.
     Later {
-        /// At least so long.
+        /// The client has to wait at least this long.
         wait: Duration,
-        /// It is time to say so in the log.
+        /// It is time for a line in the log.
         tell: bool,
     },
 }
 
-/// The wrong logins of late.
+/// The recent wrong logins.
 #[derive(Debug)]
 pub(super) struct Logins {
     network: Bucket,
@@ -60,7 +59,7 @@ impl Logins {
         Self { network: full, loopback: full, addresses: HashMap::new(), told: None }
     }
 
-    /// Judges a login from `ip`. What it says of one over the limit does not depend on `right`.
+    /// Judges a login from `ip`. Over the limit, the answer does not depend on `right`.
     pub(super) fn judge(&mut self, ip: IpAddr, right: bool, now: Instant) -> Verdict {
         let source = source(ip);
         let wait = if source.is_loopback() {
@@ -92,7 +91,8 @@ impl Logins {
     }
 }
 
-/// Loopback is one, and so is what one host of IPv6 has for itself.
+/// The source of a login. All loopback addresses are one source, and so is each /64 network of IPv6: one host may have
+/// all of it.
 fn source(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -104,7 +104,7 @@ fn source(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// A bucket that is filled evenly, once a minute.
+/// A bucket that fills evenly, within a minute.
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     /// When it is full again.
@@ -112,7 +112,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// How long until there is one of the `holds` in it.
+    /// How long until one of the `holds` is in it.
     fn wait(&self, holds: u32, now: Instant) -> Duration {
         (self.full.saturating_duration_since(now) + MINUTE / holds).saturating_sub(MINUTE)
     }

@@ -32,14 +32,14 @@ use crate::wire::{Account, Subjects};
 /// Why there is no admin server.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "HTTP_ADDR={addr} cannot be listened on: {source}. Choose a free address, such as 127.0.0.1:0 for any port"
+    "cannot listen on HTTP_ADDR={addr}: {source}. Choose a free address, such as 127.0.0.1:0 for any port"
 )]
 pub struct AdminError {
     addr: SocketAddr,
     source: std::io::Error,
 }
 
-/// What the server can tell; each part is filled in when it stands.
+/// The parts that the server reports on. Each is set once it has started.
 #[derive(Debug, Default)]
 pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
@@ -72,7 +72,7 @@ impl Status {
                 reasons.push(Reason::new(
                     "bus",
                     "not-writable",
-                    "nats-server is away or stores nothing at present.",
+                    "nats-server is away, or stores nothing at present.",
                 ));
             }
             Some((bus, _)) => {
@@ -103,10 +103,10 @@ impl Status {
         reasons
     }
 
-    /// What whoever looks should know, and is no reason not to be ready.
+    /// What the operator should know although the process is ready.
     fn notes(&self) -> Vec<Reason> {
         let shadow = self.forwarder.get().is_some_and(|forwarder| forwarder.mode() == Mode::Shadow);
-        let note = Reason::new("forwarder", "shadow", "Nobody gets an answer: BACKEND_MODE=shadow.");
+        let note = Reason::new("forwarder", "shadow", "No customer gets an answer: BACKEND_MODE=shadow.");
         shadow.then_some(note).into_iter().collect()
     }
 }
@@ -151,8 +151,8 @@ pub struct Admin {
     metrics: prometheus::Registry,
 }
 
-/// In every answer. What is here is true now only; it is for whoever asked, not for a page that has had his
-/// browser ask; and nothing but the page's own style is ever loaded.
+/// Headers of every answer. An answer is true only now, so it is not cached. It is for the client, not for a hostile
+/// page in the client's browser. The linking page loads nothing but its own style.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (
@@ -166,8 +166,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 impl Admin {
-    /// Takes the address. Who has `token` may see what links a number, without one whoever asks from this
-    /// machine; `metrics` is what `/metrics` shows.
+    /// Listens on `addr`. A client with `token` may see the QR code; without a token, only clients on this machine may.
+    /// `/metrics` shows `metrics`.
     pub async fn bind(
         addr: SocketAddr,
         token: Option<&SecretString>,
@@ -176,17 +176,17 @@ impl Admin {
         let failed = |source| AdminError { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        // For people and scripts that chose port 0; logs go elsewhere.
+        // On standard output, apart from the log: operators and scripts that chose port 0 need it.
         stdout::notice(format_args!("admin: http://{bound}"));
         Ok(Self { listener, status: Arc::default(), guard: Arc::new(Guard::new(token)), metrics })
     }
 
-    /// To be filled in by the parts.
+    /// The status. The parts set it when they have started.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status)
     }
 
-    /// Serves until `stop`, and shows QR codes in the terminal meanwhile.
+    /// Serves until `stop`. Meanwhile it shows QR codes in the terminal.
     pub async fn serve(self, stop: CancellationToken) {
         let status = &self.status;
         let app = Router::new()

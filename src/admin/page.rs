@@ -3,7 +3,7 @@
 use qrcode::QrCode;
 use qrcode::render::svg;
 
-/// The page. Nothing in it comes from outside but the account's name, which is `[a-z0-9_-]+`.
+/// The page. Only the account's name comes from outside, and that is `[a-z0-9_-]+`.
 pub(super) fn render(detail: &str, account: Option<&str>, qr: Option<&str>) -> String {
     let code = qr
         .and_then(|text| QrCode::new(text).ok())

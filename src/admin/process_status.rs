@@ -1,5 +1,5 @@
-//! The same as `/readyz`, and what is in hand, for whoever asks all processes at once: `whatsapp-connector
-//! status`.
+//! Answers `whatsapp-connector status`, which asks all processes at once: with what `/readyz` says, and with the
+//! messages that the process has in hand.
 
 use std::sync::Arc;
 
@@ -9,14 +9,16 @@ use crate::telemetry::metrics::{SENDING, TURNS};
 use crate::wire::process_status::{EdgeSide, ForwarderSide, Process, Reason};
 use crate::wire::{Subjects, kind};
 
-/// Answers as long as the bus is there. `role` is the command that runs.
+/// Answers until the bus is closed. `role` is the command that runs.
 pub async fn answer(bus: Bus, subjects: Subjects, status: Arc<Status>, role: &'static str) {
     let mut questions = match bus.questions(&subjects.live_status()).await {
         Ok(questions) => questions,
-        Err(error) => return tracing::warn!(%error, "`whatsapp-connector status` will not hear from here"),
+        Err(error) => {
+            return tracing::warn!(%error, "`whatsapp-connector status` will get no answer from this process");
+        }
     };
     while let Some(reply) = questions.next().await {
-        // Whoever may ask must not be able to have this process write into a stream.
+        // A user that may ask must not be able to make this process write into a stream.
         if !subjects.is_reserved(&reply) {
             // Plain data always serialises.
             let answer = serde_json::to_vec(&status.process(role).await).unwrap_or_default();

@@ -1,13 +1,13 @@
-//! The loop of the admin server: connections and requests, each with its bounds. What it answers is
-//! [`super`]'s matter.
+//! The loop of the admin server: connections and requests, each with its limits. [`super`] has the answers.
 //!
-//! A connection carries one request and is closed: whoever asks here asks now and then, and what does not
-//! stay open need not be bounded. There are at most [`CONNECTIONS`]. One more gets in all the same, and one
-//! that is there goes for it: the oldest of the address that has the most, after [`TURN`] at the earliest. So
-//! a flood takes the place of its own connections, and `/livez`, which needs a millisecond, is answered: were
-//! the newest to wait or to be refused, a handful of clients that say nothing would have the process
-//! restarted. Over some 3,000 connections a second it is the kernel's queue that overflows, and the network
-//! that has to stop it.
+//! A connection carries one request and is then closed. Clients ask only now and then, and a connection that does not
+//! stay open needs no limit on its age. There are at most [`CONNECTIONS`].
+//!
+//! When all are in use, a new connection replaces an old one: the oldest one of the address that has the most, but none
+//! that is younger than [`TURN`]. So a flood replaces its own connections, and `/livez`, which needs a millisecond, is
+//! still answered. If new connections had to wait or were refused, a handful of silent clients could make the platform
+//! restart the process. Above some 3,000 connections a second the kernel's queue overflows, and the network has to stop
+//! the flood.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -32,33 +32,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::task::TaskSet;
 
-/// At once.
+/// Connections at once.
 const CONNECTIONS: usize = 64;
-/// What every connection has to itself, however many want in: without, a fast flood would have a request go
-/// before it is read.
+/// No connection is replaced before this time. Otherwise a fast flood would push a request out before it is read.
 const TURN: Duration = Duration::from_millis(20);
-/// Until the head of the request is there; else the connection is closed.
+/// The head of the request has to arrive within this time; otherwise the connection is closed.
 const HEAD: Duration = Duration::from_secs(5);
-/// Bytes of a head, and its headers; else 431.
+/// The most bytes of a head, and the most headers; above that, the answer is 431.
 const HEAD_SIZE: usize = 16 << 10;
 const HEADERS: usize = 64;
-/// Until the body is there; else 408.
+/// The body has to arrive within this time; otherwise the answer is 408.
 const BODY: Duration = Duration::from_secs(5);
-/// Bytes of a body; else 413. Nothing here reads one, but some clients send an empty object.
+/// The most bytes of a body; above that, the answer is 413. No route reads a body, but some clients send an empty
+/// object.
 const BODY_SIZE: usize = 4 << 10;
-/// From the connection to the last byte of the answer; then it is closed. The answer itself takes three
-/// seconds at most, when nats-server does not answer.
+/// From the start of the connection to the last byte of the answer; then it is closed. The answer itself takes at most
+/// three seconds, if nats-server does not answer.
 const WHOLE: Duration = Duration::from_secs(15);
-/// How long, and how much, a client may go on sending after the answer. To close on unread bytes is to reset
+/// How long, and how many bytes, a client may go on sending after the answer. Closing with unread bytes would reset
 /// the connection, and the client would not see why it was refused.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_SIZE: u64 = 256 << 10;
-/// For the answers under way, at the end of the process.
+/// At the end of the process, answers under way have this long.
 const GRACE: Duration = Duration::from_millis(500);
-/// When no connection can be accepted, because there are no file descriptors left.
+/// The pause when no connection can be accepted because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves `app` until `stop`, and a moment longer what is under way then.
+/// Serves `app` until `stop`. Answers under way get a moment longer.
 pub(super) async fn serve(listener: TcpListener, app: Router, stop: CancellationToken) {
     let mut open = Open { tasks: TaskSet::new("admin connection"), order: VecDeque::new() };
     loop {
@@ -79,11 +79,11 @@ pub(super) async fn serve(listener: TcpListener, app: Router, stop: Cancellation
         }
     }
     drop(listener);
-    // A client that holds its connection open must not hold the process: the rest goes with the set.
+    // A client that keeps its connection open must not keep the process. The remaining tasks end with the set.
     let _ = timeout(GRACE, async { while open.tasks.next_end().await.is_some() {} }).await;
 }
 
-/// The connections that there are.
+/// The open connections.
 struct Open {
     tasks: TaskSet,
     /// Oldest first.
@@ -97,7 +97,7 @@ struct Entry {
 }
 
 impl Open {
-    /// Until when nobody can be let in, if that is not now.
+    /// Until when no connection can be accepted; `None` if one can be now.
     fn full_until(&mut self, now: Instant) -> Option<Instant> {
         self.order.retain(|entry| !entry.task.is_finished());
         let at = self.victim()?;
@@ -111,14 +111,14 @@ impl Open {
         self.order.push_back(Entry { from, since: Instant::now(), task: self.tasks.spawn(talk) });
     }
 
-    /// Who has to go for one more.
+    /// The connection that one more replaces.
     fn victim(&self) -> Option<usize> {
         let sources = self.order.iter().map(|entry| entry.from);
         if self.order.len() < CONNECTIONS { None } else { victim(&sources.collect::<Vec<_>>()) }
     }
 }
 
-/// Which of the connections from these addresses, oldest first, goes for a new one.
+/// Which of the connections from these addresses (oldest first) a new one replaces.
 fn victim(sources: &[IpAddr]) -> Option<usize> {
     let count = |of: &IpAddr| sources.iter().filter(|source| *source == of).count();
     let most = sources.iter().map(count).max()?;
@@ -150,7 +150,7 @@ async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: Cancel
         }
     };
     match timeout(WHOLE, answered).await {
-        // Whoever was too slow is not waited for once more.
+        // A client that was too slow gets no second wait.
         Err(_) => {}
         Ok(Err(error)) if error.is_timeout() => {}
         Ok(_) => {
@@ -163,7 +163,7 @@ async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: Cancel
     }
 }
 
-/// A request whose body is in bounds, and has arrived.
+/// Checks that the request's body is small enough and has arrived.
 pub(super) async fn bounded(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let said = body.size_hint().lower();

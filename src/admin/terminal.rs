@@ -1,4 +1,4 @@
-//! QR codes in the terminal, as the service that this one replaces showed them.
+//! Shows QR codes in the terminal, as the service that this one replaces did.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::Status;
 use crate::edge::link::State;
 use crate::stdout;
 
-/// How soon a new code is shown.
-const LOOK: Duration = Duration::from_millis(500);
+/// A new code is shown within this time.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Prints each new QR code to standard output. Ends with the admin server.
 pub(super) async fn show_codes(status: &Status) {
     let mut shown = None;
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut ticks = tokio::time::interval(POLL_INTERVAL);
     loop {
         ticks.tick().await;
         let Some((_, connection)) = status.edge.get() else { continue };

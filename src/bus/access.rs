@@ -1,6 +1,6 @@
-//! How to get into nats-server: the login, TLS, and the names that permissions hang on.
+//! The login to nats-server, TLS, and the prefixes that permissions depend on.
 //!
-//! Whatever is a file is read anew for each connection, so that a rotation needs no restart.
+//! Files are read again for each connection, so that a rotation needs no restart.
 
 use std::path::{Path, PathBuf};
 
@@ -11,25 +11,25 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// A setting that cannot be used: its name, what it says (never a secret), what it takes.
+/// A setting that cannot be used: its name, its value (never a secret), what it takes.
 pub type Bad = (&'static str, String, &'static str);
 
 /// The API of the server's own JetStream domain.
 pub(super) const OWN_API: &str = "$JS.API";
 
-/// What the subjects begin with that answers come to, unless somebody says otherwise.
+/// The default prefix of the subjects for answers.
 pub const INBOX: &str = "_INBOX";
 
 /// What the name of a JetStream domain takes.
 pub const TAKES_DOMAIN: &str = "letters, digits, _ and -";
 
-/// What the beginning of a subject takes.
+/// What the prefix of a subject takes.
 pub const TAKES_INBOX: &str = "letters, digits, _, - and dots";
 
-/// Of each way to log in, the setting that names it.
+/// The setting of each way to log in.
 const WAYS: [&str; 4] = ["NATS_CREDS", "NATS_NKEY", "NATS_TOKEN", "NATS_USER"];
 
-/// What `NATS_URL` does not say.
+/// What is not in `NATS_URL`.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     login: Login,
@@ -44,7 +44,7 @@ pub struct Access {
 /// How to log in.
 #[derive(Debug, Clone, Default)]
 enum Login {
-    /// As `NATS_URL` has it, if at all.
+    /// With the login in `NATS_URL`, if there is one.
     #[default]
     None,
     /// A credentials file: a JWT and a seed.
@@ -54,7 +54,7 @@ enum Login {
     User(String, Secret),
 }
 
-/// A secret, or where it is.
+/// A secret, or the file that holds it.
 #[derive(Debug, Clone)]
 enum Secret {
     Given(SecretString),
@@ -71,7 +71,7 @@ pub struct AccessError {
 }
 
 impl Access {
-    /// Reads the settings by name, or names every one that cannot be used. Looks at no file.
+    /// Reads the settings by name, or names every one that cannot be used. Opens no file.
     pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Vec<Bad>> {
         let mut settings = Settings { get, bad: Vec::new() };
         let access = Self {
@@ -100,12 +100,12 @@ impl Access {
             || self.inbox_prefix.is_some()
     }
 
-    /// What the subjects of JetStream's API begin with.
+    /// The prefix of the subjects of JetStream's API.
     pub(super) fn api_prefix(&self) -> String {
         self.domain.as_ref().map_or_else(|| OWN_API.to_owned(), |domain| format!("$JS.{domain}.API"))
     }
 
-    /// What the subjects begin with that answers come to.
+    /// The prefix of the subjects for answers.
     pub(super) fn inbox_prefix(&self) -> &str {
         self.inbox_prefix.as_deref().unwrap_or(INBOX)
     }
@@ -114,7 +114,7 @@ impl Access {
         !matches!(self.login, Login::None)
     }
 
-    /// With the login that an address holds, encoded as addresses are. A user alone is a token.
+    /// With the login of an address, in the encoding of addresses. A user without a password is a token.
     pub(super) fn with_login(self, user: &str, password: Option<&str>) -> Self {
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let given = |text: &str| Secret::Given(decoded(text).into());
@@ -125,7 +125,7 @@ impl Access {
         Self { login, ..self }
     }
 
-    /// Can every file be used at this moment?
+    /// Checks that every file can be used at this moment.
     pub fn probe(&self) -> Result<(), AccessError> {
         self.answer(b"nonce")?;
         if let Some(path) = &self.ca {
@@ -143,7 +143,7 @@ impl Access {
         Ok(())
     }
 
-    /// Options that log in, with everything read anew for each connection. `failed` hears why that did not work.
+    /// Options for the login. Files are read again for each connection. `failed` is called if one cannot be used.
     pub(super) fn options(
         &self,
         failed: impl Fn(&AccessError) + Clone + Send + Sync + 'static,
@@ -151,7 +151,7 @@ impl Access {
         let mut options = if self.has_login() {
             let access = self.clone();
             ConnectOptions::with_auth_callback(move |nonce| {
-                // Small local files: reading them takes no longer than a task switch.
+                // Reading a small local file takes no longer than a task switch.
                 let answer = access.answer(&nonce).map_err(|error| {
                     failed(&error);
                     async_nats::AuthError::new(error)
@@ -170,11 +170,11 @@ impl Access {
         if let Some(prefix) = &self.inbox_prefix {
             options = options.custom_inbox_prefix(prefix);
         }
-        // Whoever names certificates does not want to talk to a server that has none.
+        // An operator who sets certificates does not want a connection without TLS.
         options.require_tls(self.ca.is_some() || self.certificate.is_some())
     }
 
-    /// What to say to a server that shows `nonce`.
+    /// The login for a server that sends `nonce`.
     fn answer(&self, nonce: &[u8]) -> Result<Auth, AccessError> {
         let mut auth = Auth::new();
         match &self.login {
@@ -183,7 +183,7 @@ impl Access {
                 let failed =
                     |why: &str| AccessError { name: "NATS_CREDS", path: path.clone(), why: why.to_owned() };
                 let text = read_file(path).map_err(|error| failed(&error.to_string()))?;
-                let (jwt, key) = credentials(&text).ok_or_else(|| failed("it is no credentials file"))?;
+                let (jwt, key) = credentials(&text).ok_or_else(|| failed("it is not a credentials file"))?;
                 auth.jwt = Some(jwt.to_owned());
                 auth.signature = key.sign(nonce).ok();
             }
@@ -209,12 +209,12 @@ impl Access {
             Login::Nkey(Secret::File(_, path)) => path.clone(),
             _ => PathBuf::new(),
         };
-        AccessError { name: "NATS_NKEY_FILE", path, why: "it is no user's seed (SU...)".to_owned() }
+        AccessError { name: "NATS_NKEY_FILE", path, why: "it is not a user's seed (SU...)".to_owned() }
     }
 }
 
 impl Secret {
-    /// What it is at this moment. A line's end at the end of a file is none of it.
+    /// Its present value. A line break at the end of a file is not part of it.
     fn now(&self) -> Result<SecretString, AccessError> {
         match self {
             Self::Given(secret) => Ok(secret.clone()),
@@ -256,11 +256,11 @@ fn certificates(name: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(found)
 }
 
-/// In words for people; never what the file says.
+/// The error in words. It never quotes the file.
 fn pem(error: &rustls::pki_types::pem::Error) -> String {
     match error {
         rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        _ => "it is not the PEM file that it has to be".to_owned(),
+        _ => "it is not the PEM file that is needed".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Appending to a stream: what is known after a publish.
+//! Appends to a stream, and says what is known after a publish.
 
 use std::time::Duration;
 
@@ -11,14 +11,13 @@ use super::access::OWN_API;
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::{Headers, header};
 
-/// JetStream's codes that a publish may be refused with and that async-nats has no kind for.
+/// JetStream's codes for refused publishes that async-nats has no kind for.
 const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
 const MESSAGE_TOO_LARGE: u64 = 10054;
-/// There is no room for it: the stream's limit of bytes or messages (`maximum bytes exceeded`), and the
-/// account's and the server's limits.
+/// No room: a limit of the stream in bytes or messages (`maximum bytes exceeded`), of the account, or of the server.
 const NO_ROOM: [u64; 5] = [10077, 10002, 10023, 10028, 10047];
 
-/// The longest pause before a publish whose end is unknown is made again.
+/// The longest pause before a publish with an unknown result is repeated.
 const AGAIN: Duration = Duration::from_millis(250);
 /// The pause before a full stream is asked again.
 const FULL: Duration = Duration::from_secs(1);
@@ -26,23 +25,23 @@ const FULL: Duration = Duration::from_secs(1);
 /// A message to be stored.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Where.
+    /// Its subject.
     pub subject: String,
-    /// With what headers; they may hold a compare-and-set and a message id.
+    /// Its headers. They may hold a compare-and-set and a message id.
     pub headers: Headers,
     /// The payload.
     pub payload: Bytes,
 }
 
 impl Record {
-    /// In bytes, as far as it matters for a stream's limit.
+    /// Its size in bytes, as far as it counts for a stream's limit.
     fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
         self.subject.len() + headers + self.payload.len()
     }
 
-    /// Is this where the server may have put it? Behind the sequence that its compare-and-set names; a duplicate is
-    /// where it was put first.
+    /// Can the server have stored it here? A new message is behind the sequence that its compare-and-set names. A
+    /// duplicate is where it was stored first.
     fn expects(&self, appended: Appended) -> bool {
         let before = self.headers.sequence(header::EXPECTED_LAST_SUBJECT_SEQUENCE);
         appended.duplicate || before.is_none_or(|before| appended.sequence > before)
@@ -58,15 +57,15 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// A publish that did not end with a message known to be stored.
+/// A publish after which it is not known that the message is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Compare-and-set: the subject's last sequence is another one. In clusters it may be spurious, and
-    /// it may have been an earlier attempt of one's own that got in between: read the last message.
+    /// Compare-and-set: the subject's last sequence is another one. In a cluster that may be wrong, and the message in
+    /// between may be the caller's own earlier attempt. Read the last message to find out.
     #[error("the subject has moved on")]
     Refused,
-    /// The message may or may not be stored. The same publish again tells.
-    #[error("nobody knows whether it was stored: {0}")]
+    /// The message may or may not be stored. Repeating the publish gives the answer.
+    #[error("it is unknown whether it was stored: {0}")]
     Unknown(String),
     /// The stream is full. The same publish again succeeds once there is room.
     #[error("there is no room for it: {0}")]
@@ -83,7 +82,7 @@ impl Bus {
     /// Publishes once and waits for the PubAck.
     pub async fn append(&self, record: &Record) -> Result<Appended, AppendError> {
         if !self.is_connected() {
-            // The client would keep it and send it later; with every attempt once more.
+            // The client would buffer it and send it later, one more copy for each attempt.
             return Err(AppendError::Unknown("nats-server is away".to_owned()));
         }
         let mut headers = async_nats::HeaderMap::new();
@@ -122,21 +121,21 @@ impl Bus {
         })
     }
 
-    /// Where to publish. Key-value subjects do not lead into another domain by themselves; its API takes them.
+    /// The subject to publish to. Key-value subjects do not reach another JetStream domain; its API forwards them.
     fn address(&self, subject: &str) -> String {
         let elsewhere = &*self.api != OWN_API && subject.starts_with("$KV.");
         if elsewhere { format!("{}.{subject}", self.api) } else { subject.to_owned() }
     }
 
-    /// Publishes again and again until the answer is known or `stop` is told. A full stream is waited for.
+    /// Publishes again and again until the result is known, or until `stop`. Waits for a full stream.
     pub async fn append_until_known(
         &self,
         record: &Record,
         stop: &CancellationToken,
     ) -> Result<Appended, AppendError> {
         let mut waits = up_to(AGAIN, Duration::from_millis(50));
-        // A publish that an election has swallowed is never answered, and the next one at once. But a server
-        // that only is slow must get the time it needs.
+        // A publish that is lost in an election is never answered, and the next one is answered at once: so the first
+        // limit is short. A slow server needs more time: so the limit grows.
         let mut patience = up_to(REQUEST_TIMEOUT, REQUEST_TIMEOUT / 4);
         let mut limit = REQUEST_TIMEOUT;
         loop {
@@ -151,7 +150,7 @@ impl Bus {
                 Ok(result) => return result,
                 Err(_elapsed) => (format!("no answer within {limit:?}"), waits.next().unwrap_or(AGAIN)),
             };
-            tracing::debug!(error, "publish without a known end; again");
+            tracing::debug!(error, "the result of a publish is unknown; publishing again");
             limit = patience.next().unwrap_or(REQUEST_TIMEOUT);
             tokio::select! {
                 () = stop.cancelled() => return Err(AppendError::Stopped),

@@ -1,7 +1,7 @@
-//! Reading many messages with one question and without a consumer: nothing is left behind on the server.
+//! Reads many messages with one request and without a consumer, so nothing is left behind on nats-server.
 //!
-//! nats-server answers a direct get with as many messages as it is asked for (2.11 and newer). async-nats asks
-//! for one at a time only, so the questions are made by hand.
+//! nats-server 2.11 and newer answers a direct get with as many messages as it is asked for. async-nats asks only for
+//! one at a time, so the requests are made by hand.
 
 use futures::StreamExt as _;
 use time::OffsetDateTime;
@@ -11,7 +11,7 @@ use super::read::{DIRECT_GET_TIMEOUT, DIRECT_GET_TRIES, headers, ms};
 use super::{Bus, ReadError, Stored};
 use crate::wire::header::rfc3339_ms;
 
-/// So many messages are asked for at once.
+/// How many messages one request asks for.
 const BATCH: usize = 256;
 
 /// Where to begin in a stream.
@@ -47,7 +47,7 @@ impl Bus {
         let subject = format!("{}.DIRECT.GET.{stream}", self.api);
         let mut failure = ReadError::new(&"it is away");
         for _ in 0..DIRECT_GET_TRIES {
-            // Questions asked meanwhile would all reach the server at once when it is back.
+            // Requests made while it is away would all reach the server at once when it is back.
             if self.is_connected() {
                 match self.unless_refused(&subject, self.ask_for_many(&subject, question)).await {
                     Err(ReadError::Unanswered(why)) => failure = ReadError::Unanswered(why),
@@ -67,7 +67,7 @@ impl Bus {
         asked.map_err(|error| error.to_string())?;
         let mut found: Vec<Stored> = Vec::new();
         loop {
-            // The first of them, or the next: a server that is at it does not pause for long.
+            // The same limit for the first message and each next one: a server that answers makes no long pause.
             let message = tokio::time::timeout(DIRECT_GET_TIMEOUT, answers.next()).await;
             let Some(message) = message.map_err(|_elapsed| "timed out")? else {
                 return Err("the connection is closed".to_owned());
@@ -76,11 +76,11 @@ impl Bus {
                 200 => {}
                 // The end of the batch, or of the stream.
                 204 | 404 => return Ok(found),
-                503 => return Err("no stream answers: it does not exist, or has no leader".to_owned()),
+                503 => return Err("no stream answers: it does not exist, or it has no leader".to_owned()),
                 status => return Err(format!("{status} {}", message.description.unwrap_or_default())),
             }
             let (stored, before) = stored(message).ok_or("it answered with something else")?;
-            // A connection that broke in between has swallowed some.
+            // The connection broke in between, and some messages were lost on it.
             if before != found.last().map_or(0, |last| last.sequence) {
                 return Err("a part of the answer is missing".to_owned());
             }

@@ -1,7 +1,7 @@
-//! Streams that take nothing more: full up to their limit, or a server that is out of space.
+//! Full streams: a stream has reached its limit, or the server is out of space.
 //!
-//! A full stream refuses what is new, and what is refused waits where it is, as it does while nats-server is
-//! away. Here is known which streams those are, since when, and how much the largest record needs that waits.
+//! A full stream refuses new messages. They wait where they are, as they do while nats-server is away. This module
+//! knows which streams are full, since when, and how many bytes the largest waiting record needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use super::Bus;
 use crate::wire::Subjects;
 
-/// What a stream stores beside subject, headers and payload, with some to spare.
+/// Bytes that a stream stores beside subject, headers and payload, with some to spare.
 const OVERHEAD: u64 = 128;
 
-/// A stream that takes nothing more.
+/// A full stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Full {
     /// Its name.
     pub stream: String,
-    /// In the server's words.
+    /// The reason in the server's words.
     pub why: String,
-    /// For how long it has been so.
+    /// For how long it has been full.
     pub since: Duration,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Full {
     }
 }
 
-/// All of them. Clones share it.
+/// All full streams. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Capacity(Arc<Mutex<BTreeMap<String, Refusal>>>);
 
@@ -58,12 +58,12 @@ impl Capacity {
         tracing::warn!(
             stream,
             error = why,
-            "the stream is full and takes nothing more; all that it has to take waits until its limit is raised, as by `nats stream edit {stream} --max-bytes=...`, or old messages have expired"
+            "the stream is full and takes nothing more; new messages wait until its limit is raised, for example with `nats stream edit {stream} --max-bytes=...`, or until old messages expire"
         );
         all.insert(stream, Refusal { since: Instant::now(), needs, why: why.to_owned() });
     }
 
-    /// The stream of `subject` has taken `size` bytes. Less than what was refused proves nothing.
+    /// The stream of `subject` has stored `size` bytes. That proves room only if it is as much as was refused.
     pub(super) fn taken(&self, subject: &str, size: usize) {
         if self.all().is_empty() {
             return;
@@ -90,7 +90,7 @@ impl Capacity {
 }
 
 impl Bus {
-    /// The streams that take nothing more, as far as this process has noticed.
+    /// The full streams, as far as this process has noticed.
     pub fn full(&self) -> Vec<Full> {
         let all = self.capacity.all();
         let full = |(stream, refusal): (&String, &Refusal)| Full {
@@ -101,7 +101,7 @@ impl Bus {
         all.iter().map(full).collect()
     }
 
-    /// Does `stream` take what it has refused to this process before? Asks the server only if it has.
+    /// Does `stream` now take what it refused from this process before? Asks the server only if it refused something.
     pub async fn has_room(&self, stream: &str) -> bool {
         if !self.capacity.all().contains_key(stream) {
             return true;

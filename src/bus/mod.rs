@@ -1,8 +1,7 @@
 //! NATS: connect, provision or verify, append with compare-and-set, read, pull.
 //!
-//! The only room that names `async_nats`. Each operation answers with what is *known* afterwards: a
-//! publish was stored, was refused, or nobody can say. The callers' guarantees rest on never mixing the
-//! last two.
+//! The only module that names `async_nats`. Each operation returns what is *known* afterwards: a publish was stored,
+//! was refused, or its result is unknown. The callers' guarantees depend on never mixing the last two.
 
 pub mod access;
 mod append;
@@ -46,36 +45,36 @@ pub struct Bus {
     jetstream: jetstream::Context,
     /// What the subjects of JetStream's API begin with: `$JS.API`, or `$JS.<domain>.API`.
     api: Arc<str>,
-    /// What the server does not allow this user.
+    /// What nats-server does not allow this user.
     refusals: refusals::Refusals,
-    /// The streams that take nothing more.
+    /// The streams that are full.
     capacity: capacity::Capacity,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
-    /// Looks at each server that the connection is made to; ends with the last clone.
+    /// Checks each server that the connection is made to. Ends with the last clone.
     _watch: Arc<Task<()>>,
 }
 
 impl Bus {
-    /// Is the server there at this moment?
+    /// Is nats-server connected at this moment?
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Ends when the bus turned out to be one that this program must not run on.
+    /// Returns when this program must not go on with this bus.
     pub async fn doomed(&self) {
         self.doomed.cancelled().await;
     }
 
-    /// Can messages be stored in `stream` now? Asks the server; at most one second.
+    /// Can messages be stored in `stream` now? Asks nats-server, for at most one second.
     pub async fn is_writable(&self, stream: &str) -> bool {
         let info = self.stream_info(stream);
         self.is_connected() && matches!(tokio::time::timeout(Duration::from_secs(1), info).await, Ok(Ok(_)))
     }
 
-    /// Hands everything that was written to the server, within `bound`.
+    /// Sends everything that was written to nats-server, within `bound`.
     pub async fn flush(&self, bound: Duration) {
-        // An error here means that the connection is gone; what was unacknowledged comes again.
+        // An error means that the connection is gone. Unacknowledged messages are delivered again.
         let _ = tokio::time::timeout(bound, self.client.flush()).await;
     }
 }

@@ -1,7 +1,7 @@
-//! What each role must be allowed on nats-server, and finding out which of it is not.
+//! The permissions that each role needs on nats-server, and a check of which are missing.
 //!
-//! The lists are those of deploy/nats/accounts.conf, which a test compares. A permission cannot be asked for, so
-//! it is tried: with messages that change nothing where they are allowed.
+//! The lists are those of deploy/nats/accounts.conf; a test compares them. nats-server does not tell a user its
+//! permissions, so the check tries each one, with messages that change nothing where they are allowed.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::topology::Role;
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Subjects;
 
-/// No stream has this name, so no stream stores what expects to be in it.
+/// No stream has this name, so no stream stores a message that expects to be in it.
 const NO_STREAM: &str = "WHATSAPP_CONNECTOR_CHECK";
-/// No request of JetStream's, and no kind of ack: whoever gets it does nothing.
+/// Neither a request of JetStream's nor a kind of ack, so its receiver does nothing.
 const NOTHING: &str = "check";
-/// Refusals are told apart from answers, and may come a moment later.
+/// How long to wait for refusals after the answers: they come separately, and may come a moment later.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// Something that a role does on the bus.
+/// A permission that a role needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// How.
+    /// Publish or subscribe.
     pub verb: Verb,
-    /// What a permission for it names.
+    /// The subject that the permission names.
     pub subject: String,
-    /// A subject that it covers, where nothing happens.
+    /// A subject that the permission covers and where nothing happens.
     probe: String,
 }
 
-/// Which of a user's two lists.
+/// One of a user's two lists of permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// `publish`.
@@ -37,7 +37,7 @@ pub enum Verb {
 }
 
 impl Need {
-    /// To hear answers at all.
+    /// Is it the permission to receive answers at all?
     pub fn is_inbox(&self) -> bool {
         self.verb == Verb::Subscribe && self.subject.ends_with(".>")
     }
@@ -53,13 +53,13 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// All that `role` does. `api` is what the subjects of JetStream's API begin with, `inbox` what those begin
-/// with that answers come to.
+/// All permissions that `role` needs. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
+/// of the subjects for answers.
 pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
-    // The parts of a subject that may be anything.
+    // The tokens of a subject that may have any value.
     let some = |subject: &str| publish(subject.to_owned(), subject.replace(['*', '>'], NOTHING));
     let key =
         |subject: String| if api == super::access::OWN_API { subject } else { format!("{api}.{subject}") };
@@ -103,18 +103,18 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec
     needs
 }
 
-/// To make what is missing: `subject` is published to.
+/// The permission to create something: a publish to `subject`.
 pub fn to_make(subject: &str) -> Need {
     Need { verb: Verb::Publish, subject: subject.to_owned(), probe: subject.to_owned() }
 }
 
 impl Bus {
-    /// All that `role` does on this bus, as this connection's settings have it.
+    /// All permissions that `role` needs on this bus, with this connection's settings.
     pub fn needs(&self, subjects: &Subjects, role: Role<'_>) -> Vec<Need> {
         needs(subjects, role, &self.api, self.refusals.inbox())
     }
 
-    /// Those of `needs` that nats-server does not allow this user. Changes nothing.
+    /// The permissions of `needs` that this user does not have. Changes nothing.
     pub async fn refused(&self, needs: &[Need]) -> Vec<Need> {
         if needs.is_empty() {
             return Vec::new();
@@ -124,7 +124,7 @@ impl Bus {
         headers.insert("Nats-Expected-Stream", NO_STREAM);
         let mut subscriptions = Vec::new();
         for need in needs {
-            // What does not get to the server is not refused by it; that it is away is told elsewhere.
+            // A message that does not reach the server is not refused by it. Other findings tell that it is away.
             match need.verb {
                 Verb::Publish => {
                     let sent =
@@ -134,7 +134,7 @@ impl Bus {
                 Verb::Subscribe => subscriptions.extend(self.client.subscribe(need.probe.clone()).await),
             }
         }
-        // The server takes one after the other, so what comes of this comes last.
+        // The server handles messages in order, so the answer to this one comes last.
         let last = format!("{NOTHING}.{}", self.client.new_inbox());
         let mut words = Vec::new();
         let end = async {

@@ -1,7 +1,7 @@
-//! The pull loop: ask for as many messages as can be started, never for more.
+//! The pull loop. It asks for as many messages as can be started, never for more.
 //!
-//! async-nats' own batches either prefetch or hang after a heartbeat, so requests are made by hand:
-//! one is open at a time, with an idle heartbeat; a silent server is asked again.
+//! async-nats' own batches either prefetch or hang after a heartbeat, so requests are made by hand. One request is open
+//! at a time, with an idle heartbeat. If the server is silent, a new request is made.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::wire::{Envelope, Subjects};
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Silence for this long means that the request is gone.
 const SILENCE: Duration = Duration::from_millis(1250);
-/// How often a server that is away is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often to check whether a server that was away is back.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request stays open.
 const EXPIRES: Duration = Duration::from_secs(30);
 
-/// One delivery of one message. Not acknowledging it means getting it again after the ack wait.
+/// One delivery of one message. Without an ack, it is delivered again after the ack wait.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Whose it is, what is before it, and what it is called.
+    /// The message without its payload: its chat, its place in the chain, its ids.
     pub envelope: Envelope,
     /// Its payload.
     pub payload: Bytes,
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// How often it was delivered, this time included.
+    /// How often it was delivered, including this time.
     pub delivered: u64,
     /// When the stream stored it, by the server's clock: milliseconds since the epoch.
     pub stored_at_ms: i64,
@@ -40,49 +40,51 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Done: the outcome is stored. May be lost on the way, then the message comes again.
+    /// Done: the outcome is stored. If this ack is lost, the message is delivered again.
     pub async fn ack(&self) {
         self.answer(AckKind::Ack).await;
     }
 
-    /// Give it back, to be delivered again after `delay`.
+    /// Gives the message back; it is delivered again after `delay`.
     pub async fn nak(&self, delay: Option<Duration>) {
         self.answer(AckKind::Nak(delay)).await;
     }
 
-    /// Still at it: the ack wait starts anew.
+    /// Work goes on: the ack wait starts again.
     pub async fn progress(&self) {
-        // Of no use to a server that is away; the ack wait of one that restarts starts anew by itself.
+        // Useless while the server is away. When it restarts, its ack waits start again by themselves.
         if self.message.context.client().connection_state() == State::Connected {
             self.answer(AckKind::Progress).await;
         }
     }
 
     async fn answer(&self, kind: AckKind) {
-        // Acks are hints to the server. What is not heard is delivered again, and the chain sees then
-        // that it is done.
+        // Acks are hints to the server. If one is lost, the message is delivered again, and the chain then shows that
+        // it is done.
         if let Err(error) = self.message.ack_with(kind).await {
-            tracing::debug!(%error, "an ack did not leave");
+            tracing::debug!(%error, "an ack could not be sent");
         }
     }
 }
 
-/// What the open request brought.
+/// The result of the open request.
 #[derive(Debug)]
 enum Pulled {
     /// A message.
     Message(Box<Delivery>),
-    /// The request is used up, expired or lost: make another.
+    /// The request is used up, has expired or is lost: make another.
     End,
-    /// The consumer or its stream does not exist any more.
+    /// The consumer or its stream no longer exists.
     Gone,
 }
 
 impl Bus {
-    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer
-    /// is gone. `room` says how many messages could be started now, and waits until it is at least one;
-    /// `take` starts one. What still arrives after `stop` is given back; what is given back once `closed` was
-    /// told does not come here again. What is on a subject that no chat has is skipped with an ERROR.
+    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone.
+    /// `room` returns how many messages could be started now, and waits until that is at least one. `take` starts
+    /// one.
+    ///
+    /// Messages that still arrive after `stop` are given back. After the call of `closed`, a message that is given back
+    /// is not delivered here again. A message on a subject that no chat has is skipped with an ERROR.
     pub async fn pull(
         &self,
         subjects: &Subjects,
@@ -139,12 +141,12 @@ impl Puller {
         })
     }
 
-    /// Asks for up to `batch` messages, as soon as the server is there. Any earlier request is taken for
-    /// ended. Cancel-safe.
+    /// Asks for up to `batch` messages, as soon as the server is connected. Any earlier request counts as ended.
+    /// Cancel-safe.
     async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
-        // Requests made meanwhile would all reach the server at once when it is back.
+        // Requests made while it is away would all reach the server at once when it is back.
         while !self.bus.is_connected() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.request += 1;
         self.missing = batch.max(1);
@@ -161,7 +163,7 @@ impl Puller {
             .map_err(|error| ReadError::new(&error))
     }
 
-    /// The next thing that the open request brings. Cancel-safe.
+    /// The next result of the open request. Cancel-safe.
     async fn next(&mut self) -> Pulled {
         while self.missing > 0 {
             let message = match tokio::time::timeout(SILENCE, self.subscriber.next()).await {
@@ -181,7 +183,7 @@ impl Puller {
                     }
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
-                // Of an earlier request: it has been given up already.
+                // For an earlier request, which counts as ended.
                 Some(_) if message.subject.as_str() != format!("{}.{}", self.inbox, self.request) => {}
                 Some(status) => {
                     self.missing = 0;
@@ -189,7 +191,7 @@ impl Puller {
                     tracing::trace!(%status, text, "pull request ended");
                     let gone = text.contains("consumer deleted") || text.contains("stream deleted");
                     if status == StatusCode::NO_RESPONDERS {
-                        // An election, a restart, or a consumer that is gone: the caller finds out.
+                        // An election, a restart, or a missing consumer. The next request shows which.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         return Pulled::Gone;
                     }
@@ -200,9 +202,9 @@ impl Puller {
         Pulled::End
     }
 
-    /// Stops, says so, and gives back what is still on its way here.
+    /// Stops, calls `closed`, and gives back the messages that are still on their way here.
     async fn drain(mut self, closed: impl FnOnce()) {
-        // On the connection before whatever is published from now on: the server hears it first.
+        // It is on the connection before anything that is published from now on, so the server reads it first.
         let drained = self.subscriber.drain().await;
         closed();
         if drained.is_err() {
@@ -217,22 +219,22 @@ impl Puller {
         }
     }
 
-    /// The door: what comes in here is read once, and is a typed value from then on.
+    /// Reads a delivery. This is the only place that does; all other code gets the typed value.
     async fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
         let message = jetstream::Message { message, context: self.bus.jetstream.clone() };
         let (sequence, delivered, stored) = match message.info() {
             Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), info.published),
             Err(error) => {
-                tracing::warn!(%error, "something that is no JetStream delivery came to the pull inbox");
+                tracing::warn!(%error, "the pull inbox has got a message that is not a JetStream delivery");
                 return None;
             }
         };
         let headers = message.headers.as_ref().map(read::headers).unwrap_or_default();
         let Some(envelope) = Envelope::open(&self.subjects, &message.subject, headers) else {
-            // Nothing can be answered or sent, and nobody waits for it.
+            // Without a chat it can be neither answered nor sent, and no other message waits for it.
             tracing::error!(sequence, "a message on a subject that no chat has; it is skipped");
             if let Err(error) = message.ack().await {
-                tracing::debug!(%error, "an ack did not leave");
+                tracing::debug!(%error, "an ack could not be sent");
             }
             return None;
         };

@@ -1,4 +1,4 @@
-//! Reading the last message of a subject, a consumer's state, and a stream's birth.
+//! Reads the last message of a subject, a consumer's state, and the time at which a stream was created.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use super::{Bus, topology};
 use crate::wire::Headers;
 
-/// A replica that is frozen still takes its share of direct gets: ask again soon.
+/// How soon a request is made again. A frozen replica still gets its share of direct gets and never answers them.
 pub(super) const DIRECT_GET_TIMEOUT: Duration = Duration::from_millis(300);
-/// How often in all; with the time-out above about three seconds.
+/// How many attempts in all: with the time-out above, about three seconds.
 pub(super) const DIRECT_GET_TRIES: usize = 10;
 
 type Get = stream::DirectGetBuilder<stream::WithHeaders>;
@@ -36,37 +36,37 @@ pub struct Stored {
 /// How far a consumer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerState {
-    /// Every message up to this stream sequence is acknowledged.
+    /// The ack floor: every message up to this stream sequence is acknowledged.
     pub ack_floor: u64,
     /// The last stream sequence that was ever delivered.
     pub delivered: u64,
-    /// How many messages are delivered and not acknowledged.
+    /// How many messages are in flight: delivered and not acknowledged.
     pub ack_pending: usize,
-    /// How many messages it has not been given yet.
+    /// How many messages are not delivered yet.
     pub not_delivered: u64,
 }
 
 /// The bus did not answer a question.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It may the next time.
+    /// It may answer the next time.
     #[error("nats-server did not answer: {0}")]
     Unanswered(String),
-    /// It does not answer this user.
+    /// It refuses to answer this user.
     #[error("nats-server does not answer, because {0}")]
     Forbidden(String),
 }
 
 impl ReadError {
-    /// With these words.
+    /// The error with these words.
     pub fn new(error: &dyn std::fmt::Display) -> Self {
         Self::Unanswered(error.to_string())
     }
 }
 
 impl Bus {
-    /// The last message on `subject`. May come from a follower and be some seconds old: the
-    /// compare-and-set of whoever acts on it makes that harmless.
+    /// The last message on `subject`. It may come from a follower and be some seconds old. That is harmless if the
+    /// caller acts on it with a compare-and-set.
     pub async fn last(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ReadError> {
         self.direct_get(stream, |get| get.last_by_subject(subject)).await
     }
@@ -99,7 +99,7 @@ impl Bus {
                 }
                 Ok(Err(error)) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
                 Ok(Err(error)) => {
-                    // Answered at once (an election, no leader): do not spin.
+                    // The error came at once (an election, no leader): pause, so that the loop does not spin.
                     failure = error.to_string();
                     tokio::time::sleep(DIRECT_GET_TIMEOUT / 3).await;
                 }
@@ -121,15 +121,15 @@ impl Bus {
         })
     }
 
-    /// Takes a message out of a stream. Says whether it was there.
+    /// Removes a message from a stream. Returns whether it existed.
     pub async fn remove(&self, stream: &str, sequence: u64) -> Result<bool, ReadError> {
         let handle =
             self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
         handle.delete_message(sequence).await.map_err(|error| ReadError::new(&error))
     }
 
-    /// When the stream was created, in nanoseconds since the epoch: which incarnation it is. Asks a server
-    /// that does not answer again, for a while.
+    /// When the stream was created, in nanoseconds since the epoch. This identifies its incarnation. A server that does
+    /// not answer is asked again, for a while.
     pub async fn stream_created(&self, stream: &str) -> Result<String, ReadError> {
         let info = (|| self.stream_info(stream)).retry(topology::patience()).await?;
         Ok(info.created.unix_timestamp_nanos().to_string())
@@ -145,7 +145,7 @@ impl Bus {
         answer.ok_or_else(|| ReadError::new(&"the stream does not exist"))
     }
 
-    /// Asks JetStream's API; `None` if what is asked about does not exist. The payload has to be empty:
+    /// Asks JetStream's API. `None` if the stream or consumer does not exist. The payload has to be empty:
     /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
         let subject = format!("{}.{api}", self.api);
@@ -158,7 +158,8 @@ impl Bus {
         }
     }
 
-    /// Waits for the answer to something published to `subject` or below it; a refused one has none.
+    /// Waits for the answer to a request on `subject` or below it. A refused request gets none, so refusals are
+    /// watched as well.
     pub(super) async fn unless_refused<T, E: std::fmt::Display>(
         &self,
         subject: &str,
@@ -171,7 +172,7 @@ impl Bus {
         }
     }
 
-    /// Hears every message on `subject` as it passes, before it is stored: a hint, never a proof.
+    /// Receives every message on `subject` as it passes, before it is stored. It is a hint, never a proof.
     pub async fn wakes(&self, subject: &str) -> Result<Wakes, ReadError> {
         let subscriber =
             self.client.subscribe(subject.to_owned()).await.map_err(|error| ReadError::new(&error))?;

@@ -1,7 +1,7 @@
 //! What nats-server does not allow this user.
 //!
-//! A refused publish or subscription is never answered: the server says so in passing, on the connection.
-//! Here whoever waits for an answer hears of it.
+//! A refused publish or subscription gets no answer. The server reports it as an error of the connection. This module
+//! passes that report on to the caller that waits for an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,18 @@ use tokio::sync::broadcast;
 
 use crate::telemetry::redact;
 
-/// How many different refusals are told in one connection's life: a chat's subject is one of its own.
+/// The most different refusals that are logged for one connection. Each chat has a subject of its own, so there may be
+/// very many.
 const TOLD: usize = 100;
 
-/// Refusals as they come. Clones share them.
+/// The refusals. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
-    /// What the subjects begin with that answers come to.
+    /// The prefix of the subjects for answers.
     inbox: Arc<str>,
     heard: broadcast::Sender<Arc<str>>,
     told: Arc<Mutex<BTreeSet<String>>>,
-    /// Of what nothing depends on: what the words of a refusal hold, and what is missed by it.
+    /// Subjects that nothing depends on: what a refusal takes away, and the text that names the subject in a refusal.
     courtesies: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
 
@@ -34,12 +35,12 @@ impl Refusals {
         }
     }
 
-    /// What the subjects begin with that answers come to.
+    /// The prefix of the subjects for answers.
     pub(super) fn inbox(&self) -> &str {
         &self.inbox
     }
 
-    /// A new connection: what was refused may be allowed now.
+    /// A new connection has been made. What was refused may be allowed now.
     pub(super) fn forget(&self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -51,16 +52,16 @@ impl Refusals {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(what) = courtesy {
             if told.insert(what.to_owned()) {
-                tracing::warn!(error = safe, "nats-server refuses {what}; all else goes on without it");
+                tracing::warn!(error = safe, "nats-server refuses {what}; everything else works without it");
             }
         } else if told.len() < TOLD && told.insert(safe.clone()) {
             tracing::error!(error = safe, "nats-server refuses something that this role needs");
         }
-        // Nobody may be waiting.
+        // Fails if no caller waits, and that is fine.
         let _ = self.heard.send(words.into());
     }
 
-    /// Nothing depends on `subject`: if the server refuses it, that is told once for all of `what`.
+    /// Nothing depends on `subject`. If the server refuses it, one warning names `what`.
     pub(super) fn tolerate(&self, what: &'static str, subject: &str) {
         let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
         courtesies.insert(what, format!("\"{subject}\""));
@@ -71,13 +72,13 @@ impl Refusals {
         courtesies.iter().find(|(_, quoted)| words.contains(quoted.as_str())).map(|(what, _)| *what)
     }
 
-    /// From now on.
+    /// Listens for refusals from now on.
     pub(super) fn listen(&self) -> Listener {
         Listener { inbox: Arc::clone(&self.inbox), heard: self.heard.subscribe() }
     }
 }
 
-/// Hears what is refused, from its making on.
+/// Receives all refusals since it was created.
 pub(super) struct Listener {
     inbox: Arc<str>,
     heard: broadcast::Receiver<Arc<str>>,
@@ -96,18 +97,18 @@ impl Listener {
         }
     }
 
-    /// Ends when a publish to `subject` or below it, or the inbox that the answer has to come to, is refused;
-    /// says so.
+    /// Returns when the server refuses a publish to `subject` or below it, or the inbox for the answer. Returns what
+    /// was refused, in words.
     pub(super) async fn refused(&mut self, subject: &str) -> String {
         loop {
             let words = self.next().await;
             let said = redact::text(&words);
             if is_publish(&words, subject) {
-                return format!("this user must not ask: {said}");
+                return format!("this user may not ask: {said}");
             }
             if is_subscription(&words, &self.inbox) {
                 return format!(
-                    "this user hears no answers: {said}; set NATS_INBOX_PREFIX to what it may subscribe to"
+                    "this user may not receive answers: {said}; set NATS_INBOX_PREFIX to a prefix that it may subscribe to"
                 );
             }
         }

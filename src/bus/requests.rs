@@ -1,4 +1,5 @@
-//! Questions and answers between running processes, over core NATS: what nobody needs tomorrow.
+//! Questions and answers between running processes, over core NATS. Nothing is stored, because no process needs them
+//! later.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use super::refusals::Listener;
 use super::{Bus, ReadError};
 
 impl Bus {
-    /// Hears every question on `subject`.
+    /// Receives every question on `subject`.
     ///
-    /// Nothing depends on it: a server that does not allow it is told of with a warning, and asked again with
-    /// each new connection.
+    /// Nothing depends on it. If the server does not allow it, that is a warning in the log, and the subscription is
+    /// tried again with each new connection.
     pub async fn questions(&self, subject: &str) -> Result<Questions, ReadError> {
         self.refusals.tolerate("that this process hears what `whatsapp-connector status` asks", subject);
         let questions = self.client.subscribe(subject.to_owned()).await;
@@ -20,7 +21,7 @@ impl Bus {
         Ok(Questions { bus: self.clone(), questions })
     }
 
-    /// Asks everybody on `subject`; their answers are read with [`Answers::all`].
+    /// Asks all processes on `subject`. [`Answers::all`] reads their answers.
     pub async fn ask_all(&self, subject: &str) -> Result<Answers, ReadError> {
         let refusals = self.refusals.listen();
         let inbox = self.client.new_inbox();
@@ -40,7 +41,7 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Where the answer to the next question has to go; `None` when the connection is closed for good.
+    /// The subject for the answer to the next question; `None` when the connection is closed for good.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(reply) = self.questions.next().await?.reply {
@@ -49,19 +50,19 @@ impl Questions {
         }
     }
 
-    /// Answers one. The server may refuse that as well.
+    /// Answers a question. The server may refuse that as well.
     pub async fn answer(&self, reply: String, answer: Vec<u8>) {
         self.bus.refusals.tolerate("that this process answers `whatsapp-connector status`", &reply);
-        // Who asked may be gone by now.
+        // The client that asked may be gone by now.
         if let Err(error) = self.bus.client.publish(reply, answer.into()).await {
-            tracing::debug!(%error, "an answer did not leave");
+            tracing::debug!(%error, "an answer could not be sent");
         }
     }
 }
 
-/// Answers that are on their way, and are kept until they are read.
+/// Answers that arrive, and are kept until they are read.
 pub struct Answers {
-    /// From before the question on.
+    /// Subscribed before the question was asked.
     refusals: Listener,
     subject: String,
     answers: async_nats::Subscriber,
@@ -75,17 +76,17 @@ impl std::fmt::Debug for Answers {
 }
 
 impl Answers {
-    /// Those that have come, and that come until there is `quiet` or `bound` has passed since the question.
+    /// All answers until no new one has come for `quiet`, or until `bound` after the question.
     pub async fn all(mut self, quiet: Duration, bound: Duration) -> Result<Vec<Bytes>, ReadError> {
         let mut all = Vec::new();
         loop {
-            // What is there already is read even if the bound has passed.
+            // Answers that are here already are read even after `bound`.
             let left = bound.saturating_sub(self.asked.elapsed()).min(quiet);
             tokio::select! {
                 biased;
                 answer = tokio::time::timeout(left, self.answers.next()) => match answer {
                     Ok(Some(message)) if message.status.is_none() => all.push(message.payload),
-                    // Nobody listens, or nobody is left.
+                    // No process listens, or none is left.
                     _ => return Ok(all),
                 },
                 why = self.refusals.refused(&self.subject) => return Err(ReadError::Forbidden(why)),

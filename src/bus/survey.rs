@@ -1,5 +1,5 @@
-//! For whoever wants to know everything that is wrong with a bus, and not only what ends a start:
-//! `whatsapp-connector check`. Changes nothing.
+//! Finds everything that is wrong with a bus, not only what would end a start. For `whatsapp-connector check`. Changes
+//! nothing.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::wire::Subjects;
 /// JetStream's codes for "not here" and "not for this account".
 const NOT_ENABLED: [u64; 2] = [10076, 10039];
 
-/// Something that is not as the design has it.
+/// A difference from the design.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lack {
     /// A stream, consumer or bucket does not exist.
     Missing {
         /// Which, in words.
         what: String,
-        /// What is published to make it.
+        /// The subject of the request that creates it.
         subject: String,
     },
-    /// It exists, and is another one.
+    /// It exists, but is configured differently.
     Differs(Difference),
-    /// The server does not say.
+    /// The server does not answer.
     Unanswered {
         /// Which.
         what: String,
@@ -36,7 +36,7 @@ pub enum Lack {
     },
 }
 
-/// Whether there is a JetStream that answers this user.
+/// Does a JetStream answer this user?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JetStream {
     /// It does.
@@ -46,9 +46,9 @@ pub enum JetStream {
         /// How long the answer took.
         took: Duration,
     },
-    /// There is none on this server, or none for this user's account.
+    /// This server has none, or this user's account has none.
     Off(String),
-    /// Nobody can say.
+    /// Unknown.
     Unanswered(String),
 }
 
@@ -72,7 +72,7 @@ impl Bus {
         let message = match answer {
             Ok(message) => message,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                return JetStream::Off("nobody answers for it".to_owned());
+                return JetStream::Off("it does not answer".to_owned());
             }
             Err(error) => return JetStream::Unanswered(error.to_string()),
         };
@@ -85,7 +85,7 @@ impl Bus {
         JetStream::On { at_ms: stamped.as_deref().and_then(milliseconds), took }
     }
 
-    /// Compares all that `role` needs with what is there.
+    /// Compares all that `role` needs with what exists.
     pub async fn survey(&self, subjects: &Subjects, settings: &Settings, role: Role<'_>) -> Vec<Lack> {
         let mut lacks = Vec::new();
         let mut ages = Vec::new();
@@ -123,7 +123,7 @@ fn milliseconds(text: &str) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// Notes what an answer lacks.
+/// Collects the lacks.
 trait Take {
     fn take<T>(&mut self, what: String, subject: String, answer: Result<Option<T>, ReadError>) -> Option<T>;
 }

@@ -8,24 +8,24 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Bus, ConnectError, Settings, embedded};
 use crate::config::Config;
 
-/// Why there is no bus to look at.
+/// Why a command has no bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusUnavailable {
-    /// Nowhere to look.
+    /// No address.
     #[error(
-        "NATS_URL is not set, and no `run` keeps a nats-server of its own in {0}. Set NATS_URL to nats://host:port"
+        "NATS_URL is not set, and no `run` has its private nats-server in {0}. Set NATS_URL to nats://host:port"
     )]
     NoBus(PathBuf),
-    /// The bus.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// No answer within bounds.
+    /// No answer in time.
     #[error("nats-server does not answer; check NATS_URL")]
     Timeout,
 }
 
 impl BusUnavailable {
-    /// Is it a setting that cannot be used, whatever the server says?
+    /// Is a setting to blame, whatever the server says?
     pub fn is_setting(&self) -> bool {
         match self {
             Self::NoBus(_) => true,
@@ -35,7 +35,7 @@ impl BusUnavailable {
     }
 }
 
-/// How long nats-server may take to be there: a person waits.
+/// How long a connection may take. Short: the operator waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects as `whatsapp-connector <command>`.

@@ -9,7 +9,7 @@ use crate::config::{Environment, InForce};
 use crate::exit::EX_CONFIG;
 use crate::stdout;
 
-/// How they are shown.
+/// How the settings are shown.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
     /// Prints one JSON object.
@@ -17,7 +17,7 @@ pub struct ConfigArgs {
     json: bool,
 }
 
-/// Prints them; the exit code says whether each can be used.
+/// Prints the settings. The exit code says whether each of them can be used.
 pub fn run(args: &ConfigArgs, environment: &Environment) -> Result<ExitCode, CommandError> {
     let (in_force, fine) = InForce::of(environment);
     let _ = if args.json {

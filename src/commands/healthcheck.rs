@@ -1,4 +1,5 @@
-//! `whatsapp-connector healthcheck`: asks the process on this machine, for containers that have no shell.
+//! `whatsapp-connector healthcheck`: asks the process on this machine whether it is alive, for containers that have
+//! no shell.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,31 +12,31 @@ use super::CommandError;
 use crate::config::Config;
 use crate::stdout;
 
-/// A container platform waits about as long.
+/// About as long as a container platform waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What to ask.
 #[derive(Debug, Clone, Args)]
 pub struct HealthcheckArgs {
-    /// Is it ready?
+    /// Asks whether the process is ready, not only alive.
     #[arg(long)]
     ready: bool,
 }
 
-/// Nobody answers.
+/// No process answers.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody answers on HTTP_ADDR={addr}: {source}")]
+#[error("no process answers on HTTP_ADDR={addr}: {source}")]
 pub struct HealthcheckError {
     addr: SocketAddr,
     source: std::io::Error,
 }
 
-/// What the process said.
+/// What the process answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Health {
-    /// Is it well?
+    /// It answered yes.
     well: bool,
-    /// In its own words.
+    /// Its own words.
     words: String,
 }
 
@@ -55,12 +56,12 @@ fn ask(addr: SocketAddr, ready: bool) -> std::io::Result<Health> {
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    // Far more than it ever says.
+    // Far more than an answer ever has.
     stream.take(64 << 10).read_to_string(&mut answer)?;
     Ok(read(&answer))
 }
 
-/// Whoever listens on every address is asked on loopback.
+/// A process that listens on every address is asked on loopback.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         ip if !ip.is_unspecified() => ip,

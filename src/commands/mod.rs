@@ -1,7 +1,7 @@
-//! The operator's commands: each looks at a system or changes what it keeps, says so, and ends.
+//! The operator's commands. Each inspects a system or changes what it keeps, says what it did, and ends.
 //!
-//! A file or folder for each. `bus_access` is how they reach the bus. May import everything below `run`; nothing
-//! but `cli` and `main` imports them.
+//! Each command has a file or a folder. `bus_access` is how they reach the bus. They may import everything below
+//! `run`; only `cli` and `main` import them.
 
 pub mod bus_access;
 pub mod check;
@@ -25,29 +25,49 @@ use dlq::DlqError;
 use status::StatusError;
 use tap::TapError;
 
-/// What an operator can ask for.
+/// The operator's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes the streams, buckets and consumers that are missing on the bus, and ends. Needs NATS_URL.
+    /// Creates the streams, buckets and consumers that are missing on the bus. Needs NATS_URL.
+    ///
+    /// For systems in which edges and forwarders have least privileges and may not create these themselves. The
+    /// value of NATS_PROVISION does not matter here. What exists stays as it is; a difference that breaks a promise
+    /// is an error.
     Provision(provision::ProvisionArgs),
-    /// Dead letters: list, show, replay, drop.
+    /// Lists, shows, replays or drops dead letters: messages that were given up on.
+    ///
+    /// Needs NATS_URL, or a `run` on this machine.
     #[command(subcommand)]
     Dlq(dlq::Dlq),
-    /// Says why it would not work, and what mends it: settings, NATS, the assistant, the session. Changes nothing.
+    /// Checks the settings, NATS, the assistant and the session, and says what mends each problem. Changes nothing.
     ///
-    /// Exit code 0: nothing is in the way; 1: something is.
+    /// Run it before the first start, or when a process does not start. The assistant gets empty calls, which it
+    /// refuses.
+    ///
+    /// Exit code 0: nothing is in the way. Exit code 1: something is.
     Check(check::CheckArgs),
-    /// Prints what is on the bus, decoded, a JSON object a line.
+    /// Prints the messages on the bus, decoded, one JSON object per line.
+    ///
+    /// Phone numbers are always masked, as in `…5678`, even with --text. The words of customers and of the assistant
+    /// are left out unless --text is given. Messages stay on the bus, and no consumer is created. Needs NATS_URL,
+    /// or a `run` on this machine.
     Tap(tap::TapArgs),
-    /// Prints how a running system is, on one screen.
+    /// Prints the state of a running system on one screen. Changes nothing.
+    ///
+    /// Exit code 0: all is well. Exit code 1: something needs a person; the last lines say what, and what mends it.
+    /// Needs NATS_URL, or a `run` on this machine.
     Status(status::StatusArgs),
     /// Prints the settings in force and where each comes from. Secrets are masked.
+    ///
+    /// Exit code 0: every setting can be used. Exit code 78: one cannot; its line says what it takes.
     Config(config::ConfigArgs),
-    /// Is the process on HTTP_ADDR alive? For containers: exit code 0 or 1.
+    /// Asks the process on HTTP_ADDR whether it is alive, for containers that have no shell.
+    ///
+    /// Exit code 0: it is. Exit code 1: it is not, or no process answers.
     Healthcheck(healthcheck::HealthcheckArgs),
 }
 
-/// Why a command did not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// `provision`.
@@ -65,7 +85,7 @@ pub enum CommandError {
     /// `healthcheck`.
     #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
-    /// What it has to say cannot be written.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -86,7 +106,7 @@ impl Fatal for CommandError {
     }
 }
 
-/// Runs one to its end.
+/// Runs one command to its end.
 pub fn run(command: Command, environment: &Environment) -> ExitCode {
     match command {
         Command::Config(args) => ended(config::run(&args, environment)),
@@ -95,23 +115,23 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
             Ok(config) => ended(healthcheck::run(&args, &config)),
             Err(code) => code,
         },
-        Command::Provision(args) => for_everybody(environment, async |config| {
+        Command::Provision(args) => with_log(environment, async |config| {
             provision::run(&args, &config).await.map_err(CommandError::from)
         }),
-        Command::Dlq(command) => for_a_person(environment, async |config| {
+        Command::Dlq(command) => for_operator(environment, async |config| {
             dlq::run(command, &config).await.map_err(CommandError::from)
         }),
-        Command::Tap(args) => for_a_person(environment, async |config| {
+        Command::Tap(args) => for_operator(environment, async |config| {
             tap::run(&args, &config).await.map_err(CommandError::from)
         }),
-        Command::Status(args) => for_a_person(environment, async |config| {
+        Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)
         }),
     }
 }
 
-/// With its log on standard error, and no spans.
-fn for_everybody(
+/// Runs a command with its log on standard error, and without spans.
+fn with_log(
     environment: &Environment,
     work: impl AsyncFnOnce(Config) -> Result<ExitCode, CommandError>,
 ) -> ExitCode {
@@ -123,8 +143,8 @@ fn for_everybody(
     observed(&telemetry, environment, async |_metrics| work(config).await)
 }
 
-/// A command's output is for the person who typed it: its log only if that person asked for one.
-fn for_a_person(
+/// Runs a command whose output is for the operator who typed it. It logs only if the operator has set `RUST_LOG`.
+fn for_operator(
     environment: &Environment,
     work: impl AsyncFnOnce(Config) -> Result<ExitCode, CommandError>,
 ) -> ExitCode {

@@ -1,4 +1,4 @@
-//! `whatsapp-connector provision`: makes what is missing on the bus, for processes that may not.
+//! `whatsapp-connector provision`: creates what is missing on the bus, for processes with least privileges.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use crate::config::Config;
 use crate::stdout;
 use crate::wire::Account;
 
-/// How long nats-server may take to be there: a person, or a deployment, waits.
+/// How long a connection may take. An operator or a deployment waits; nats-server may start at the same time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why not everything is there.
+/// Why not everything exists now.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
-    /// Nowhere to make it.
-    #[error("NATS_URL is not set: `provision` makes streams on a nats-server. Set it to nats://host:port")]
+    /// No address.
+    #[error("NATS_URL is not set: `provision` creates streams on a nats-server. Set it to nats://host:port")]
     NoBus,
-    /// The bus.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The streams, buckets and consumers.
+    /// A stream, bucket or consumer cannot be created, or breaks a promise.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// No answer within bounds.
+    /// No answer in time.
     #[error("nats-server does not answer; check NATS_URL")]
     Timeout,
-    /// What is done cannot be told.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
 }
 
 impl ProvisionError {
-    /// Is it a setting that cannot be used, whatever the server says?
+    /// Is a setting to blame, whatever the server says?
     pub fn is_setting(&self) -> bool {
         match self {
             Self::NoBus => true,
@@ -46,16 +46,16 @@ impl ProvisionError {
     }
 }
 
-/// For whom.
+/// Which accounts.
 #[derive(Debug, Clone, Args)]
 pub struct ProvisionArgs {
-    /// The accounts whose edges will run; may be given several times. WHATSAPP_ACCOUNT if none is.
+    /// An account whose edge will run; may be given several times. Without it, WHATSAPP_ACCOUNT.
     #[arg(long = "account", value_parser = Account::parse)]
     accounts: Vec<Account>,
 }
 
-/// Makes all that forwarders and the edges of the accounts need, whatever `NATS_PROVISION` says. What exists is
-/// compared and stays as it is.
+/// Creates all that forwarders and the accounts' edges need, whatever `NATS_PROVISION` says. What exists is compared
+/// and stays as it is.
 pub async fn run(args: &ProvisionArgs, config: &Config) -> Result<ExitCode, ProvisionError> {
     let url = config.nats_url.clone().ok_or(ProvisionError::NoBus)?;
     let access = config.nats_access.clone();

@@ -1,5 +1,5 @@
-//! Each room's settings, out of what was given. Every setting is read before any room is given up on: `None` means
-//! that `check` has something to say.
+//! Makes each module's settings. All settings are read before any module fails, so that one message names every bad
+//! one. `None` means that `check` has collected a bad setting.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Config {
     }
 }
 
-/// The times that promises hang on: each has to go with the others.
+/// The durations that promises depend on. Each has to fit the others.
 struct Ages {
     inbound: Option<Duration>,
     outbound: Option<Duration>,
@@ -125,8 +125,8 @@ fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Optio
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
-    // Far above what one person reads and one number's people write; a machine that has gone wild is
-    // above it at once.
+    // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
+    // once.
     let per_chat = check.read(&given.send_per_chat, rate::limit);
     let total = check.read(&given.send_total, rate::limit);
     let loops = check.read(&given.loop_limit, rate::limit_per_minute);

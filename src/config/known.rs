@@ -1,4 +1,4 @@
-//! Which variables were meant for this program and are none of its settings. Pure.
+//! Finds variables that look like settings of this program but are not. Pure.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{Environment, table};
 /// A variable with one of these in front is meant for this program.
 const OWN: [&str; 5] = ["WHATSAPP_", "NATS_", "BACKEND_", "FORWARDER_", "EDGE_"];
 
-/// Of the build, the tests and the reference backend, which may share an environment or a `.env`.
+/// Variables of the build, the tests and the reference backend. They may be in the same environment or `.env`.
 const NEIGHBOURS: [&str; 7] = [
     "BACKEND_CALL_LOG",
     "BACKEND_DELAY_MS",
@@ -20,15 +20,15 @@ const NEIGHBOURS: [&str; 7] = [
     "WHATSAPP_CONNECTOR_BIN",
 ];
 
-/// Other names have to be this long before a slip of the finger is suspected.
+/// A name without such a prefix has to be this long to count as misspelt.
 const LONG: usize = 8;
 
-/// A variable that looks like a setting and is none.
+/// A variable that looks like a setting but is not one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unknown {
-    /// Its name; its value may be a secret.
+    /// Its name. Not its value, which may be a secret.
     pub name: String,
-    /// What was likely meant.
+    /// The setting that was likely meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
 }
@@ -61,7 +61,7 @@ fn suspect(name: &str, known: &[String]) -> Option<Unknown> {
     let (nearest, away) = known.iter().map(|other| (other, distance(other))).min_by_key(|found| found.1)?;
     let is_own = OWN.iter().any(|prefix| name.starts_with(prefix));
     let is_a_slip = name.len() >= LONG && away == 1;
-    // Further away than that, and the name says nothing about what was meant.
+    // A name with more differences does not say what was meant.
     let near = away <= (name.len() / 3).max(2);
     (is_own || is_a_slip).then(|| Unknown { name: name.to_owned(), nearest: near.then(|| nearest.clone()) })
 }

@@ -1,7 +1,7 @@
 //! Environment → one typed [`Config`]. Every bad setting is named in one message.
 //!
-//! `table` has every setting once; `sources` finds what was given, `read` makes values of it, `assemble` makes each
-//! room's settings of those, `show` prints what is in force, and `known` finds misspelt names.
+//! `table` has every setting once. `sources` finds what is set, `read` turns it into values, and `assemble` turns those
+//! into each module's settings. `show` prints what is in force, and `known` finds misspelt names.
 
 mod assemble;
 mod known;
@@ -30,11 +30,11 @@ use read::Check;
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the bus is; without, `run` starts one of its own. May hold a password.
+    /// The bus. Without it, `run` starts a private one. May hold a password.
     pub nats_url: Option<SecretString>,
-    /// How to get in there.
+    /// The login and TLS of the bus.
     pub nats_access: bus::Access,
-    /// The one that `run` starts.
+    /// The private nats-server that `run` starts.
     pub embedded: embedded::Settings,
     /// Subjects and stream names.
     pub subjects: Subjects,
@@ -46,7 +46,7 @@ pub struct Config {
     pub edge: edge::Settings,
     /// The admin server's address.
     pub http_addr: SocketAddr,
-    /// Who has it may see `/link`, from wherever; without, loopback may.
+    /// A client that sends it may see `/link` from any address. Without it, only loopback may.
     pub http_token: Option<SecretString>,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
@@ -59,7 +59,7 @@ pub struct Config {
 pub struct Bad {
     /// The variable.
     pub name: String,
-    /// What it says; not shown for secrets.
+    /// Its value; masked if it is a secret.
     pub got: String,
     /// What it takes.
     pub takes: String,
@@ -97,7 +97,7 @@ impl Config {
         }
     }
 
-    /// How to get into the bus. These settings make sense together only, and their files are not read here.
+    /// The login and TLS of the bus. These settings make sense only together. Their files are not read here.
     fn access(given: &table::All, environment: &Environment) -> Result<bus::Access, Vec<bus::access::Bad>> {
         let rows = [
             &given.nats_url,

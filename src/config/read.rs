@@ -1,4 +1,4 @@
-//! Texts to values. Collects what is bad, so that all of it is said at once.
+//! Turns texts into values. Collects all bad settings, so that one message names all of them.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
 use crate::telemetry::{self, LogFormat};
 
-/// Reads settings, and keeps what cannot be used.
+/// Reads settings, and collects those that cannot be used.
 #[derive(Debug, std::default::Default)]
 pub(super) struct Check {
-    /// What cannot be used.
+    /// Settings that cannot be used.
     pub bad: Vec<Bad>,
 }
 
@@ -26,7 +26,7 @@ impl Check {
         self.bad.push(Bad { name: name.to_owned(), got, takes: takes.to_owned() });
     }
 
-    /// What another room has read by itself.
+    /// Takes over what another module has read by itself.
     pub(super) fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
         let bad = match read {
             Ok(value) => return Some(value),
@@ -38,7 +38,7 @@ impl Check {
         None
     }
 
-    /// The value, or the default's. `None` if there is neither, or if it is bad.
+    /// The value, or the default. `None` if there is neither, or if the value is bad.
     pub(super) fn read<T>(&mut self, given: &Given, read: impl Fn(&str) -> Option<T>) -> Option<T> {
         let Given { setting, value } = given;
         let value = match (value, setting.default) {
@@ -53,17 +53,17 @@ impl Check {
         read
     }
 
-    /// A time that is more than nothing.
+    /// A duration above zero.
     pub(super) fn duration(&mut self, given: &Given) -> Option<Duration> {
         self.read(given, |text| humantime::parse_duration(text).ok().filter(|time| !time.is_zero()))
     }
 
-    /// A path, the default's if it has one.
+    /// A path, or the default if there is one.
     pub(super) fn path(&mut self, given: &Given) -> Option<PathBuf> {
         self.read(given, |text| Some(PathBuf::from(text)))
     }
 
-    /// Refuses a time that does not go with others. `None` of `fits`: one of those is bad itself.
+    /// Refuses a duration that does not fit others. `fits` is `None` if one of those is bad itself.
     pub(super) fn relation(
         &mut self,
         name: &str,
@@ -78,7 +78,7 @@ impl Check {
         }
     }
 
-    /// A build without the feature must not talk to WhatsApp when it was meant to talk to a simulator.
+    /// A build without the feature must not talk to WhatsApp if the operator wanted a simulator.
     pub(super) fn simulator(&mut self, given: &Given, can_simulate: bool) -> Option<String> {
         let Given { setting, value } = given;
         let url = value.clone()?;
@@ -96,8 +96,8 @@ impl Check {
         self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
     }
 
-    /// A token that people and programs log in with: long enough not to be guessed, short enough for the
-    /// head of a request, and without a space, which would end it in an `Authorization` header.
+    /// A token for logins. It is long enough that it cannot be guessed, and short enough for the head of a request.
+    /// It has no space, because a space would end it in an `Authorization` header.
     pub(super) fn token(&mut self, given: &Given) -> Option<SecretString> {
         let fits = |value: &str| value.chars().all(|c| c.is_ascii_graphic());
         self.secret(given, |value| (16..=256).contains(&value.len()) && fits(value))
@@ -131,7 +131,7 @@ pub(super) fn replicas(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| [1, 3, 5].contains(count))
 }
 
-/// Bytes of a stream. What is less than one large message was meant otherwise, such as `64` for `64MiB`.
+/// Bytes of a stream. A size below one large message is a mistake, such as `64` for `64MiB`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let size: bytesize::ByteSize = text.parse().ok()?;
     (bytesize::MIB..=i64::MAX.unsigned_abs()).contains(&size.as_u64()).then_some(size.as_u64())
@@ -181,7 +181,7 @@ pub(super) fn numbers(text: &str) -> Option<HashSet<String>> {
     text.split(',').map(str::trim).filter(|number| !number.is_empty()).map(digits).collect()
 }
 
-/// Digits only, out of how people write a phone number.
+/// The digits of a phone number, however people write it.
 pub(super) fn digits(text: &str) -> Option<String> {
     let number: String = text.chars().filter(|c| !" +-().".contains(*c)).collect();
     (number.len() >= 5 && number.len() <= 20 && number.chars().all(|c| c.is_ascii_digit())).then_some(number)

@@ -1,4 +1,4 @@
-//! `whatsapp-connector config`: what is in force, and where each value comes from.
+//! `whatsapp-connector config`: the settings in force, and where each value comes from.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::table::{self, Default, File, Setting, Shown};
 use super::{Config, Environment};
 use crate::telemetry::redact;
 
-/// In place of a secret.
+/// Shown in place of a secret.
 const MASK: &str = "***";
 
 impl Setting {
@@ -29,7 +29,7 @@ fn without_user(addresses: &str) -> String {
     redact::addresses(addresses, &format!("{MASK}@"))
 }
 
-/// What is in force.
+/// The settings in force.
 #[derive(Debug, Serialize)]
 pub struct InForce {
     settings: Vec<Line>,
@@ -40,17 +40,17 @@ pub struct InForce {
 #[derive(Debug, Serialize)]
 struct Line {
     name: String,
-    /// As far as it may be shown; `None`: not set, and there is no default.
+    /// Its value, masked if necessary; `None` if it is not set and has no default.
     value: Option<String>,
     /// `default`, `environment` or `.env`.
     from: &'static str,
     /// The file with the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
-    /// That file is read anew for each connection.
+    /// The file is read again for each connection.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     read_anew: bool,
-    /// What no value means.
+    /// What it means that there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
     means: Option<&'static str>,
     /// What it takes, if it cannot be used.
@@ -59,16 +59,16 @@ struct Line {
 }
 
 impl InForce {
-    /// Of this environment. The second is false if a setting cannot be used.
+    /// The settings of this environment. The second value is false if a setting cannot be used.
     pub fn of(environment: &Environment) -> (Self, bool) {
         let bad = Config::parse(environment).err().map(|error| error.0).unwrap_or_default();
         let why = |name: &str| {
-            // What is wrong with the file is wrong with the secret.
+            // If the file cannot be used, the secret cannot.
             let of = |bad: &str| bad == name || bad.strip_suffix("_FILE") == Some(name);
             bad.iter().find(|bad| of(&bad.name)).map(|bad| bad.takes.clone())
         };
         let own = table::ALL.iter().map(|setting| Line::of(environment, setting, why(setting.name)));
-        // OpenTelemetry's variables are its own; those that are set count as well.
+        // OpenTelemetry's variables are not in the table. Those that are set are in force as well.
         let standard = environment.names().filter(|name| name.starts_with("OTEL_"));
         let standard = standard.map(|name| Line::standard(environment, name, why(name)));
         let settings = own.chain(standard).collect();
@@ -85,7 +85,7 @@ impl Line {
         let name = setting.name.to_owned();
         let file = setting.pointer().filter(|_| setting.file == File::EachConnection);
         if let Some(pointer) = file.and_then(|pointer| environment.get(&pointer)) {
-            // What is in it now need not be what is in it later.
+            // The file's content may change later.
             return Self {
                 name,
                 value: Some(MASK.to_owned()),
@@ -114,7 +114,7 @@ impl Line {
 
     fn standard(environment: &Environment, name: &str, takes: Option<String>) -> Self {
         let variable = environment.get(name);
-        // Headers hold keys; an endpoint or a resource attribute may.
+        // Headers hold keys. An endpoint or a resource attribute may hold one.
         let shown = if name.ends_with("_HEADERS") { Shown::Never } else { Shown::WithoutUser };
         let show = |value: &str| match shown {
             Shown::Never => MASK.to_owned(),

@@ -18,7 +18,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// As people name it.
+    /// Its name for operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Environment => "environment",
@@ -30,11 +30,11 @@ impl Origin {
 /// One variable.
 #[derive(Clone)]
 pub struct Variable {
-    /// Its value; of a file, what is in it.
+    /// Its value; for a file, the file's content.
     pub value: String,
-    /// Where it, or the file's name, was set.
+    /// Where the value, or the file's name, was set.
     pub origin: Origin,
-    /// The file that it is from.
+    /// The file with the value, if there is one.
     pub file: Option<PathBuf>,
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Variable {
     }
 }
 
-/// All variables, the environment's above those of `.env`; blank ones left out.
+/// All variables that are not blank. The environment wins over `.env`.
 #[derive(Clone)]
 pub struct Environment {
     variables: BTreeMap<String, Variable>,
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// What this process was given. An unreadable `.env` is an error: a typing mistake must not silently
+    /// The variables of this process. An unreadable `.env` is an error, because a typing mistake must not silently
     /// become a default. To be called before there are threads.
     pub fn read() -> Result<Self, ConfigError> {
         let text = match std::fs::read(".env") {
@@ -78,7 +78,7 @@ impl Environment {
         Ok(Self::of(dotenv, own()))
     }
 
-    /// Of these two sources. The second wins; what is blank in it hides what the first says.
+    /// Merges two sources. The second wins; a blank value in it hides the first's.
     pub fn of(
         dotenv: impl IntoIterator<Item = (String, String)>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -94,7 +94,7 @@ impl Environment {
         environment
     }
 
-    /// Reads the file of each secret that is in one; those that may change are read by whoever needs them.
+    /// Reads the file of each secret that is in one. Files that may change are read later, for each connection.
     fn open_files(&mut self) {
         for setting in table::ALL {
             let Some(pointer) = setting.pointer() else { continue };
@@ -132,17 +132,17 @@ impl Environment {
         }
     }
 
-    /// What `name` is set to.
+    /// The variable `name`.
     pub fn get(&self, name: &str) -> Option<&Variable> {
         self.variables.get(name)
     }
 
-    /// The names of all that is set.
+    /// The names of all variables that are set.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }
 
-    /// All that is set.
+    /// All variables that are set.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.variables.iter().map(|(name, variable)| (name.clone(), variable.value.clone()))
     }
@@ -159,13 +159,13 @@ pub fn dotenv(text: &[u8]) -> Result<Vec<(String, String)>, ConfigError> {
     dotenvy::from_read_iter(text).map(|line| line.map_err(|error| dotenv_error(&error))).collect()
 }
 
-/// A value that is no UTF-8 is none of ours.
+/// A value that is not UTF-8 is not one of this program's settings.
 fn own() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The line break that editors and `echo` leave at the end is no part of a secret.
+/// The line break that editors and `echo` leave at the end is not part of the secret.
 fn read_secret(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path.trim()).map_err(|error| error.to_string())?;
     let secret = text.trim_end_matches(['\r', '\n']);
@@ -174,7 +174,7 @@ fn read_secret(path: &str) -> Result<String, String> {
 
 fn dotenv_error(error: &dotenvy::Error) -> ConfigError {
     let got = match error {
-        // The line may be a secret's.
+        // The line may hold a secret, so it is not shown.
         dotenvy::Error::LineParse(_, at) => format!("(a line that cannot be read, near its character {at})"),
         other => format!("({other})"),
     };

@@ -1,7 +1,7 @@
-//! Every setting, once. What is parsed, what `config` prints, what docs/configuration.md has to say (a test
-//! compares them) and what a misspelt name is likely to mean all follow from this table.
+//! Every setting, once. This table decides what is parsed, what `config` prints, what docs/configuration.md has to
+//! say (a test compares them) and what a misspelt name was likely meant for.
 //!
-//! A new setting is a row here, a line in [`Config::checked`](super::Config), and a row in the docs.
+//! A new setting needs a row here, a line in [`Config::checked`](super::Config), and a row in the docs.
 
 use serde::Deserialize;
 
@@ -20,11 +20,11 @@ pub const SIZE: &str = "a size of 1MiB or more, such as 64MiB or 10GiB";
 pub struct Setting {
     /// The variable.
     pub name: &'static str,
-    /// What counts when it is not set.
+    /// Its default.
     pub default: Default,
-    /// What it takes, for whoever gave it something else.
+    /// What it takes. Shown to an operator who gave it something else.
     pub takes: &'static str,
-    /// Who uses it.
+    /// The side that uses it.
     pub side: Side,
     /// The first version that has it.
     pub since: &'static str,
@@ -41,20 +41,20 @@ pub enum File {
     Never,
     /// It may; the file is read at the start.
     Once,
-    /// It may; the file is read anew for each connection, so that the value may change.
+    /// It may; the file is read again for each connection, so that the value may change.
     EachConnection,
 }
 
-/// What counts when a setting is not set.
+/// The default of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Default {
     /// This value.
     Value(&'static str),
-    /// No value; in words, what that means.
+    /// No value; the text says what that means.
     Words(&'static str),
 }
 
-/// Who uses a setting.
+/// The side that uses a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Edge and forwarder.
@@ -63,7 +63,7 @@ pub enum Side {
     Edge,
     /// The forwarder.
     Forwarder,
-    /// `run`, when it starts a nats-server of its own.
+    /// `run`, when it starts a private nats-server.
     PrivateServer,
 }
 
@@ -145,7 +145,7 @@ impl Setting {
     }
 }
 
-/// A setting, and what was given for it.
+/// A setting, and its value.
 #[derive(Clone)]
 pub struct Given {
     /// Which.
@@ -172,7 +172,7 @@ macro_rules! settings {
         #[serde(default)]
         struct Raw { $($field: Option<String>),* }
 
-        /// What was given for each. A row that nobody reads is a warning of the compiler.
+        /// The value of each. The compiler warns about a row that no code reads.
         #[derive(Debug)]
         pub struct All { $(pub(super) $field: Given),* }
 

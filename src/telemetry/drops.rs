@@ -1,8 +1,8 @@
-//! Counting the spans that nobody will see.
+//! Counts the spans that are lost.
 //!
-//! The SDK's batch processor never blocks and drops what does not fit, but only logs that at its end. These
-//! two stand around it: one counts what is let in and refuses what does not fit, the other counts what comes
-//! out and was not taken.
+//! The SDK's batch processor never blocks. It drops spans that do not fit, but logs that only when it ends. Two types
+//! wrap it: one counts the spans that go in and refuses those that do not fit, the other counts the spans that the
+//! collector did not take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

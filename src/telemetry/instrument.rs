@@ -1,5 +1,5 @@
-//! What the instruments are made of: a definition that people and tests can read, and the OpenTelemetry
-//! instrument, made when it is first used.
+//! The parts of an instrument: a definition that people and tests can read, and the OpenTelemetry instrument, which is
+//! created at its first use.
 //!
 //! The number of labels is part of an instrument's type, so a measurement cannot forget one.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use opentelemetry::{KeyValue, global, metrics};
 
-/// The buckets of all durations, in seconds: fit for an assistant that takes its time.
+/// The buckets of all durations, in seconds. They suit an assistant that is slow to answer.
 pub const SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
@@ -24,12 +24,12 @@ pub enum Kind {
     Gauge,
 }
 
-/// What people have to know of an instrument.
+/// The definition of an instrument.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
-    /// As OpenTelemetry has it: `wa.messages`.
+    /// Its name in OpenTelemetry: `wa.messages`.
     pub name: &'static str,
-    /// In UCUM: `s`, `{message}`; empty for a yes or no, because Prometheus would call `1` a ratio.
+    /// Its unit in UCUM: `s`, `{message}`. Empty for yes or no, because Prometheus would call the unit `1` a ratio.
     pub unit: &'static str,
     /// One sentence.
     pub description: &'static str,
@@ -40,7 +40,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// As Prometheus has it: `wa_messages_total`.
+    /// Its name in Prometheus: `wa_messages_total`.
     pub fn prometheus_name(&self) -> String {
         let unit = if self.unit == "s" { "_seconds" } else { "" };
         let total = if self.kind == Kind::Counter { "_total" } else { "" };
@@ -51,7 +51,7 @@ impl Definition {
 /// An instrument: its definition, and what measures.
 #[derive(Debug)]
 pub struct Instrument<T, const N: usize> {
-    /// What people have to know.
+    /// The definition.
     pub definition: Definition,
     made: OnceLock<T>,
 }
@@ -60,9 +60,9 @@ pub struct Instrument<T, const N: usize> {
 pub type Counter<const N: usize> = Instrument<metrics::Counter<u64>, N>;
 /// Measures durations.
 pub type Durations<const N: usize> = Instrument<metrics::Histogram<f64>, N>;
-/// How many are in something at this moment.
+/// Counts how many are inside at this moment.
 pub type Level<const N: usize> = Instrument<Tally, N>;
-/// A value that is looked at now and then.
+/// A value that is read now and then.
 pub type Gauge<const N: usize> = Instrument<metrics::Gauge<u64>, N>;
 
 impl<T, const N: usize> Instrument<T, N> {
@@ -97,7 +97,7 @@ impl<const N: usize> Counter<N> {
         Self::new(Kind::Counter, name, unit, labels, description)
     }
 
-    /// So many more.
+    /// Adds this many.
     pub fn add(&self, count: usize, labels: [&str; N]) {
         let made = self.made.get_or_init(|| {
             let Definition { name, unit, description, .. } = self.definition;
@@ -131,8 +131,8 @@ impl<const N: usize> Durations<N> {
         made.record(time.as_secs_f64(), &self.with(labels));
     }
 
-    /// It began then, by the clock of another process, and ended now. Clocks that disagree make it nothing
-    /// rather than less.
+    /// It began then, by another process's clock, and ended now. If the clocks disagree, the duration is zero and never
+    /// negative.
     pub fn record_since(&self, began_ms: i64, now_ms: i64, labels: [&str; N]) {
         let took = u64::try_from(now_ms.saturating_sub(began_ms)).unwrap_or(0);
         self.record(Duration::from_millis(took), labels);
@@ -170,7 +170,7 @@ impl<const N: usize> Level<N> {
     }
 }
 
-/// What a [`Level`] counts with: OpenTelemetry's counters are not to be read.
+/// The count of a [`Level`]. OpenTelemetry's counters cannot be read.
 #[derive(Debug)]
 pub struct Tally {
     made: metrics::UpDownCounter<i64>,

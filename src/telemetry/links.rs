@@ -1,7 +1,7 @@
-//! Which trace a message to WhatsApp was sent in, for what becomes of it later.
+//! Remembers the trace in which a message was sent to WhatsApp, so that its receipts can be linked to it.
 //!
-//! In memory and bounded: a receipt that comes after a restart, or after thousands of other messages, is a span
-//! without a link.
+//! In memory and bounded. A receipt that comes after a restart, or after thousands of other messages, is a span without
+//! a link.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// So many messages are remembered.
+/// How many messages are remembered.
 const MOST: usize = 4_096;
 
 #[derive(Debug, Default)]

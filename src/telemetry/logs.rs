@@ -1,5 +1,5 @@
-//! How log lines look. Whatever is said about a message carries its trace, its account, its chat and its id,
-//! without anybody who says it having to think of that: they are in the spans around it.
+//! The format of log lines. A line about a message has the message's trace, account, chat and id. They come from the
+//! spans around it, so the code that logs need not add them.
 
 use std::fmt::{self, Write as _};
 
@@ -41,7 +41,7 @@ struct Message {
 }
 
 impl Message {
-    /// What is not known here is taken from `outer`.
+    /// Fills what is missing here from `outer`.
     fn or(self, outer: &Self) -> Self {
         Self {
             account: self.account.or_else(|| outer.account.clone()),
@@ -68,7 +68,7 @@ impl Visit for Message {
     }
 }
 
-/// Keeps what spans know of their message, for [`Lines`].
+/// Stores what spans know of their message, for [`Lines`].
 #[derive(Debug)]
 pub(super) struct Messages;
 
@@ -169,7 +169,7 @@ where
             about = about.or(message);
         }
     }
-    // Not while a span's extensions are held: this locks them.
+    // Not while a span's extensions are locked: this locks them itself.
     if let Some(id) = context.lookup_current().map(|span| span.id())
         && let Some(context) = tracing::dispatcher::get_default(|dispatch| {
             tracing_opentelemetry::get_otel_context(&id, dispatch)
@@ -223,7 +223,7 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
-        // Writing into a text does not fail.
+        // Writing into a string does not fail.
         let _ = write!(text, "{value:?}");
         self.set(field, text);
     }

@@ -1,5 +1,5 @@
-//! Every instrument there is. No label ever holds a phone number, a chat or a message id: each has few
-//! values, and what names a person stays out of the numbers.
+//! Every instrument. No label ever holds a phone number, a chat or a message id. So each label has few values, and no
+//! metric names a person.
 //!
 //! `docs/operations.md` has the same list for people; a test compares the two.
 
@@ -26,14 +26,14 @@ pub static CALLS: Counter<2> = Counter::counter(
     &["class", "reason"],
     "Calls of the backend by what its answer means: answered, silent, unavailable, failed or rejected.",
 );
-/// Messages given up on.
+/// Dead letters: inbound messages that were given up on.
 pub static DEAD_LETTERS: Counter<1> = Counter::counter(
     "wa.dead_letters",
     "{message}",
     &["reason"],
     "Inbound messages given up on; a person has to look at them.",
 );
-/// Messages that WhatsApp does not take.
+/// Messages that WhatsApp refuses for good.
 pub static UNDELIVERABLE: Counter<1> = Counter::counter(
     "wa.undeliverable",
     "{message}",
@@ -47,31 +47,31 @@ pub static RESENDS: Counter<1> = Counter::counter(
     &["reason"],
     "Sends that are repeated under the same id: refused, or unknown whether they arrived.",
 );
-/// What people's phones say of what went out.
+/// Receipts from customers' phones.
 pub static RECEIPTS: Counter<1> = Counter::counter(
     "wa.receipts",
     "{receipt}",
     &["status"],
     "Receipts of people's phones: delivered, read or played.",
 );
-/// Compare-and-set that was refused.
+/// Publishes whose compare-and-set was refused.
 pub static CONFLICTS: Counter<1> = Counter::counter(
     "wa.publish.conflicts",
     "{publish}",
     &["stream"],
     "Publishes that the stream refused because its chat had moved on; they are looked at again.",
 );
-/// Deliveries that are not the first one.
+/// Redeliveries.
 pub static REDELIVERIES: Counter<1> = Counter::counter(
     "wa.redeliveries",
     "{message}",
     &["consumer"],
-    "Messages that the bus had delivered before: whoever had them died, stopped or fell silent.",
+    "Messages that the bus had delivered before: the process that had them died, stopped or fell silent.",
 );
 /// Connections that had to be made again.
 pub static RECONNECTS: Counter<1> =
     Counter::counter("wa.reconnects", "{connection}", &["peer"], "Connections that had to be made again.");
-/// Spans that nobody will see.
+/// Spans that were lost.
 pub static SPANS_DROPPED: Counter<1> = Counter::counter(
     "wa.telemetry.spans.dropped",
     "{span}",
@@ -97,14 +97,14 @@ pub static DELIVER: Durations<0> = Durations::durations(
     &[],
     "From a reply's outcome to the ack of WhatsApp's server for it.",
 );
-/// All of it.
+/// WhatsApp's receipt → the server's ack for the reply.
 pub static WHOLE: Durations<0> = Durations::durations(
     "wa.whole.duration",
     &[],
     "From a message's arrival at the edge to the ack of WhatsApp's server for its reply.",
 );
 
-/// Where turns are.
+/// The messages in a forwarder's hand, by state.
 pub static TURNS: Level<1> = Level::level(
     "wa.turns",
     "{message}",
@@ -112,25 +112,25 @@ pub static TURNS: Level<1> = Level::level(
     "Messages in the forwarder's hand: calling the backend, waiting for the one before in the chain, held \
      until the backend is back, or retrying after a failure.",
 );
-/// What goes out at this moment.
+/// Messages that are being sent.
 pub static SENDING: Level<0> =
     Level::level("wa.sending", "{message}", &[], "Messages on their way to WhatsApp's server.");
 
-/// What is not delivered yet.
+/// Messages that are not delivered yet.
 pub static LAG: Gauge<1> = Gauge::gauge(
     "wa.consumer.lag",
     "{message}",
     &["consumer"],
     "Messages on the bus that no process has taken yet.",
 );
-/// What is delivered and not done.
+/// Messages in flight: delivered and not acknowledged.
 pub static ACK_PENDING: Gauge<1> = Gauge::gauge(
     "wa.consumer.ack_pending",
     "{message}",
     &["consumer"],
     "Messages that processes have taken and not finished.",
 );
-/// Dead letters that wait for a person.
+/// Dead letters that wait for the operator.
 pub static DEAD_LETTERS_STORED: Gauge<0> =
     Gauge::gauge("wa.dead_letters.stored", "{message}", &[], "Dead letters on the bus.");
 /// The link.
@@ -199,7 +199,7 @@ pub fn all() -> Vec<Definition> {
     ]
 }
 
-/// Puts the counters that alerts look at to nothing: an alert cannot see a counter come into being.
+/// Sets the counters that alerts watch to zero. An alert cannot see a counter that does not exist yet.
 pub fn zero() {
     for reason in ["rejected", "failed", "unreadable", "crash-loop"] {
         DEAD_LETTERS.add(0, [reason]);

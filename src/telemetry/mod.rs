@@ -1,6 +1,6 @@
-//! Logs, traces, metrics, and what none of them may show.
+//! Logs, traces and metrics, and the redaction of what none of them may show.
 //!
-//! `spans` and `metrics` define all that is told; `otel` says where it goes.
+//! `spans` and `metrics` define all spans and instruments. `otel` decides where they go.
 
 mod drops;
 pub mod instrument;
@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub use instrument::{Definition, Kind};
 pub use logs::LogFormat;
 
-/// Our own lines need no redaction: they are written without anything to redact.
+/// This program's own log lines need no redaction: they never hold what would be redacted.
 const OWN: &str = "whatsapp_connector";
 
 /// How long the end of the process waits for the collector.
@@ -33,7 +33,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// What an operator can set.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `LOG_FORMAT`; by the terminal without.
+    /// `LOG_FORMAT`; if it is not set, the terminal decides.
     pub format: Option<LogFormat>,
     /// `RUST_LOG`.
     pub filter: String,
@@ -43,14 +43,13 @@ pub struct Settings {
     pub otel: otel::Settings,
 }
 
-/// All of it, running.
+/// Running telemetry.
 #[derive(Debug)]
 pub struct Telemetry {
     providers: otel::Providers,
 }
 
-/// Starts logging to standard error, tracing and measuring. Exporters over gRPC need a Tokio runtime around
-/// them.
+/// Starts logs on standard error, traces and metrics. Exporters over gRPC have to be created inside a Tokio runtime.
 pub fn start(settings: &Settings) -> Result<Telemetry, otel::StartError> {
     if settings.full_pii {
         redact::lift();
@@ -79,8 +78,8 @@ fn log(settings: &Settings, tracer: Option<&opentelemetry_sdk::trace::SdkTracerP
             .with_tracked_inactivity(false)
     });
     let own_spans = move || FilterFn::new(move |meta| meta.is_span() && own(meta));
-    // Two layers, so that what other crates say goes through the redaction and our own lines keep theirs. A
-    // line needs the spans around it, whatever its level.
+    // Two layers: lines of other crates go through the redaction, this program's own lines do not. A line needs the
+    // spans around it, whatever its level.
     let own_lines = fmt::layer()
         .event_format(logs::Lines(format))
         .fmt_fields(logs::NoFields)
@@ -107,8 +106,8 @@ impl Telemetry {
         self.providers.registry.clone()
     }
 
-    /// Hands over what waits for the collector, for two seconds at most. To be called outside of the runtime,
-    /// while that still lives.
+    /// Sends what waits for the collector, for two seconds at most. To be called outside of the runtime, while the
+    /// runtime still lives.
     pub fn shutdown(&self) {
         self.providers.shutdown(FLUSH);
     }

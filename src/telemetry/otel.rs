@@ -1,7 +1,7 @@
-//! OpenTelemetry: where spans and measurements go. Configured by the standard `OTEL_*` variables only.
+//! OpenTelemetry: where spans and measurements go. Only the standard `OTEL_*` variables configure it.
 //!
-//! Most of them are read by the OpenTelemetry crates themselves; here is what those leave to the program, and
-//! a check of what they would ignore in silence.
+//! The OpenTelemetry crates read most of these variables themselves. This module reads those that they leave to the
+//! program, and checks values that they would ignore without a word.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use super::{drops, metrics};
 
-/// What `OTEL_SERVICE_NAME` is without it.
+/// The default of `OTEL_SERVICE_NAME`.
 const SERVICE: &str = "whatsapp-connector";
-/// Spans that wait for their export, at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise.
+/// The default of `OTEL_BSP_MAX_QUEUE_SIZE`: the most spans that wait for their export.
 const QUEUE: usize = 2_048;
 
-/// What the `OTEL_*` variables say, as far as this program has to know.
+/// The `OTEL_*` variables that this program has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `OTEL_SDK_DISABLED`: no spans, no export. `/metrics` stays.
@@ -36,7 +36,7 @@ pub struct Settings {
     queue: usize,
 }
 
-/// How OTLP is spoken.
+/// The protocol of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http,
@@ -52,9 +52,9 @@ enum Propagator {
 /// A variable that cannot be used: its name, what it got, what it takes.
 pub type Bad = (&'static str, String, &'static str);
 
-/// The OpenTelemetry crates read most of their variables from the process's environment themselves, so what
-/// the text of a `.env` file says of them has to be there, too. What the environment has already stays. To be
-/// called before there are threads.
+/// Puts the OpenTelemetry variables of a `.env` file into the process's environment, because the OpenTelemetry crates
+/// read most of them from there. Variables that the environment has already stay. To be called before there are
+/// threads.
 pub fn hand_on(dotenv: &str) {
     let of_otel = |line: &&str| {
         let line = line.trim_start();
@@ -90,7 +90,7 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Variables<'a, F> {
         read
     }
 
-    /// Where one signal goes: its own variables count before those of all signals.
+    /// Where one signal goes. Its own variables win over those of all signals.
     fn export(&mut self, [exporter, endpoint, protocol]: [&'static str; 3]) -> Option<Protocol> {
         let wanted = self.read(exporter, "otlp or none", |text| match text {
             "otlp" => Some(true),
@@ -169,12 +169,12 @@ impl Settings {
         })
     }
 
-    /// Spans of its own, and nothing leaves the process: for commands.
+    /// For commands: spans exist, but nothing leaves the process.
     pub fn local(&self) -> Self {
         Self { traces: None, metrics: None, ..self.clone() }
     }
 
-    /// Goes anything anywhere?
+    /// Is anything exported?
     pub fn exports(&self) -> bool {
         !self.disabled && (self.traces.is_some() || self.metrics.is_some())
     }
@@ -183,27 +183,27 @@ impl Settings {
 /// The providers, for as long as the process runs.
 #[derive(Debug)]
 pub struct Providers {
-    /// Of spans; nobody's if the SDK is disabled.
+    /// The provider of spans; `None` if the SDK is disabled.
     pub tracer: Option<SdkTracerProvider>,
-    /// Of measurements.
+    /// The provider of measurements.
     meter: SdkMeterProvider,
-    /// What `/metrics` shows.
+    /// The registry that `/metrics` shows.
     pub registry: prometheus::Registry,
 }
 
-/// Why there are none.
+/// Why there are no providers.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An exporter.
+    /// An exporter cannot be created.
     #[error("the OTEL_EXPORTER_OTLP_* variables cannot be used: {0}")]
     Exporter(#[from] ExporterBuildError),
-    /// `/metrics`.
+    /// `/metrics` cannot be set up.
     #[error("the metrics cannot be registered: {0}")]
     Registry(#[from] opentelemetry_sdk::error::OTelSdkError),
 }
 
 impl Providers {
-    /// Makes them, and makes them the process's. Exporters over gRPC need a Tokio runtime around them.
+    /// Creates the providers and makes them global. Exporters over gRPC have to be created inside a Tokio runtime.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let registry = prometheus::Registry::new();
         let scraped = opentelemetry_prometheus::exporter()
@@ -241,10 +241,10 @@ impl Providers {
         Ok(Self { tracer, meter, registry })
     }
 
-    /// Hands over what waits, within `bound`. To be called outside of the runtime, which has to live on
-    /// meanwhile: the exporters work on it.
+    /// Exports what waits, within `bound`. To be called outside of the runtime. The runtime has to live on meanwhile,
+    /// because the exporters run on it.
     pub fn shutdown(&self, bound: Duration) {
-        // What was not handed over in time is lost, and nothing can be done about it.
+        // What was not exported in time is lost. Nothing can be done about it.
         let spans = self.tracer.clone();
         let spans = std::thread::spawn(move || spans.map(|tracer| tracer.shutdown_with_timeout(bound)));
         let _ = self.meter.shutdown_with_timeout(bound);
@@ -252,7 +252,7 @@ impl Providers {
     }
 }
 
-/// Who we are. What the operator says counts.
+/// The attributes of this process. The operator's settings win.
 fn resource() -> Resource {
     let instance = rustix::system::uname();
     let host = instance.nodename().to_string_lossy().into_owned();

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::wire::ChatToken;
 
-/// `LOG_PII=full`: the operator wants to see whole numbers.
+/// `LOG_PII=full`: the operator wants whole numbers.
 static LIFTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on nothing is masked.
+/// Turns masks off from now on.
 pub fn lift() {
     LIFTED.store(true, Ordering::Relaxed);
 }
@@ -27,7 +27,7 @@ pub fn text(text: &dyn std::fmt::Display) -> String {
     if LIFTED.load(Ordering::Relaxed) { text } else { cut(&text) }
 }
 
-/// The same whatever `LOG_PII` says: for what is no log.
+/// The same, but `LOG_PII` does not change it. For output that is not a log.
 pub fn cut(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut digits = String::new();
@@ -49,14 +49,14 @@ pub fn cut(text: &str) -> String {
     safe
 }
 
-/// `text` in one line that no terminal takes for a command, whoever wrote it.
+/// `text` in one line and without terminal commands, so that any sender's text can be printed.
 pub fn line(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
 
-/// Phone numbers as people write them, separated by commas, each cut down to `…` and its last four digits. What
-/// is no digit and stands in no phone number is shown, so that whoever mistyped one can see it.
+/// Phone numbers as people write them, separated by commas, each cut down to `…` and its last four digits. Characters
+/// that cannot be in a phone number are shown, so that the operator can see a typing mistake.
 pub fn numbers(text: &str) -> String {
     text.split(',').map(number).collect::<Vec<_>>().join(",")
 }
@@ -80,8 +80,8 @@ fn number(text: &str) -> String {
     shown
 }
 
-/// Addresses, separated by commas, with `mask` in place of what stands before an `@`: user, password, token. A
-/// comma may be part of those: what has no scheme of its own is taken for a part of the address before it.
+/// Addresses, separated by commas, with `mask` in place of the user, password or token before an `@`. These may hold a
+/// comma, so a part without a scheme counts as part of the address before it.
 pub fn addresses(text: &str, mask: &str) -> String {
     let mut addresses: Vec<String> = Vec::new();
     for part in text.split(',') {

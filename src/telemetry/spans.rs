@@ -1,7 +1,7 @@
-//! Every span there is: its name, its kind, and what OpenTelemetry's conventions want to know of it.
+//! Every span: its name, its kind, and the attributes that OpenTelemetry's conventions ask for.
 //!
-//! Names are few and fixed. No attribute holds a subject (its last token is a phone number), a text or a key.
-//! What a line of the log has to say about its message is in these spans, too: see `logs`.
+//! Names are few and fixed. No attribute holds a subject (its last token is a phone number), a text or a key. Log lines
+//! take what they say about their message from these spans: see `logs`.
 
 use std::borrow::Cow;
 
@@ -21,13 +21,13 @@ pub struct Delivered<'a> {
     pub consumer: &'a str,
     /// The message's place.
     pub sequence: u64,
-    /// The how manyth delivery this is.
+    /// The number of this delivery: 1 for the first.
     pub count: u64,
 }
 
-/// The edge has got a message from WhatsApp: a trace begins. The chat is told by [`chat`] once it is known.
+/// The edge has received a message from WhatsApp. A trace begins. [`chat`] adds the chat once it is known.
 pub fn receive(account: &Account, message_id: &str, offline: bool) -> Span {
-    // WhatsApp's library may hand it over in the middle of somebody else's span.
+    // A root, because WhatsApp's library may call while another span is current.
     tracing::info_span!(
         parent: None,
         "whatsapp receive",
@@ -158,7 +158,8 @@ pub fn send(whatsapp_id: &str) -> Span {
     span
 }
 
-/// The edge hears what became of a message that it has sent: a trace of its own, linked to that of the message.
+/// The edge receives a receipt for a message that it has sent. The receipt has a trace of its own, linked to the
+/// message's trace.
 pub fn receipt(account: &Account, chat: &ChatToken, whatsapp_id: &str, status: &str) -> Span {
     let span = tracing::info_span!(
         parent: None,
@@ -191,7 +192,7 @@ pub fn answered(span: &Span, status: u16) {
     }
 }
 
-/// The span did not do what it is named after; `kind` is a code.
+/// The span's operation failed. `kind` is a code.
 pub fn failed(span: &Span, kind: &str) {
     span.record("otel.status_code", "ERROR");
     span.record("error.type", kind);

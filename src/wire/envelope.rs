@@ -1,5 +1,5 @@
-//! What a message on the bus says of itself beside its payload. Read once, where it comes off the bus; everything
-//! behind that door takes the typed value.
+//! A message on the bus without its payload. It is read once, where it comes off the bus; all other code takes the
+//! typed value.
 
 use super::header;
 use super::{Headers, Route, Subjects};
@@ -7,17 +7,17 @@ use super::{Headers, Route, Subjects};
 /// A message that belongs to a chat, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// Whose, what and in which chat: its subject.
+    /// Its subject: account, kind and chat.
     pub route: Route,
-    /// The sequence of the message before it on its subject; 0 for the first, and for what hangs on no list.
+    /// The sequence of the message before it on its subject; 0 for the first, and for messages outside of a chain.
     pub previous: u64,
-    /// What it is called (`ce-id`); `None` if its publisher gave it no name.
+    /// Its id (`ce-id`); `None` if its publisher set none.
     pub id: Option<String>,
-    /// What JetStream recognises it by (`Nats-Msg-Id`).
+    /// The id by which JetStream recognises duplicates (`Nats-Msg-Id`).
     pub dedup_id: Option<String>,
-    /// The WhatsApp id of the inbound message that it is about; empty if its name does not tell.
+    /// The WhatsApp id of the inbound message that it is about; empty if `id` does not hold one.
     pub message_id: String,
-    /// All of them: for its trace, and for the copy among the dead letters.
+    /// All headers, for its trace and for the copy among the dead letters.
     pub headers: Headers,
 }
 
@@ -34,7 +34,7 @@ impl Envelope {
         })
     }
 
-    /// The same, for code that needs no more than a name to call it by in a report.
+    /// The same, for code that needs only an id for a report.
     pub fn any_id(&self) -> Option<&str> {
         self.dedup_id.as_deref().or(self.id.as_deref())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// JetStream's id for its duplicate window.
 pub const MSG_ID: &str = "Nats-Msg-Id";
-/// JetStream's compare-and-set: the sequence that must be the subject's last one.
+/// JetStream's compare-and-set: the subject's last sequence must be this one.
 pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The sequence of the message before this one on the same subject; 0 for the first. The reader's copy
 /// of [`EXPECTED_LAST_SUBJECT_SEQUENCE`].
@@ -22,7 +22,7 @@ pub const CE_TYPE: &str = "ce-type";
 /// On a dead letter: why, as a code.
 pub const DEAD_REASON: &str = "Wa-Dead-Reason";
 
-/// The headers of one bus message. Single-valued: none of ours repeats.
+/// The headers of one bus message. Each has one value: this connector repeats none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(BTreeMap<String, String>);
 
@@ -62,17 +62,17 @@ impl Headers {
         if self.get(IN_CREATED) == Some(incarnation) { self.sequence(IN_SEQ).unwrap_or(0) } else { 0 }
     }
 
-    /// The WhatsApp id of the inbound message that this is about, if [`CE_ID`] is one of ours; else empty.
+    /// The WhatsApp id of the inbound message that this is about. Empty if this connector did not create [`CE_ID`].
     pub fn message_id(&self) -> &str {
         self.get(CE_ID).and_then(|id| id.split('/').nth(3)).unwrap_or_default()
     }
 
-    /// All of them, by name.
+    /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Takes one away.
+    /// Removes one header.
     pub fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
@@ -88,8 +88,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
     }
 }
 
-/// `2025-01-08T10:00:00.000Z`: UTC with milliseconds, as CloudEvents and the backend want it. A time
-/// outside of what that form can say becomes the epoch.
+/// `2025-01-08T10:00:00.000Z`: UTC with milliseconds, as CloudEvents and the backend want it. A time that this form
+/// cannot express becomes the epoch.
 pub fn rfc3339_ms(time_ms: i64) -> String {
     const FORM: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"

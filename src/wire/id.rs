@@ -1,4 +1,4 @@
-//! Ids. Each is derived from what it names, so that the same thing after a crash has the same id.
+//! Ids. Each is derived from what it names, so that it is the same after a crash.
 
 use sha2::{Digest, Sha256};
 
@@ -25,7 +25,7 @@ pub fn dead_letter(inbound_id: &str) -> String {
     format!("dlq-{inbound_id}")
 }
 
-/// The id of the message that a dead letter becomes when it is replayed: the same one however often.
+/// The id of the message that a replayed dead letter becomes. It is the same for each replay.
 pub fn replay(inbound_id: &str, dead_letter: u64) -> String {
     format!("{inbound_id}/replay-{dead_letter}")
 }
@@ -39,7 +39,7 @@ pub fn whatsapp(cause: &str) -> String {
     format!("3EB0{hex}")
 }
 
-/// Keeps an id one legal header value of four parts whatever a phone put in it.
+/// Makes one part of an id safe, so that the id is a legal header value of four parts whatever a phone put in it.
 fn escaped(text: &str) -> String {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte);
     text.bytes()

@@ -1,4 +1,4 @@
-//! Names for what messages and outcomes are: in metrics, logs and commands.
+//! The names of kinds of messages and outcomes, for metrics, logs and commands.
 
 use super::v1::inbound_message::Content;
 

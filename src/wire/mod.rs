@@ -1,6 +1,6 @@
 //! What is on the bus: subjects, headers, ids and payloads. No I/O here.
 //!
-//! Everything another service of the platform may rely on is defined in this folder and in `proto/`.
+//! Everything that another service may rely on is defined in this folder and in `proto/`.
 
 pub mod envelope;
 pub mod header;

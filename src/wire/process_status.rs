@@ -1,9 +1,9 @@
-//! What running processes tell of themselves when they are asked on `<prefix>.live.status`: JSON over core NATS,
-//! stored nowhere. Nothing in it names a person. Fields are only ever added.
+//! The status that running processes send when they are asked on `<prefix>.live.status`. It is JSON over core NATS
+//! and is not stored. Nothing in it names a person. Fields are only ever added.
 
 use serde::{Deserialize, Serialize};
 
-/// How one process is.
+/// The status of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
@@ -15,7 +15,7 @@ pub struct Process {
     pub host: String,
     /// The process id there.
     pub pid: u32,
-    /// What `/readyz` says.
+    /// The answer of `/readyz`.
     pub ready: bool,
     /// Why it is not ready.
     pub reasons: Vec<Reason>,
@@ -39,21 +39,21 @@ pub struct Reason {
     pub detail: String,
 }
 
-/// How an edge is.
+/// The status of an edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EdgeSide {
     /// The linked number's name.
     pub account: String,
-    /// Where the link stands, as session events have it in `code`.
+    /// The state of the link, as in the `code` of session events.
     pub state: String,
-    /// What a person has to do now, as a code: `none`, `wait`, `scan-qr`, ...
+    /// What the operator has to do now, as a code: `none`, `wait`, `scan-qr`, ...
     pub action: String,
     /// Messages on their way to WhatsApp's server.
     pub sending: u64,
 }
 
-/// How a forwarder is.
+/// The status of a forwarder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ForwarderSide {
@@ -62,7 +62,7 @@ pub struct ForwarderSide {
     pub hold: Option<String>,
     /// Messages about which the backend is being asked.
     pub calling: u64,
-    /// Messages that wait for the one before in their chat.
+    /// Messages that wait for the one before them in their chat.
     pub waiting: u64,
     /// Messages held until the backend is back.
     pub held: u64,

@@ -1,4 +1,4 @@
-//! Subjects and stream names: where each kind of message is on the bus.
+//! Subjects and stream names: the place of each kind of message on the bus.
 
 use super::token::{Account, ChatToken, InvalidToken, is_legal};
 
@@ -8,7 +8,7 @@ pub struct Subjects {
     prefix: String,
 }
 
-/// What a message on the reply or message subject is about.
+/// The parts of a chat's subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The linked number.
@@ -19,7 +19,7 @@ pub struct Route {
     pub chat: ChatToken,
 }
 
-/// Where a message of any stream belongs.
+/// The parts of any stream's subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The linked number.
@@ -31,7 +31,7 @@ pub struct Place {
 }
 
 impl Subjects {
-    /// Checks and takes the prefix (`NATS_SUBJECT_PREFIX`): one token.
+    /// Checks the prefix (`NATS_SUBJECT_PREFIX`). It is one token.
     pub fn new(prefix: &str) -> Result<Self, InvalidToken> {
         if prefix.is_empty() || prefix.len() > 32 || !prefix.chars().all(is_legal) {
             return Err(InvalidToken {
@@ -80,7 +80,7 @@ impl Subjects {
         format!("KV_{}", self.bucket_leases())
     }
 
-    /// Where one account's lease is.
+    /// The subject of one account's lease.
     pub fn lease(&self, account: &Account) -> String {
         format!("$KV.{}.{account}", self.bucket_leases())
     }
@@ -95,7 +95,7 @@ impl Subjects {
         format!("KV_{}", self.bucket_attempts())
     }
 
-    /// Where the mark of one message is: its sequence in one incarnation of `WA_IN`.
+    /// The subject of one message's mark: its sequence in one incarnation of `WA_IN`.
     pub fn attempts(&self, incarnation: &str, sequence: u64) -> String {
         format!("$KV.{}.{incarnation}.{sequence}", self.bucket_attempts())
     }
@@ -135,7 +135,7 @@ impl Subjects {
         format!("{}.out.{account}.>", self.prefix)
     }
 
-    /// A chat's inbound messages: the list that its order hangs on.
+    /// A chat's inbound messages. They are the list that keeps its order.
     pub fn message(&self, account: &Account, chat: &ChatToken) -> String {
         format!("{}.in.{account}.message.{}", self.prefix, chat.as_str())
     }
@@ -178,7 +178,7 @@ impl Subjects {
         Some((Account::parse(account).ok()?, ChatToken::parse(chat).ok()?))
     }
 
-    /// What `WA_IN` has of one account or of all, of one kind or of all.
+    /// The subjects of `WA_IN` for one account or all, and one kind or all.
     pub fn some_in(&self, account: Option<&Account>, kind: Option<&str>) -> String {
         let account = account.map_or("*", Account::as_str);
         match kind {
@@ -188,7 +188,7 @@ impl Subjects {
         }
     }
 
-    /// What `WA_OUT` has of one account or of all, of one kind or of all.
+    /// The subjects of `WA_OUT` for one account or all, and one kind or all.
     pub fn some_out(&self, account: Option<&Account>, kind: Option<&str>) -> String {
         let account = account.map_or("*", Account::as_str);
         let kind = kind.map_or(">".to_owned(), |kind| format!("{kind}.*"));
@@ -200,18 +200,18 @@ impl Subjects {
         format!("$KV.{}.*", self.bucket_leases())
     }
 
-    /// Whose lease is on this subject.
+    /// The account whose lease is on this subject.
     pub fn lease_account(&self, subject: &str) -> Option<Account> {
         let rest = subject.strip_prefix("$KV.")?.strip_prefix(&self.bucket_leases())?;
         Account::parse(rest.strip_prefix('.')?).ok()
     }
 
-    /// Where running processes are asked how they are. Core NATS: nothing of it is stored.
+    /// The subject on which running processes are asked for their status. Core NATS, so nothing is stored.
     pub fn live_status(&self) -> String {
         format!("{}.live.status", self.prefix)
     }
 
-    /// Is it one of this connector's own subjects, or of the server's? Nobody is answered there.
+    /// Is it one of this connector's own subjects, or one of nats-server's? No answer is sent there.
     pub fn is_reserved(&self, subject: &str) -> bool {
         subject.starts_with('$') || subject.split('.').next() == Some(&self.prefix)
     }
@@ -316,7 +316,7 @@ mod tests {
         assert!(!subjects.is_reserved("_INBOX.wa.1") && !subjects.is_reserved("wax.in"));
     }
 
-    /// As docs/subjects.md has them: other services hang on every one.
+    /// As in docs/subjects.md. Other services depend on each of them.
     #[test]
     fn subjects_streams_and_consumers_have_the_names_that_others_know() {
         let subjects = Subjects::new("wa").unwrap();

@@ -1,16 +1,16 @@
 //! Tokens of subjects: what an account and a chat are called on the bus.
 //!
-//! A token must be legal in a NATS subject and must never change for a chat, because the chat's subject
-//! is the linked list that its order and its one answer hang on.
+//! A token must be legal in a NATS subject. It must never change for a chat, because the chat's order and its one
+//! answer per message depend on the chat's subject.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The longest chat token. WhatsApp's ids are far shorter; a longer one is hashed down.
+/// The longest chat token. WhatsApp's ids are far shorter; a longer one is shortened with a hash.
 const MAX_TOKEN: usize = 64;
 
-/// Why a text is no account, chat token or subject prefix.
+/// Why a text is not an account name, chat token or subject prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{got}` is not {what}: it takes {takes}")]
 pub struct InvalidToken {
@@ -24,7 +24,7 @@ pub struct InvalidToken {
 pub struct Account(String);
 
 impl Account {
-    /// Checks and takes a name.
+    /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         if text.is_empty() || text.len() > MAX_TOKEN || !text.chars().all(legal) {
@@ -59,7 +59,7 @@ impl ChatToken {
         Self(clean(user))
     }
 
-    /// A direct chat of which only the hidden id is known.
+    /// A direct chat whose phone number is hidden: only its hidden id is known.
     pub fn lid(user: &str) -> Self {
         Self(format!("lid-{}", clean(user)))
     }
@@ -74,7 +74,7 @@ impl ChatToken {
         Self(format!("{}-{}", clean(server), clean(user)))
     }
 
-    /// Takes a token off a subject.
+    /// Reads a token from a subject.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         if text.is_empty() || text.len() > 2 * MAX_TOKEN + 1 || !text.chars().all(is_legal) {
             return Err(InvalidToken {
@@ -91,7 +91,7 @@ impl ChatToken {
         &self.0
     }
 
-    /// The phone number that it is; empty if it is another kind of token.
+    /// Its phone number; empty if it is another kind of token.
     pub fn phone_number(&self) -> String {
         let is_phone = self.0.chars().all(|c| c.is_ascii_digit());
         if is_phone { self.0.clone() } else { String::new() }
@@ -114,8 +114,8 @@ pub(super) fn is_legal(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
-/// A legal token part out of any text: legal texts stay as they are, others keep what is legal of them
-/// and get a hash, so that two different texts never share a token.
+/// Makes a legal part of a token from any text. A legal text stays as it is. Another one keeps its legal characters and
+/// gets a hash, so that two different texts never share a token.
 fn clean(text: &str) -> String {
     if !text.is_empty() && text.len() <= MAX_TOKEN && text.chars().all(is_legal) {
         return text.to_owned();

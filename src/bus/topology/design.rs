@@ -1,4 +1,4 @@
-//! The streams, buckets and consumers as they are designed.
+//! The design of the streams, buckets and consumers.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(in crate::bus) fn streams(subjects: &Subjects, settings: &Settings) -> [stre
         name,
         subjects: vec![subject],
         retention: RetentionPolicy::Limits,
-        // Whatever limit it has or gets: a full stream must refuse what is new, never drop what it holds.
+        // A full stream must refuse new messages and never drop those that it holds, whatever its limit is.
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         max_age,
@@ -36,8 +36,8 @@ pub(in crate::bus) fn streams(subjects: &Subjects, settings: &Settings) -> [stre
 }
 
 pub(in crate::bus) fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
-    // Leases do not expire, the edges' own clocks say when one is over. A mark is of use as long as its
-    // message.
+    // Leases do not expire: the edges' own clocks say when one is over. A mark is of use only as long as its message is
+    // kept.
     let (bucket, max_age) = match role {
         Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
         Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
@@ -45,7 +45,7 @@ pub(in crate::bus) fn bucket(subjects: &Subjects, settings: &Settings, role: Rol
     kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
 }
 
-/// A role's consumer, and the stream that it is on.
+/// A role's consumer, and its stream.
 pub(in crate::bus) fn consumer(
     subjects: &Subjects,
     settings: &Settings,

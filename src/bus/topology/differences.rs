@@ -1,4 +1,4 @@
-//! What is found, compared with the design: which differences there are, and which of them break a promise. Pure.
+//! Compares what exists with the design, and says which differences break a promise. Pure.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(in crate::bus) fn stream_differences(want: &stream::Config, got: &stream::Co
     c.field("allow_direct", &want.allow_direct, &got.allow_direct, true);
     c.field("no_ack", &want.no_ack, &got.no_ack, true);
     c.field("max_age", &want.max_age, &got.max_age, false);
-    // A message that WhatsApp hands over again is recognised for this long, and answered for no longer.
+    // A message that WhatsApp delivers again is recognised for this long, and is not answered after that.
     let shorter = got.duplicate_window < want.duplicate_window;
     c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, shorter);
     c.field("num_replicas", &want.num_replicas, &got.num_replicas, false);
@@ -51,14 +51,14 @@ pub(in crate::bus) fn stream_differences(want: &stream::Config, got: &stream::Co
     if limit(got.max_bytes) != Limit(None) || limit(got.max_messages) != Limit(None) {
         c.field("discard", &want.discard, &got.discard, true);
     }
-    // A subject's old messages go, whatever is discarded of the stream.
+    // This limit removes a subject's old messages, whatever the stream's discard policy is.
     if !got.discard_new_per_subject {
         c.field("max_messages_per_subject", &Limit(None), &limit(got.max_messages_per_subject), true);
     }
     c.differences
 }
 
-/// A limit, as people read it.
+/// A limit, for people.
 #[derive(PartialEq)]
 struct Limit(Option<i64>);
 
@@ -71,12 +71,12 @@ impl std::fmt::Debug for Limit {
     }
 }
 
-/// Servers say of none that it is -1, or 0.
+/// For "no limit", servers say -1 or 0.
 fn limit(limit: i64) -> Limit {
     Limit(Some(limit).filter(|limit| *limit > 0))
 }
 
-/// Outcomes have to outlive what they answer. An age of zero is for ever.
+/// Outcomes have to be kept longer than the messages that they answer. An age of zero means for ever.
 pub(in crate::bus) fn age_differences(subjects: &Subjects, ages: &[Duration]) -> Vec<Difference> {
     let [inbound, outbound, ..] = ages else { return Vec::new() };
     let outlives = outbound.is_zero() || (!inbound.is_zero() && outbound > inbound);

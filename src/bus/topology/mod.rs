@@ -1,5 +1,5 @@
-//! Streams and consumers: made, compared, or left alone. `design` has them as they must be, `differences` what breaks
-//! a promise.
+//! Creates or compares streams and consumers, or leaves them alone. `design` has them as they must be. `differences`
+//! says which difference breaks a promise.
 
 mod design;
 mod differences;
@@ -27,14 +27,14 @@ pub enum Provision {
     Create,
     /// Create nothing; refuse to start on any difference.
     Verify,
-    /// Look at nothing.
+    /// Check nothing.
     Off,
 }
 
 /// The numbers of the design that an operator may change.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What to do.
+    /// Create, verify, or neither.
     pub provision: Provision,
     /// Copies of each stream and consumer.
     pub replicas: usize,
@@ -50,11 +50,11 @@ pub struct Settings {
     pub out_max_bytes: Option<u64>,
     /// How many bytes of dead letters are kept at most.
     pub dlq_max_bytes: Option<u64>,
-    /// Within what time a message that WhatsApp hands over again is recognised.
+    /// For how long a message that WhatsApp delivers again is recognised.
     pub duplicate_window: Duration,
-    /// After what silence a forwarder's message goes to another one.
+    /// The ack wait of forwarders: after this silence, another forwarder gets the message.
     pub forwarder_ack_wait: Duration,
-    /// After what silence an edge's message is delivered again.
+    /// The ack wait of edges: after this silence, the message is delivered again.
     pub edge_ack_wait: Duration,
 }
 
@@ -93,7 +93,7 @@ pub struct Difference {
     pub want: String,
     /// As found.
     pub got: String,
-    /// A promise does not hold with it.
+    /// The difference breaks a promise.
     pub breaks_a_promise: bool,
 }
 
@@ -210,7 +210,7 @@ impl Bus {
     }
 }
 
-/// Right after a cluster's start its API may not answer yet, and nor does a server that is stuck for a while.
+/// Asks again for a while: right after a cluster's start its API may not answer yet, and a server may be stuck.
 pub(super) fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -237,7 +237,7 @@ fn judge(settings: &Settings, differences: Vec<Difference>) -> Result<(), Topolo
             what = d.what,
             got = d.got,
             want = d.want,
-            "NATS is set up differently from the settings; it stays as it is"
+            "NATS is set up differently from the settings; nothing is changed"
         );
     }
     Ok(())

@@ -7,19 +7,19 @@ use crate::forwarder::backend::{Backend, Failure, Probed, Settings};
 use crate::telemetry::redact;
 
 const PART: &str = "backend";
-/// A call that asks nothing should not take longer.
+/// An empty call should not take longer.
 const SLOW: Duration = Duration::from_secs(2);
-/// The backend refuses signatures that are five minutes off; near it is too near.
+/// The backend refuses signatures that are 300 s off. A clock that is nearly that far off is to blame, too.
 const SIGNATURES_S: u64 = 240;
 
-/// What of the settings counts here.
+/// Which logins the settings have.
 #[derive(Debug, Clone, Copy)]
 struct Login {
     key: bool,
     secret: bool,
 }
 
-pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let login = Login { key: settings.api_key.is_some(), secret: settings.webhook_secret.is_some() };
     match Backend::probe(settings).await {
         Ok(probed) => judge(&address(settings), login, &probed),
@@ -29,7 +29,7 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
                 PART,
                 "backend-client",
                 what,
-                "see whether this machine has its certificates",
+                "check that this machine has its system's CA certificates",
             )]
         }
     }
@@ -45,12 +45,13 @@ fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
     let said = match &probed.answer {
         Ok(said) => said,
         Err(Failure::Unreachable) => {
-            let what = format!("no connection to BACKEND_URL={address}: refused, no such host, or TLS");
-            return fail("backend-unreachable", what, "start the assistant, check BACKEND_URL");
+            let what =
+                format!("no connection to BACKEND_URL={address}: refused, unknown host, or TLS failure");
+            return fail("backend-unreachable", what, "start the assistant; check BACKEND_URL");
         }
         Err(failure) => {
             let what = format!("BACKEND_URL={address} {failure}");
-            return fail("backend-silent", what, "see what the assistant's own log says");
+            return fail("backend-silent", what, "read the assistant's own log");
         }
     };
     let status = said.status;
@@ -59,7 +60,7 @@ fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
         401 | 403 => key_refused(login, status),
         404 | 405 => {
             let there = match probed.page {
-                Some(200..=299) => " though a service with pages of its own is there",
+                Some(200..=299) => ", but a service with pages of its own is there",
                 _ => "",
             };
             let what = format!("BACKEND_URL={address} does not have the endpoint (HTTP {status}){there}");
@@ -67,19 +68,20 @@ fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
             fail("backend-no-endpoint", what, mend)
         }
         429 | 503 => {
-            let what = format!("the backend says that it is busy or down (HTTP {status})");
-            fail("backend-unavailable", what, "wait, or see what the assistant's own log says")
+            let what = format!("the backend answers that it is busy or down (HTTP {status})");
+            fail("backend-unavailable", what, "wait, or read the assistant's own log")
         }
         300..=399 => {
-            let what =
-                format!("BACKEND_URL={address} leads elsewhere (HTTP {status}), and that is never followed");
-            fail("backend-redirects", what, "set BACKEND_URL to where it leads")
+            let what = format!(
+                "BACKEND_URL={address} redirects to another address (HTTP {status}); redirects are never followed"
+            );
+            fail("backend-redirects", what, "set BACKEND_URL to that address")
         }
         500..=599 => {
-            let what = format!("the backend fails at an empty call (HTTP {status})");
-            fail("backend-failing", what, "see what the assistant's own log says")
+            let what = format!("the backend fails on an empty call (HTTP {status})");
+            fail("backend-failing", what, "read the assistant's own log")
         }
-        // An empty call is refused for its emptiness, and only once whoever makes it is let in.
+        // The backend refuses an empty call because it is empty, but only after it has accepted the login.
         _ => let_in(address, login, probed, status),
     };
     let key = findings.iter().any(|finding| finding.code == "backend-signature-clock");
@@ -102,9 +104,8 @@ fn signature_refused(login: Login, probed: &Probed) -> Vec<Finding> {
         let what = "the backend wants signatures, and WHATSAPP_WEBHOOK_SECRET is not set".to_owned();
         ("backend-signature-refused", what, "set WHATSAPP_WEBHOOK_SECRET, or WHATSAPP_WEBHOOK_SECRET_FILE")
     } else if off.unsigned_abs() > SIGNATURES_S {
-        let what =
-            format!("the backend refuses signatures of this machine, whose clock is {} s off", off.abs());
-        ("backend-signature-clock", what, "keep both clocks in step (NTP): signatures are good for 300 s")
+        let what = format!("the backend refuses the signature: this machine's clock is {} s off", off.abs());
+        ("backend-signature-clock", what, "keep both clocks in step (NTP): a signature is valid for 300 s")
     } else {
         let what = "the backend refuses the signature".to_owned();
         ("backend-signature-refused", what, "give both sides the same WHATSAPP_WEBHOOK_SECRET")
@@ -118,8 +119,13 @@ fn let_in(address: &str, login: Login, probed: &Probed, status: u16) -> Vec<Find
         format!("BACKEND_URL={address} has the endpoint; an empty call took {took} ms (HTTP {status})");
     let mut findings = vec![Finding::fine(PART, "backend", what)];
     if probed.took > SLOW {
-        let what = format!("the backend took {took} ms for a call that asks nothing");
-        findings.push(Finding::note(PART, "backend-slow", what, "see whether it is overloaded or far away"));
+        let what = format!("the backend took {took} ms for an empty call");
+        findings.push(Finding::note(
+            PART,
+            "backend-slow",
+            what,
+            "check whether it is overloaded or far away",
+        ));
     }
     let names = match login {
         Login { key: true, secret: true } => "key and signature",
@@ -128,15 +134,17 @@ fn let_in(address: &str, login: Login, probed: &Probed, status: u16) -> Vec<Find
     };
     findings.push(match probed.refuses_strangers {
         Some(true) => {
-            Finding::fine(PART, "backend-key", format!("{names} accepted; a call without is refused"))
+            Finding::fine(PART, "backend-key", format!("{names} accepted; a call without {names} is refused"))
         }
         Some(false) => Finding::note(
             PART,
             "backend-key-unproved",
-            format!("the same call without {names} gets as far: whether it is the right one cannot be told"),
-            "nothing, if the assistant's authentication is off on purpose",
+            format!(
+                "the backend answers a call without {names} alike, so this does not prove that yours is right"
+            ),
+            "nothing to do if the assistant's authentication is off on purpose",
         ),
-        None => Finding::fine(PART, "backend-key", "no key is set, and none is asked for"),
+        None => Finding::fine(PART, "backend-key", "no key is set, and the backend asks for none"),
     });
     findings
 }

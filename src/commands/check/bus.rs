@@ -1,4 +1,4 @@
-//! nats-server: reached, let in, allowed, and set up as it must be.
+//! Checks nats-server: the connection, the login, the permissions, JetStream, and the streams.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::telemetry::redact;
 use crate::wire::now_ms;
 
 const PART: &str = "bus";
-/// A person waits.
+/// How long a connection may take. Short: the operator waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one role finds on the bus.
@@ -27,7 +27,7 @@ struct Facts {
     refused: Vec<Need>,
 }
 
-pub(super) async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     let url = match place(config, sides) {
         Place::At(url) => url,
         Place::Nowhere(findings) => return findings,
@@ -36,7 +36,7 @@ pub(super) async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
     let settings =
         Settings { url, access: config.nats_access.clone(), name: "whatsapp-connector check".to_owned() };
     let connected = tokio::time::timeout(PATIENCE, Bus::try_connect(&settings)).await;
-    let silent = |_elapsed| ConnectError::Unreachable(format!("nothing within {} s", PATIENCE.as_secs()));
+    let silent = |_elapsed| ConnectError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
     let bus = match connected.map_err(silent).and_then(|connected| connected) {
         Ok(bus) => bus,
         Err(error) => return vec![unconnected(&shown, &error)],
@@ -44,7 +44,7 @@ pub(super) async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
     let mut findings = vec![Finding::fine(
         PART,
         "nats",
-        format!("NATS_URL={shown} lets in; nats-server {}", bus.server_version()),
+        format!("NATS_URL={shown} accepts the login; nats-server {}", bus.server_version()),
     )];
     let now = now_ms();
     let jetstream = bus.jetstream(&config.subjects.stream_in()).await;
@@ -63,11 +63,11 @@ pub(super) async fn look(config: &Config, sides: Sides) -> Vec<Finding> {
     for role in &roles {
         facts.refused.extend(new(&facts.refused, bus.refused(&bus.needs(&config.subjects, *role)).await));
     }
-    // Who hears no answers has nothing to ask.
-    let hears = !facts.refused.iter().any(Need::is_inbox);
-    for role in roles.into_iter().filter(|_| hears) {
+    // A user that may not receive answers need not ask.
+    let gets_answers = !facts.refused.iter().any(Need::is_inbox);
+    for role in roles.into_iter().filter(|_| gets_answers) {
         let lacks = bus.survey(&config.subjects, &config.topology, role).await;
-        // Both roles look at the streams.
+        // Both roles check the streams: each lack is named once.
         facts.lacks.extend(new(&facts.lacks, lacks));
     }
     if config.topology.provision == Provision::Create {
@@ -89,7 +89,7 @@ fn new<T: PartialEq>(known: &[T], found: Vec<T>) -> Vec<T> {
 /// Where the bus is.
 enum Place {
     At(SecretString),
-    /// Nowhere yet, or nowhere at all.
+    /// It is not there yet, or never will be.
     Nowhere(Vec<Finding>),
 }
 
@@ -112,7 +112,7 @@ fn place(config: &Config, sides: Sides) -> Place {
     Place::Nowhere(vec![private(embedded::find(config.embedded.binary.as_deref()))])
 }
 
-/// `run` would start one.
+/// The finding if `run` would start a private nats-server.
 fn private(found: Result<PathBuf, EmbeddedError>) -> Finding {
     match found {
         Ok(binary) => {
@@ -121,7 +121,7 @@ fn private(found: Result<PathBuf, EmbeddedError>) -> Finding {
             Finding::fine(PART, "nats-private", what)
         }
         Err(error) => {
-            let mend = "set NATS_URL, or install nats-server and name it in NATS_SERVER_BIN";
+            let mend = "set NATS_URL, or install nats-server and set NATS_SERVER_BIN to its path";
             Finding::failure(PART, "nats-server-missing", error.to_string(), mend)
         }
     }
@@ -130,16 +130,16 @@ fn private(found: Result<PathBuf, EmbeddedError>) -> Finding {
 fn unconnected(shown: &str, error: &ConnectError) -> Finding {
     let (code, mend) = match error {
         ConnectError::BadUrl(_) | ConnectError::TwoLogins | ConnectError::Access(_) => {
-            ("nats-login-unusable", "mend that setting, or the file that it names")
+            ("nats-login-unusable", "correct that setting, or the file that it names")
         }
         ConnectError::Unauthorized(_) => ("nats-login-refused", "use credentials that nats-server knows"),
         ConnectError::Untrusted(_) => (
             "nats-tls",
-            "use the authority that has signed the server's certificate, and a certificate that it accepts",
+            "set NATS_CA to the authority that signed the server's certificate, and use a client certificate that it accepts",
         ),
-        ConnectError::TooOld { .. } => ("nats-too-old", "upgrade nats-server; every node of a cluster"),
+        ConnectError::TooOld { .. } => ("nats-too-old", "upgrade nats-server, on every node of a cluster"),
         ConnectError::Unreachable(_) | ConnectError::Stopped => {
-            ("nats-unreachable", "start nats-server; see that nothing in between keeps the port closed")
+            ("nats-unreachable", "start nats-server; check that no firewall closes the port")
         }
     };
     Finding::failure(PART, code, format!("NATS_URL={shown}: {error}"), mend)
@@ -148,7 +148,7 @@ fn unconnected(shown: &str, error: &ConnectError) -> Finding {
 fn judge_jetstream(jetstream: &JetStream, now_ms: i64) -> Vec<Finding> {
     match jetstream {
         JetStream::On { at_ms, took } => {
-            let what = format!("JetStream answers, in {} ms", took.as_millis());
+            let what = format!("JetStream answers in {} ms", took.as_millis());
             let ahead_s = at_ms.map(|at| at.saturating_sub(now_ms) / 1000);
             [Finding::fine(PART, "jetstream", what)]
                 .into_iter()
@@ -157,12 +157,12 @@ fn judge_jetstream(jetstream: &JetStream, now_ms: i64) -> Vec<Finding> {
         }
         JetStream::Off(why) => {
             let what = format!("there is no JetStream for this user: {why}");
-            let mend = "start nats-server with JetStream (-js), and enable it for the account; NATS_JS_DOMAIN names another domain's";
+            let mend = "start nats-server with JetStream (-js), and enable it for the account; NATS_JS_DOMAIN selects another domain";
             vec![Finding::failure(PART, "jetstream-off", what, mend)]
         }
-        // The permissions, which are looked at next, say more.
+        // The permissions are checked next, and say more.
         JetStream::Unanswered(why) => {
-            let mend = "see the permissions below; without any, see that nats-server is well";
+            let mend = "see the permissions below; if none is missing, check that nats-server is well";
             vec![Finding::failure(
                 PART,
                 "jetstream-silent",
@@ -176,9 +176,13 @@ fn judge_jetstream(jetstream: &JetStream, now_ms: i64) -> Vec<Finding> {
 fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = facts.refused.iter().map(refused).collect();
     if findings.is_empty() {
-        findings.push(Finding::fine(PART, "nats-permissions", "this user may do all that it has to"));
+        findings.push(Finding::fine(
+            PART,
+            "nats-permissions",
+            "this user has every permission that it needs",
+        ));
     }
-    // What may not be asked is not known, and the missing permission is named already.
+    // An answer is missing because the question is not allowed, and that permission is named already.
     let silent = !facts.refused.is_empty();
     let lacks: Vec<_> = facts
         .lacks
@@ -195,13 +199,13 @@ fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn refused(need: &Need) -> Finding {
     let what = format!("this user may not {need}");
-    let mend = "allow it: deploy/nats/accounts.conf has the least that each role needs; NATS_INBOX_PREFIX names the inbox";
-    // Only with a JetStream domain in between are messages acknowledged in that form.
+    let mend = "allow it: deploy/nats/accounts.conf has the least privileges of each role; NATS_INBOX_PREFIX names the inbox";
+    // Acks have this form only with a JetStream domain in between.
     if need.subject.starts_with("$JS.ACK.*.*.") {
         return Finding::note(PART, "nats-ack-in-a-domain", what, format!("with a JetStream domain, {mend}"));
     }
     if need.verb == Verb::Subscribe && need.subject.ends_with(".live.status") {
-        let mend = format!("for `whatsapp-connector status` to hear of this process, {mend}");
+        let mend = format!("`whatsapp-connector status` cannot see this process without it; {mend}");
         return Finding::note(PART, "nats-status-unheard", what, mend);
     }
     Finding::failure(PART, "nats-forbidden", what, mend)
@@ -213,12 +217,12 @@ fn lacking(lack: &Lack, provision: Provision) -> Finding {
             PART,
             "stream-missing",
             format!("{what} does not exist yet"),
-            "nothing: the start makes it",
+            "nothing to do: the start creates it",
         ),
         Lack::Missing { what, .. } => Finding::failure(
             PART,
             "stream-missing",
-            format!("{what} does not exist, and NATS_PROVISION makes nothing"),
+            format!("{what} does not exist, and this NATS_PROVISION creates nothing"),
             "run `whatsapp-connector provision`, or start once with NATS_PROVISION=create",
         ),
         Lack::Differs(difference) => different(difference, provision),
@@ -226,7 +230,7 @@ fn lacking(lack: &Lack, provision: Provision) -> Finding {
             PART,
             "stream-unknown",
             format!("{what}: {why}"),
-            "see that nats-server is well, and ask again",
+            "check that nats-server is well, and try again",
         ),
     }
 }
@@ -237,9 +241,9 @@ fn different(difference: &Difference, provision: Provision) -> Finding {
     let verdict =
         if *breaks_a_promise || provision == Provision::Verify { Verdict::Failure } else { Verdict::Note };
     let mend = if *breaks_a_promise {
-        "a promise does not hold with it: have an operator change the stream or the consumer, or make it anew"
+        "it breaks a promise: change the stream or the consumer on nats-server, or create it anew"
     } else {
-        "have an operator change it on nats-server, or change the setting: what exists is never changed from here"
+        "change it on nats-server, or change the setting: this program never changes what exists"
     };
     Finding::new(PART, "stream-differs", verdict, said, Some(mend.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! `whatsapp-connector check ...`: asks, and prints.
+//! `whatsapp-connector check ...`: checks, and prints.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -11,10 +11,10 @@ use crate::config::Environment;
 use crate::run::Sides;
 use crate::stdout;
 
-/// What to look at.
+/// What to check.
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
-    /// Which process would run here.
+    /// The process that is to run here.
     #[arg(value_enum, default_value_t = Role::Run)]
     role: Role,
     /// Prints one JSON object.
@@ -24,15 +24,15 @@ pub struct CheckArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Role {
-    /// Both sides in one process.
+    /// The edge and the forwarder in one process.
     Run,
-    /// WhatsApp to NATS and back.
+    /// The edge: between WhatsApp and NATS.
     Edge,
-    /// NATS to the assistant and back.
+    /// The forwarder: between NATS and the assistant.
     Forwarder,
 }
 
-/// Looks, prints, and says by the exit code whether nothing is in the way.
+/// Checks and prints. The exit code says whether nothing is in the way.
 pub async fn run(args: &CheckArgs, environment: &Environment) -> Result<ExitCode, CommandError> {
     let sides = match args.role {
         Role::Run => Sides::Both,
@@ -66,7 +66,7 @@ fn line(finding: &Finding, colours: bool) -> String {
         Verdict::Note => ("note", "33"),
         Verdict::Failure => ("FAIL", "31"),
     };
-    // Padded first: a colour has a width of its own.
+    // Padded first: the codes of a colour would count as width.
     let word = format!("{word:<5}");
     let word = if colours { format!("\u{1b}[{colour}m{word}\u{1b}[0m") } else { word };
     let what = finding.what.replace('\n', "\n                ");
@@ -82,10 +82,10 @@ mod tests {
     fn a_page_has_a_line_for_each_finding_and_what_mends_it_below() {
         let findings = vec![
             Finding::fine("settings", "settings", "every setting can be used"),
-            Finding::failure("bus", "nats-unreachable", "nobody answers", "start it"),
+            Finding::failure("bus", "nats-unreachable", "no server answers", "start it"),
         ];
         let page = page(&Report::of(findings), false);
-        let want = "settings  ok    every setting can be used\nbus       FAIL  nobody answers\n                → start it\n1 thing is in the way\n";
+        let want = "settings  ok    every setting can be used\nbus       FAIL  no server answers\n                → start it\n1 thing is in the way\n";
         assert_eq!(page, want);
     }
 }

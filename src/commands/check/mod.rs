@@ -1,7 +1,7 @@
-//! `whatsapp-connector check`: why it would not work, in the order in which a person would look.
+//! `whatsapp-connector check`: says why the connector would not work, in the order in which an operator would look.
 //!
-//! Each part finds out facts, with I/O, and judges them, without: a finding says what is so and, where somebody
-//! has to do something, what. Nothing is changed, on the bus, at the backend or on the disk.
+//! Each part first collects facts, with I/O, and then judges them, without I/O. A finding says what is so, and what
+//! mends it if the operator has to do something. Nothing is changed on the bus, at the backend or on the disk.
 
 mod backend;
 mod bus;
@@ -21,13 +21,13 @@ use crate::run::Sides;
 pub enum Verdict {
     /// As it should be.
     Fine,
-    /// It works, and is worth knowing.
+    /// It works, but the operator should know.
     Note,
     /// It would not work.
     Failure,
 }
 
-/// Every code there is; docs/operations.md says what each means.
+/// Every code. docs/operations.md explains each.
 const CODES: &[&str] = &[
     "settings",
     "bad-setting",
@@ -78,12 +78,12 @@ const CODES: &[&str] = &[
     "clock-skew",
 ];
 
-/// One thing that was looked at.
+/// One result of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// `settings`, `bus`, `backend`, `session`.
     pub part: &'static str,
-    /// Stable, for machines; docs/operations.md has all of them.
+    /// Stable, for machines. docs/operations.md lists all codes.
     pub code: &'static str,
     /// How much it matters.
     pub verdict: Verdict,
@@ -129,12 +129,12 @@ impl Finding {
     }
 }
 
-/// All that was found.
+/// All findings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Nothing is in the way.
     pub fine: bool,
-    /// In the order of looking.
+    /// In the order of the check.
     pub findings: Vec<Finding>,
 }
 
@@ -144,16 +144,16 @@ impl Report {
     }
 }
 
-/// Looks at all that `sides` need.
+/// Checks all that `sides` need.
 pub async fn examine(environment: &Environment, sides: Sides) -> Report {
     let (mut findings, config) = settings(environment);
     if let Some(config) = config {
-        findings.extend(bus::look(&config, sides).await);
+        findings.extend(bus::check(&config, sides).await);
         if sides != Sides::Edge {
-            findings.extend(backend::look(&config.forwarder.backend).await);
+            findings.extend(backend::check(&config.forwarder.backend).await);
         }
         if sides != Sides::Forwarder {
-            findings.extend(session::look(&config.edge));
+            findings.extend(session::check(&config.edge));
         }
     }
     Report::of(findings)
@@ -176,16 +176,16 @@ fn settings(environment: &Environment) -> (Vec<Finding>, Option<Config>) {
         }
     };
     findings.extend(unknown(environment).into_iter().map(|unknown| {
-        let mend = "see `whatsapp-connector config` for the names there are";
+        let mend = "`whatsapp-connector config` lists all names";
         Finding::note(PART, "unknown-setting", unknown.to_string(), mend)
     }));
     (findings, config)
 }
 
-/// By how much two clocks may differ before it is worth a word, in seconds.
+/// A difference of two clocks up to this, in seconds, is not reported.
 const CLOCKS_S: i64 = 5;
 
-/// A clock that is `ahead_s` seconds ahead of this machine's.
+/// The finding on a clock that is `ahead_s` seconds ahead of this machine's.
 fn clock(part: &'static str, whose: &str, ahead_s: Option<i64>) -> Option<Finding> {
     let ahead_s = ahead_s?;
     let apart = ahead_s.unsigned_abs();
@@ -199,7 +199,7 @@ fn clock(part: &'static str, whose: &str, ahead_s: Option<i64>) -> Option<Findin
         part,
         "clock-skew",
         what,
-        "keep all clocks in step (NTP): times in metrics are wrong otherwise",
+        "keep all clocks in step (NTP): otherwise times in metrics are wrong",
     ))
 }
 

@@ -6,7 +6,7 @@ use super::Finding;
 
 const PART: &str = "session";
 
-pub(super) fn look(settings: &Settings) -> Vec<Finding> {
+pub(super) fn check(settings: &Settings) -> Vec<Finding> {
     let dir = settings.auth_dir.display().to_string();
     judge(&dir, settings.account.as_str(), &inspect(&settings.auth_dir, &settings.account))
 }
@@ -29,7 +29,7 @@ fn judge(dir: &str, account: &str, found: &Inspection) -> Vec<Finding> {
             PART,
             "unlinked",
             format!("account `{account}` is not linked to a number"),
-            "start the edge and scan the QR code that it shows, on the phone under Linked devices",
+            "start the edge, and scan its QR code with the phone, under Linked devices",
         )),
     });
     findings
@@ -41,27 +41,27 @@ fn flawed(dir: &str, account: &str, found: &Inspection, flaw: &Flaw) -> Finding 
             PART,
             "auth-dir-unusable",
             format!("WHATSAPP_AUTH_DIR={dir} cannot be written: {error}"),
-            "name a directory that this user may write, on a disk with room",
+            "set it to a directory that this user may write, on a disk with free space",
         ),
         Flaw::Open(error) => Finding::failure(
             PART,
             "auth-dir-open",
             error.to_string(),
-            "do that; link anew if somebody may have read it",
+            "do that; if another person may have read it, link the number again",
         ),
         Flaw::Network(name) => Finding::failure(
             PART,
             "auth-dir-network",
             format!(
-                "WHATSAPP_AUTH_DIR={dir} is on {name}, where locks and SQLite's shared memory do not hold"
+                "WHATSAPP_AUTH_DIR={dir} is on {name}, where locks and SQLite's shared memory do not work"
             ),
-            "put it on a local disk or on a block volume; the session may be copied while the edge is stopped",
+            "move it to a local disk or a block volume; copy the session only while the edge is stopped",
         ),
         Flaw::Taken => Finding::note(
             PART,
             "auth-dir-taken",
             format!("an edge is running on account `{account}` in {dir}"),
-            "a second one on the same directory would end with exit code 75; that is fine if you meant the running one",
+            "nothing to do if that is the edge you mean; a second one on this directory would end with exit code 75",
         ),
         Flaw::Damaged(why) => Finding::failure(
             PART,

@@ -13,69 +13,72 @@ use crate::config::Config;
 use crate::stdout::{self, Printed};
 use crate::wire::Account;
 
-/// Dead letters: messages that were given up on.
+/// The commands on dead letters: messages that were given up on.
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
-    /// Shows which there are, oldest first.
+    /// Lists dead letters, oldest first.
     List {
-        /// Which.
+        /// Which dead letters.
         #[command(flatten)]
         filter: FilterArgs,
-        /// How.
+        /// How to show it.
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Shows one.
+    /// Shows one dead letter.
     Show {
-        /// Its id, from `dlq list`.
+        /// The dead letter's id, from `dlq list`.
         id: u64,
-        /// How.
+        /// How to show it.
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Puts one, or all that match, at the end of its chat again, to be answered.
+    /// Puts a dead letter, or all that match, at the end of its chat again, to be answered.
+    ///
+    /// The message goes to the assistant like a new one, and the customer gets the answer. It stops being a dead
+    /// letter as soon as the bus has stored it.
     Replay(WhichArgs),
-    /// Throws one, or all that match, away for good.
+    /// Deletes a dead letter, or all that match, for good.
     Drop(WhichArgs),
 }
 
-/// One, or all that match.
+/// One dead letter, or all that match.
 #[derive(Debug, Args)]
 pub struct WhichArgs {
-    /// Its id, from `dlq list`.
+    /// The dead letter's id, from `dlq list`.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     id: Option<u64>,
-    /// All that match the filters.
+    /// All dead letters that match the filters; without a filter, all there are.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Prints a JSON object a line.
+    /// Prints one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-/// Narrows them down.
+/// Filters for dead letters.
 #[derive(Debug, Args)]
 pub struct FilterArgs {
-    /// Only of this account.
+    /// Only dead letters of this account.
     #[arg(long, value_parser = Account::parse)]
     account: Option<Account>,
-    /// Only with this reason.
+    /// Only dead letters with this reason.
     #[arg(long, value_parser = ["rejected", "failed", "unreadable", "crash-loop"])]
     reason: Option<String>,
-    /// Only what came in during this time, such as 2h.
+    /// Only messages that came in within this time, such as 2h.
     #[arg(long, value_parser = humantime::parse_duration)]
     since: Option<Duration>,
 }
 
-/// How they are shown.
+/// How dead letters are shown.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// Prints a JSON object a line.
+    /// Prints one JSON object per line.
     #[arg(long)]
     json: bool,
-    /// Shows what people wrote. It is left out otherwise.
+    /// Shows what customers wrote. Without it, their words are left out.
     #[arg(long)]
     text: bool,
 }
@@ -92,7 +95,8 @@ pub async fn run(command: Dlq, config: &Config) -> Result<ExitCode, DlqError> {
                     break;
                 }
             }
-            eprintln!("{} dead letters", found.len());
+            let noun = if found.len() == 1 { "dead letter" } else { "dead letters" };
+            eprintln!("{} {noun}", found.len());
         }
         Dlq::Show { id, output } => {
             let _ = print(&letters, &letters.get(id).await?, &output)?;
@@ -140,7 +144,7 @@ fn print(letters: &Letters, stored: &Stored, output: &OutputArgs) -> io::Result<
     }
 }
 
-/// A reader who has gone ends nothing here: what was asked for is done for all of them.
+/// A reader that closes the output does not end the command: it handles every dead letter that it was asked to.
 fn done(what: &str, id: u64, json: bool) -> io::Result<()> {
     let _ = if json {
         stdout::line(serde_json::json!({ "id": id, "done": what }))?

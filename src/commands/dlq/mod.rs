@@ -1,8 +1,8 @@
 //! Dead letters: list, show, replay, drop.
 //!
-//! A replay appends the message to the end of its chat's chain as a new inbound message, under an id
-//! derived from the dead letter: replayed twice within the duplicate window it is one message. The letter
-//! is taken out of `WA_DLQ` once JetStream has the replay.
+//! A replay appends the message to the end of its chat's chain as a new inbound message. Its id is derived from the
+//! dead letter, so two replays within the duplicate window are one message. The dead letter leaves `WA_DLQ` once
+//! JetStream has stored the replay.
 
 mod command;
 
@@ -21,21 +21,21 @@ use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
 
 pub use command::{Dlq, run};
 
-/// How long a replay may take to be stored: a person waits.
+/// How long storing a replay may take. Short: the operator waits.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Of this account only.
+    /// Only of this account.
     pub account: Option<Account>,
-    /// With this reason only: `rejected`, `failed`, `unreadable`, `crash-loop`.
+    /// Only with this reason: `rejected`, `failed`, `unreadable`, `crash-loop`.
     pub reason: Option<String>,
-    /// Not older than this.
+    /// Only messages that came in within this time.
     pub since: Option<Duration>,
 }
 
-/// What people see of a dead letter.
+/// What an operator sees of a dead letter.
 #[derive(Debug, Clone, Serialize)]
 pub struct Letter {
     /// Its sequence in `WA_DLQ`: what the other commands take.
@@ -48,18 +48,18 @@ pub struct Letter {
     pub message_id: String,
     /// Why it was given up on.
     pub reason: String,
-    /// When the person sent it.
+    /// When the customer sent it.
     pub sent_at: String,
     /// When the edge got it.
     pub received_at: String,
-    /// What it is: `text`, `image`, ...
+    /// The kind of content: `text`, `image`, ...
     pub kind: &'static str,
-    /// What it says; only on request.
+    /// The customer's words; only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// Why a command on dead letters did not work.
+/// Why a command on dead letters failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DlqError {
     /// No bus.
@@ -68,11 +68,11 @@ pub enum DlqError {
     /// The bus did not answer.
     #[error(transparent)]
     Bus(#[from] ReadError),
-    /// What was found or done cannot be written.
+    /// The output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
-    /// There is none with this id.
-    #[error("there is no dead letter {0}; `dlq list` shows those there are")]
+    /// No dead letter has this id.
+    #[error("there is no dead letter {0}; `dlq list` shows which there are")]
     NotFound(u64),
     /// It cannot be replayed.
     #[error("dead letter {id} cannot be replayed: {why}")]
@@ -92,7 +92,7 @@ pub struct Letters {
 }
 
 impl Letters {
-    /// On this bus.
+    /// The dead letters on this bus.
     pub fn new(bus: Bus, subjects: Subjects) -> Self {
         Self { bus, subjects }
     }
@@ -118,7 +118,7 @@ impl Letters {
         found.filter(|stored| stored.sequence == id).ok_or(DlqError::NotFound(id))
     }
 
-    /// Puts it at the end of its chat's chain and takes it out of the dead letters.
+    /// Appends the message to its chat's chain and removes the dead letter.
     pub async fn replay(&self, letter: &Stored) -> Result<(), DlqError> {
         let fail = |why: &dyn std::fmt::Display| DlqError::NotReplayable {
             id: letter.sequence,
@@ -142,7 +142,7 @@ impl Letters {
                 None => fail(&"nats-server does not answer"),
             })? {
                 Ok(_) => break,
-                // The person wrote on in the meantime: behind that, then.
+                // The customer has written again in the meantime: append behind that message.
                 Err(AppendError::Refused) => {}
                 Err(error) => return Err(fail(&error)),
             }
@@ -150,23 +150,23 @@ impl Letters {
         self.discard(letter).await
     }
 
-    /// As people see it.
+    /// The dead letter as an operator sees it.
     pub fn describe(&self, stored: &Stored, with_text: bool) -> Letter {
         Letter::of(&self.subjects, stored, with_text)
     }
 
-    /// Takes it out of the dead letters for good. Gone already is as good.
+    /// Removes the dead letter for good. One that is gone already is no error.
     pub async fn discard(&self, letter: &Stored) -> Result<(), DlqError> {
         self.bus.remove(&self.subjects.stream_dlq(), letter.sequence).await?;
         Ok(())
     }
 }
 
-/// The message that a dead letter becomes, without its place in the chain; or why it becomes none.
+/// The message that a dead letter becomes, without its place in the chain; or why it cannot be replayed.
 pub fn replayed(subjects: &Subjects, letter: &Stored, now_ms: i64) -> Result<Record, String> {
     let route = subjects.dead_route(&letter.subject);
-    let (account, chat) = route.ok_or("its subject is none of the design")?;
-    let inbound_id = letter.headers.get(header::CE_ID).ok_or("it has no ce-id")?;
+    let (account, chat) = route.ok_or("its subject is not one of this connector's")?;
+    let inbound_id = letter.headers.get(header::CE_ID).ok_or("it has no ce-id header")?;
     let decoded = InboundMessage::decode(letter.payload.clone());
     let mut message = decoded.map_err(|error| error.to_string())?;
     message.replay =
@@ -185,7 +185,7 @@ pub fn replayed(subjects: &Subjects, letter: &Stored, now_ms: i64) -> Result<Rec
 }
 
 impl Letter {
-    /// As people see it; what it says `with_text` only.
+    /// The dead letter as an operator sees it. The customer's words only `with_text`.
     pub fn of(subjects: &Subjects, stored: &Stored, with_text: bool) -> Self {
         let message = InboundMessage::decode(stored.payload.clone()).unwrap_or_default();
         let (account, chat) = subjects
@@ -208,7 +208,7 @@ impl Letter {
 impl std::fmt::Display for Letter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { id, account, chat, reason, sent_at, kind, .. } = self;
-        // Whoever wrote it must not get at the terminal of who reads it.
+        // The text is the customer's. It must not send commands to the operator's terminal.
         let reason = redact::line(reason);
         write!(f, "{id:>6}  {sent_at}  {account:<12} {chat:<8} {kind:<10} {reason}")?;
         if let Some(text) = &self.text {
@@ -219,7 +219,7 @@ impl std::fmt::Display for Letter {
 }
 
 impl Filter {
-    /// Is this one of them?
+    /// Does this dead letter match?
     pub fn matches(&self, stored: &Stored, now_ms: i64) -> bool {
         let reason = self
             .reason

@@ -1,4 +1,4 @@
-//! Asking: the streams, the consumers, the buckets, and whoever answers.
+//! Asks the streams, the consumers, the buckets and the running processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,77 +10,77 @@ use crate::wire::process_status::Process;
 use crate::wire::v1::SessionEvent;
 use crate::wire::{Account, Subjects, header, now_ms};
 
-/// After so long without another answer there is none.
+/// After this much silence no more answers are expected.
 const QUIET: Duration = Duration::from_millis(300);
-/// A process that cannot reach JetStream needs a second to say so.
+/// The longest wait for answers. A process that cannot reach JetStream needs a second to say so.
 const BOUND: Duration = Duration::from_millis(1500);
 
-/// What a consumer has before it.
+/// The messages that wait for a consumer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consumer {
     /// Its name.
     pub name: String,
-    /// How many messages nobody has taken yet.
+    /// Messages that no process has taken yet.
     pub lag: u64,
-    /// How many are taken and not done.
+    /// Messages that a process has taken and not acknowledged.
     pub in_flight: u64,
     /// When the oldest of both was stored, milliseconds since the epoch.
     pub oldest_ms: Option<i64>,
 }
 
-/// All that was found out.
+/// All that was collected.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// When, by this machine's clock.
     pub now_ms: i64,
-    /// The last event of each account that tells of its link.
+    /// Each account's last event about its link.
     pub sessions: BTreeMap<String, SessionEvent>,
-    /// Who has each account's lease (nobody if empty), and since when that is so or was renewed.
+    /// The edge that has each account's lease (none if empty), and when the lease was taken, renewed or given up.
     pub leases: BTreeMap<String, (String, i64)>,
     /// The forwarders' consumer.
     pub forwarders: Option<Consumer>,
-    /// Each account's.
+    /// Each account's consumer.
     pub edges: BTreeMap<String, Consumer>,
     /// Dead letters by account and reason.
     pub dead: BTreeMap<(String, String), u64>,
-    /// Who answers.
+    /// The processes that answer.
     pub processes: Vec<Process>,
-    /// What was not answered, and why.
+    /// Questions without an answer, and why.
     pub unanswered: Vec<String>,
 }
 
-/// Asks all that can be asked; of one account, or of all.
+/// Collects everything about one account, or about all.
 pub(super) async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>) -> Seen {
-    let mut looker = Looker { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
-    // Their answers come while the rest is looked at.
+    let mut collector = Collector { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
+    // Their answers come in while the bus is read.
     let asked = bus.ask_all(&subjects.live_status()).await;
-    looker.sessions().await;
-    looker.leases().await;
-    looker.dead_letters().await;
-    looker.forwarders().await;
+    collector.sessions().await;
+    collector.leases().await;
+    collector.dead_letters().await;
+    collector.forwarders().await;
     let answers = match asked {
         Ok(answers) => answers.all(QUIET, BOUND).await,
         Err(error) => Err(error),
     };
-    looker.processes(answers);
-    looker.links().await;
-    looker.edges().await;
-    looker.seen
+    collector.processes(answers);
+    collector.links().await;
+    collector.edges().await;
+    collector.seen
 }
 
-struct Looker<'a> {
+struct Collector<'a> {
     bus: &'a Bus,
     subjects: &'a Subjects,
     only: Option<&'a Account>,
     seen: Seen,
 }
 
-impl Looker<'_> {
+impl Collector<'_> {
     fn is_wanted(&self, account: &str) -> bool {
         self.only.is_none_or(|only| only.as_str() == account)
     }
 
-    /// The answer, or a note that there is none.
+    /// The answer; if there is none, that is noted.
     fn noted<T>(&mut self, what: &str, answer: Result<T, ReadError>) -> Option<T> {
         answer.map_err(|error| self.seen.unanswered.push(format!("{what}: {error}"))).ok()
     }
@@ -143,8 +143,8 @@ impl Looker<'_> {
         self.seen.processes = processes;
     }
 
-    /// The last event may be of an edge that stands by, or of a chat. Looks for the one that has made the link what
-    /// it is.
+    /// Finds the event that began the link's present state. The last event may be another one: of an edge that stands
+    /// by, or about a chat.
     async fn links(&mut self) {
         for (account, last) in self.seen.sessions.clone() {
             let live = self.seen.active_edge(&account).map(|edge| edge.state.clone());
@@ -157,7 +157,7 @@ impl Looker<'_> {
             }
             let (stream, subject) = (self.subjects.stream_in(), self.subjects.session(&name));
             let mut next = Start::Sequence(1);
-            // What is not to be had was noted when it was asked for first.
+            // A missing answer was noted at the first question.
             while let Ok(batch) = self.bus.batch(&stream, &subject, next).await
                 && let Some(end) = batch.last()
             {
@@ -199,7 +199,7 @@ fn event(stored: &Stored) -> Option<SessionEvent> {
 }
 
 impl Seen {
-    /// Those that an edge answers for or holds the lease of, or that were heard of within the age of `WA_IN`.
+    /// The accounts that an edge answers for or has the lease of, and those with an event in `WA_IN`.
     pub fn accounts(&self) -> BTreeSet<String> {
         let held =
             self.leases.iter().filter(|(_, (holder, _))| !holder.is_empty()).map(|(account, _)| account);
@@ -208,7 +208,7 @@ impl Seen {
         all.cloned().collect()
     }
 
-    /// Of the edges that answer for an account, the one that has the link; else one that stands by.
+    /// Of the edges that answer for an account, the one that has the link; if there is none, one that stands by.
     pub fn active_edge(&self, account: &str) -> Option<&crate::wire::process_status::EdgeSide> {
         let edges = self.processes.iter().filter_map(|process| process.edge.as_ref());
         edges.filter(|edge| edge.account == account).min_by_key(|edge| edge.state == "standby")

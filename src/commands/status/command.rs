@@ -10,13 +10,10 @@ use crate::config::Config;
 use crate::stdout;
 use crate::wire::Account;
 
-/// How a running system is.
-///
-/// Exit code 0 if all is well, 1 if something wants a person: the last lines say what. Nothing is changed. Needs
-/// NATS_URL, or a `run` on this machine.
+/// What `status` prints. The command's help is at [`Command::Status`](crate::commands::Command::Status).
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Only this account, and all forwarders.
+    /// Only this account. Forwarders serve all accounts and are always shown.
     #[arg(long, value_parser = Account::parse)]
     account: Option<Account>,
     /// Prints one JSON object.
@@ -33,7 +30,7 @@ pub enum StatusError {
     /// The report cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
-    /// So many things want a person.
+    /// This many things need a person.
     #[error("not all is well ({0})")]
     Wanted(usize),
 }

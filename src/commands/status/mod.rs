@@ -1,6 +1,6 @@
-//! How a running system is, on one screen: from the bus, and from the processes that answer on it.
+//! The state of a running system on one screen. It comes from the bus, and from the processes that answer on it.
 //!
-//! `collect` asks, `report` decides, pure, what of it wants a person.
+//! `collect` asks. `report` is pure: it decides what needs a person.
 
 mod collect;
 mod command;

@@ -1,4 +1,4 @@
-//! What of it wants a person. Pure.
+//! Decides what needs a person. Pure.
 
 use std::time::Duration;
 
@@ -9,36 +9,36 @@ use crate::wire::header::rfc3339_ms;
 use crate::wire::kind::code;
 use crate::wire::process_status::Process;
 
-/// So long a link may be on its way back by itself.
+/// A link may take this long to come back by itself.
 const COMES_BACK: Duration = Duration::from_secs(5 * 60);
-/// So long a message may wait.
+/// A message may wait this long.
 const WAITS: Duration = Duration::from_secs(15 * 60);
 
-/// How the system is.
+/// The state of the system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Nothing wants a person.
+    /// Nothing needs a person.
     pub well: bool,
-    /// What does.
+    /// What needs a person.
     pub wants: Vec<Want>,
     /// The linked numbers.
     pub accounts: Vec<AccountReport>,
     /// The consumer that all forwarders share.
     pub forwarders: Option<ConsumerReport>,
-    /// What was given up on.
+    /// Messages that were given up on.
     pub dead_letters: Vec<DeadLetters>,
-    /// Who answers.
+    /// The processes that answer.
     pub processes: Vec<Process>,
 }
 
-/// Something that wants a person.
+/// Something that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Want {
     /// An account, a process (`host/pid`), a consumer, or `bus`.
     pub about: String,
     /// A stable code for machines.
     pub code: String,
-    /// What it is and what mends it.
+    /// What is so, and what mends it.
     pub say: String,
 }
 
@@ -47,36 +47,36 @@ pub struct Want {
 pub struct AccountReport {
     /// Its name.
     pub account: String,
-    /// Where the link stands: a code, as session events have it.
+    /// The state of the link: a code, as in session events.
     pub link: String,
     /// Since when, if the bus still knows.
     pub since: Option<String>,
-    /// What a person has to do, as a code.
+    /// What the operator has to do, as a code.
     pub action: String,
-    /// Does an edge say so itself? Else it is what the bus heard last.
+    /// True if an edge says so itself; otherwise this is the last event on the bus.
     pub live: bool,
-    /// Which edge has the lease; nobody if `None`.
+    /// The edge that has the lease; `None` if no edge has it.
     pub lease: Option<String>,
-    /// When it was renewed last.
+    /// When the lease was renewed last.
     pub lease_renewed_at: Option<String>,
-    /// What is to be sent.
+    /// The consumer of messages to send.
     pub consumer: Option<ConsumerReport>,
 }
 
-/// What a consumer has before it.
+/// The messages that wait for a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConsumerReport {
     /// Its name.
     pub name: String,
-    /// How many messages nobody has taken yet.
+    /// Messages that no process has taken yet.
     pub lag: u64,
-    /// How many are taken and not done.
+    /// Messages that a process has taken and not acknowledged.
     pub in_flight: u64,
     /// When the oldest of both was stored.
     pub oldest_at: Option<String>,
 }
 
-/// Dead letters of a kind.
+/// The dead letters of one account and reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetters {
     /// The linked number's name.
@@ -93,7 +93,7 @@ pub(super) fn name(process: &Process) -> String {
 }
 
 impl Report {
-    /// Of what was seen.
+    /// The report on what was collected.
     pub fn of(seen: Seen) -> Self {
         let wants = wants(&seen);
         let accounts = seen.accounts().iter().map(|account| AccountReport::of(&seen, account)).collect();
@@ -144,9 +144,9 @@ impl ConsumerReport {
     }
 }
 
-/// Where the link stands, and since when if that is known.
+/// The state of the link, and since when if that is known.
 fn link(seen: &Seen, account: &str) -> (String, Option<i64>) {
-    // An event about a chat has the state as it was, and its own time.
+    // An event about a chat repeats the state, but its time is its own.
     let event = seen.sessions.get(account);
     let of_link = event.filter(|event| event.chat.is_empty());
     match seen.active_edge(account) {
@@ -162,7 +162,7 @@ fn link(seen: &Seen, account: &str) -> (String, Option<i64>) {
     }
 }
 
-/// All that wants a person; docs/operations.md has the list.
+/// Everything that needs a person. docs/operations.md has the list.
 fn wants(seen: &Seen) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut want = |about: &str, code: &str, say: String| {
@@ -174,7 +174,7 @@ fn wants(seen: &Seen) -> Vec<Want> {
         want(
             "bus",
             "unanswered",
-            format!("{what}. Check the streams, and what this user may do: docs/nats.md."),
+            format!("{what}. Check the streams and this user's permissions: docs/nats.md."),
         );
     }
     for account in seen.accounts() {
@@ -194,7 +194,7 @@ fn wants(seen: &Seen) -> Vec<Want> {
                     want(
                         &account,
                         "not-online",
-                        format!("{detail} That takes too long: look at the edge's log."),
+                        format!("{detail} That takes too long: read the edge's log."),
                     );
                 }
             }
@@ -206,7 +206,7 @@ fn wants(seen: &Seen) -> Vec<Want> {
     }
     for process in &seen.processes {
         for reason in &process.reasons {
-            // The others are the link's, dealt with above, or over in a moment.
+            // Other reasons are the link's, which is judged above, or end in a moment.
             if ["bus", "backend"].contains(&reason.part.as_str()) {
                 want(&name(process), &format!("{}/{}", reason.part, reason.code), reason.detail.clone());
             }
@@ -214,13 +214,14 @@ fn wants(seen: &Seen) -> Vec<Want> {
     }
     for consumer in seen.forwarders.iter().chain(seen.edges.values()) {
         if consumer.oldest_ms.is_some_and(|oldest| older(oldest, WAITS)) {
-            let say = "A message has waited for more than 15 minutes: look at the logs.".to_owned();
+            let say = "A message has waited for more than 15 minutes: read the logs.".to_owned();
             want(&consumer.name, "waiting", say);
         }
     }
     let dead: u64 = seen.dead.values().sum();
     if dead > 0 {
-        let say = format!("{dead} messages were given up on: `whatsapp-connector dlq list`.");
+        let were = if dead == 1 { "message was" } else { "messages were" };
+        let say = format!("{dead} {were} given up on: `whatsapp-connector dlq list` shows why.");
         want("dead letters", "dead-letters", say);
     }
     wants

@@ -9,13 +9,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "accounts")?;
         for account in &self.accounts {
-            let heard = if account.live { "" } else { ", as the bus heard last" };
+            let heard = if account.live { "" } else { " (last event on the bus)" };
             let since = account.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
             let action = if account.action.is_empty() { "unknown" } else { &account.action };
             writeln!(f, "  {}: {}{since}{heard}; to do: {action}", account.account, account.link)?;
             match (&account.lease, &account.lease_renewed_at) {
                 (Some(holder), Some(renewed)) => writeln!(f, "    lease: {holder}, renewed at {renewed}")?,
-                _ => writeln!(f, "    lease: nobody's")?,
+                _ => writeln!(f, "    lease: none")?,
             }
             consumer(f, account.consumer.as_ref())?;
         }
@@ -33,12 +33,12 @@ impl fmt::Display for Report {
             one(f, process)?;
         }
         if self.processes.is_empty() {
-            writeln!(f, "  none answers")?;
+            writeln!(f, "  no process answers")?;
         }
         if self.well {
             return writeln!(f, "all is well");
         }
-        writeln!(f, "wants a person")?;
+        writeln!(f, "needs a person")?;
         for want in &self.wants {
             writeln!(f, "  {} {}: {}", want.about, want.code, want.say)?;
         }
@@ -48,7 +48,7 @@ impl fmt::Display for Report {
 
 fn consumer(f: &mut fmt::Formatter<'_>, consumer: Option<&ConsumerReport>) -> fmt::Result {
     let Some(ConsumerReport { name, lag, in_flight, oldest_at }) = consumer else {
-        return writeln!(f, "    consumer: not to be had");
+        return writeln!(f, "    consumer: unknown");
     };
     let oldest = oldest_at.as_deref().map(|at| format!(", the oldest of {at}")).unwrap_or_default();
     writeln!(f, "    {name}: {lag} not delivered, {in_flight} in flight{oldest}")

@@ -12,33 +12,30 @@ use crate::commands::bus_access::{self, BusUnavailable};
 use crate::config::Config;
 use crate::wire::{Account, now_ms};
 
-/// What is on the bus, a JSON object a line.
-///
-/// Numbers are never whole, with --text neither: `…5678`. What people and the assistant wrote is left out unless
-/// --text is given. Nothing is taken away, and no consumer is made. Needs NATS_URL, or a `run` on this machine.
+/// Which messages `tap` prints, and how. The command's help is at [`Command::Tap`](crate::commands::Command::Tap).
 #[derive(Debug, Args)]
 pub struct TapArgs {
-    /// Only of this account.
+    /// Only messages of this account.
     #[arg(long, value_parser = Account::parse)]
     account: Option<Account>,
-    /// Only of this kind; may be given several times.
+    /// Only messages of this kind; may be given several times.
     #[arg(long = "kind", value_enum)]
     kinds: Vec<Kind>,
-    /// Only what was stored during this time, such as 2h, by this machine's clock.
+    /// Only messages that were stored within this time, such as 2h, by this machine's clock.
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     since: Duration,
-    /// Goes on as messages come, until Ctrl-C.
+    /// Goes on and prints new messages as they come, until Ctrl-C.
     #[arg(long)]
     follow: bool,
-    /// Shows what people and the assistant wrote. It is left out otherwise.
+    /// Shows what customers and the assistant wrote. Without it, their words are left out.
     #[arg(long)]
     text: bool,
-    /// Ends after so many lines.
+    /// Ends after this many lines.
     #[arg(long)]
     limit: Option<u64>,
 }
 
-/// Why the command did not work.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
     /// No bus.
@@ -52,8 +49,8 @@ pub enum TapError {
     Output(#[from] io::Error),
 }
 
-/// How often `--follow` looks whether there is more.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often `--follow` asks for new messages.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs the command.
 pub async fn run(args: &TapArgs, config: &Config) -> Result<ExitCode, TapError> {
@@ -62,7 +59,7 @@ pub async fn run(args: &TapArgs, config: &Config) -> Result<ExitCode, TapError> 
     let since_ms = now_ms().saturating_sub(since).max(0);
     let mut tap = Tap::new(bus, config.subjects.clone(), args.account.as_ref(), &args.kinds, since_ms);
     match print(&mut tap, args, config, &mut BufWriter::new(io::stdout().lock())).await {
-        // The reader has seen enough.
+        // The reader has closed the output: it has seen enough.
         Err(TapError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         ended => ended?,
     }
@@ -86,14 +83,16 @@ async fn print(tap: &mut Tap, args: &TapArgs, config: &Config, out: &mut impl Wr
             Ok(None) => told = false,
             Err((stream, error @ ReadError::Unanswered(_))) if args.follow => {
                 if !told {
-                    eprintln!("whatsapp-connector: {stream}: {error}; going on when it is back");
+                    eprintln!(
+                        "whatsapp-connector: {stream}: {error}; `tap` goes on when nats-server answers again"
+                    );
                     told = true;
                 }
             }
             Err((stream, error)) => return Err(TapError::Bus(stream, error)),
         }
         out.flush()?;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(out.flush()?)
 }

@@ -9,7 +9,7 @@ use crate::bus::Stored;
 use crate::wire::Subjects;
 use crate::wire::header::{self, rfc3339_ms};
 
-/// What people see of a stored message. docs/operations.md tells of the fields.
+/// What an operator sees of a stored message. docs/operations.md explains the fields.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     stored_at: String,
@@ -34,13 +34,13 @@ pub struct Line {
 }
 
 impl Line {
-    /// Of what `stream` has; with what people wrote, or without.
+    /// The line of a message in `stream`. What customers wrote only with `texts`.
     pub fn of(subjects: &Subjects, stream: &str, stored: &Stored, texts: bool) -> Self {
         let place = subjects.place(&stored.subject);
         let mut mask = Mask::new(place.as_ref(), texts);
-        // Somebody else's subject may hold anything.
+        // A subject of another program may hold anything.
         let kind = place.as_ref().map_or("other", |place| place.kind.as_str());
-        // First: it knows more people than the subject does.
+        // First, because the payload names more people than the subject does, and `mask` has to know them all.
         let payload = payload(kind, &stored.payload, &mut mask);
         let headers = &stored.headers;
         let id = headers.get(header::CE_ID).or_else(|| headers.get(header::MSG_ID));

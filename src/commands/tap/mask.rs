@@ -1,4 +1,4 @@
-//! What a line keeps to itself: whole numbers, and texts unless somebody asks for them. Pure.
+//! What a line hides: whole numbers always, texts unless the operator asks for them. Pure.
 
 use crate::telemetry::redact;
 use crate::wire::{Place, masked};
@@ -6,16 +6,16 @@ use crate::wire::{Place, masked};
 /// The secrets of one message.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Mask {
-    /// The account and the chat that ids of this message begin with.
+    /// `<account>/<chat>/`: the beginning of this message's ids.
     head: Option<String>,
-    /// What must be found nowhere.
+    /// Numbers that no field may show.
     numbers: Vec<String>,
-    /// Texts are asked for.
+    /// The operator has asked for texts.
     texts: bool,
 }
 
 impl Mask {
-    /// For a message in this place.
+    /// The mask for a message in this place.
     pub(super) fn new(place: Option<&Place>, texts: bool) -> Self {
         let mut mask = Self { texts, ..Self::default() };
         if let Some(Place { account, chat: Some(chat), .. }) = place {
@@ -25,10 +25,10 @@ impl Mask {
         mask
     }
 
-    /// This is a number, or holds one: a JID, a token.
+    /// Hides a number, or the numbers in a JID or a token.
     pub(super) fn hide(&mut self, number: &str) {
         for part in number.split(|c: char| !c.is_ascii_alphanumeric()) {
-            // Anything shorter is no number, and would be found in words.
+            // A shorter part is no phone number, and it would be found in words.
             if part.len() > 4 && part.chars().any(|c| c.is_ascii_digit()) {
                 self.numbers.push(part.to_owned());
             }
@@ -43,13 +43,13 @@ impl Mask {
         }
     }
 
-    /// A WhatsApp id. Long runs of digits are part of most.
+    /// A WhatsApp id. Most of them have long runs of digits, so only known numbers are masked.
     pub(super) fn id(&self, id: &str) -> String {
         self.numbers.iter().fold(id.to_owned(), |id, number| id.replace(number.as_str(), &masked(number)))
     }
 
-    /// An id of the bus, such as `<account>/<chat>/<sender>/<WhatsApp id>/outcome`. Another service's may hold
-    /// anything.
+    /// An id on the bus, such as `<account>/<chat>/<sender>/<WhatsApp id>/outcome`. An id that another service has
+    /// chosen may hold anything.
     pub(super) fn ce_id(&self, id: &str) -> String {
         let (prefix, rest) = id.strip_prefix("dlq-").map_or(("", id), |rest| ("dlq-", rest));
         let Some((head, tail)) = self.head.as_deref().and_then(|head| Some((head, rest.strip_prefix(head)?)))
@@ -57,7 +57,7 @@ impl Mask {
             return self.code(id);
         };
         let (sender, rest) = tail.split_at(tail.find('/').unwrap_or(tail.len()));
-        // In a group the sender is somebody else.
+        // In a group the sender is not the chat.
         let sender = match sender {
             "me" => sender.to_owned(),
             id if is_whatsapps(id) => self.id(id),
@@ -69,18 +69,18 @@ impl Mask {
         format!("{prefix}{account}/{}/{tail}", masked(chat))
     }
 
-    /// A word of a machine, or a sentence for operators.
+    /// A machine's word, or a sentence for operators.
     pub(super) fn code(&self, text: &str) -> String {
         redact::cut(&self.id(text))
     }
 
-    /// What somebody wrote; `None` unless it is asked for.
+    /// What a person wrote; `None` unless the operator has asked for it.
     pub(super) fn text<T>(&self, text: T) -> Option<T> {
         self.texts.then_some(text)
     }
 }
 
-/// Is it one of WhatsApp's message ids, which receipts have in the sender's place?
+/// Is it a WhatsApp message id? Ids of receipts have one in the sender's place.
 fn is_whatsapps(id: &str) -> bool {
     id.len() >= 16
         && id.chars().all(|c| c.is_ascii_hexdigit())

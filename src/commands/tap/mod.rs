@@ -1,7 +1,7 @@
-//! What is on the bus, for people: every stored message as a line of JSON.
+//! The messages on the bus for operators: one line of JSON for each.
 //!
-//! It reads by sequence, makes no consumer and takes nothing away. `payload` and `mask` decide, pure, what a
-//! line says and what it keeps to itself.
+//! `tap` reads by sequence. It creates no consumer and removes nothing. `payload` and `mask` are pure: they decide
+//! what a line shows and what it hides.
 
 mod command;
 mod line;
@@ -18,27 +18,27 @@ use crate::wire::{Account, Subjects};
 pub use command::{TapArgs, TapError, run};
 pub use line::Line;
 
-/// What a message is, by its subject.
+/// The kind of a message, by its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Kind {
-    /// What people write.
+    /// A customer's message.
     Message,
-    /// Edits, revokes, reactions.
+    /// An edit, a revoke or a reaction.
     Update,
-    /// What became of what was sent.
+    /// What became of a message that was sent.
     Receipt,
-    /// The link's state.
+    /// The state of the link to WhatsApp.
     Session,
-    /// How messages ended.
+    /// The outcome of a customer's message: a reply, none, or dead.
     Reply,
-    /// What services want to have sent.
+    /// A request by another service to send a message.
     Send,
-    /// What was given up on.
+    /// A dead letter: a message that was given up on.
     Dead,
 }
 
 impl Kind {
-    /// As subjects have it.
+    /// The token in subjects.
     fn name(self) -> &'static str {
         match self {
             Self::Message => "message",
@@ -57,16 +57,16 @@ impl Kind {
 struct Cursor {
     stream: String,
     subject: String,
-    /// Of all that the subject matches, only these; all if empty.
+    /// Of all messages on `subject`, only these kinds; all if empty.
     kinds: BTreeSet<&'static str>,
     next: Start,
     read: VecDeque<Stored>,
-    /// There was no more when it was asked last.
+    /// The last question brought no message.
     dry: bool,
 }
 
 impl Cursor {
-    /// Makes sure that something is there, if there is something.
+    /// Reads the next messages if none are left.
     async fn fill(&mut self, bus: &Bus, subjects: &Subjects) -> Result<(), ReadError> {
         while self.read.is_empty() && !self.dry {
             let batch = bus.batch(&self.stream, &self.subject, self.next).await?;
@@ -97,7 +97,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// From what was stored at `since_ms` on; of one account or of all, of these kinds or of all.
+    /// Reads what was stored at `since_ms` or later: of one account or of all, of these kinds or of all.
     pub fn new(
         bus: Bus,
         subjects: Subjects,
@@ -117,7 +117,7 @@ impl Tap {
             if wanted.is_empty() && !kinds.is_empty() {
                 continue;
             }
-            // One filter is all that the server takes: several kinds are told apart here.
+            // The server takes one filter only, so several kinds are told apart here.
             let one = wanted.first().copied().filter(|_| wanted.len() == 1);
             let subject = match of_stream {
                 [Kind::Dead] => subjects.dead_of(account),
@@ -131,15 +131,15 @@ impl Tap {
         Self { bus, subjects, cursors }
     }
 
-    /// The next message by the time at which it was stored, and within a stream always by sequence; `None` if
-    /// there is none at present. An error is of one stream; after it, it goes on where it was.
+    /// The next message: across streams by the time at which it was stored, within a stream always by sequence.
+    /// `None` if there is none at present. An error concerns one stream; the next call goes on where this one stopped.
     pub async fn next(&mut self) -> Result<Option<(&str, Stored)>, (String, ReadError)> {
         for cursor in &mut self.cursors {
             let filled = cursor.fill(&self.bus, &self.subjects).await;
             filled.map_err(|error| (cursor.stream.clone(), error))?;
         }
         if self.cursors.iter().all(|cursor| cursor.read.is_empty()) {
-            // The next call looks again.
+            // The next call asks again.
             self.cursors.iter_mut().for_each(|cursor| cursor.dry = false);
             return Ok(None);
         }

@@ -1,5 +1,4 @@
-//! A payload as JSON: what machines and operators need of it, and of what people wrote no more than is asked
-//! for. Pure.
+//! A payload as JSON: what machines and operators need. What customers wrote is in it only on request. Pure.
 
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -13,7 +12,7 @@ use crate::wire::v1::{
     Reply, SendMessage, SessionAction, SessionEvent, SessionState, outcome, send_message,
 };
 
-/// What the payload of a message of this kind says. `mask` learns whom it is about.
+/// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
 pub(super) fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
     let shown = match kind {
         "message" | "update" | "dead" => InboundMessage::decode(bytes).map(|message| inbound(&message, mask)),
@@ -30,7 +29,7 @@ fn unreadable(bytes: &[u8]) -> Value {
     json!({ "unreadable": true, "bytes": bytes.len() })
 }
 
-/// Fields, without those that say nothing.
+/// Fields. Empty ones are left out.
 #[derive(Debug, Default)]
 struct Fields(Map<String, Value>);
 
@@ -55,7 +54,7 @@ impl Fields {
     }
 }
 
-/// An enum's value as a code; the number of one that this program does not know.
+/// An enum's value as a code; for a value that this program does not know, its number.
 fn named<E: TryFrom<i32>>(value: i32, name: impl Fn(&E) -> &'static str, prefix: &str) -> String {
     E::try_from(value).map_or_else(|_unknown| value.to_string(), |known| code(name(&known), prefix))
 }
