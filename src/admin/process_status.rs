@@ -52,7 +52,7 @@ impl Status {
             forwarder: self.forwarder.get().map(|forwarder| ForwarderSide {
                 hold: forwarder.held(),
                 calling: TURNS.now(["calling"]),
-                waiting: TURNS.now(["waiting"]),
+                waiting: TURNS.now(["chain"]),
                 held: TURNS.now(["held"]),
                 retrying: TURNS.now(["retrying"]),
             }),
