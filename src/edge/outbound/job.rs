@@ -151,12 +151,15 @@ mod tests {
         assert_eq!(read(SEND, &THEIRS, &request.encode_to_vec()), Ok(Some(want)));
     }
 
+    /// Subject, headers, payload; and why it is refused.
+    type Refused<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+
     #[test]
     fn what_cannot_be_read_is_refused_with_the_reason() {
         let (reply, empty) = (reply().encode_to_vec(), SendMessage::default().encode_to_vec());
         let content = Some(send_message::Content::Text(SendText::default()));
         let request = SendMessage { content, ..SendMessage::default() }.encode_to_vec();
-        let rows: [(&str, &[(&str, &str)], &[u8], &str); 7] = [
+        let rows: [Refused; 7] = [
             ("wa.out.default.other.54911", &OURS, &reply, "its subject is none of the design"),
             (REPLY, &OURS, b"\xff", "it is no outcome"),
             (REPLY, &OURS, b"", "its result is of an unknown kind"),
