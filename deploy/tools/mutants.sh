@@ -24,6 +24,12 @@ if [[ "$(cargo mutants --version 2>/dev/null)" != "cargo-mutants $version" ]]; t
     cargo install --quiet --locked --version "=$version" --root "$tools" cargo-mutants
 fi
 
+mapfile -t all < <(cargo mutants --list-files)
+for file in ${FILE:-}; do
+    grep -qxF "$file" <<<"$(printf '%s\n' "${all[@]}")" ||
+        { echo "mutants: $file is none of the files in .cargo/mutants.toml" >&2; exit 1; }
+done
+
 # A new copy, with new times: a build of an earlier change must not pass for one of these sources.
 rm -rf "$tree"
 mkdir -p "$tree" "$reports"
@@ -33,8 +39,6 @@ done | xargs -0 cp --parents -t "$tree"
 
 # Nothing can be learned from tests that fail by themselves.
 (cd "$tree" && cargo test --quiet --profile mutants --features simulator --lib)
-
-mapfile -t all < <(cargo mutants --list-files)
 
 # mutants FILE REPORT [ARGUMENT...]: tries the changes of one file. That some survive is no failure yet.
 mutants() {
