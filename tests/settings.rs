@@ -36,6 +36,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("BACKEND_TIMEOUT", "soon", "30s"),
         ("BACKEND_CONCURRENCY", "many", "a number"),
         ("BACKEND_MODE", "echo", "answer or shadow"),
+        ("SHADOW_DELAY", "61m", "0s for none"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),

@@ -7,7 +7,7 @@ use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::backend::{Answer, Failure, Reply};
 use whatsapp_connector::forwarder::policy::{Class, class, probe_delay, retry_delay};
 use whatsapp_connector::wire::v1::{self, Outcome, outcome};
-use whatsapp_connector::wire::{Envelope, Headers, Subjects};
+use whatsapp_connector::wire::{Envelope, Headers, Subjects, visible};
 
 pub fn check(bytes: &[u8]) {
     if let Some((status, rest)) = bytes.split_first_chunk() {
@@ -16,7 +16,8 @@ pub fn check(bytes: &[u8]) {
     let body = bytes.get(2..).unwrap_or_default();
     let Some(reply) = Reply::read(body) else { return bad(body) };
     assert_eq!(body.trim_ascii_start().first(), Some(&b'{'));
-    let says_something = !reply.text.trim().is_empty();
+    let offers = reply.buttons.all.len() + reply.list_items.all.len();
+    let says_something = visible::is_any(&reply.text) || offers > 0;
     match class(Ok(Answer::Reply(Box::new(reply.clone())))) {
         Class::Answered(same) => assert!(says_something && *same == reply),
         class => assert!(!says_something && class == Class::Silent),
@@ -57,9 +58,10 @@ fn bad(body: &[u8]) {
 
 /// What is read is stored and sent as it is.
 fn sent(reply: Reply) {
-    let (text, choices) = (reply.text.clone(), reply.buttons.len() + reply.list_items.len());
+    let text = visible::trimmed(&reply.text).to_owned();
+    let choices = [&reply.buttons, &reply.list_items].map(|choices| choices.all.clone()).concat();
     let reply = v1::Reply::from(reply);
-    assert_eq!(reply.interactive.is_some(), choices > 0);
+    assert_eq!(reply.interactive.is_some(), !choices.is_empty());
     let outcome = Outcome { result: Some(outcome::Result::Reply(reply)), ..Outcome::default() };
     let payload = outcome.encode_to_vec();
     assert_eq!(Outcome::decode(payload.as_slice()).as_ref(), Ok(&outcome));
@@ -68,7 +70,11 @@ fn sent(reply: Reply) {
     let envelope = Envelope::open(&subjects, "wa.out.default.reply.5491112345678", headers);
     let job = Job::read(&envelope.expect("a chat's subject"), &payload);
     match job.expect("it is an outcome") {
-        Some(job) => assert!(job.text.starts_with(&text)),
-        None => assert!(text.is_empty() && choices == 0),
+        Some(job) => {
+            assert!(job.text.starts_with(&text) && visible::is_any(&job.text));
+            // Nothing that is offered is left out.
+            assert!(job.text.lines().count() >= choices.len());
+        }
+        None => assert!(text.is_empty() && choices.is_empty()),
     }
 }

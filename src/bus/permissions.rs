@@ -75,6 +75,8 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec
                 exact(key(lease.clone())),
                 info(subjects.stream_leases()),
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_in(), subjects.in_of(account))),
+                // What was offered last in a chat.
+                some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
             (subjects.stream_out(), subjects.consumer_edge(account))

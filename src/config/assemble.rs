@@ -102,6 +102,7 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
     let mode = check.read(&given.backend_mode, read::mode);
+    let shadow_delay = check.read(&given.shadow_delay, read::delay);
     Some(forwarder::Settings {
         backend: forwarder::backend::Settings {
             url: url?,
@@ -117,6 +118,7 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
         retry_for: retry_for?,
         fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
         mode: mode?,
+        shadow_delay: shadow_delay?,
     })
 }
 

@@ -20,6 +20,12 @@ pub(super) struct Check {
     pub bad: Vec<Bad>,
 }
 
+/// A wait that may be none at all, and is short.
+pub(super) fn delay(text: &str) -> Option<Duration> {
+    let longest = Duration::from_secs(60 * 60);
+    humantime::parse_duration(text).ok().filter(|time| *time <= longest)
+}
+
 impl Check {
     /// This setting cannot be used; `got` may be shown.
     pub(super) fn bad(&mut self, name: &str, got: String, takes: &str) {
@@ -238,6 +244,15 @@ mod tests {
         let setting = Setting { shown: Shown::Never, ..PLAIN };
         check.read(&Given { setting, value: Some("seven".into()) }, number);
         assert_eq!(check.bad, [bad("seven"), bad("***")]);
+    }
+
+    #[test]
+    fn a_delay_may_be_none_and_is_an_hour_at_most() {
+        assert_eq!(delay("0s"), Some(Duration::ZERO));
+        assert_eq!(delay("1h"), Some(Duration::from_secs(3_600)));
+        for text in ["", "5", "61m", "3601s", "-1s", "99999999999999999999h"] {
+            assert_eq!(delay(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -207,6 +207,7 @@ settings! {
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
+    shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");

@@ -20,8 +20,9 @@ use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
+use addressing::offers::Offers;
 use inbound::Inbound;
-use outbound::{Acks, Feedback, Outbound, Receipts, Sender};
+use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
 use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
@@ -140,13 +141,18 @@ impl Parts {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
         let resends = Resends::default();
+        let offers =
+            Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
-            Sender::new(self.connection.clone(), acks.clone()),
+            Means {
+                sender: Sender::new(self.connection.clone(), acks.clone()),
+                limits: self.settings.limits,
+                offers: offers.clone(),
+            },
             self.topology.clone(),
-            self.settings.limits,
             stop.clone(),
         );
         let outbound = match lost.run_until_cancelled(outbound).await {
@@ -175,6 +181,7 @@ impl Parts {
                 self.subjects.clone(),
                 account.clone(),
                 resends.clone(),
+                offers,
                 stop.clone(),
             ),
             resends,

@@ -1,5 +1,7 @@
 //! How a message ends, in the form that goes on the bus. Pure.
 
+use std::time::Duration;
+
 use super::backend::Reply;
 use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
 
@@ -27,6 +29,16 @@ pub(super) fn answered(mode: Mode, reply: Reply) -> Decision {
     }
 }
 
+/// How long the live service may still ask first about a message that was stored at `stored_at_ms`. A message that has
+/// waited on the bus does not wait again. No wait is longer than `delay`, whatever the clocks say.
+pub(super) fn head_start(mode: Mode, delay: Duration, stored_at_ms: i64, now_ms: i64) -> Duration {
+    let since = u64::try_from(now_ms.saturating_sub(stored_at_ms)).unwrap_or(0);
+    match mode {
+        Mode::Answer => Duration::ZERO,
+        Mode::Shadow => delay.saturating_sub(Duration::from_millis(since)),
+    }
+}
+
 /// There is no answer.
 pub(super) fn none(reason: NoReplyReason) -> Decision {
     Decision::None(NoReply { reason: reason.into(), would_be: None })
@@ -46,11 +58,7 @@ mod tests {
     use super::*;
 
     fn reply() -> Reply {
-        Reply {
-            text: "¿Cuál?".to_owned(),
-            buttons: vec!["Sí".to_owned(), "No".to_owned()],
-            ..Reply::default()
-        }
+        Reply::read(r#"{"response_text":"¿Cuál?","buttons":["Sí","No"]}"#.as_bytes()).unwrap()
     }
 
     #[test]
@@ -60,6 +68,26 @@ mod tests {
         assert_eq!(none.reason(), NoReplyReason::Shadow);
         assert_eq!(none.would_be.as_ref(), Some(&answer));
         assert_eq!(answer.interactive.unwrap().buttons, ["Sí", "No"]);
+    }
+
+    #[test]
+    fn the_live_service_has_its_head_start_once_and_in_shadow_only() {
+        let five = Duration::from_secs(5);
+        for (mode, delay, stored_at_ms, want_ms) in [
+            (Mode::Shadow, five, 100_000, 5_000),
+            (Mode::Shadow, five, 98_000, 3_000),
+            (Mode::Shadow, five, 95_000, 0),
+            (Mode::Shadow, five, 0, 0),
+            (Mode::Shadow, five, i64::MIN, 0),
+            // The server's clock is ahead of ours.
+            (Mode::Shadow, five, 4_000_000, 5_000),
+            (Mode::Shadow, five, i64::MAX, 5_000),
+            (Mode::Shadow, Duration::ZERO, 100_000, 0),
+            (Mode::Answer, five, 100_000, 0),
+        ] {
+            let got = head_start(mode, delay, stored_at_ms, 100_000);
+            assert_eq!(got, Duration::from_millis(want_ms), "{mode:?} {stored_at_ms}");
+        }
     }
 
     #[test]

@@ -51,13 +51,15 @@ pub fn question(
     })
 }
 
-/// The text of a message: plain text, a caption, or the label of the choice.
+/// The text of a message: plain text, a caption, or the choice, in the person's own words if it was written.
 fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,
         Content::Image(media) | Content::Video(media) | Content::Document(media) => &media.caption,
-        Content::ButtonReply(reply) => &reply.text,
-        Content::ListReply(reply) => &reply.title,
+        Content::ButtonReply(reply) if reply.written.is_empty() => &reply.text,
+        Content::ButtonReply(reply) => &reply.written,
+        Content::ListReply(reply) if reply.written.is_empty() => &reply.title,
+        Content::ListReply(reply) => &reply.written,
         _ => return None,
     };
     Some(text.as_str()).filter(|text| !text.trim().is_empty())
@@ -111,12 +113,21 @@ mod tests {
 
     #[test]
     fn what_was_chosen_is_asked_in_the_words_that_the_person_saw() {
-        let button = v1::ButtonReply { button_id: "yes-1".into(), text: "Sí".into() };
-        let row = v1::ListReply { row_id: "4".into(), title: "Mesa".into(), description: "de dos".into() };
+        let button = |written: &str| {
+            let (button_id, text, written) = ("yes-1".into(), "Sí".into(), written.into());
+            Content::ButtonReply(v1::ButtonReply { button_id, text, written })
+        };
+        let row = |written: &str| {
+            let (row_id, title, description) = ("4".into(), "Mesa".into(), "de dos".into());
+            Content::ListReply(v1::ListReply { row_id, title, description, written: written.into() })
+        };
         let media = || Media { caption: "mira".into(), ..Media::default() };
         for (content, want) in [
-            (Content::ButtonReply(button), Ok("Sí")),
-            (Content::ListReply(row), Ok("Mesa")),
+            (button(""), Ok("Sí")),
+            (row(""), Ok("Mesa")),
+            // Who writes what was offered is asked about in the words as written.
+            (button("1."), Ok("1.")),
+            (row("mesa"), Ok("mesa")),
             (Content::Video(media()), Ok("mira")),
             (Content::Document(media()), Ok("mira")),
             (Content::Sticker(media()), Err(NoReplyReason::NotText)),

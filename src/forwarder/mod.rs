@@ -59,6 +59,8 @@ pub struct Settings {
     pub fallback_text: String,
     /// What happens to the backend's answers.
     pub mode: Mode,
+    /// In shadow: how long after a message was stored the live service may ask first.
+    pub shadow_delay: Duration,
 }
 
 /// Why the forwarder cannot run.

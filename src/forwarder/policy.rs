@@ -9,7 +9,7 @@ use super::backend::{Answer, Failure, Reply};
 pub enum Class {
     /// An answer for the customer.
     Answered(Box<Reply>),
-    /// 200 without a text: nothing to send.
+    /// 200 without a text that can be seen, and without options: nothing to send.
     Silent,
     /// The message is not at fault: hold all messages, probe, and use up no attempt.
     Unavailable {
@@ -47,7 +47,7 @@ impl Class {
 pub fn class(answer: Result<Answer, Failure>) -> Class {
     match answer {
         Ok(Answer::Reply(reply)) => {
-            if reply.text.trim().is_empty() {
+            if reply.is_silent() {
                 Class::Silent
             } else {
                 Class::Answered(reply)
@@ -95,12 +95,22 @@ mod tests {
         Ok(Answer::Reply(Box::new(Reply { text: text.to_owned(), ..Reply::default() })))
     }
 
+    fn offer(text: &str, button: &str) -> Result<Answer, Failure> {
+        let body = serde_json::json!({ "response_text": text, "buttons": [button] }).to_string();
+        Ok(Answer::Reply(Box::new(Reply::read(body.as_bytes()).expect("a body"))))
+    }
+
     #[test]
     fn a_row_per_answer() {
         let rows = [
             (reply("Hola"), "answered"),
             (reply(""), "silent"),
             (reply(" \n"), "silent"),
+            (reply("\u{2060}\u{feff}"), "silent"),
+            (reply("\u{2800}"), "silent"),
+            (reply("❤\u{fe0f}"), "answered"),
+            (offer("", "Sí"), "answered"),
+            (offer("\u{200b}", "Sí"), "answered"),
             (status(401), "unavailable"),
             (status(403), "unavailable"),
             (status(404), "unavailable"),

@@ -9,6 +9,7 @@ pub mod kind;
 pub mod process_status;
 pub mod subject;
 pub mod token;
+pub mod visible;
 
 pub use envelope::Envelope;
 pub use header::Headers;

@@ -130,6 +130,11 @@ impl Subjects {
         format!("{}.out.*.reply.*", self.prefix)
     }
 
+    /// The outcomes of one account's messages.
+    pub fn replies_of(&self, account: &Account) -> String {
+        format!("{}.out.{account}.reply.*", self.prefix)
+    }
+
     /// What one account's edge consumes.
     pub fn out_of(&self, account: &Account) -> String {
         format!("{}.out.{account}.>", self.prefix)

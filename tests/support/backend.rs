@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::http::Http;
 use super::port::Port;
@@ -69,6 +70,15 @@ impl Backend {
             if of.len() >= chats { Ok(()) } else { Err(format!("{calls:?}")) }
         })
         .await;
+    }
+
+    /// Asks as another service does that has received the same message; the answer.
+    pub async fn ask(&self, message_id: &str, from_number: &str, text: &str) -> Value {
+        let question = json!({
+            "message_id": message_id, "from_number": from_number, "text": text,
+            "timestamp_iso": "2025-01-08T10:00:00.000Z",
+        });
+        self.http.make("/v1/channels/whatsapp/gateway/inbound", &question).await
     }
 
     /// Opens its gate: with the setting [`GATE`], calls wait there until then.

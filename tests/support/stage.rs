@@ -83,6 +83,8 @@ impl Plan {
                 ("SEND_PER_CHAT", "off".to_owned()),
                 ("SEND_TOTAL", "off".to_owned()),
                 ("LOOP_LIMIT", "off".to_owned()),
+                // There is no live service that would ask first.
+                ("SHADOW_DELAY", "0s".to_owned()),
                 ("RUST_LOG", "info,whatsapp_connector=debug".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),

@@ -164,6 +164,16 @@ impl Streams {
         found.unwrap_or_else(|error| panic!("{consumer}: {error}")).cached_info().num_ack_pending
     }
 
+    /// Waits until the forwarders have so many messages in hand.
+    pub async fn in_the_forwarders_hand(&self, count: usize) {
+        let (stream, consumer) = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
+        eventually(format!("{count} messages in the forwarders' hand"), PATIENCE, async || {
+            let found = self.consumer(&stream, &consumer).await?.cached_info().num_ack_pending;
+            if found == count { Ok(()) } else { Err(format!("{found}")) }
+        })
+        .await;
+    }
+
     /// Dead letters of all chats.
     pub async fn dead_letters(&self) -> Vec<Entry> {
         self.all(&self.subjects.stream_dlq()).await

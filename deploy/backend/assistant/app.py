@@ -53,6 +53,7 @@ class Conversation:
 
     state: State = State()
     answers: dict[str, Answer] = field(default_factory=dict)
+    last_text: str | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -96,20 +97,34 @@ def create_app(settings: Settings) -> FastAPI:
             if plan.status is not None:
                 raise HTTPException(plan.status, "Failing on purpose (BACKEND_FAIL)")
             if answer is None:
-                text = _respond(conversation, message)
+                text, buttons = _respond(conversation, message)
                 answer = Answer(
                     conversation_id=conversation_id,
                     message_id=message.message_id,
                     response_text=text,
+                    interactive_type="buttons" if buttons else None,
+                    buttons=buttons,
                 )
                 conversation.answers[message.message_id] = answer
+                conversation.last_text = text
+            elif settings.mode is Mode.FORGETFUL:
+                # Whatever turn it was of, and without what it offered.
+                answer = Answer(
+                    conversation_id=conversation_id,
+                    message_id=message.message_id,
+                    response_text=conversation.last_text,
+                )
             return answer
 
-    def _respond(conversation: Conversation, message: InboundMessage) -> str:
-        if settings.mode is Mode.ECHO:
-            return f"eco: {message.text}"
+    def _respond(
+        conversation: Conversation, message: InboundMessage
+    ) -> tuple[str, list[str] | None]:
+        if settings.mode is Mode.FORGETFUL and "menú" in message.text.lower():
+            return "¿Qué querés hacer?", ["Reservar", "Cancelar"]
+        if settings.mode is not Mode.ASSISTANT:
+            return f"eco: {message.text}", None
         conversation.state, text = reply(conversation.state, message.text, message.customer_name)
-        return text
+        return text, None
 
     @app.get("/health")
     async def health() -> dict[str, str]:

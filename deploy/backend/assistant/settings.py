@@ -18,6 +18,7 @@ class SettingsError(ValueError):
 class Mode(StrEnum):
     ASSISTANT = "assistant"
     ECHO = "echo"
+    FORGETFUL = "forgetful"
 
 
 @dataclass(frozen=True)
@@ -84,4 +85,4 @@ def _mode(raw: str) -> Mode:
     try:
         return Mode(raw)
     except ValueError:
-        raise ValueError("takes assistant or echo") from None
+        raise ValueError("takes assistant, echo or forgetful") from None

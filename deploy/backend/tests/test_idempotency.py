@@ -30,6 +30,23 @@ def test_the_same_id_in_another_conversation_is_another_message(backend, body):
     assert other["response_text"] == "eco: dos"
 
 
+def test_a_forgetful_assistant_knows_the_last_text_only_and_no_buttons(backend, body):
+    client = backend(ASSISTANT_MODE="forgetful")
+
+    def ask(id, text, **changes):
+        said = client.post(INBOUND_PATH, json=body(message_id=id, text=text, **changes)).json()
+        return said["response_text"], said["buttons"], said["interactive_type"]
+
+    menu = "¿Qué querés hacer?"
+    assert ask("1", "El menú, por favor") == (menu, ["Reservar", "Cancelar"], "buttons")
+    assert ask("1", "El menú, por favor") == (menu, None, None)
+    assert ask("2", "hola") == ("eco: hola", None, None)
+    assert ask("1", "El menú, por favor") == ("eco: hola", None, None)
+    # Another conversation has a memory of its own.
+    other = ask("1", "menú", from_number="5491187654321")
+    assert other == (menu, ["Reservar", "Cancelar"], "buttons")
+
+
 def test_copies_at_the_same_time_share_one_turn(body):
     async def scenario():
         async with client() as http:

@@ -233,14 +233,19 @@ impl Filter {
     }
 }
 
+/// The words of a person who chose by writing, else the label.
+fn written_or(written: &str, label: &str) -> String {
+    if written.is_empty() { label } else { written }.to_owned()
+}
+
 fn text(content: Option<&Content>) -> String {
     match content {
         Some(Content::Text(text)) => text.body.clone(),
         Some(Content::Image(media) | Content::Video(media) | Content::Document(media)) => {
             media.caption.clone()
         }
-        Some(Content::ButtonReply(reply)) => reply.text.clone(),
-        Some(Content::ListReply(reply)) => reply.title.clone(),
+        Some(Content::ButtonReply(reply)) => written_or(&reply.written, &reply.text),
+        Some(Content::ListReply(reply)) => written_or(&reply.written, &reply.title),
         _ => String::new(),
     }
 }

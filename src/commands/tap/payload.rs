@@ -114,11 +114,15 @@ fn content(content: Option<&Content>, mask: &Mask, fields: &mut Fields) {
         Some(Content::ButtonReply(reply)) => {
             fields.put("text", mask.text(reply.text.clone()));
             fields.put("button_id", mask.text(reply.button_id.clone()));
+            fields.put("by_writing", !reply.written.is_empty());
+            fields.put("written", mask.text(reply.written.clone()));
         }
         Some(Content::ListReply(reply)) => {
             fields.put("text", mask.text(reply.title.clone()));
             fields.put("description", mask.text(reply.description.clone()));
             fields.put("row_id", mask.text(reply.row_id.clone()));
+            fields.put("by_writing", !reply.written.is_empty());
+            fields.put("written", mask.text(reply.written.clone()));
         }
         Some(Content::Poll(poll)) => {
             fields.put("text", mask.text(poll.question.clone()));
@@ -191,11 +195,12 @@ fn answer(reply: &Reply, mask: &Mask, fields: &mut Fields) {
     let Some(choice) = &reply.interactive else { return };
     fields.put("choices", choice.buttons.len() + choice.list_items.len());
     fields.put("buttons", mask.text(choice.buttons.clone()));
+    fields.put("button_ids", mask.text(choice.button_ids.clone()));
     fields.put("list_title", mask.text(choice.list_title.clone()));
     let items: Vec<_> = choice
         .list_items
         .iter()
-        .map(|item| json!({ "title": item.title, "description": item.description }))
+        .map(|item| json!({ "id": item.id, "title": item.title, "description": item.description }))
         .collect();
     fields.put("list_items", mask.text(items));
 }

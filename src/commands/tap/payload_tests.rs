@@ -67,8 +67,13 @@ fn contents() -> Vec<Option<Content>> {
             ..Location::default()
         })),
         Some(Content::Contacts(Contacts { display_names: vec![text()], vcards: vec![text()] })),
-        Some(Content::ButtonReply(ButtonReply { button_id: text(), text: text() })),
-        Some(Content::ListReply(ListReply { row_id: text(), title: text(), description: text() })),
+        Some(Content::ButtonReply(ButtonReply { button_id: text(), text: text(), written: text() })),
+        Some(Content::ListReply(ListReply {
+            row_id: text(),
+            title: text(),
+            description: text(),
+            written: text(),
+        })),
         Some(Content::Poll(Poll { question: text(), options: vec![text()] })),
         Some(Content::Unsupported(Unsupported { kind: "album".to_owned() })),
         Some(Content::Edit(Edit { target_message_id: target(), body: text() })),
@@ -79,10 +84,12 @@ fn contents() -> Vec<Option<Content>> {
 }
 
 fn outcomes(people: &People) -> Vec<Outcome> {
+    let text = || CANARY.to_owned();
     let choice = Interactive {
         buttons: vec![CANARY.to_owned()],
         list_title: CANARY.to_owned(),
-        list_items: vec![ListItem { title: CANARY.to_owned(), description: CANARY.to_owned() }],
+        list_items: vec![ListItem { title: text(), description: text(), id: text() }],
+        button_ids: vec![text()],
     };
     let reply = v1::Reply {
         text: CANARY.to_owned(),
@@ -177,8 +184,8 @@ fn each_payload_says_what_it_is() {
         json!({ "content": "sticker", "media": media }),
         json!({ "content": "location" }),
         json!({ "content": "contacts", "count": 1 }),
-        json!({ "content": "button" }),
-        json!({ "content": "list" }),
+        json!({ "content": "button", "by_writing": true }),
+        json!({ "content": "list", "by_writing": true }),
         json!({ "content": "poll" }),
         json!({ "content": "other", "whatsapp_kind": "album" }),
         json!({ "content": "edit", "target": "3EB0CD" }),

@@ -14,6 +14,7 @@ use super::hook::Refused;
 use crate::bus::{AppendError, Appended, Bus, ReadError, Record};
 use crate::crash;
 use crate::edge::addressing::chats::{Chat, Chats, End};
+use crate::edge::addressing::offers::Offers;
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::InboundMessage;
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
@@ -29,6 +30,7 @@ pub(super) struct Appender {
     pub subjects: Subjects,
     pub account: Account,
     pub chats: Chats,
+    pub offers: Offers,
     /// Ends all waiting.
     pub stop: CancellationToken,
 }
@@ -51,6 +53,8 @@ impl Appender {
             () = self.stop.cancelled() => return Err(Refused::Stopping),
             end = chat.end.lock() => end,
         };
+        // Here, because from here on the chat's messages come one at a time.
+        let message = self.as_choice(chat, message).await?;
         let subject = self.subjects.message(&self.account, &chat.token);
         let mut record = self.record(subject.clone(), id, &message);
         let mut earlier_since = None;
@@ -94,6 +98,15 @@ impl Appender {
             }
         }
         Ok(())
+    }
+
+    /// The message, with the option that it picks instead of its text if it picks one.
+    async fn as_choice(&self, chat: &Chat, message: InboundMessage) -> Result<InboundMessage, Refused> {
+        let picked = self.stop.run_until_cancelled(self.offers.picked(&chat.token, &message)).await;
+        match picked.ok_or(Refused::Stopping)? {
+            Some(content) => Ok(InboundMessage { content: Some(content), ..message }),
+            None => Ok(message),
+        }
     }
 
     /// Updates are not part of a list. The message id is enough for them.

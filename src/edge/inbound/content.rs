@@ -115,12 +115,13 @@ fn choice(base: &wa::Message) -> Option<Content> {
             _ => String::new(),
         };
         let button_id = reply.selected_button_id.clone().unwrap_or_default();
-        return Some(Content::ButtonReply(v1::ButtonReply { button_id, text }));
+        return Some(Content::ButtonReply(v1::ButtonReply { button_id, text, ..Default::default() }));
     }
     if let Some(reply) = base.template_button_reply_message.as_option() {
         return Some(Content::ButtonReply(v1::ButtonReply {
             button_id: reply.selected_id.clone().unwrap_or_default(),
             text: reply.selected_display_text.clone().unwrap_or_default(),
+            ..Default::default()
         }));
     }
     let reply = base.list_response_message.as_option()?;
@@ -128,6 +129,7 @@ fn choice(base: &wa::Message) -> Option<Content> {
         row_id: String::new(),
         title: reply.title.clone().unwrap_or_default(),
         description: reply.description.clone().unwrap_or_default(),
+        ..Default::default()
     }))
 }
 

@@ -182,14 +182,16 @@ fn one_contact_and_several_are_the_same_kind() {
 fn what_was_pressed_or_picked_is_told_in_the_words_that_were_shown() {
     use wa::message::buttons_response_message::Response;
     use wa::message::{ButtonsResponseMessage, ListResponseMessage, TemplateButtonReplyMessage};
-    let button = |text: &str| Content::ButtonReply(ButtonReply { button_id: "b1".into(), text: text.into() });
+    let button = |text: &str| {
+        Content::ButtonReply(ButtonReply { button_id: "b1".into(), text: text.into(), ..Default::default() })
+    };
     let pressed =
         |response| part!(ButtonsResponseMessage { selected_button_id: some("b1"), response: response });
     let shown = Some(Response::SelectedDisplayText("Sí".into()));
     let template =
         part!(TemplateButtonReplyMessage { selected_id: some("b1"), selected_display_text: some("Sí") });
     let picked = part!(ListResponseMessage { title: some("Mesa"), description: some("de dos") });
-    let row = ListReply { row_id: String::new(), title: "Mesa".into(), description: "de dos".into() };
+    let row = ListReply { title: "Mesa".into(), description: "de dos".into(), ..Default::default() };
     for (message, want) in [
         (message!(buttons_response_message: pressed(shown)), button("Sí")),
         (message!(buttons_response_message: pressed(None)), button("")),

@@ -20,6 +20,7 @@ use super::under_way::UnderWay;
 use crate::bus::Bus;
 use crate::crash;
 use crate::edge::addressing::chats::Chats;
+use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::Resends;
 use crate::telemetry::{metrics, spans};
@@ -85,10 +86,11 @@ impl Inbound {
         subjects: Subjects,
         account: Account,
         resends: Resends,
+        offers: Offers,
         stop: CancellationToken,
     ) -> Self {
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
-        let appender = Appender { bus, subjects, account, chats, stop };
+        let appender = Appender { bus, subjects, account, chats, offers, stop };
         Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default() }))
     }
 

@@ -14,6 +14,7 @@ use super::rate_limit::RateLimits;
 use super::reports::Reporter;
 use super::sending::{Sender, Undeliverable};
 use crate::bus::Delivery;
+use crate::edge::addressing::offers::Offers;
 use crate::edge::session::Connection;
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
@@ -33,6 +34,17 @@ pub struct Limits {
     pub loops: Limit,
 }
 
+/// With what messages are carried.
+#[derive(Debug)]
+pub(crate) struct Means {
+    /// Sends them.
+    pub sender: Sender,
+    /// How fast.
+    pub limits: Limits,
+    /// Hears what they offer to choose from.
+    pub offers: Offers,
+}
+
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -40,6 +52,7 @@ pub(super) struct Carrier {
     rate_limits: RateLimits,
     loop_breaker: Mutex<LoopBreaker>,
     reporter: Reporter,
+    offers: Offers,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -48,18 +61,14 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
-    pub(super) fn new(
-        sender: Sender,
-        limits: Limits,
-        reporter: Reporter,
-        stream: String,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
+        let Means { sender, limits, offers } = means;
         Self {
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
             loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
             reporter,
+            offers,
             sending: Semaphore::new(MAX_SENDING),
             stream,
             stop,
@@ -81,7 +90,10 @@ impl Carrier {
     pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
-            Ok(None) => return true,
+            Ok(None) => {
+                self.offers.none(chat);
+                return true;
+            }
             Err(why) => {
                 tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.stream, delivery.sequence);
@@ -93,12 +105,20 @@ impl Carrier {
         if let Some(written_ms) = job.answers {
             let verdict = self.loop_breaker().judge(chat, delivery.sequence, written_ms, Instant::now());
             if let Verdict::Suppress { first } = verdict {
+                self.offers.none(chat);
                 return self.suppress(chat, &job.cause, whatsapp_id, first).await;
             }
+        }
+        if job.text.is_empty() {
+            return self.given_up(chat, &job, whatsapp_id, Undeliverable::Invalid).await;
         }
         let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
         let span = spans::send(&whatsapp_id);
         let _sending = metrics::SENDING.enter([]);
+        if job.answers.is_some() {
+            // Before it is sent: who is quick chooses before WhatsApp's ack is here.
+            self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
+        }
         match self.send(&job, &whatsapp_id).instrument(span.clone()).await {
             Ok(()) => {
                 tracing::info!(whatsapp_id, "sent");
@@ -111,11 +131,19 @@ impl Carrier {
             }
             Err(why) => {
                 spans::failed(&span, &why.to_string());
-                metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
-                self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
+                if job.answers.is_some() {
+                    self.offers.none(chat);
+                }
+                self.given_up(chat, &job, whatsapp_id, why).await
             }
         }
+    }
+
+    /// It is reported before it is settled.
+    async fn given_up(&self, chat: &ChatToken, job: &Job, whatsapp_id: String, why: Undeliverable) -> bool {
+        metrics::UNDELIVERABLE.add(1, [why.reason()]);
+        tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
+        self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
     }
 
     /// Waits until the chat may be sent to. A message that waits for its own chat delays no other chat. A token of

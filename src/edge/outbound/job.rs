@@ -4,15 +4,15 @@ use prost::Message as _;
 use whatsapp_rust::Jid;
 
 use super::text;
-use crate::wire::Envelope;
 use crate::wire::v1::{Outcome, SendMessage, send_message};
+use crate::wire::{Envelope, visible};
 
 /// What must be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The recipient: digits, or an address as WhatsApp writes it. Exactly as it was on the bus, valid or not.
     pub to: String,
-    /// The text. Never empty in an answer.
+    /// The text, as far as it matters. Never empty in an answer.
     pub text: String,
     /// The WhatsApp message id is derived from this.
     pub cause: String,
@@ -53,7 +53,7 @@ impl Job {
                 let cause = envelope.dedup_id.clone().ok_or("it has no Nats-Msg-Id")?;
                 Ok(Some(Self {
                     to: request.to,
-                    text: text.body,
+                    text: visible::trimmed(&text.body).to_owned(),
                     cause,
                     first_contact: true,
                     answers: None,

@@ -8,10 +8,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::carrying::{Carrier, Limits};
+use super::carrying::{Carrier, Means};
 use super::order::Progress;
 use super::reports::Reporter;
-use super::sending::Sender;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
@@ -69,12 +68,12 @@ impl Outbound {
         bus: Bus,
         subjects: Subjects,
         account: Account,
-        sender: Sender,
+        means: Means,
         topology: topology::Settings,
-        limits: Limits,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ReadError> {
         let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
+        means.offers.settled(state.ack_floor);
         let abandon = CancellationToken::new();
         let reporter = Reporter {
             bus: bus.clone(),
@@ -84,7 +83,7 @@ impl Outbound {
         };
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
-            carrier: Carrier::new(sender, limits, reporter, subjects.stream_out(), stop.clone()),
+            carrier: Carrier::new(means, reporter, subjects.stream_out(), stop.clone()),
             bus,
             subjects,
             account,

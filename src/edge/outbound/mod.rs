@@ -20,6 +20,7 @@ mod text;
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
 pub use carrying::Limits;
+pub(super) use carrying::Means;
 
 pub(super) use lanes::Outbound;
 pub(super) use receipts::Receipts;

@@ -1,6 +1,8 @@
 //! The text of an outcome, as WhatsApp shows it. Pure.
 
+use crate::edge::addressing::offer::Offer;
 use crate::wire::v1::{self, Outcome, outcome};
+use crate::wire::visible;
 
 /// The text of an outcome for the customer. Empty: nothing to send. An error if this edge does not know the kind of
 /// outcome.
@@ -10,87 +12,81 @@ use crate::wire::v1::{self, Outcome, outcome};
 pub(super) fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
     match &outcome.result {
         Some(outcome::Result::Reply(reply)) => Ok(reply_text(reply)),
-        Some(outcome::Result::Dead(dead)) => Ok(dead.fallback_text.clone()),
+        Some(outcome::Result::Dead(dead)) => Ok(visible::trimmed(&dead.fallback_text).to_owned()),
         Some(outcome::Result::None(_)) => Ok(String::new()),
         None => Err("its result is of an unknown kind"),
     }
 }
 
-/// A reply as one text: the choices that the backend offers follow its words, one per line.
+/// A reply as one text: what the backend offers follows its words, as numbered lines. If its words are such a menu
+/// already, they are enough.
 fn reply_text(reply: &v1::Reply) -> String {
-    let mut text = reply.text.clone();
-    let Some(interactive) = &reply.interactive else { return text };
-    for button in interactive.buttons.iter().take(3) {
-        text.push_str(&format!("\n• {button}"));
+    let words = visible::trimmed(&reply.text);
+    let offer = Offer::of(reply);
+    if offer.is_in(words) {
+        return words.to_owned();
     }
-    if !interactive.list_title.is_empty() && !interactive.list_items.is_empty() {
-        text.push_str(&format!("\n\n{}", interactive.list_title));
+    let [buttons, mut rows] = offer.lines();
+    let title = reply.interactive.as_ref().map(|interactive| visible::trimmed(&interactive.list_title));
+    if let Some(title) = title.filter(|title| !title.is_empty() && !rows.is_empty()) {
+        rows.insert(0, title.to_owned());
     }
-    for item in interactive.list_items.iter().take(10) {
-        text.push_str(&format!("\n• {}", item.title));
-        if !item.description.is_empty() {
-            text.push_str(&format!(": {}", item.description));
-        }
-    }
-    text
+    let parts = [words.to_owned(), buttons.join("\n"), rows.join("\n")];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn choices_follow_the_words() {
-        let reply = v1::Reply {
-            text: "¿Cuál?".into(),
-            interactive: Some(v1::Interactive {
-                buttons: vec!["Sí".into(), "No".into()],
-                list_title: "Mesas".into(),
-                list_items: vec![v1::ListItem {
-                    title: "Dos".into(),
-                    description: "junto a la ventana".into(),
-                }],
-            }),
-            ..v1::Reply::default()
+    fn row(title: &str, description: &str) -> v1::ListItem {
+        let (title, description) = (title.to_owned(), description.to_owned());
+        v1::ListItem { title, description, ..v1::ListItem::default() }
+    }
+
+    fn shown(text: &str, buttons: &[&str], title: &str, rows: &[v1::ListItem]) -> String {
+        let interactive = v1::Interactive {
+            buttons: buttons.iter().map(|button| (*button).to_owned()).collect(),
+            list_title: title.to_owned(),
+            list_items: rows.to_vec(),
+            ..v1::Interactive::default()
         };
-        assert_eq!(reply_text(&reply), "¿Cuál?\n• Sí\n• No\n\nMesas\n• Dos: junto a la ventana");
+        let (text, interactive) = (text.to_owned(), Some(interactive));
+        reply_text(&v1::Reply { text, interactive, ..v1::Reply::default() })
     }
 
     #[test]
-    fn a_list_is_shown_as_far_as_there_is_one() {
-        let item = |title: &str, description: &str| v1::ListItem {
-            title: title.to_owned(),
-            description: description.to_owned(),
-        };
-        let rows = [
-            ("Mesas", vec![], "¿Cuál?"),
-            ("", vec![item("Dos", "")], "¿Cuál?\n• Dos"),
+    fn options_follow_the_words_as_numbered_lines() {
+        let two = [row("Dos", "junto a la ventana"), row("Seis", "")];
+        let dos = "Dos: junto a la ventana";
+        for (got, want) in [
             (
-                "Mesas",
-                vec![item("Dos", ""), item("Seis", "al sol")],
-                "¿Cuál?\n\nMesas\n• Dos\n• Seis: al sol",
+                shown("¿Cuál?", &["Sí", "No"], "Mesas", &two),
+                format!("¿Cuál?\n\n1. Sí\n2. No\n\nMesas\n3. {dos}\n4. Seis"),
             ),
-        ];
-        for (title, list_items, want) in rows {
-            let (buttons, list_title) = (Vec::new(), title.to_owned());
-            let interactive = Some(v1::Interactive { buttons, list_title, list_items });
-            let reply = v1::Reply { text: "¿Cuál?".into(), interactive, ..v1::Reply::default() };
-            assert_eq!(reply_text(&reply), want);
+            (shown("¿Cuál?", &[], "Mesas", &two), format!("¿Cuál?\n\nMesas\n1. {dos}\n2. Seis")),
+            (shown("¿Cuál?", &[], "", &two), format!("¿Cuál?\n\n1. {dos}\n2. Seis")),
+            (shown("", &["Sí", "No"], "", &[]), "1. Sí\n2. No".to_owned()),
+            (shown("\u{200b}", &["Sí"], "", &two), format!("1. Sí\n\n2. {dos}\n3. Seis")),
+            (shown("¿Cuál?\n\n", &["Sí"], "", &[]), "¿Cuál?\n\n1. Sí".to_owned()),
+            (shown("\n¿Cuál?\n", &[], "Mesas", &[]), "¿Cuál?".to_owned()),
+            (shown("¿Cuál?", &["\u{2060}"], "", &[]), "¿Cuál?".to_owned()),
+            (shown("¿Cuál?\n1. Sí\n2. No", &["Sí", "No"], "", &[]), "¿Cuál?\n1. Sí\n2. No".to_owned()),
+            (shown("\u{2800}\n", &[], "", &[]), String::new()),
+        ] {
+            assert_eq!(got, want);
         }
     }
 
     #[test]
-    fn no_more_is_offered_than_whatsapp_itself_would_show() {
-        let item = |number| v1::ListItem { title: format!("item {number}"), description: String::new() };
-        let interactive = v1::Interactive {
-            buttons: (0..4).map(|number| format!("button {number}")).collect(),
-            list_title: String::new(),
-            list_items: (0..11).map(item).collect(),
-        };
-        let reply = v1::Reply { interactive: Some(interactive), ..v1::Reply::default() };
-        let text = reply_text(&reply);
-        assert!(text.contains("button 2") && !text.contains("button 3"), "{text}");
-        assert!(text.contains("item 9") && !text.contains("item 10"), "{text}");
+    fn all_that_is_offered_is_shown() {
+        let names: Vec<String> = (1..=30).map(|number| format!("opción {number}")).collect();
+        let buttons: Vec<&str> = names[..5].iter().map(String::as_str).collect();
+        let rows: Vec<_> = names[5..].iter().map(|name| row(name, "")).collect();
+        let text = shown("¿Cuál?", &buttons, "", &rows);
+        for (number, name) in (1..).zip(&names) {
+            assert!(text.lines().any(|line| line == format!("{number}. {name}")), "{text}");
+        }
     }
 
     /// `Outcome` as an older edge has it, which does not know shadow.
@@ -123,6 +119,8 @@ mod tests {
         let outcome = |result| Outcome { result: Some(result), ..Outcome::default() };
         let text = |result| outcome_text(&outcome(result));
         let dead = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
+        let blank = Dead { fallback_text: " \u{200b}\n".into(), ..Dead::default() };
+        assert_eq!(text(outcome::Result::Dead(blank)), Ok(String::new()));
         assert_eq!(text(outcome::Result::Reply(reply.clone())), Ok("Hola".into()));
         assert_eq!(text(outcome::Result::Dead(dead)), Ok("Perdón.".into()));
         assert!(outcome_text(&Outcome::default()).is_err());

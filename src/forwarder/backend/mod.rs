@@ -1,5 +1,6 @@
 //! The backend's HTTP endpoint.
 
+mod offered;
 mod probe;
 
 use std::time::Duration;
@@ -12,13 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+pub use offered::{Choice, Choices};
 pub use probe::{Probed, Said};
 
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
 
 use crate::telemetry::propagation;
-use crate::wire::{now_ms, v1};
+use crate::wire::{now_ms, v1, visible};
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
@@ -79,29 +81,13 @@ pub struct Reply {
     pub text: String,
     /// Buttons to offer.
     #[serde(default, deserialize_with = "or_default")]
-    pub buttons: Vec<String>,
+    pub buttons: Choices,
     /// The title of the list to offer.
     #[serde(default, deserialize_with = "or_default")]
     pub list_title: String,
     /// The rows of the list to offer.
     #[serde(default, deserialize_with = "or_default")]
-    pub list_items: Vec<ListItem>,
-}
-
-/// A row of a list: a text, or a title with a description.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub enum ListItem {
-    /// Just a title.
-    Title(String),
-    /// A title with a description.
-    Full {
-        /// The title.
-        title: String,
-        /// The line below it.
-        #[serde(default, deserialize_with = "or_default")]
-        description: String,
-    },
+    pub list_items: Choices,
 }
 
 impl Reply {
@@ -110,20 +96,29 @@ impl Reply {
         let is_object = body.trim_ascii_start().first() == Some(&b'{');
         if is_object { serde_json::from_slice(body).ok() } else { None }
     }
+
+    /// Whether a person would see nothing of it.
+    pub fn is_silent(&self) -> bool {
+        !visible::is_any(&self.text) && self.buttons.all.is_empty() && self.list_items.all.is_empty()
+    }
 }
 
 impl From<Reply> for v1::Reply {
     fn from(reply: Reply) -> Self {
-        let list_items = reply.list_items.into_iter().map(|item| match item {
-            ListItem::Title(title) => v1::ListItem { title, description: String::new() },
-            ListItem::Full { title, description } => v1::ListItem { title, description },
+        let (buttons, rows) = (reply.buttons.all, reply.list_items.all);
+        let has_choices = !buttons.is_empty() || !rows.is_empty();
+        let has_ids = buttons.iter().any(|button| !button.id.is_empty());
+        let (ids, buttons): (Vec<_>, _) = buttons.into_iter().map(|button| (button.id, button.title)).unzip();
+        let list_items = rows.into_iter().map(|row| {
+            let Choice { id, title, description } = row;
+            v1::ListItem { id, title, description }
         });
         let interactive = v1::Interactive {
-            buttons: reply.buttons,
+            buttons,
             list_title: reply.list_title,
             list_items: list_items.collect(),
+            button_ids: if has_ids { ids } else { Vec::new() },
         };
-        let has_choices = !interactive.buttons.is_empty() || !interactive.list_items.is_empty();
         Self {
             text: reply.text,
             conversation_id: reply.conversation_id,
@@ -219,7 +214,12 @@ impl Backend {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer::Reply(Box::new(Reply::read(&body).ok_or(Failure::NotJson)?)))
+        let reply = Reply::read(&body).ok_or(Failure::NotJson)?;
+        let odd = reply.buttons.odd + reply.list_items.odd;
+        if odd > 0 {
+            tracing::warn!(odd, "the backend offers options without a title or a text; they are not shown");
+        }
+        Ok(Answer::Reply(Box::new(reply)))
     }
 
     fn headers(&self, body: &[u8], request_id: &str, timestamp: u64) -> HeaderMap {
@@ -296,7 +296,25 @@ mod tests {
         )
         .unwrap();
         assert_eq!(reply.text, "");
-        assert_eq!(reply.list_items.len(), 2);
+        assert_eq!((reply.list_items.all.len(), reply.list_items.odd), (2, 0));
+    }
+
+    #[test]
+    fn the_ids_of_buttons_are_stored_beside_them_if_there_are_any() {
+        let stored = |json: &str| v1::Reply::from(Reply::read(json.as_bytes()).unwrap()).interactive;
+        let with =
+            stored(r#"{"buttons":[{"id":"y","title":"Sí"},"No"],"list_items":[{"id":4,"text":"Dos"}]}"#);
+        let row = v1::ListItem { id: "4".into(), title: "Dos".into(), ..v1::ListItem::default() };
+        let want = v1::Interactive {
+            buttons: vec!["Sí".into(), "No".into()],
+            button_ids: vec!["y".into(), String::new()],
+            list_items: vec![row],
+            ..v1::Interactive::default()
+        };
+        assert_eq!(with, Some(want));
+        let without = stored(r#"{"buttons":["Sí","No"]}"#).unwrap();
+        assert_eq!((without.buttons.len(), without.button_ids.len()), (2, 0));
+        assert_eq!(stored(r#"{"response_text":"Hola","list_title":"Mesas","buttons":[null,{}]}"#), None);
     }
 
     #[test]

@@ -13,19 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::Forwarder;
 use super::attempts::Attempt;
 use super::chain::{self, Place, Step};
 use super::chats::Open;
-use super::decision::Decision;
+use super::decision::{self, Decision};
+use super::{Forwarder, Settings};
 use crate::bus::{AppendError, Delivery};
 use crate::crash;
 use crate::telemetry::{metrics, spans};
-use crate::wire::Envelope;
 use crate::wire::v1::DeadReason;
+use crate::wire::{Envelope, now_ms};
 
 /// No more turns of one chat than this wait in memory. The bus keeps the other messages.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
@@ -119,6 +120,8 @@ struct Turn<'a> {
     delivery: &'a Delivery,
     place: Place,
     chat: Open,
+    /// Until then the live service may ask first, in shadow. The wait for it holds nothing.
+    not_before: Instant,
     /// Tells the turn to give the message back if its call has not begun.
     stop: &'a CancellationToken,
 }
@@ -128,7 +131,10 @@ impl<'a> Turn<'a> {
         let Envelope { route, previous, .. } = &delivery.envelope;
         let chat = forwarder.chats.open(forwarder.subjects.reply(&route.account, &route.chat));
         let place = Place { sequence: delivery.sequence, previous: *previous };
-        Self { forwarder, delivery, place, chat, stop: &forwarder.stop }
+        let Settings { mode, shadow_delay, .. } = &forwarder.settings;
+        let wait = decision::head_start(*mode, *shadow_delay, delivery.stored_at_ms, now_ms());
+        let not_before = Instant::now() + wait;
+        Self { forwarder, delivery, place, chat, not_before, stop: &forwarder.stop }
     }
 
     async fn take(
@@ -166,6 +172,12 @@ impl<'a> Turn<'a> {
                 Step::Go { expected } => {
                     if std::mem::take(&mut has_waited) {
                         spans::event("chain.go", []);
+                    }
+                    if Instant::now() < self.not_before {
+                        drop(permit);
+                        attempt.leave().await;
+                        self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
+                        continue;
                     }
                     let decision = match decided.take() {
                         Some(decision) => decision,

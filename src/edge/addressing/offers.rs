@@ -1,0 +1,278 @@
+//! What was offered last in each chat: so that a person's `2` can be told what it means.
+//!
+//! The chat's last outcome has the options. What this edge sends is remembered, within bounds; for a chat that is not
+//! remembered the bus is asked once. That is a convenience for readers of the bus and nothing depends on it: a bus that
+//! does not answer soon is not asked again for a while, and the text stays a text.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::offer::{LONGEST_PICK, Offer};
+use crate::bus::Bus;
+use crate::wire::v1::inbound_message::Content;
+use crate::wire::v1::{ChatKind, InboundMessage, Outcome, outcome};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
+
+/// How many chats each of the two generations remembers.
+const CHATS: usize = 5_000;
+/// Options that take up more bytes than this are shown, and not remembered.
+const MOST_BYTES: usize = 4_096;
+/// How long the bus may take to say what was offered. The customer's message waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long a bus that did not answer is not asked again.
+const REST: Duration = Duration::from_secs(60);
+/// WhatsApp tells when a message was written to the second, and its clock is not ours.
+const CLOCKS_MS: i64 = 6_000;
+
+/// What the answer of an outcome offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Offered {
+    offer: Offer,
+    /// The WhatsApp id of the answer.
+    answer: String,
+    /// Since when a person can have seen it, in milliseconds since 1970.
+    since_ms: i64,
+}
+
+impl Offered {
+    /// The options of an outcome's payload. `None`: it offers nothing, or too much to be remembered.
+    fn of(headers: &Headers, payload: &[u8], since_ms: Option<i64>) -> Option<Self> {
+        let outcome = Outcome::decode(payload).ok()?;
+        // Nobody has seen what was decided in shadow.
+        let Some(outcome::Result::Reply(reply)) = &outcome.result else { return None };
+        let offer = Offer::of(reply);
+        if offer.is_empty() || offer.size() > MOST_BYTES {
+            return None;
+        }
+        let answer = id::whatsapp(headers.get(header::CE_ID)?);
+        Some(Self { offer, answer, since_ms: since_ms.unwrap_or(outcome.decided_at_ms) })
+    }
+
+    /// What the message picks of it, if anything.
+    fn picked(&self, message: &InboundMessage, text: &str, max_age: Duration) -> Option<Content> {
+        let max_age = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        let written_ms = message.sent_at_ms;
+        let seen = written_ms.saturating_add(CLOCKS_MS) >= self.since_ms;
+        let fresh = written_ms.saturating_sub(self.since_ms) <= max_age;
+        // Who quotes another message means that one.
+        let about_it = message.quoted_message_id.is_empty() || message.quoted_message_id == self.answer;
+        if seen && fresh && about_it { self.offer.picked(text) } else { None }
+    }
+}
+
+/// The text of a message that can be a choice.
+fn candidate(message: &InboundMessage) -> Option<&str> {
+    let Some(Content::Text(text)) = &message.content else { return None };
+    let can_be =
+        message.chat_kind() == ChatKind::Direct && !message.from_me && text.body.len() <= LONGEST_PICK;
+    can_be.then_some(text.body.as_str())
+}
+
+/// `None`: nothing is offered in that chat.
+type Known = Option<Arc<Offered>>;
+
+/// The chats in two generations: when the younger one is full, the older one is forgotten.
+#[derive(Debug, Default)]
+struct Memory {
+    young: HashMap<ChatToken, Known>,
+    old: HashMap<ChatToken, Known>,
+}
+
+impl Memory {
+    fn get(&mut self, chat: &ChatToken) -> Option<Known> {
+        if let Some(known) = self.young.get(chat) {
+            return Some(known.clone());
+        }
+        let known = self.old.remove(chat)?;
+        self.put(chat, known.clone());
+        Some(known)
+    }
+
+    fn put(&mut self, chat: &ChatToken, known: Known) {
+        if self.young.len() >= CHATS && !self.young.contains_key(chat) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(chat);
+        self.young.insert(chat.clone(), known);
+    }
+}
+
+/// The offers of one account. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Offers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bus: Bus,
+    subjects: Subjects,
+    account: Account,
+    max_age: Duration,
+    /// Outcomes up to this sequence were dealt with before this edge began. Later ones are remembered when they are
+    /// sent; until then nobody has seen them.
+    settled: AtomicU64,
+    memory: Mutex<Memory>,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Offers {
+    /// Nothing is remembered. Offers older than `max_age` do not count.
+    pub(crate) fn new(bus: Bus, subjects: Subjects, account: Account, max_age: Duration) -> Self {
+        Self(Arc::new(Shared {
+            bus,
+            subjects,
+            account,
+            max_age,
+            settled: AtomicU64::new(0),
+            memory: Mutex::default(),
+            rests_until: Mutex::default(),
+        }))
+    }
+
+    /// Outcomes up to this sequence of `WA_OUT` were dealt with by earlier edges.
+    pub(crate) fn settled(&self, sequence: u64) {
+        self.0.settled.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The answer of this outcome is about to be sent: from now on a person can see it.
+    pub(crate) fn shown(&self, chat: &ChatToken, headers: &Headers, payload: &[u8]) {
+        let offered = Offered::of(headers, payload, Some(now_ms()));
+        self.memory().put(chat, offered.map(Arc::new));
+    }
+
+    /// The chat's last outcome shows nothing, or was not sent.
+    pub(crate) fn none(&self, chat: &ChatToken) {
+        self.memory().put(chat, None);
+    }
+
+    /// The message as a choice, if it is one of what was offered last in its chat. May ask the bus, at most once, and
+    /// waits for it for a second at most.
+    pub(crate) async fn picked(&self, chat: &ChatToken, message: &InboundMessage) -> Option<Content> {
+        let text = candidate(message)?;
+        let offered = self.last(chat).await?;
+        offered.picked(message, text, self.0.max_age)
+    }
+
+    async fn last(&self, chat: &ChatToken) -> Known {
+        if let Some(known) = self.memory().get(chat) {
+            return known;
+        }
+        if self.rests_until().is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let Shared { bus, subjects, account, .. } = &*self.0;
+        let (stream, subject) = (subjects.stream_out(), subjects.reply(account, chat));
+        let Ok(Ok(stored)) = tokio::time::timeout(PATIENCE, bus.last(&stream, &subject)).await else {
+            tracing::debug!("the bus does not say what was offered last in a chat");
+            *self.rests_until() = Some(Instant::now() + REST);
+            return None;
+        };
+        let known = match stored {
+            None => None,
+            Some(stored) if stored.sequence > self.0.settled.load(Ordering::Relaxed) => return None,
+            Some(stored) => Offered::of(&stored.headers, &stored.payload, None).map(Arc::new),
+        };
+        let mut memory = self.memory();
+        // In the meantime an answer may have been sent.
+        if let Some(newer) = memory.get(chat) {
+            return newer;
+        }
+        memory.put(chat, known.clone());
+        known
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::{Dead, Interactive, NoReply, NoReplyReason, Reply, Text};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn reply(buttons: &[&str]) -> Reply {
+        let buttons = buttons.iter().map(|title| (*title).to_owned()).collect();
+        let interactive = Some(Interactive { buttons, ..Interactive::default() });
+        Reply { text: "¿Cuál?".into(), interactive, ..Reply::default() }
+    }
+
+    fn stored(result: outcome::Result) -> Option<Offered> {
+        let outcome = Outcome { decided_at_ms: 10_000, result: Some(result), ..Outcome::default() };
+        let headers = Headers::from_iter([(header::CE_ID, "a/b/c/d/outcome")]);
+        Offered::of(&headers, &outcome.encode_to_vec(), None)
+    }
+
+    #[test]
+    fn only_an_answer_with_options_offers_something() {
+        let shadow = NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply(&["Sí"])) };
+        let huge = "a".repeat(MOST_BYTES);
+        for (result, offers) in [
+            (outcome::Result::Reply(reply(&["Sí"])), true),
+            (outcome::Result::Reply(reply(&[])), false),
+            (outcome::Result::Reply(Reply::default()), false),
+            (outcome::Result::Reply(reply(&[&huge])), false),
+            (outcome::Result::None(shadow), false),
+            (outcome::Result::Dead(Dead { fallback_text: "1. Sí".into(), ..Dead::default() }), false),
+        ] {
+            assert_eq!(stored(result.clone()).is_some(), offers, "{result:?}");
+        }
+        assert_eq!(Offered::of(&Headers::default(), b"\xff", None), None);
+    }
+
+    #[test]
+    fn a_choice_is_a_persons_text_after_the_offer_and_about_it() {
+        let offered = stored(outcome::Result::Reply(reply(&["Sí"]))).unwrap();
+        let text = |body: &str| Some(Content::Text(Text { body: body.into() }));
+        let message = || InboundMessage {
+            chat_kind: ChatKind::Direct.into(),
+            sent_at_ms: 12_000,
+            content: text("1"),
+            ..InboundMessage::default()
+        };
+        let quoting = |id: &str| InboundMessage { quoted_message_id: id.to_owned(), ..message() };
+        let rows = [
+            (message(), true),
+            (InboundMessage { content: text("2"), ..message() }, false),
+            (InboundMessage { from_me: true, ..message() }, false),
+            (InboundMessage { chat_kind: ChatKind::Group.into(), ..message() }, false),
+            (InboundMessage { content: None, ..message() }, false),
+            (InboundMessage { content: text(&" 1".repeat(LONGEST_PICK)), ..message() }, false),
+            // Nobody answers what is not there yet.
+            (InboundMessage { sent_at_ms: 4_000, ..message() }, true),
+            (InboundMessage { sent_at_ms: 3_999, ..message() }, false),
+            (InboundMessage { sent_at_ms: 70_000, ..message() }, true),
+            (InboundMessage { sent_at_ms: 70_001, ..message() }, false),
+            (quoting(&id::whatsapp("a/b/c/d/outcome")), true),
+            (quoting("3EB0AB"), false),
+        ];
+        for (message, picks) in rows {
+            let picked = candidate(&message).and_then(|text| offered.picked(&message, text, MINUTE));
+            assert_eq!(picked.is_some(), picks, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound_and_what_is_used_stays() {
+        let mut memory = Memory::default();
+        let chat = |number: usize| ChatToken::phone(&format!("54911{number:08}"));
+        memory.put(&chat(0), None);
+        for number in 1..20 * CHATS {
+            memory.put(&chat(number), None);
+            assert!(number % 1_000 != 0 || memory.get(&chat(0)).is_some());
+        }
+        assert!(memory.young.len() <= CHATS && memory.old.len() <= CHATS);
+        assert!(memory.get(&chat(1)).is_none());
+        assert!(memory.get(&chat(20 * CHATS - 1)).is_some());
+    }
+}
