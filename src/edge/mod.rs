@@ -20,12 +20,13 @@ use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
+use addressing::timers::Timers;
 use inbound::Inbound;
-use outbound::{Acks, Feedback, Outbound, Receipts, Sender};
+use outbound::{Acks, Feedback, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
 use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
-pub use session::{Connection, Flaw, Inspection, LockError, guarded, inspect, link};
+pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -140,6 +141,7 @@ impl Parts {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
         let resends = Resends::default();
+        let (timers, sent_as) = (Timers::default(), SentAs::default());
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
@@ -147,6 +149,7 @@ impl Parts {
             Sender::new(self.connection.clone(), acks.clone()),
             self.topology.clone(),
             self.settings.limits,
+            (timers.clone(), sent_as.clone()),
             stop.clone(),
         );
         let outbound = match lost.run_until_cancelled(outbound).await {
@@ -163,6 +166,7 @@ impl Parts {
             self.subjects.clone(),
             account.clone(),
             self.connection.clone(),
+            sent_as,
             stop.clone(),
         );
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
@@ -175,6 +179,7 @@ impl Parts {
                 self.subjects.clone(),
                 account.clone(),
                 resends.clone(),
+                timers,
                 stop.clone(),
             ),
             resends,

@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::carrying::{Carrier, Limits};
+use super::lookups::SentAs;
 use super::order::Progress;
 use super::reports::Reporter;
 use super::sending::Sender;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
+use crate::edge::addressing::timers::Timers;
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{Account, ChatToken, Subjects};
@@ -72,6 +74,7 @@ impl Outbound {
         sender: Sender,
         topology: topology::Settings,
         limits: Limits,
+        chats: (Timers, SentAs),
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ReadError> {
         let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
@@ -84,7 +87,7 @@ impl Outbound {
         };
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
-            carrier: Carrier::new(sender, limits, reporter, subjects.stream_out(), stop.clone()),
+            carrier: Carrier::new(sender, limits, reporter, chats, subjects.stream_out(), stop.clone()),
             bus,
             subjects,
             account,
