@@ -21,12 +21,13 @@ use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
+use addressing::timers::Timers;
 use inbound::Inbound;
-use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender};
+use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
 use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
-pub use session::{Connection, Flaw, Inspection, LockError, guarded, inspect, link};
+pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -143,32 +144,21 @@ impl Parts {
         let resends = Resends::default();
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let outbound = Outbound::new(
-            self.bus.clone(),
-            self.subjects.clone(),
-            account.clone(),
-            Means {
-                sender: Sender::new(self.connection.clone(), acks.clone()),
-                limits: self.settings.limits,
-                offers: offers.clone(),
-            },
-            self.topology.clone(),
-            stop.clone(),
-        );
-        let outbound = match lost.run_until_cancelled(outbound).await {
-            Some(Ok(outbound)) => outbound,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the outbound consumer does not answer");
-                let _ = tokio::time::timeout(Duration::from_secs(1), self.stop.cancelled()).await;
-                return;
-            }
-            None => return,
+        let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let means = Means {
+            sender: Sender::new(self.connection.clone(), acks.clone()),
+            limits: self.settings.limits,
+            offers: offers.clone(),
+            timers: timers.clone(),
+            sent_as: sent_as.clone(),
         };
+        let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else { return };
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
             self.connection.clone(),
+            sent_as,
             stop.clone(),
         );
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
@@ -182,6 +172,7 @@ impl Parts {
                 account.clone(),
                 resends.clone(),
                 offers,
+                timers,
                 stop.clone(),
             ),
             resends,
@@ -203,6 +194,26 @@ impl Parts {
                 // Hooks and sends must not outlive the lease either.
                 stop.cancel();
                 work.await;
+            }
+        }
+    }
+
+    /// The sending half, ready to run. `None`: the bus does not answer, and a pause is over.
+    async fn outbound(&self, means: Means, stop: &CancellationToken) -> Option<Arc<Outbound>> {
+        let outbound = Outbound::new(
+            self.bus.clone(),
+            self.subjects.clone(),
+            self.settings.account.clone(),
+            means,
+            self.topology.clone(),
+            stop.clone(),
+        );
+        match outbound.await {
+            Ok(outbound) => Some(outbound),
+            Err(error) => {
+                tracing::warn!(%error, "the outbound consumer does not answer");
+                let _ = tokio::time::timeout(Duration::from_secs(1), self.stop.cancelled()).await;
+                None
             }
         }
     }

@@ -154,7 +154,10 @@ fn begin_linking(
     noise: Key32,
     registration: Registration,
 ) -> ConnectionId {
-    let linking = Linking::new(noise, registration);
+    let mut linking = Linking::new(noise, registration);
+    if let Some(few) = world.faults.find(FaultKind::FewCodes, None, Instant::now()) {
+        linking.refs.truncate(few.code.into());
+    }
     let request = linking.request();
     let id = world.connect(outbox, Role::Linking(Box::new(linking)));
     world.send(id, request);
@@ -188,9 +191,19 @@ fn log_in(
     if kept_out.is_some() {
         return None;
     }
+    let refusal = world.faults.find(FaultKind::RefuseLogin, Some(&number), Instant::now());
+    if let Some(refusal) = refusal.map(|fault| stanza::refused_login(fault.code, &fault.attributes)) {
+        world.counters.logins_refused += 1;
+        tracing::info!(account = %number, device, "refused a login by a fault");
+        let id = world.connect(outbox, Role::Device(PhoneNumber::nobody(), 0));
+        world.send(id, refusal);
+        world.close(id);
+        return Some(id);
+    }
     let id = world.connect(outbox, Role::Device(number.clone(), device));
     let before = world.device_mut(&number, device).and_then(|state| {
         state.active = false;
+        state.presence.clear();
         state.queue.disconnected();
         state.online.replace(id)
     });

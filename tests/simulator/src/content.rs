@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp::{self as wa, message};
 
+use crate::timers;
+
 /// The kinds of message a simulated customer can send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
     Location,
     /// A reaction; the text is the emoji.
     Reaction,
+    /// The chat's disappearing timer is set; the text is its seconds.
+    Timer,
 }
 
 impl Kind {
@@ -33,6 +37,7 @@ impl Kind {
             Self::Sticker => "sticker",
             Self::Location => "location",
             Self::Reaction => "reaction",
+            Self::Timer => "timer",
         }
     }
 
@@ -43,7 +48,7 @@ impl Kind {
     /// The `type` of the stanza that carries this kind.
     pub(crate) fn stanza_type(self) -> &'static str {
         match self {
-            Self::Text | Self::Location => "text",
+            Self::Text | Self::Location | Self::Timer => "text",
             Self::Image | Self::Sticker => "media",
             Self::Reaction => "reaction",
         }
@@ -54,7 +59,7 @@ impl Kind {
         match self {
             Self::Image => Some("image"),
             Self::Sticker => Some("sticker"),
-            Self::Text | Self::Location | Self::Reaction => None,
+            Self::Text | Self::Location | Self::Reaction | Self::Timer => None,
         }
     }
 }
@@ -64,6 +69,7 @@ impl Kind {
 pub(crate) fn compose(kind: Kind, text: &str, reacts_to: Option<(&str, bool)>) -> wa::Message {
     let mut message = wa::Message::default();
     match kind {
+        Kind::Timer => return timers::setting(text.parse().unwrap_or(0)),
         Kind::Text => message.conversation = Some(text.to_owned()),
         Kind::Image => {
             message.image_message = MessageField::some(message::ImageMessage {
@@ -134,6 +140,8 @@ pub(crate) struct Reading {
     pub(crate) choices: Vec<Choice>,
     /// The id of the message that this one quotes, edits, revokes or reacts to.
     pub(crate) about: Option<String>,
+    /// The disappearing timer that it carries, in seconds.
+    pub(crate) expires_s: Option<u32>,
 }
 
 impl Reading {

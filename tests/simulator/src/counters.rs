@@ -38,6 +38,9 @@ pub(crate) struct Counters {
     pub(crate) bundles_without_one_time_key: u64,
     /// Stanzas and frames that made no sense.
     pub(crate) malformed: u64,
+    /// Look-ups of numbers, and those that a fault refused.
+    pub(crate) lookups: u64,
+    pub(crate) lookups_refused: u64,
     /// IQs answered with an empty result because nothing better is known.
     pub(crate) unknown_iqs: u64,
 }

@@ -20,6 +20,7 @@ use crate::queue::Class;
 use crate::records;
 use crate::signal::{Phone, PhoneError, Sealed, address};
 use crate::stanza::{self, Addressing, Envelope};
+use crate::timers;
 use crate::world::World;
 
 /// Why a message could not be sent.
@@ -115,9 +116,10 @@ pub(crate) fn customer_writes(
         Ok((world.devices_of(&draft.to), from_me))
     })?;
     let about = draft.about.as_deref().map(|about| (about, from_me));
+    let message = content::compose(draft.kind, &draft.text, about);
     let parcel = Parcel {
         account: &draft.to,
-        message: &content::compose(draft.kind, &draft.text, about),
+        message: &hub.read(|world| timers::stamped(world, customer, &draft.to, message)),
         media_type: draft.kind.media_type(),
     };
     let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
@@ -225,7 +227,8 @@ fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::M
         return; // the account's own phone, whose screen nobody looks at
     };
     let mut read = false;
-    if let Some(reading) = content::read(message) {
+    if let Some(mut reading) = content::read(message) {
+        reading.expires_s = timers::of(message);
         let (entry, first) = customer.inbox.receive(&mail.from, &mail.id, reading);
         if !first {
             world.counters.duplicate_ids += 1;
@@ -251,19 +254,27 @@ fn undecryptable(world: &mut World, number: &PhoneNumber, mail: &Mail, error: &P
         return;
     };
     customer.inbox.wait_for(&mail.from, &mail.id);
+    ask_again(world, number, &mail.from, mail.device, &mail.id);
+}
+
+/// A phone asks a device for another copy of a message.
+pub(crate) fn ask_again(world: &mut World, number: &PhoneNumber, from: &PhoneNumber, device: u16, id: &str) {
+    let Some(customer) = world.customers.get(number) else {
+        return;
+    };
     let retry = NodeBuilder::new("retry")
         .attr("count", 1u8)
-        .attr("id", mail.id.as_str())
+        .attr("id", id)
         .attr("t", unix_now())
         .attr("v", 1u8)
         .build();
     let registration = NodeBuilder::new("registration")
         .bytes(customer.handset.bundle.registration_id.to_be_bytes().to_vec())
         .build();
-    let receipt = stanza::receipt(number, customer.record.addressing, &mail.id, Some("retry"))
+    let receipt = stanza::receipt(number, customer.record.addressing, id, Some("retry"))
         .children([retry, registration])
         .build();
-    world.enqueue(&mail.from, mail.device, Class::Receipt, &mail.id, receipt);
+    world.enqueue(from, device, Class::Receipt, id, receipt);
 }
 
 /// A device could not decrypt a phone's message: same id, same content, a new session.
@@ -285,9 +296,10 @@ fn send_again(
         return Ok(());
     };
     let about = sent.about.as_deref().map(|about| (about, false));
+    let message = content::compose(sent.kind, &sent.text, about);
     let parcel = Parcel {
         account: &mail.from,
-        message: &content::compose(sent.kind, &sent.text, about),
+        message: &hub.read(|world| timers::stamped(world, number, &mail.from, message)),
         media_type: sent.kind.media_type(),
     };
     let sealed = seal_for(hub, phone, &parcel, &[mail.device])?;

@@ -1,5 +1,6 @@
 //! Faults that a test can switch on: which there are, whom they concern, when they end.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::ids::PhoneNumber;
@@ -23,10 +24,18 @@ pub(crate) enum FaultKind {
     LoggedOut,
     /// Delay every stanza to the clients.
     Delay,
+    /// Refuse logins with a `<failure>`.
+    RefuseLogin,
+    /// Give no pairing code.
+    RefusePairCode,
+    /// Answer no look-up of a number.
+    RefuseLookups,
+    /// Give a device that wants to be linked so many QR codes, and no more.
+    FewCodes,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -35,6 +44,10 @@ impl FaultKind {
         Self::StreamReplaced,
         Self::LoggedOut,
         Self::Delay,
+        Self::RefuseLogin,
+        Self::RefusePairCode,
+        Self::RefuseLookups,
+        Self::FewCodes,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +60,10 @@ impl FaultKind {
             Self::StreamReplaced => "stream_replaced",
             Self::LoggedOut => "logged_out",
             Self::Delay => "delay",
+            Self::RefuseLogin => "refuse_login",
+            Self::RefusePairCode => "refuse_pair_code",
+            Self::RefuseLookups => "refuse_lookups",
+            Self::FewCodes => "few_codes",
         }
     }
 
@@ -57,7 +74,10 @@ impl FaultKind {
     /// Whether the fault stays until its time is over or it is cleared. The others happen at once;
     /// `drop_connection` does both if it is given a duration.
     pub(crate) fn lasts(self) -> bool {
-        matches!(self, Self::MuteAcks | Self::MuteReceipts | Self::Nack | Self::Delay)
+        !matches!(
+            self,
+            Self::DropConnection | Self::RedeliverUnacked | Self::StreamReplaced | Self::LoggedOut
+        )
     }
 }
 
@@ -73,6 +93,8 @@ pub(crate) struct Fault {
     pub(crate) code: u16,
     /// How late stanzas are.
     pub(crate) delay: Duration,
+    /// What else a refusal says, as attributes of its stanza.
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 /// The faults that are on.
@@ -122,7 +144,14 @@ mod tests {
     use super::*;
 
     fn fault(kind: FaultKind, account: Option<&PhoneNumber>, until: Option<Instant>) -> Fault {
-        Fault { kind, account: account.cloned(), until, code: 463, delay: Duration::ZERO }
+        Fault {
+            kind,
+            account: account.cloned(),
+            until,
+            code: 463,
+            delay: Duration::ZERO,
+            attributes: BTreeMap::new(),
+        }
     }
 
     #[test]

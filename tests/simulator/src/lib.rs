@@ -32,6 +32,7 @@ mod signal;
 mod simulator;
 mod stanza;
 mod store;
+mod timers;
 mod usync;
 mod world;
 

@@ -6,7 +6,7 @@
 //! derive the secret that a QR code would have carried. Steps as observed with whatsapp-rust 0.7.0.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wacore::crypto::hkdf_sha256_into;
@@ -16,6 +16,7 @@ use wacore::pair_code::PairCodeUtils;
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use crate::faults::FaultKind;
 use crate::hub::Hub;
 use crate::ids::{Key32, PhoneNumber, random_hex, unix_now};
 use crate::pairing::{self, PairError};
@@ -35,9 +36,23 @@ pub(crate) struct Hello {
     bundle: Option<oneshot::Sender<Vec<u8>>>,
 }
 
+/// The text beside a refusal's code.
+fn reason(code: u16) -> &'static str {
+    match code {
+        400 => "bad-request",
+        403 => "forbidden",
+        429 => "rate-overlimit",
+        452 => "feature-not-available",
+        _ => "internal-server-error",
+    }
+}
+
 /// Handles a request of a device that is not linked; `None` if it is about something else.
 pub(crate) fn request(world: &mut World, connection: ConnectionId, iq: &Node) -> Option<Node> {
     let reg = iq.get_optional_child(REG)?;
+    let refused = world.faults.find(FaultKind::RefusePairCode, None, Instant::now());
+    let refused =
+        refused.map(|fault| stanza::iq_refusal(iq, fault.code, reason(fault.code), &fault.attributes));
     let role = &mut world.connections.get_mut(&connection)?.role;
     let Role::Linking(linking) = role else {
         return None;
@@ -53,6 +68,10 @@ pub(crate) fn request(world: &mut World, connection: ConnectionId, iq: &Node) ->
                 world.counters.malformed += 1;
                 return Some(stanza::iq_error(iq, 400, "bad-request"));
             };
+            if let Some(refusal) = refused {
+                tracing::info!(account = %phone, "refused a pairing code by a fault");
+                return Some(refusal);
+            }
             tracing::info!(account = %phone, "a device shows a pairing code");
             let hello = Hello { phone, wrapped: wrapped.to_vec(), reference: random_hex(16), bundle: None };
             let reference =

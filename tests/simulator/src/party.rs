@@ -99,11 +99,20 @@ pub(crate) struct Device {
     pub(crate) online: Option<ConnectionId>,
     /// Whether the connection has asked for what waits.
     pub(crate) active: bool,
+    /// What the present connection has said of its presence, in order.
+    pub(crate) presence: Vec<String>,
 }
 
 impl Device {
     pub(crate) fn new(record: DeviceRecord) -> Self {
-        Self { record, one_time: VecDeque::new(), queue: Queue::default(), online: None, active: false }
+        Self {
+            record,
+            one_time: VecDeque::new(),
+            queue: Queue::default(),
+            online: None,
+            active: false,
+            presence: Vec::new(),
+        }
     }
 }
 
@@ -217,6 +226,9 @@ pub(crate) struct InboxEntry {
     pub(crate) choices: Vec<Choice>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) about: Option<String>,
+    /// The disappearing timer that it carries, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_s: Option<u32>,
 }
 
 /// The messages a customer received, one entry for an id.
@@ -268,6 +280,7 @@ impl Inbox {
             altered: 0,
             choices: reading.choices,
             about: reading.about,
+            expires_s: reading.expires_s,
         };
         self.restore(entry.clone());
         (entry, true)

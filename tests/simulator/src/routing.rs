@@ -14,6 +14,9 @@ use crate::records;
 use crate::stanza::{self, Addressing, Envelope, attr, jid};
 use crate::world::World;
 
+/// What is kept of what a connection says of its presence.
+const MAX_PRESENCE: usize = 1_000;
+
 /// Handles one stanza of a linked device.
 pub(crate) fn handle(world: &mut World, sender: &Asker<'_>, node: &Node) {
     match node.tag.as_ref() {
@@ -25,7 +28,8 @@ pub(crate) fn handle(world: &mut World, sender: &Asker<'_>, node: &Node) {
         "receipt" => receipt(world, sender, node),
         "ack" => ack(world, sender, node),
         "chatstate" => chat_state(world, sender, node),
-        "presence" | "ib" => {}
+        "presence" => presence(world, sender, node),
+        "ib" => {}
         other => tracing::debug!(tag = other, "ignored a stanza"),
     }
 }
@@ -189,6 +193,19 @@ fn ack(world: &mut World, sender: &Asker<'_>, node: &Node) {
         return;
     }
     world.acknowledge(sender.number, sender.device, class, &attr(node, "id"));
+}
+
+/// The client says whether somebody is at it. While it is `available`, the owner's phone does not ring.
+fn presence(world: &mut World, sender: &Asker<'_>, node: &Node) {
+    let said = attr(node, "type");
+    if matches!(said.as_str(), "subscribe" | "unsubscribe") {
+        return;
+    }
+    if let Some(device) = world.device_mut(sender.number, sender.device)
+        && device.presence.len() < MAX_PRESENCE
+    {
+        device.presence.push(said);
+    }
 }
 
 /// Somebody types.

@@ -108,6 +108,34 @@ pub(crate) fn failure(reason: u16) -> Node {
     NodeBuilder::new("failure").attr("reason", reason).attr("location", "sim").build()
 }
 
+/// Login refused, with all that WhatsApp says of it.
+pub(crate) fn refused_login(reason: u16, attributes: &std::collections::BTreeMap<String, String>) -> Node {
+    with_attributes(failure(reason), attributes)
+}
+
+/// The stanza, and what else it says.
+pub(crate) fn with_attributes(
+    mut node: Node,
+    attributes: &std::collections::BTreeMap<String, String>,
+) -> Node {
+    for (name, value) in attributes {
+        node.attrs.insert(name.clone(), value.as_str());
+    }
+    node
+}
+
+/// The refusal of an IQ, and what else it says.
+pub(crate) fn iq_refusal(
+    request: &Node,
+    code: u16,
+    text: &str,
+    attributes: &std::collections::BTreeMap<String, String>,
+) -> Node {
+    let builder = NodeBuilder::new("iq").attr("from", SERVER).attr("type", "error");
+    let error = NodeBuilder::new("error").attr("code", code).attr("text", text).build();
+    copy_attr(builder, request, "id", "id").children([with_attributes(error, attributes)]).build()
+}
+
 /// The end of a stream with a code.
 pub(crate) fn stream_error(code: u16) -> Node {
     NodeBuilder::new("stream:error").attr("code", code).build()

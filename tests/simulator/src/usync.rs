@@ -1,8 +1,11 @@
 //! Who is on WhatsApp, under which names, and with which devices.
 
+use std::time::Instant;
+
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
+use crate::faults::FaultKind;
 use crate::ids::{PhoneNumber, unix_now};
 use crate::pairing;
 use crate::stanza::{self, attr};
@@ -22,6 +25,15 @@ pub(crate) fn answer(world: &mut World, asker: &PhoneNumber, request: &Node) -> 
         return stanza::iq_error(request, 400, "bad-request");
     };
     let asks = |tag| usync.get_optional_child_by_tag(&["query", tag]).is_some();
+    if asks("contact") {
+        world.counters.lookups += 1;
+        let refusal = world.faults.find(FaultKind::RefuseLookups, Some(asker), Instant::now());
+        if let Some(fault) = refusal {
+            let refusal = stanza::iq_refusal(request, fault.code, "rate-overlimit", &fault.attributes);
+            world.counters.lookups_refused += 1;
+            return refusal;
+        }
+    }
     let wanted = Wanted { lid: asks("lid"), contact: asks("contact"), devices: asks("devices") };
     let users: Vec<Node> = usync
         .get_optional_child("list")
@@ -50,7 +62,12 @@ fn subject(user: &Node) -> Option<Jid> {
 }
 
 fn user_node(world: &World, asker: &PhoneNumber, wanted: &Wanted, user: &Node) -> Option<Node> {
-    let jid = subject(user)?;
+    let mut jid = subject(user)?;
+    // The answer names the person's real address.
+    let alias = jid.user_base().parse().ok().and_then(|dialled| world.aliases.get(&dialled));
+    if let Some(number) = alias.filter(|_| wanted.contact && jid.is_pn()) {
+        jid = number.pn_jid(0);
+    }
     let mut builder = NodeBuilder::new("user").attr("jid", &jid);
     let Some(number) = world.number_of(&jid) else {
         // A hidden id is only ever mentioned if it exists; a number can be asked about.

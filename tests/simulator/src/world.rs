@@ -64,6 +64,10 @@ pub(crate) struct World {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     last_connection: u64,
     pub(crate) faults: Faults,
+    /// The disappearing timers of chats, in seconds: of the customer and the account.
+    pub(crate) timers: BTreeMap<(PhoneNumber, PhoneNumber), u32>,
+    /// Other forms of customers' numbers, for look-ups.
+    pub(crate) aliases: BTreeMap<PhoneNumber, PhoneNumber>,
     pub(crate) counters: Counters,
     pub(crate) store: Store,
     effects: Vec<(ConnectionId, Outgoing)>,
@@ -80,6 +84,8 @@ impl World {
             connections: BTreeMap::new(),
             last_connection: 0,
             faults: Faults::default(),
+            timers: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             counters: Counters::default(),
             store,
             effects: Vec::new(),

@@ -1,5 +1,6 @@
 //! Switching faults on and off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(super) struct Create {
     for_ms: Option<u64>,
     code: Option<u16>,
     delay_ms: Option<u64>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
 }
 
 fn kind(name: &str) -> Result<FaultKind, ApiError> {
@@ -52,8 +55,14 @@ pub(super) async fn create(State(hub): State<Arc<Hub>>, bytes: Bytes) -> Result<
         kind,
         account,
         until: request.for_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
-        code: request.code.unwrap_or(DEFAULT_NACK),
+        code: request.code.unwrap_or(match kind {
+            FaultKind::RefuseLogin => 403,
+            FaultKind::RefusePairCode | FaultKind::RefuseLookups => 429,
+            FaultKind::FewCodes => 1,
+            _ => DEFAULT_NACK,
+        }),
         delay: Duration::from_millis(delay.unwrap_or(0)),
+        attributes: request.attributes,
     };
     hub.update(|world| {
         if let Some(account) = &fault.account
@@ -100,9 +109,12 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
             }
             devices.len()
         }
-        FaultKind::MuteAcks | FaultKind::MuteReceipts | FaultKind::Nack | FaultKind::Delay => {
-            online(world, account).len()
-        }
+        FaultKind::RefuseLogin | FaultKind::RefusePairCode | FaultKind::FewCodes => 0,
+        FaultKind::MuteAcks
+        | FaultKind::MuteReceipts
+        | FaultKind::Nack
+        | FaultKind::Delay
+        | FaultKind::RefuseLookups => online(world, account).len(),
     }
 }
 
@@ -154,7 +166,11 @@ pub(super) fn active(world: &mut World) -> Vec<Value> {
                 "remaining_ms": remaining(fault),
             });
             match fault.kind {
-                FaultKind::Nack => shown["code"] = json!(fault.code),
+                FaultKind::Nack
+                | FaultKind::RefuseLogin
+                | FaultKind::RefusePairCode
+                | FaultKind::RefuseLookups
+                | FaultKind::FewCodes => shown["code"] = json!(fault.code),
                 FaultKind::Delay => {
                     shown["delay_ms"] = json!(u64::try_from(fault.delay.as_millis()).ok());
                 }

@@ -4,6 +4,7 @@ mod accounts;
 mod customers;
 mod error;
 mod faults;
+mod phones;
 mod state;
 
 use std::sync::Arc;
@@ -39,6 +40,10 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/inbox", get(customers::inbox))
         .route("/sim/customers/{phone}/sent", get(customers::sent))
         .route("/sim/customers/{phone}/typing", post(customers::typing))
+        .route("/sim/accounts/{phone}/rename", post(phones::rename))
+        .route("/sim/customers/{phone}/timer", post(phones::timer))
+        .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
+        .route("/sim/customers/{phone}/aliases", post(phones::aliases))
         .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -41,6 +41,7 @@ fn device(device: &Device) -> Value {
         "id": device.record.id,
         "online": device.online.is_some(),
         "active": device.active,
+        "presence": device.presence,
         "linked_at": device.record.linked_at,
         "queued": device.queue.len(),
         "queued_messages": device.queue.count(crate::queue::Class::Message),

@@ -1,0 +1,144 @@
+//! What people do with their phones beside writing: timers, asking again, numbers under which they are found, names.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wacore_binary::builder::NodeBuilder;
+
+use super::accounts;
+use super::error::{ApiError, Phone, body, name, number};
+use crate::content::Kind;
+use crate::delivery::{self, Draft};
+use crate::hub::Hub;
+use crate::ids::{PhoneNumber, random_hex, unix_now};
+use crate::stanza;
+
+fn unknown(phone: &PhoneNumber) -> ApiError {
+    ApiError::not_found(format!("no customer {phone}; create it with POST /sim/customers"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Timer {
+    to: String,
+    seconds: u32,
+    #[serde(default)]
+    silent: bool,
+}
+
+/// The customer sets the chat's disappearing timer.
+pub(super) async fn timer(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Timer = body(&bytes)?;
+    let to = number("to", &request.to)?;
+    hub.update(|world| {
+        if !world.customers.contains_key(&phone) {
+            return Err(unknown(&phone));
+        }
+        let chat = (phone.clone(), to.clone());
+        match request.seconds {
+            0 => world.timers.remove(&chat),
+            seconds => world.timers.insert(chat, seconds),
+        };
+        Ok(())
+    })?;
+    if request.silent {
+        return Ok(Json(json!({})));
+    }
+    let text = request.seconds.to_string();
+    let draft = Draft { to, kind: Kind::Timer, text, id: None, at: None, about: None };
+    let work = move |hub: &Arc<Hub>| delivery::customer_writes(hub, &phone, draft);
+    let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
+    Ok(Json(json!({"id": id})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Again {
+    from: String,
+    id: String,
+}
+
+/// The customer's phone asks for a message again, as after a restore.
+pub(super) async fn ask_again(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Again = body(&bytes)?;
+    let from = number("from", &request.from)?;
+    hub.update(|world| {
+        if !world.customers.contains_key(&phone) {
+            return Err(unknown(&phone));
+        }
+        let devices = world.devices_of(&from);
+        for device in &devices {
+            delivery::ask_again(world, &phone, &from, *device, &request.id);
+        }
+        Ok(Json(json!({"devices": devices})))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Aliases {
+    numbers: Vec<String>,
+}
+
+/// Other forms of the customer's number, under which a look-up finds it.
+pub(super) async fn aliases(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Aliases = body(&bytes)?;
+    let numbers: Vec<PhoneNumber> =
+        request.numbers.iter().map(|text| number("numbers", text)).collect::<Result<_, _>>()?;
+    hub.update(|world| {
+        if !world.customers.contains_key(&phone) {
+            return Err(unknown(&phone));
+        }
+        for alias in numbers {
+            world.aliases.insert(alias, phone.clone());
+        }
+        Ok(Json(json!({})))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rename {
+    name: String,
+}
+
+/// The owner changes the account's name on the phone; its devices that are online are told.
+pub(super) async fn rename(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Rename = body(&bytes)?;
+    let name = name(request.name)?;
+    hub.update(|world| {
+        let account = world.accounts.get(&phone).ok_or_else(|| accounts::unknown(&phone))?;
+        let online: Vec<_> = account.devices.values().filter_map(|device| device.online).collect();
+        for connection in &online {
+            let notification = NodeBuilder::new("notification")
+                .attr("from", stanza::SERVER)
+                .attr("type", "account_sync")
+                .attr("id", random_hex(8))
+                .attr("t", unix_now())
+                .attr("pushname", name.as_str())
+                .build();
+            world.send(*connection, notification);
+        }
+        Ok(Json(json!({"devices": online.len()})))
+    })
+}
