@@ -5,6 +5,7 @@
 
 pub(super) mod chats;
 pub(super) mod identity;
+mod recent;
 
 use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::{Client, Jid};
