@@ -41,6 +41,7 @@ mod order;
 mod other_kinds;
 mod outage;
 mod pairing_code;
+mod past_gone;
 mod poisoned_header;
 mod presence;
 mod production_build;

@@ -9,6 +9,7 @@ mod batch;
 mod capacity;
 mod connect;
 pub mod embedded;
+mod gone;
 pub mod permissions;
 mod pull;
 mod read;
@@ -29,6 +30,7 @@ pub use append::{AppendError, Appended, Record};
 pub use batch::Start;
 pub use capacity::Full;
 pub use connect::{ConnectError, Settings};
+pub use gone::{Gone, StreamState};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 

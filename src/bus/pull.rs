@@ -76,10 +76,20 @@ enum Pulled {
     End,
     /// The consumer or its stream no longer exists.
     Gone,
+    /// The consumer counts from the start again, so it or its stream was made anew meanwhile.
+    Anew,
 }
 
 impl Bus {
-    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone.
+    /// Returns as soon as nats-server is connected. Cancel-safe.
+    pub async fn connected(&self) {
+        while !self.is_connected() {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone. It
+    /// may have been made anew by then.
     /// `room` returns how many messages could be started now, and waits until that is at least one. `take` starts
     /// one.
     ///
@@ -105,6 +115,10 @@ impl Bus {
                     Pulled::Message(delivery) => take(delivery).await,
                     Pulled::End => break,
                     Pulled::Gone => return Ok(()),
+                    Pulled::Anew => {
+                        puller.drain(|| {}).await;
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -123,6 +137,8 @@ struct Puller {
     subscriber: async_nats::Subscriber,
     request: u64,
     missing: usize,
+    /// The highest sequence that came for the first time.
+    newest: u64,
 }
 
 impl Puller {
@@ -138,6 +154,7 @@ impl Puller {
             subscriber,
             request: 0,
             missing: 0,
+            newest: 0,
         })
     }
 
@@ -145,9 +162,7 @@ impl Puller {
     /// Cancel-safe.
     async fn request(&mut self, batch: usize) -> Result<(), ReadError> {
         // Requests made while it is away would all reach the server at once when it is back.
-        while !self.bus.is_connected() {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
+        self.bus.connected().await;
         self.request += 1;
         self.missing = batch.max(1);
         let body = serde_json::json!({
@@ -178,6 +193,12 @@ impl Puller {
                 None | Some(StatusCode::OK) => {
                     self.missing -= 1;
                     match self.delivery(message).await {
+                        Some(delivery) if self.goes_back(&delivery) => {
+                            // Whoever takes it has to know first whose sequence it has.
+                            delivery.nak(None).await;
+                            self.missing = 0;
+                            return Pulled::Anew;
+                        }
                         Some(delivery) => return Pulled::Message(Box::new(delivery)),
                         None => continue,
                     }
@@ -200,6 +221,16 @@ impl Puller {
             }
         }
         Pulled::End
+    }
+
+    /// A consumer hands messages out in order, each for the first time once. If it does not, it was made anew (or, after
+    /// a crash of nats-server, has forgotten a little). While no request is open, nothing else tells.
+    fn goes_back(&mut self, delivery: &Delivery) -> bool {
+        let goes_back = delivery.delivered == 1 && delivery.sequence <= self.newest;
+        if delivery.delivered == 1 {
+            self.newest = self.newest.max(delivery.sequence);
+        }
+        goes_back
     }
 
     /// Stops, calls `closed`, and gives back the messages that are still on their way here.

@@ -131,8 +131,8 @@ impl Bus {
     /// When the stream was created, in nanoseconds since the epoch. This identifies its incarnation. A server that does
     /// not answer is asked again, for a while.
     pub async fn stream_created(&self, stream: &str) -> Result<String, ReadError> {
-        let info = (|| self.stream_info(stream)).retry(topology::patience()).await?;
-        Ok(info.created.unix_timestamp_nanos().to_string())
+        let state = (|| self.stream_state(stream)).retry(topology::patience()).await?;
+        Ok(state.incarnation)
     }
 
     /// How many messages the stream holds.
@@ -148,8 +148,17 @@ impl Bus {
     /// Asks JetStream's API. `None` if the stream or consumer does not exist. The payload has to be empty:
     /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
+        self.ask_for(api, Bytes::new()).await
+    }
+
+    /// The same, with a payload.
+    pub(super) async fn ask_for<T: DeserializeOwned>(
+        &self,
+        api: &str,
+        what: Bytes,
+    ) -> Result<Option<T>, ReadError> {
         let subject = format!("{}.{api}", self.api);
-        let request = self.client.request(subject.clone(), Bytes::new());
+        let request = self.client.request(subject.clone(), what);
         let message = self.unless_refused(&subject, request).await?;
         match serde_json::from_slice(&message.payload).map_err(|error| ReadError::new(&error))? {
             Response::Ok(info) => Ok(Some(info)),

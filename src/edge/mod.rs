@@ -152,7 +152,9 @@ impl Parts {
             timers: timers.clone(),
             sent_as: sent_as.clone(),
         };
-        let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else { return };
+        let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
+            return;
+        };
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
             self.subjects.clone(),

@@ -13,6 +13,14 @@ pub struct Place {
     pub previous: u64,
 }
 
+impl Place {
+    /// The same message, when the one before it is gone from the stream: it has expired, or was purged or deleted. It
+    /// gets no outcome any more, if it had none, so nobody waits for it.
+    pub fn behind_nothing(self) -> Self {
+        Self { previous: 0, ..self }
+    }
+}
+
 /// A chat's last outcome. The default is a chat without an outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Last {

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
-use crate::bus::{Bus, ReadError};
+use crate::bus::{Bus, Gone, ReadError};
 use crate::task::Tasks;
 use crate::wire::Subjects;
 use ack_floor::AckFloor;
@@ -87,6 +87,8 @@ pub struct Forwarder {
     backend: Backend,
     chats: Arc<Chats>,
     ack_floor: AckFloor,
+    /// What `WA_IN` has no more.
+    gone: Gone,
     breaker: CircuitBreaker,
     attempts: Attempts,
     permits: Arc<Semaphore>,
@@ -120,6 +122,7 @@ impl Forwarder {
             backend: Backend::new(settings.backend.clone())?,
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
             ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
+            gone: Gone::new(bus.clone(), subjects.stream_in()),
             breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
             permits: Arc::new(Semaphore::new(settings.concurrency)),
@@ -152,8 +155,9 @@ impl Forwarder {
                 tracing::warn!(%error, "pulling is interrupted");
                 self.pause(Duration::from_millis(500)).await;
             }
-            if !self.stop.is_cancelled() {
-                self.rebind().await;
+            // Nothing is taken from a stream before it is known whether it is another one.
+            while !self.stop.is_cancelled() && !self.rebind().await {
+                self.pause(Duration::from_secs(1)).await;
             }
         }
         self.closed.cancel();
@@ -196,28 +200,32 @@ impl Forwarder {
         self.permits.available_permits().clamp(1, MAX_BATCH)
     }
 
-    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start.
-    async fn rebind(&self) {
-        let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder);
+    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known
+    /// which stream it is.
+    async fn rebind(&self) -> bool {
         let bound = async {
-            ensured.await?;
-            let incarnation = self.bus.stream_created(&self.subjects.stream_in()).await?;
-            if incarnation != self.chats.incarnation() {
+            self.bus.connected().await;
+            let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder).await;
+            if let Err(error) = ensured {
+                tracing::warn!(%error, "the inbound consumer is not available yet");
+                self.pause(Duration::from_secs(1)).await;
+            }
+            self.bus.stream_state(&self.subjects.stream_in()).await
+        };
+        match self.stop.run_until_cancelled(bound).await {
+            None => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the inbound consumer is not available yet");
+                return false;
+            }
+            Some(Ok(now)) if now.incarnation != self.chats.incarnation() => {
                 tracing::error!("the inbound stream was made anew; its messages are counted from the start");
-                self.chats.reincarnate(incarnation);
+                self.chats.reincarnate(now.incarnation);
                 self.ack_floor.reset();
             }
-            Ok::<(), ForwarderError>(())
-        };
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            result = bound => {
-                if let Err(error) = result {
-                    tracing::warn!(%error, "the inbound consumer is not available yet");
-                    self.pause(Duration::from_secs(1)).await;
-                }
-            }
+            Some(Ok(_)) => {}
         }
+        true
     }
 
     async fn pause(&self, time: Duration) {

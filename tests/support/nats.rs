@@ -126,6 +126,22 @@ impl Nats {
         listens(&mut self.process, &self.dir).await;
     }
 
+    /// It is told to hand its clients over to other servers and to end (`--signal ldm`), and a new one takes its
+    /// place. Returns the old one.
+    pub async fn succeed(&mut self) -> Process {
+        let told = self.process.pid().to_string();
+        let signal = clean(&binary()).args(["--signal", &format!("ldm={told}")]).status();
+        assert!(signal.is_ok_and(|status| status.success()), "nats-server takes the signal");
+        eventually("the store to be free", PATIENCE, async || {
+            let log = self.log();
+            if log.contains("JetStream Shutdown") { Ok(()) } else { Err(log) }
+        })
+        .await;
+        let mut successor = spawn(&self.dir, self.port.number(), &self.setup);
+        listens(&mut successor, &self.dir).await;
+        std::mem::replace(&mut self.process, successor)
+    }
+
     /// A look into its streams.
     pub async fn streams(&self) -> Streams {
         Streams::connect_as(&self.url(), self.setup.options()).await

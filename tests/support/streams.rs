@@ -110,6 +110,37 @@ impl Streams {
         self.jetstream.create_stream(config).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// An operator purges what `WA_IN` has on these subjects of the default account, `message.5491` or so.
+    pub async fn purge_in(&self, subject: &str) {
+        let purged = self.inbound().await.purge().filter(format!("wa.in.default.{subject}")).await;
+        purged.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same for `WA_OUT`.
+    pub async fn purge_out(&self, subject: &str) {
+        let purged = self.outbound().await.purge().filter(format!("wa.out.default.{subject}")).await;
+        purged.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// `WA_IN`.
+    pub async fn inbound(&self) -> jetstream::stream::Stream {
+        let stream = self.jetstream.get_stream(self.subjects.stream_in()).await;
+        stream.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `WA_OUT`.
+    pub async fn outbound(&self) -> jetstream::stream::Stream {
+        let stream = self.jetstream.get_stream(self.subjects.stream_out()).await;
+        stream.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The place of a chat's last user message; `None`: there is none.
+    pub async fn last_of(&self, chat: &str) -> Option<u64> {
+        let subject = format!("wa.in.default.message.{chat}");
+        let last = self.inbound().await.direct_get_last_for_subject(subject).await;
+        last.ok().map(|message| message.sequence)
+    }
+
     /// JetStream itself.
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.jetstream

@@ -3,25 +3,31 @@
 //!
 //! While the bus is away it waits and tries again. It gives up only when the process stops.
 
+use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::content;
 use super::hook::Refused;
 use crate::bus::{AppendError, Appended, Bus, ReadError, Record};
 use crate::crash;
-use crate::edge::addressing::chats::{Chat, Chats, End};
+use crate::edge::addressing::chats::{Chat, Chats, Earlier, End};
 use crate::edge::addressing::offers::Offers;
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::InboundMessage;
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
 
-/// How long the bus must keep saying that a subject ends earlier than this edge knows, before the edge believes it.
-/// A follower lags by seconds; a stream that was made anew stays behind.
+/// How long the stream's leader must keep saying that the whole stream ends earlier than this edge knows, before the
+/// edge believes it. A leader that was just elected is behind for seconds; a stream that was restored from an older copy
+/// stays behind.
 const BELIEVE_AN_EARLIER_END: Duration = Duration::from_secs(15);
+/// The pause before a refused append is tried again that may be refused for the same reason.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Appends for one account.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub(super) struct Appender {
 
 impl Appender {
     /// The chat with one of these tokens, as soon as the bus can tell.
-    pub(super) async fn chat(&self, candidates: &[ChatToken]) -> Result<std::sync::Arc<Chat>, Refused> {
+    pub(super) async fn chat(&self, candidates: &[ChatToken]) -> Result<Arc<Chat>, Refused> {
         self.until_answered(|| self.chats.find(candidates)).await
     }
 
@@ -57,7 +63,7 @@ impl Appender {
         let message = self.as_choice(chat, message).await?;
         let subject = self.subjects.message(&self.account, &chat.token);
         let mut record = self.record(subject.clone(), id, &message);
-        let mut earlier_since = None;
+        let mut behind_since = None;
         // This message's id is already at the end: an earlier attempt was stored, but its answer was lost.
         while end.id.as_deref() != Some(id) {
             record.headers.set(header::PREV_SEQ, &end.sequence.to_string());
@@ -70,23 +76,7 @@ impl Appender {
                 }
                 Err(AppendError::Refused) => {
                     metrics::CONFLICTS.add(1, ["in"]);
-                    let found = self.until_answered(|| self.chats.end(&chat.token)).await?;
-                    if found.sequence >= end.sequence {
-                        *end = found;
-                        continue;
-                    }
-                    // Do not accept an earlier end than the known one until a lagging follower cannot be the
-                    // reason.
-                    let since = *earlier_since.get_or_insert_with(tokio::time::Instant::now);
-                    if since.elapsed() > BELIEVE_AN_EARLIER_END {
-                        tracing::error!(
-                            known = end.sequence,
-                            found = found.sequence,
-                            "the inbound stream has lost messages that it had stored"
-                        );
-                        *end = found;
-                    }
-                    self.pause(Duration::from_millis(100)).await?;
+                    *end = self.end_after(&end, chat, &mut behind_since).await?;
                 }
                 Err(AppendError::Impossible(why)) => {
                     tracing::error!(why, "a message cannot be stored as it is; its content is left out");
@@ -106,6 +96,47 @@ impl Appender {
         match picked.ok_or(Refused::Stopping)? {
             Some(content) => Ok(InboundMessage { content: Some(content), ..message }),
             None => Ok(message),
+        }
+    }
+
+    /// The end to expect next, after `known` was refused. If it is wrong, because a follower told it, the next append is
+    /// refused too.
+    async fn end_after(
+        &self,
+        known: &End,
+        chat: &Chat,
+        behind_since: &mut Option<Instant>,
+    ) -> Result<End, Refused> {
+        let found = self.until_answered(|| self.chats.end(&chat.token)).await?;
+        match found.sequence.cmp(&known.sequence) {
+            Ordering::Greater => return Ok(found),
+            // A follower is behind, or the refusal was none of the chat's (that happens in a cluster).
+            Ordering::Equal => {
+                self.pause(AGAIN).await?;
+                return Ok(found);
+            }
+            Ordering::Less => {}
+        }
+        match self.until_answered(|| self.chats.earlier(known)).await? {
+            Earlier::Gone => {
+                tracing::debug!("the chat's last messages are gone from the bus");
+                Ok(found)
+            }
+            // It may have been read as one of the stream before.
+            Earlier::Anew => self.until_answered(|| self.chats.end(&chat.token)).await,
+            Earlier::Behind => {
+                let since = *behind_since.get_or_insert_with(Instant::now);
+                if since.elapsed() <= BELIEVE_AN_EARLIER_END {
+                    self.pause(AGAIN).await?;
+                    return Ok(known.clone());
+                }
+                tracing::error!(
+                    known = known.sequence,
+                    found = found.sequence,
+                    "the inbound stream has lost messages that it had stored"
+                );
+                Ok(found)
+            }
         }
     }
 
@@ -168,7 +199,8 @@ impl Appender {
 /// The list's end once `stored` is known. A duplicate's position is where it was stored first, which may be further
 /// back.
 fn behind(end: &End, stored: Appended, id: &str) -> End {
-    End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()) }
+    let incarnation = Arc::clone(&end.incarnation);
+    End { sequence: stored.sequence.max(end.sequence), id: Some(id.to_owned()), incarnation }
 }
 
 /// A message that WhatsApp redelivers is stored once, and counts once.

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::carrying::{Carrier, Means};
-use super::order::Progress;
+use super::order::{Progress, Spot};
 use super::reports::Reporter;
 use crate::bus::topology::{self, Role};
-use crate::bus::{Bus, Delivery, ReadError};
+use crate::bus::{Bus, Delivery, Gone, ReadError};
 use crate::crash;
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::{metrics, spans};
@@ -35,6 +35,10 @@ pub(crate) struct Outbound {
     carrier: Carrier,
     topology: topology::Settings,
     progress: Mutex<Progress>,
+    /// The incarnation of `WA_OUT` that `progress` is about.
+    incarnation: Mutex<String>,
+    /// What `WA_OUT` has no more.
+    gone: Gone,
     in_flight: Mutex<HashMap<ChatToken, Lane>>,
     /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
@@ -59,8 +63,8 @@ impl Drop for Unwinding<'_> {
     }
 }
 
-/// The messages of one chat in flight, by sequence. The lane's task works on the lowest.
-type Lane = BTreeMap<u64, Arc<Delivery>>;
+/// The messages of one chat in flight, in their order. The lane's task works on the lowest.
+type Lane = BTreeMap<Spot, Arc<Delivery>>;
 
 impl Outbound {
     /// Ready to run.
@@ -72,6 +76,7 @@ impl Outbound {
         topology: topology::Settings,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, ReadError> {
+        let incarnation = Mutex::new(bus.stream_created(&subjects.stream_out()).await?);
         let state = bus.consumer_state(&subjects.stream_out(), &subjects.consumer_edge(&account)).await?;
         means.offers.settled(state.ack_floor);
         let abandon = CancellationToken::new();
@@ -83,6 +88,8 @@ impl Outbound {
         };
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
+            incarnation,
+            gone: Gone::new(bus.clone(), subjects.stream_out()),
             carrier: Carrier::new(means, reporter, subjects.stream_out(), stop.clone()),
             bus,
             subjects,
@@ -109,8 +116,12 @@ impl Outbound {
             if let Err(error) = self.pull().await {
                 tracing::warn!(%error, "pulling replies is interrupted");
             }
-            let _ = tokio::time::timeout(Duration::from_millis(500), self.stop.cancelled()).await;
-            self.rebind().await;
+            // Nothing is taken from a stream before it is known whether it is the one that `progress` is about.
+            let mut bound = false;
+            while !bound && !self.stop.is_cancelled() {
+                let _ = tokio::time::timeout(Duration::from_millis(500), self.stop.cancelled()).await;
+                bound = self.stop.run_until_cancelled(self.rebind()).await.unwrap_or(false);
+            }
         }
         let finished = tokio::time::timeout(grace, lost.run_until_cancelled(self.tasks.ended())).await;
         if !matches!(finished, Ok(Some(()))) {
@@ -121,21 +132,45 @@ impl Outbound {
         }
         self.abandon.cancel();
         self.tasks.ended().await;
-        let rest: Vec<_> =
-            std::mem::take(&mut *self.lanes()).into_values().flat_map(Lane::into_values).collect();
-        for delivery in rest {
+        for delivery in self.in_flight() {
             delivery.nak(None).await;
         }
+        self.lanes().clear();
         // `abandon` ends it.
         let _ = heartbeat.await;
     }
 
-    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start.
-    async fn rebind(&self) {
-        let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Edge(&self.account));
-        if let Some(Err(error)) = self.stop.run_until_cancelled(ensured).await {
+    /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known
+    /// which stream it is.
+    async fn rebind(&self) -> bool {
+        self.bus.connected().await;
+        let role = Role::Edge(&self.account);
+        if let Err(error) = self.bus.ensure(&self.subjects, &self.topology, role).await {
             tracing::warn!(%error, "the outbound consumer is not available yet");
         }
+        let counted = self.count_anew().await;
+        if let Err(error) = &counted {
+            tracing::warn!(%error, "the outbound consumer is not available yet");
+        }
+        counted.is_ok()
+    }
+
+    /// If the stream was made anew, its sequences start again, and nothing in it has been sent.
+    async fn count_anew(&self) -> Result<(), ReadError> {
+        let incarnation = self.bus.stream_state(&self.subjects.stream_out()).await?.incarnation;
+        if incarnation == *self.incarnation() {
+            return Ok(());
+        }
+        let consumer = self.subjects.consumer_edge(&self.account);
+        let state = self.bus.consumer_state(&self.subjects.stream_out(), &consumer).await?;
+        tracing::error!(
+            "the outbound stream was made anew; what it held is lost, and its messages are counted from the start"
+        );
+        // First, so that no answer about the old stream is taken for one about the new one.
+        *self.incarnation() = incarnation;
+        self.progress().anew(state.ack_floor, state.delivered, state.ack_pending);
+        self.moved.notify_waiters();
+        Ok(())
     }
 
     async fn pull(self: &Arc<Self>) -> Result<(), ReadError> {
@@ -168,10 +203,9 @@ impl Outbound {
     /// Puts a delivery into its chat's lane. Starts the lane's task if it has none.
     async fn take(self: &Arc<Self>, delivery: Delivery) {
         let chat = delivery.envelope.route.chat.clone();
-        let finished = {
+        let (spot, finished) = {
             let mut progress = self.progress();
-            progress.delivered(delivery.sequence);
-            progress.is_done(delivery.sequence)
+            (progress.delivered(delivery.sequence), progress.is_done(delivery.sequence))
         };
         if finished {
             delivery.ack().await;
@@ -182,7 +216,7 @@ impl Outbound {
             let is_new = !lanes.contains_key(&chat);
             // This is a second delivery of a message in flight. Its ack is valid for longer than that of the first
             // delivery.
-            lanes.entry(chat.clone()).or_default().insert(delivery.sequence, Arc::new(delivery));
+            lanes.entry(chat.clone()).or_default().insert(spot, Arc::new(delivery));
             is_new
         };
         if is_new {
@@ -196,10 +230,10 @@ impl Outbound {
     async fn work_off(&self, chat: ChatToken) {
         let _unwinding = Unwinding { outbound: self, chat: &chat };
         loop {
-            let next = {
+            let (spot, next) = {
                 let mut lanes = self.lanes();
                 match lanes.get(&chat).and_then(|lane| lane.first_key_value()) {
-                    Some((_, delivery)) => Arc::clone(delivery),
+                    Some((spot, delivery)) => (*spot, Arc::clone(delivery)),
                     None => {
                         lanes.remove(&chat);
                         return;
@@ -209,18 +243,20 @@ impl Outbound {
             let ended = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => return,
-                ended = self.work(&chat, &next) => ended,
+                ended = self.work(&chat, spot, &next) => ended,
             };
             if ended {
                 debug_assert!(
-                    self.progress().may_send(next.envelope.previous),
+                    self.progress().may_send(spot, next.envelope.previous),
                     "an answer was sent before the answer that it follows"
                 );
                 crash::point("edge.before-ack");
-                next.ack().await;
-                self.progress().finished(next.sequence);
+                if self.progress().is_current(spot) {
+                    next.ack().await;
+                    self.finished(spot);
+                }
                 if let Some(lane) = self.lanes().get_mut(&chat) {
-                    lane.remove(&next.sequence);
+                    lane.remove(&spot);
                 }
                 self.moved.notify_waiters();
             } else if self.stop.is_cancelled() {
@@ -230,9 +266,9 @@ impl Outbound {
     }
 
     /// Returns whether the delivery is finished. If not, the lane must be checked again.
-    async fn work(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
+    async fn work(&self, chat: &ChatToken, spot: Spot, delivery: &Delivery) -> bool {
         let moved = self.moved.notified();
-        let may_send = self.progress().may_send(delivery.envelope.previous);
+        let may_send = self.progress().may_send(spot, delivery.envelope.previous);
         if !may_send {
             // An earlier reply may be on its way to this edge, or the consumer may say that there is none.
             let heard = tokio::select! {
@@ -241,7 +277,7 @@ impl Outbound {
                 () = self.stop.cancelled() => return false,
             };
             if !heard {
-                self.check_floor().await;
+                self.check(delivery.envelope.previous).await;
             }
             return false;
         }
@@ -267,12 +303,43 @@ impl Outbound {
         )
     }
 
-    async fn check_floor(&self) {
-        let consumer = self.subjects.consumer_edge(&self.account);
-        match self.bus.consumer_state(&self.subjects.stream_out(), &consumer).await {
-            Ok(state) => self.progress().floor(state.ack_floor),
-            Err(error) => tracing::debug!(%error, "the consumer's state is not available"),
+    /// Has everything up to the outcome `previous` ended, or is it gone from the bus without having been sent?
+    async fn check(&self, previous: u64) {
+        let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+        let known = self.incarnation().clone();
+        let checked = async {
+            let state = self.bus.consumer_state(&stream, &consumer).await?;
+            let is_gone = self.gone.has(&known, previous).await?;
+            Ok::<_, ReadError>((state.ack_floor, is_gone))
+        };
+        match checked.await {
+            // Else it is an answer about another stream.
+            Ok((floor, is_gone)) if *self.incarnation() == known => {
+                let mut progress = self.progress();
+                progress.floor(floor);
+                if is_gone {
+                    progress.finished(previous);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "what the bus still has is not known"),
         }
+    }
+
+    fn finished(&self, spot: Spot) {
+        let mut progress = self.progress();
+        if progress.is_current(spot) {
+            progress.finished(spot.sequence);
+        }
+    }
+
+    /// What is in flight and still in the stream.
+    fn in_flight(&self) -> Vec<Arc<Delivery>> {
+        let (lanes, progress) = (self.lanes(), self.progress());
+        let all = lanes.values().flatten();
+        all.filter(|(spot, _)| progress.is_current(**spot))
+            .map(|(_, delivery)| Arc::clone(delivery))
+            .collect()
     }
 
     /// Tells the bus, well within the ack wait, that every message in flight is still being worked on. Also forgets
@@ -281,8 +348,7 @@ impl Outbound {
         let mut ticks = tokio::time::interval(self.topology.edge_ack_wait / 3);
         loop {
             ticks.tick().await;
-            let all: Vec<_> = self.lanes().values().flat_map(|lane| lane.values().cloned()).collect();
-            for delivery in all {
+            for delivery in self.in_flight() {
                 delivery.progress().await;
             }
             self.carrier.forget_idle();
@@ -291,6 +357,10 @@ impl Outbound {
 
     fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<ChatToken, Lane>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn incarnation(&self) -> std::sync::MutexGuard<'_, String> {
+        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -20,8 +20,20 @@ pub(super) struct Progress {
     pending_at_start: usize,
     /// Those that have come again.
     returned: BTreeSet<u64>,
-    /// What this edge has finished.
+    /// How many incarnations of the stream this edge has seen before.
+    generation: u64,
+    /// What this edge has finished, or what is gone.
     done: BTreeSet<u64>,
+}
+
+/// A message's place among all that this edge has had: in which incarnation of the stream, and where in it. What a
+/// stream held that was deleted comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    /// Counts incarnations.
+    pub generation: u64,
+    /// The sequence in the stream.
+    pub sequence: u64,
 }
 
 impl Progress {
@@ -30,11 +42,23 @@ impl Progress {
         Self { floor, inherited: delivered, pending_at_start: ack_pending, ..Self::default() }
     }
 
+    /// The stream was made anew, and its consumer is in this state.
+    pub(super) fn anew(&mut self, floor: u64, delivered: u64, ack_pending: usize) {
+        let generation = self.generation + 1;
+        *self = Self { generation, ..Self::new(floor, delivered, ack_pending) };
+    }
+
     /// A message was delivered.
-    pub(super) fn delivered(&mut self, sequence: u64) {
+    pub(super) fn delivered(&mut self, sequence: u64) -> Spot {
         if sequence <= self.inherited {
             self.returned.insert(sequence);
         }
+        Spot { generation: self.generation, sequence }
+    }
+
+    /// Is it in the stream as it is now? If not, its sequence is another message's.
+    pub(super) fn is_current(&self, spot: Spot) -> bool {
+        spot.generation == self.generation
     }
 
     /// A message is finished, and its ack is on its way.
@@ -45,9 +69,10 @@ impl Progress {
         }
     }
 
-    /// Was the message finished before? Then a redelivery of it needs only its ack.
+    /// Was the message finished before? Then it needs only its ack when it comes again: after its ack was lost, or from
+    /// a consumer that was made anew and begins at the start.
     pub(super) fn is_done(&self, sequence: u64) -> bool {
-        self.done.contains(&sequence)
+        sequence <= self.floor || self.done.contains(&sequence)
     }
 
     /// The consumer's ack floor has moved.
@@ -56,8 +81,13 @@ impl Progress {
         self.done = self.done.split_off(&(self.floor + 1));
     }
 
-    /// May the outcome be sent? `previous` is its predecessor in the chat (0: none).
-    pub(super) fn may_send(&self, previous: u64) -> bool {
+    /// May the outcome be sent? `previous` is its predecessor in the chat (0: none). What is left of a stream that was
+    /// deleted waits for nothing but what is before it in its lane.
+    pub(super) fn may_send(&self, spot: Spot, previous: u64) -> bool {
+        !self.is_current(spot) || self.has_ended(previous)
+    }
+
+    fn has_ended(&self, previous: u64) -> bool {
         if previous <= self.floor || self.done.contains(&previous) {
             return true;
         }
@@ -76,11 +106,11 @@ mod tests {
     #[test]
     fn the_first_of_a_chat_goes_and_the_second_waits_for_it() {
         let mut progress = Progress::new(0, 0, 0);
-        assert!(progress.may_send(0));
+        assert!(progress.has_ended(0));
         progress.delivered(1);
-        assert!(!progress.may_send(1));
+        assert!(!progress.has_ended(1));
         progress.finished(1);
-        assert!(progress.may_send(1));
+        assert!(progress.has_ended(1));
     }
 
     #[test]
@@ -88,24 +118,24 @@ mod tests {
         // 5 is acknowledged, 6 and 7 are not; 4 of another chat pins the floor at 3.
         let mut progress = Progress::new(3, 7, 3);
         progress.delivered(7);
-        assert!(!progress.may_send(6), "6 may yet come again");
-        assert!(!progress.may_send(5), "nobody knows yet that 5 will not");
+        assert!(!progress.has_ended(6), "6 may yet come again");
+        assert!(!progress.has_ended(5), "nobody knows yet that 5 will not");
         progress.delivered(6);
         progress.delivered(4);
-        assert!(progress.may_send(5), "all three are back, and 5 is none of them");
-        assert!(!progress.may_send(6));
+        assert!(progress.has_ended(5), "all three are back, and 5 is none of them");
+        assert!(!progress.has_ended(6));
         progress.finished(6);
-        assert!(progress.may_send(6));
+        assert!(progress.has_ended(6));
     }
 
     #[test]
     fn the_floor_settles_every_doubt() {
         let mut progress = Progress::new(3, 7, 9);
-        assert!(!progress.may_send(7));
+        assert!(!progress.has_ended(7));
         progress.floor(7);
-        assert!(progress.may_send(7));
+        assert!(progress.has_ended(7));
         progress.floor(2);
-        assert!(progress.may_send(7));
+        assert!(progress.has_ended(7));
     }
 
     #[test]
@@ -114,7 +144,7 @@ mod tests {
         (1..=4).for_each(|sequence| progress.finished(sequence));
         assert_eq!([1, 4, 5].map(|sequence| progress.is_done(sequence)), [true, true, false]);
         progress.floor(2);
-        assert_eq!([1, 2, 3, 4].map(|sequence| progress.is_done(sequence)), [false, false, true, true]);
+        assert_eq!([1, 2, 3, 4].map(|sequence| progress.is_done(sequence)), [true; 4]);
         assert_eq!(progress.done.len(), 2, "what is settled takes up no memory");
     }
 
@@ -123,12 +153,26 @@ mod tests {
         let mut progress = Progress::new(0, 0, 0);
         let remembered = u64::try_from(REMEMBERED).unwrap();
         (1..=remembered).for_each(|sequence| progress.finished(sequence));
-        assert!(progress.is_done(1) && progress.may_send(1));
+        assert!(progress.is_done(1) && progress.has_ended(1));
         progress.finished(remembered + 1);
-        assert!(!progress.is_done(1) && !progress.may_send(1), "its chat waits for the floor");
+        assert!(!progress.is_done(1) && !progress.has_ended(1), "its chat waits for the floor");
         assert!(progress.is_done(2) && progress.is_done(remembered + 1));
         progress.floor(1);
-        assert!(progress.may_send(1));
+        assert!(progress.has_ended(1));
+    }
+
+    #[test]
+    fn in_a_stream_that_was_made_anew_nothing_is_done_and_what_is_left_of_the_old_one_waits_for_nothing() {
+        let mut progress = Progress::new(3, 7, 0);
+        let old = progress.delivered(9);
+        progress.finished(8);
+        assert!(!progress.may_send(old, 10));
+        progress.anew(0, 0, 0);
+        let new = progress.delivered(1);
+        assert!((1..=9).all(|sequence| !progress.is_done(sequence)), "{progress:?}");
+        assert!(progress.may_send(old, 10) && progress.may_send(new, 0) && !progress.may_send(new, 8));
+        assert!(progress.is_current(new) && !progress.is_current(old));
+        assert!(old < new, "the old one is sent first");
     }
 
     proptest! {
@@ -165,7 +209,7 @@ mod tests {
                     }
                 }
                 for previous in 1..=newest {
-                    let (may, was_sent) = (progress.may_send(previous), sent.contains(&previous));
+                    let (may, was_sent) = (progress.has_ended(previous), sent.contains(&previous));
                     prop_assert!(!may || was_sent, "{previous} was not sent: {progress:?}");
                     prop_assert!(may || !was_sent || !to_come.is_empty(), "{previous} was sent: {progress:?}");
                 }

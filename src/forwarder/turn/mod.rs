@@ -45,6 +45,8 @@ pub(super) enum Ended {
         /// When to deliver it again. `None`: at once.
         after: Option<Duration>,
     },
+    /// Its stream was deleted before it had an outcome.
+    Dropped,
 }
 
 /// Why a turn did not reach its end.
@@ -53,6 +55,8 @@ enum Interrupted {
     Stopping,
     /// The bus did not answer. The message comes again.
     Bus(String),
+    /// The stream was deleted with all that had no answer yet.
+    StreamGone,
 }
 
 impl From<crate::bus::ReadError> for Interrupted {
@@ -72,17 +76,22 @@ pub(super) async fn run(
 ) {
     let span = telemetry::turn(&forwarder.subjects, &delivery);
     async {
-        let work = work(&forwarder, &delivery, permit);
+        let incarnation = forwarder.chats.incarnation();
+        let work = work(&forwarder, &delivery, &incarnation, permit);
+        let is_current = || incarnation == forwarder.chats.incarnation();
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(forwarder.topology.forwarder_ack_wait / 3);
         let ended = loop {
             tokio::select! {
                 ended = &mut work => break ended,
-                _ = ticks.tick() => delivery.progress().await,
+                _ = ticks.tick() => if is_current() { delivery.progress().await },
             }
         };
         crash::point("forwarder.before-ack");
         match ended {
+            // In the stream as it is now, this sequence may be another message's, which nobody has answered.
+            _ if !is_current() => {}
+            Ended::Dropped => {}
             Ended::Stored | Ended::Answered => delivery.ack().await,
             Ended::GivenBack { after } => delivery.nak(after).await,
         }
@@ -92,14 +101,18 @@ pub(super) async fn run(
     .await;
 }
 
-async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSemaphorePermit>) -> Ended {
-    let turn = Turn::open(forwarder, delivery);
-    let incarnation = forwarder.chats.incarnation();
-    let mut attempt = forwarder.attempts.of(&incarnation, delivery.sequence, delivery.delivered);
+async fn work(
+    forwarder: &Forwarder,
+    delivery: &Delivery,
+    incarnation: &str,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Ended {
+    let turn = Turn::open(forwarder, delivery, incarnation);
+    let mut attempt = forwarder.attempts.of(incarnation, delivery.sequence, delivery.delivered);
     let taken = turn.take(permit, &mut attempt).await;
     match taken {
         Ok(Ended::Stored | Ended::Answered) => attempt.over().await,
-        Ok(Ended::GivenBack { .. }) | Err(_) => attempt.leave().await,
+        Ok(Ended::GivenBack { .. } | Ended::Dropped) | Err(_) => attempt.leave().await,
     }
     match taken {
         Ok(ended) => ended,
@@ -112,12 +125,18 @@ async fn work(forwarder: &Forwarder, delivery: &Delivery, permit: Option<OwnedSe
             tracing::warn!(error, "the bus did not answer; the message is given back");
             Ended::GivenBack { after: Some(Duration::from_millis(500)) }
         }
+        Err(Interrupted::StreamGone) => {
+            tracing::debug!("the message was deleted with its stream");
+            Ended::Dropped
+        }
     }
 }
 
 struct Turn<'a> {
     forwarder: &'a Forwarder,
     delivery: &'a Delivery,
+    /// The incarnation of `WA_IN` that it came from.
+    incarnation: &'a str,
     place: Place,
     chat: Open,
     /// Until then the live service may ask first, in shadow. The wait for it holds nothing.
@@ -127,14 +146,14 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery) -> Self {
+    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery, incarnation: &'a str) -> Self {
         let Envelope { route, previous, .. } = &delivery.envelope;
         let chat = forwarder.chats.open(forwarder.subjects.reply(&route.account, &route.chat));
         let place = Place { sequence: delivery.sequence, previous: *previous };
         let Settings { mode, shadow_delay, .. } = &forwarder.settings;
         let wait = decision::head_start(*mode, *shadow_delay, delivery.stored_at_ms, now_ms());
         let not_before = Instant::now() + wait;
-        Self { forwarder, delivery, place, chat, not_before, stop: &forwarder.stop }
+        Self { forwarder, delivery, incarnation, place, chat, not_before, stop: &forwarder.stop }
     }
 
     async fn take(
@@ -226,6 +245,9 @@ impl<'a> Turn<'a> {
     }
 
     async fn step(&self) -> Result<Step, Interrupted> {
+        if self.is_of_another_stream() {
+            return Err(Interrupted::StreamGone);
+        }
         let last = self.chat.last().await?;
         let step = chain::step(self.place, last, self.forwarder.ack_floor.known());
         if step != Step::Wait {
@@ -234,7 +256,18 @@ impl<'a> Turn<'a> {
         if crash::switched_off("chain") {
             return Ok(Step::Go { expected: last.out_sequence });
         }
-        Ok(chain::step(self.place, last, self.forwarder.ack_floor.fresh().await?))
+        let floor = self.forwarder.ack_floor.fresh().await?;
+        let step = chain::step(self.place, last, floor);
+        // What is gone is never below the floor while this message, which waits for it, is the only one in flight.
+        if step == Step::Wait && self.forwarder.gone.has(&self.incarnation, self.place.previous).await? {
+            return Ok(chain::step(self.place.behind_nothing(), last, floor));
+        }
+        Ok(step)
+    }
+
+    /// The stream that the message was in was deleted, and made anew. Whoever has its sequence now is another message.
+    fn is_of_another_stream(&self) -> bool {
+        self.incarnation != self.forwarder.chats.incarnation()
     }
 
     /// Ends `work` when the process stops.

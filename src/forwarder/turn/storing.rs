@@ -19,7 +19,7 @@ impl Turn<'_> {
     pub(super) async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
         let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
-        let mut headers = self.about(&self.forwarder.chats.incarnation()).dead_letter(&code);
+        let mut headers = self.about().dead_letter(&code);
         propagation::inject(&mut headers);
         let route = &self.delivery.envelope.route;
         let record = Record {
@@ -38,18 +38,17 @@ impl Turn<'_> {
         Ok(decision::dead(*mode, reason, detail, fallback_text))
     }
 
-    fn about<'b>(&'b self, incarnation: &'b str) -> About<'b> {
+    fn about(&self) -> About<'_> {
         About {
             envelope: &self.delivery.envelope,
-            incarnation,
+            incarnation: self.incarnation,
             sequence: self.place.sequence,
             payload: &self.delivery.payload,
         }
     }
 
     pub(super) async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
-        let incarnation = self.forwarder.chats.incarnation();
-        let (mut headers, payload) = self.about(&incarnation).outcome(decision, expected, now_ms());
+        let (mut headers, payload) = self.about().outcome(decision, expected, now_ms());
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);
@@ -63,7 +62,8 @@ impl Turn<'_> {
             crash::point("forwarder.after-outcome");
             spans::stored(stored.sequence);
             telemetry::outcome(decision);
-            self.chat.wrote(Last { in_sequence: self.place.sequence, out_sequence: stored.sequence });
+            let in_sequence = if self.is_of_another_stream() { 0 } else { self.place.sequence };
+            self.chat.wrote(Last { in_sequence, out_sequence: stored.sequence });
             Ok(())
         }
         .instrument(span)
