@@ -51,6 +51,7 @@ async fn read(status: &Status) {
     metrics::BUS.set(u64::from(!reasons.iter().any(|reason| reason.part == "bus")), []);
     if let Some(forwarder) = status.forwarder.get() {
         metrics::HELD.set(u64::from(forwarder.held().is_some()), []);
+        metrics::LIMIT.set(u64::try_from(forwarder.limit()).unwrap_or(u64::MAX), []);
     }
     if let Some((account, connection)) = status.edge.get() {
         let now = connection.state().code();

@@ -1,35 +1,16 @@
-//! The circuit breaker: holds all messages while the backend is unavailable, and lets one probe through.
+//! The circuit breaker: `hold` says when all messages are held and who probes, and here the turns wait for that.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::policy;
-
-/// The state of the backend as this replica sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Held {
-    /// The reason: a code such as `http-401` or `unreachable`.
-    pub reason: String,
-    probes: u32,
-    retry_after: Option<Duration>,
-}
-
-/// What all turns of a process share.
-#[derive(Debug, Default)]
-struct State {
-    held: Option<Held>,
-    /// How many turns wait for the end of the hold. Without one of them there would be no probe.
-    waiting: usize,
-}
+use super::hold::{Hold, Next, Refusal, Ticket};
 
 /// Shared by all turns of a process.
 #[derive(Debug, Clone)]
 pub(super) struct CircuitBreaker {
-    state: watch::Sender<State>,
-    probe: Arc<Semaphore>,
+    hold: watch::Sender<Hold>,
 }
 
 /// How many turns are useful now.
@@ -37,31 +18,21 @@ pub(super) struct CircuitBreaker {
 pub(super) enum Wanted {
     /// As many as possible.
     Any,
-    /// One, to find out whether the backend is back.
-    Probe,
+    /// At most so many, to find out whether the backend is back.
+    Probes(usize),
 }
 
-/// One turn's place among the waiting turns.
+/// One turn's place among those that wait or probe.
 #[derive(Debug)]
-pub(super) struct Waiting(watch::Sender<State>);
-
-impl Waiting {
-    fn new(state: &watch::Sender<State>) -> Self {
-        // Nothing that waits for a change depends on this one.
-        state.send_if_modified(|state| {
-            state.waiting += 1;
-            false
-        });
-        Self(state.clone())
-    }
+pub(super) struct Place {
+    hold: watch::Sender<Hold>,
+    ticket: Ticket,
 }
 
-impl Drop for Waiting {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.send_if_modified(|state| {
-            state.waiting -= 1;
-            state.waiting == 0
-        });
+        // Others come next.
+        self.hold.send_modify(|hold| hold.leave(self.ticket));
     }
 }
 
@@ -70,115 +41,134 @@ impl Drop for Waiting {
 pub(super) enum Pass {
     /// All turns may call.
     Free,
-    /// The backend is held, and this caller is the probe. The permit is the right to probe. It lasts until the
-    /// result of the call is recorded.
+    /// The backend is held, and this caller probes, until the result of its call is recorded.
     Probe {
         /// Held for its drop.
-        _permit: OwnedSemaphorePermit,
-        /// It still waits for the end of the hold: its call needs no other turn.
-        _waiting: Option<Waiting>,
+        _place: Place,
     },
 }
 
 impl CircuitBreaker {
     /// At first nothing is held.
     pub(super) fn new() -> Self {
-        Self { state: watch::Sender::new(State::default()), probe: Arc::new(Semaphore::new(1)) }
+        Self { hold: watch::Sender::new(Hold::default()) }
     }
 
     /// Why all messages are held, if they are.
     pub(super) fn reason(&self) -> Option<String> {
-        self.state.borrow().held.as_ref().map(|held| held.reason.clone())
+        self.hold.borrow().reason().map(str::to_owned)
     }
 
-    /// Returns when a new turn is useful: when nothing is held, or when everything is held and no turn is there to
+    /// Returns when a new turn is useful: when nothing is held, or when everything is held and few turns are there to
     /// probe. Returns which of the two.
-    pub(super) async fn wants_a_turn(&self) -> Wanted {
-        let mut state = self.state.subscribe();
-        let state = state.wait_for(|state| state.held.is_none() || state.waiting == 0).await;
+    pub(super) async fn wants_turns(&self) -> Wanted {
+        let mut hold = self.hold.subscribe();
+        let hold = hold.wait_for(|hold| hold.wants() != Some(0)).await;
         // The sender lives as long as `self`.
-        match state {
-            Ok(state) if state.held.is_some() => Wanted::Probe,
-            _ => Wanted::Any,
+        match hold.ok().and_then(|hold| hold.wants()) {
+            Some(count) => Wanted::Probes(count),
+            None => Wanted::Any,
         }
     }
 
     /// Permission to call at once, if nothing is held.
     pub(super) fn free(&self) -> Option<Pass> {
-        self.state.borrow().held.is_none().then_some(Pass::Free)
+        self.hold.borrow().reason().is_none().then_some(Pass::Free)
     }
 
-    /// Returns when the caller may call: at once, when the breaker closes, or as the probe while the breaker is
-    /// open.
-    pub(super) async fn pass(&self) -> Pass {
-        let mut state = self.state.subscribe();
-        let mut waiting = None;
+    /// Returns when a turn of `chat` may call: at once, when the hold ends, or as a probe. Cancel-safe.
+    pub(super) async fn pass(&self, chat: &str) -> Pass {
+        let mut changes = self.hold.subscribe();
+        let mut place = None;
         loop {
-            let Some(held) = state.borrow_and_update().held.clone() else { return Pass::Free };
-            waiting.get_or_insert_with(|| Waiting::new(&self.state));
-            let due = Instant::now() + policy::probe_delay(held.probes, held.retry_after);
-            tokio::select! {
-                _ = state.changed() => {}
-                permit = self.probe.clone().acquire_owned() => {
-                    let Ok(permit) = permit else { continue };
-                    tokio::select! {
-                        // This comes first: a probe that was due before the last probe failed is not due after it.
-                        biased;
-                        _ = state.changed() => {}
-                        () = tokio::time::sleep_until(due) => {
-                            return Pass::Probe { _permit: permit, _waiting: waiting };
-                        }
-                    }
+            changes.mark_unchanged();
+            let mut next = Next::Free;
+            self.hold.send_if_modified(|hold| {
+                if hold.reason().is_none() {
+                    return false;
+                }
+                let ticket =
+                    place.get_or_insert_with(|| Place { hold: self.hold.clone(), ticket: hold.enter(chat) });
+                next = hold.next(ticket.ticket, Instant::now());
+                // Another one is the first now.
+                next == Next::Probe
+            });
+            match (next, place.take()) {
+                (Next::Probe, Some(place)) => return Pass::Probe { _place: place },
+                (Next::Free | Next::Probe, _) => return Pass::Free,
+                (Next::At(due), kept) => {
+                    place = kept;
+                    let _ = tokio::time::timeout_at(due, changes.changed()).await;
+                }
+                (Next::Later, kept) => {
+                    place = kept;
+                    let _ = changes.changed().await;
                 }
             }
         }
     }
 
-    /// A call found the backend unavailable.
-    pub(super) fn down(&self, reason: &str, retry_after: Option<Duration>) {
-        self.state.send_modify(|state| {
-            if state.held.is_none() {
+    /// A call of `chat` was refused. Returns what that means.
+    pub(super) fn refused(&self, chat: &str, reason: &str, retry_after: Option<Duration>) -> Refusal {
+        let mut refusal = Refusal::Held;
+        self.hold.send_modify(|hold| {
+            let was_held = hold.reason().is_some();
+            refusal = hold.refused(chat, reason, retry_after, Instant::now());
+            if refusal == Refusal::Held && !was_held {
                 tracing::warn!(reason, "the backend is unavailable; everything is held until it is back");
             }
-            let probes = state.held.as_ref().map_or(0, |held| held.probes + 1);
-            state.held = Some(Held { reason: reason.to_owned(), probes, retry_after });
         });
+        refusal
     }
 
-    /// A call reached the backend, whatever the answer was.
-    pub(super) fn up(&self) {
-        self.state.send_if_modified(|state| {
-            let was_held = state.held.take().is_some();
-            if was_held {
+    /// A call of `chat` that began at `began` was answered.
+    pub(super) fn answered(&self, chat: &str, began: Instant) {
+        self.up(|hold| hold.answered(chat, began, Instant::now()));
+    }
+
+    /// A call that began at `began` reached the backend, and failed there.
+    pub(super) fn reached(&self, began: Instant) {
+        self.up(|hold| hold.reached(began));
+    }
+
+    fn up(&self, lifts: impl FnOnce(&mut Hold) -> bool) {
+        self.hold.send_if_modified(|hold| {
+            let lifted = lifts(hold);
+            if lifted {
                 tracing::info!("the backend is back; going on");
             }
-            was_held
+            lifted
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::forwarder::hold::ENOUGH;
+    use crate::forwarder::policy;
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_a_time_and_everybody_goes_when_it_is_back() {
         let breaker = CircuitBreaker::new();
-        breaker.down("http-503", None);
-        let probe = breaker.pass().await;
+        breaker.refused("a", "http-503", None);
+        let probe = breaker.pass("a").await;
         assert!(matches!(probe, Pass::Probe { .. }));
-        // While that probe is in flight, no other turn may call, however long it takes.
-        let second = tokio::time::timeout(Duration::from_secs(3600), breaker.pass()).await;
+        // A refusal is quick: until a second has passed, no other turn may call.
+        let second = tokio::time::timeout(Duration::from_millis(999), breaker.pass("b")).await;
         assert!(second.is_err());
+        let second = breaker.pass("b").await;
+        assert!(matches!(second, Pass::Probe { .. }), "an answer may take long");
         let waiting: Vec<_> = (0..10)
             .map(|_| breaker.clone())
-            .map(|breaker| tokio::spawn(async move { breaker.pass().await }))
+            .map(|breaker| tokio::spawn(async move { breaker.pass("c").await }))
             .collect();
         tokio::task::yield_now().await;
         let before = Instant::now();
-        breaker.up();
+        breaker.answered("a", Instant::now());
         drop(probe);
         for task in waiting {
             assert!(matches!(task.await.unwrap(), Pass::Free));
@@ -187,37 +177,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hold_without_a_waiting_turn_wants_one_to_probe() {
+    async fn a_hold_wants_a_few_turns_to_probe() {
         let breaker = CircuitBreaker::new();
-        assert_eq!(breaker.wants_a_turn().await, Wanted::Any);
-        breaker.down("http-503", None);
-        assert_eq!(breaker.wants_a_turn().await, Wanted::Probe);
-        let probe = tokio::spawn({
-            let breaker = breaker.clone();
-            async move { breaker.pass().await }
-        });
+        assert_eq!(breaker.wants_turns().await, Wanted::Any);
+        breaker.refused("a", "http-503", None);
+        assert_eq!(breaker.wants_turns().await, Wanted::Probes(ENOUGH));
+        let turns: Vec<_> = (0..ENOUGH)
+            .map(|number| (breaker.clone(), number.to_string()))
+            .map(|(breaker, chat)| tokio::spawn(async move { breaker.pass(&chat).await }))
+            .collect();
         tokio::task::yield_now().await;
-        let nobody = tokio::time::timeout(Duration::from_millis(1), breaker.wants_a_turn()).await;
-        assert!(nobody.is_err(), "one is there already");
-        let probe = probe.await.unwrap();
-        let nobody = tokio::time::timeout(Duration::from_secs(60), breaker.wants_a_turn()).await;
-        assert!(nobody.is_err(), "it is calling");
-        // It becomes too old and ends without a call: another turn is wanted.
-        drop(probe);
-        assert_eq!(breaker.wants_a_turn().await, Wanted::Probe);
-        breaker.up();
-        assert_eq!(breaker.wants_a_turn().await, Wanted::Any);
+        let nobody = tokio::time::timeout(Duration::from_millis(1), breaker.wants_turns()).await;
+        assert!(nobody.is_err(), "enough are there already");
+        let probes = futures::future::join_all(turns).await;
+        let nobody = tokio::time::timeout(Duration::from_secs(60), breaker.wants_turns()).await;
+        assert!(nobody.is_err(), "they are calling");
+        // They become too old and end without a call: other turns are wanted.
+        drop(probes);
+        assert_eq!(breaker.wants_turns().await, Wanted::Probes(ENOUGH));
+        breaker.reached(Instant::now());
+        assert_eq!(breaker.wants_turns().await, Wanted::Any);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_fails_hands_over_to_the_next_later() {
         let breaker = CircuitBreaker::new();
-        breaker.down("unreachable", None);
-        let first = breaker.pass().await;
-        breaker.down("unreachable", None);
+        breaker.refused("a", "unreachable", None);
+        let first = breaker.pass("a").await;
+        breaker.refused("a", "unreachable", None);
         drop(first);
         let before = Instant::now();
-        assert!(matches!(breaker.pass().await, Pass::Probe { .. }));
+        assert!(matches!(breaker.pass("a").await, Pass::Probe { .. }));
         assert_eq!(before.elapsed(), policy::probe_delay(1, None));
     }
 
@@ -228,14 +218,15 @@ mod tests {
         let breaker = CircuitBreaker::new();
         let back = Instant::now() + Duration::from_secs(3_600);
         let (calls, under_way, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        breaker.down("http-503", None);
+        breaker.refused("a", "http-503", None);
         let chats: Vec<_> = (0..100)
-            .map(|_| {
+            .map(|number: u32| {
+                let chat = number.to_string();
                 let (breaker, calls, under_way, most) =
                     (breaker.clone(), Arc::clone(&calls), Arc::clone(&under_way), Arc::clone(&most));
                 tokio::spawn(async move {
                     loop {
-                        let pass = breaker.pass().await;
+                        let pass = breaker.pass(&chat).await;
                         let begun = Instant::now();
                         if begun < back {
                             calls.fetch_add(1, Ordering::Relaxed);
@@ -243,11 +234,11 @@ mod tests {
                         }
                         tokio::time::sleep(CALL).await;
                         if begun >= back {
-                            breaker.up();
+                            breaker.answered(&chat, begun);
                             return begun;
                         }
                         under_way.fetch_sub(1, Ordering::Relaxed);
-                        breaker.down("http-503", None);
+                        breaker.refused(&chat, "http-503", None);
                         drop(pass);
                     }
                 })

@@ -3,11 +3,13 @@
 //! `turn` takes one message from its delivery to its ack.
 //!
 //! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked; `policy` what the
-//! backend's answers mean; `decision` how a message ends; `crash_loop` when a message that kills is given up on.
-//! `records` is what the forwarder writes about a message.
+//! backend's answers mean; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
+//! `decision` how a message ends; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
+//! writes about a message.
 //!
 //! State: `chats` (last outcomes: a cache and an alarm clock); `ack_floor`; `circuit_breaker` (holds all messages
-//! while the backend is away); `attempts` (marks on the bus for messages over which a process dies).
+//! while the backend is away); `slots` (who may call now); `attempts` (marks on the bus for messages over which a
+//! process dies).
 //!
 //! `backend` is the HTTP client. Any number of processes run this side by side. What they share is on the bus.
 
@@ -20,14 +22,16 @@ mod circuit_breaker;
 pub mod crash_loop;
 mod decision;
 pub mod eligible;
+mod hold;
+mod limiter;
 pub mod policy;
 pub mod records;
+mod slots;
 mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
@@ -40,6 +44,7 @@ use backend::Backend;
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::Mode;
+use slots::Slots;
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
@@ -51,7 +56,7 @@ pub struct Settings {
     pub backend: backend::Settings,
     /// Which messages the backend is asked about.
     pub eligible: eligible::Settings,
-    /// How many calls may be in flight in this process.
+    /// How many calls may be in flight in this process, if the backend can take so many.
     pub concurrency: usize,
     /// How long a failing message is retried before it becomes a dead letter.
     pub retry_for: Duration,
@@ -91,9 +96,7 @@ pub struct Forwarder {
     gone: Gone,
     breaker: CircuitBreaker,
     attempts: Attempts,
-    permits: Arc<Semaphore>,
-    /// How many of the permits retries may have. It is half of them, so that first attempts always get some.
-    retries: Arc<Semaphore>,
+    slots: Slots,
     /// Begin nothing new, and give back what waits.
     stop: CancellationToken,
     /// Nothing is pulled any more, so a message that is given back goes to another process.
@@ -125,8 +128,7 @@ impl Forwarder {
             gone: Gone::new(bus.clone(), subjects.stream_in()),
             breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
-            permits: Arc::new(Semaphore::new(settings.concurrency)),
-            retries: Arc::new(Semaphore::new((settings.concurrency / 2).max(1))),
+            slots: Slots::new(settings.concurrency, settings.backend.timeout),
             bus,
             subjects,
             topology,
@@ -140,6 +142,11 @@ impl Forwarder {
     /// Why no message goes to the backend now. `None`: messages go.
     pub fn held(&self) -> Option<String> {
         self.breaker.reason()
+    }
+
+    /// How many calls may be under way at once, of up to `BACKEND_CONCURRENCY`.
+    pub fn limit(&self) -> usize {
+        self.slots.limit()
     }
 
     /// What happens to the backend's answers.
@@ -181,9 +188,9 @@ impl Forwarder {
                 &self.stop,
                 async || self.capacity().await,
                 async |delivery| {
-                    // The permit is taken here and not in the turn, because the next pull counts the free permits.
-                    let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-                    turns.spawn(turn::run(Arc::clone(self), delivery, permit));
+                    // The slot is taken here and not in the turn, because the next pull counts the free slots.
+                    let slot = self.slots.one_now();
+                    turns.spawn(turn::run(Arc::clone(self), delivery, slot));
                 },
                 || self.closed.cancel(),
             )
@@ -192,12 +199,12 @@ impl Forwarder {
 
     /// How many messages could begin now. Waits until it is at least one.
     async fn capacity(&self) -> usize {
-        if self.breaker.wants_a_turn().await == Wanted::Probe {
-            return 1;
-        }
-        // This fails only when the semaphore is closed, and nothing closes it.
-        drop(self.permits.acquire().await);
-        self.permits.available_permits().clamp(1, MAX_BATCH)
+        let most = match self.breaker.wants_turns().await {
+            Wanted::Any => MAX_BATCH,
+            Wanted::Probes(count) => count,
+        };
+        drop(self.slots.one().await);
+        self.slots.free().clamp(1, most)
     }
 
     /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known

@@ -9,9 +9,9 @@ use super::backend::{Answer, Failure, Reply};
 pub enum Class {
     /// An answer for the customer.
     Answered(Box<Reply>),
-    /// 200 without a text that can be seen, and without options: nothing to send.
+    /// A 2xx without a text that can be seen, and without options: nothing to send.
     Silent,
-    /// The message is not at fault: hold all messages, probe, and use up no attempt.
+    /// Refused. As a rule that concerns everybody, and no message is at fault: `hold` decides.
     Unavailable {
         /// A code for logs and readiness.
         reason: String,
@@ -56,7 +56,10 @@ pub fn class(answer: Result<Answer, Failure>) -> Class {
         Ok(Answer::Status { code, retry_after }) => {
             let reason = format!("http-{code}");
             match code {
-                401 | 403 | 404 | 405 | 429 | 503 => Class::Unavailable { reason, retry_after },
+                // The second half: a proxy that has no backend.
+                401 | 403 | 404 | 405 | 429 | 503 | 502 | 521 | 522 | 523 | 525 | 526 | 530 => {
+                    Class::Unavailable { reason, retry_after }
+                }
                 400 | 413 | 415 | 422 => Class::Rejected { reason },
                 _ => Class::Failed { reason },
             }
@@ -68,6 +71,9 @@ pub fn class(answer: Result<Answer, Failure>) -> Class {
     }
 }
 
+/// No `Retry-After` is honoured for longer.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
 /// How long to wait before attempt `attempt + 1` of a failed message. The wait doubles from 0.5 s up to 30 s. A
 /// random half of it is used (`jitter` in 0..1), so that many chats do not retry at the same moment.
 pub fn retry_delay(attempt: u32, jitter: f64) -> Duration {
@@ -75,12 +81,17 @@ pub fn retry_delay(attempt: u32, jitter: f64) -> Duration {
     full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
+/// How long to wait if the backend asked for a time: that long, up to 30 s, and never less than without it.
+pub fn at_least(own: Duration, retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(own, |asked| asked.min(MAX_RETRY_AFTER).max(own))
+}
+
 /// How long the next probe of an unavailable backend waits. The wait doubles from 0.25 s up to 1 s; if the backend
 /// asked for a time, it is that time, up to 30 s. One probe at a time is cheap, and all messages should go on
 /// within two seconds of a recovery.
 pub fn probe_delay(probes: u32, retry_after: Option<Duration>) -> Duration {
     let own = Duration::from_millis(250).saturating_mul(1 << probes.min(2));
-    retry_after.map_or(own, |asked| asked.min(Duration::from_secs(30)).max(own))
+    at_least(own, retry_after)
 }
 
 #[cfg(test)]
@@ -117,13 +128,20 @@ mod tests {
             (status(405), "unavailable"),
             (status(503), "unavailable"),
             (status(429), "unavailable"),
+            (status(502), "unavailable"),
+            (status(521), "unavailable"),
+            (status(522), "unavailable"),
+            (status(523), "unavailable"),
+            (status(525), "unavailable"),
+            (status(526), "unavailable"),
+            (status(530), "unavailable"),
             (Err(Failure::Unreachable), "unavailable"),
             (status(500), "failed"),
-            (status(502), "failed"),
             (status(504), "failed"),
+            (status(520), "failed"),
+            (status(524), "failed"),
             (status(408), "failed"),
             (status(301), "failed"),
-            (status(204), "failed"),
             (status(418), "failed"),
             (Err(Failure::Timeout), "failed"),
             (Err(Failure::Broken), "failed"),
@@ -145,6 +163,15 @@ mod tests {
         assert_eq!(retry_delay(0, 1.0), Duration::from_millis(500));
         assert_eq!(retry_delay(0, 0.0), Duration::from_millis(250));
         assert_eq!(retry_delay(40, 1.0), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_time_that_was_asked_for_is_waited_for_up_to_thirty_seconds() {
+        let own = Duration::from_millis(250);
+        for (asked, want) in [(None, 250), (Some(0), 250), (Some(7_000), 7_000), (Some(700_000), 30_000)] {
+            let waits = at_least(own, asked.map(Duration::from_millis));
+            assert_eq!(waits, Duration::from_millis(want), "{asked:?}");
+        }
     }
 
     #[test]

@@ -157,6 +157,13 @@ pub static HELD: Gauge<0> = Gauge::gauge(
     &[],
     "1 while the backend is unavailable and everything is held until it is back.",
 );
+/// The backend's limit.
+pub static LIMIT: Gauge<0> = Gauge::gauge(
+    "wa.backend.limit",
+    "{call}",
+    &[],
+    "Calls that may be under way at once: it follows the backend, up to `BACKEND_CONCURRENCY`.",
+);
 /// Readiness.
 pub static READY: Gauge<0> = Gauge::gauge("wa.ready", "", &[], "1 while `/readyz` says 200.");
 /// The program.
@@ -194,6 +201,7 @@ pub fn all() -> Vec<Definition> {
         LEASE,
         BUS,
         HELD,
+        LIMIT,
         READY,
         BUILD,
     ]

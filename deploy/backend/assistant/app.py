@@ -1,6 +1,7 @@
 """The routes."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     log = CallLog(keep=settings.call_log)
     faults = Faults(settings.delay, settings.failure, settings.seed)
     gate = Gate(closed=settings.gate)
+    # First come, first served. Whoever hangs up keeps the place.
+    slots = asyncio.Semaphore(settings.slots) if settings.slots else contextlib.nullcontext()
     conversations: defaultdict[str, Conversation] = defaultdict(Conversation)
     app.add_middleware(CallTracking, log=log)
 
@@ -93,7 +96,8 @@ def create_app(settings: Settings) -> FastAPI:
             call.cached = answer is not None
             if answer is None:
                 await gate.passed()
-                await asyncio.sleep(plan.delay_s)
+                async with slots:
+                    await asyncio.sleep(plan.delay_s)
             if plan.status is not None:
                 raise HTTPException(plan.status, "Failing on purpose (BACKEND_FAIL)")
             if answer is None:

@@ -31,6 +31,7 @@ class Settings:
     seed: int | None = None
     call_log: bool = False
     gate: bool = False
+    slots: int | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -58,6 +59,7 @@ class Settings:
             seed=read("BACKEND_FAIL_SEED", _integer, None),
             call_log=read("BACKEND_CALL_LOG", _switch, False),
             gate=read("BACKEND_GATE", _switch, False),
+            slots=read("BACKEND_SLOTS", _slots, None),
         )
         if problems:
             raise SettingsError("bad settings: " + "; ".join(problems))
@@ -73,6 +75,13 @@ def _integer(raw: str) -> int | None:
         return int(raw)
     except ValueError:
         raise ValueError("takes a whole number") from None
+
+
+def _slots(raw: str) -> int | None:
+    slots = _integer(raw)
+    if slots is not None and slots < 1:
+        raise ValueError("takes a number from 1")
+    return slots
 
 
 def _switch(raw: str) -> bool:

@@ -2,6 +2,7 @@
 
 mod offered;
 mod probe;
+mod retry_after;
 
 use std::time::Duration;
 
@@ -59,13 +60,13 @@ pub struct Question {
 /// What the backend answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// 200 with a readable body.
+    /// A 2xx. Without a body, or with one that is not the contract's where the status is not 200, it is empty.
     Reply(Box<Reply>),
     /// Any other status.
     Status {
         /// The HTTP status.
         code: u16,
-        /// The `Retry-After` header in seconds, if there is one.
+        /// What the `Retry-After` header asks for, if there is one: seconds, or a date.
         retry_after: Option<Duration>,
     },
 }
@@ -203,8 +204,9 @@ impl Backend {
         let request = self.http.post(self.url.clone()).headers(headers).body(body);
         let mut response = request.send().await.map_err(failure)?;
         let status = response.status();
-        if status != reqwest::StatusCode::OK {
-            let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        if !status.is_success() {
+            let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = asked.and_then(|value| retry_after::read(value, now_ms()));
             return Ok(Answer::Status { code: status.as_u16(), retry_after });
         }
         let mut body = BytesMut::new();
@@ -214,7 +216,7 @@ impl Backend {
             }
             body.extend_from_slice(&chunk);
         }
-        let reply = Reply::read(&body).ok_or(Failure::NotJson)?;
+        let reply = heard(status == reqwest::StatusCode::OK, &body)?;
         let odd = reply.buttons.odd + reply.list_items.odd;
         if odd > 0 {
             tracing::warn!(odd, "the backend offers options without a title or a text; they are not shown");
@@ -270,8 +272,14 @@ fn failure(error: ClientError) -> Failure {
     }
 }
 
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+/// The body of a 2xx. Without a body there is nothing to say. A 200 promises the contract's JSON; another 2xx, such as
+/// 202 with the word `accepted`, says only that the message was heard.
+fn heard(is_200: bool, body: &[u8]) -> Result<Reply, Failure> {
+    match Reply::read(body) {
+        Some(reply) => Ok(reply),
+        None if body.trim_ascii().is_empty() || !is_200 => Ok(Reply::default()),
+        None => Err(Failure::NotJson),
+    }
 }
 
 fn unix_seconds() -> u64 {
@@ -315,6 +323,28 @@ mod tests {
         let without = stored(r#"{"buttons":["Sí","No"]}"#).unwrap();
         assert_eq!((without.buttons.len(), without.button_ids.len()), (2, 0));
         assert_eq!(stored(r#"{"response_text":"Hola","list_title":"Mesas","buttons":[null,{}]}"#), None);
+    }
+
+    #[test]
+    fn every_2xx_is_heard() {
+        let text = br#"{"response_text":"Hola"}"#.as_slice();
+        let job = br#"{"job_id":"7"}"#.as_slice();
+        for (is_200, body, want) in [
+            (true, text, Ok("Hola")),
+            (true, job, Ok("")),
+            (true, b"", Ok("")),
+            (true, b" \n", Ok("")),
+            (true, b"accepted", Err(Failure::NotJson)),
+            (true, b"[]", Err(Failure::NotJson)),
+            (false, text, Ok("Hola")),
+            (false, job, Ok("")),
+            (false, b"", Ok("")),
+            (false, b"accepted", Ok("")),
+            (false, b"[]", Ok("")),
+        ] {
+            let heard = heard(is_200, body).map(|reply| reply.text);
+            assert_eq!(heard, want.map(str::to_owned), "{is_200} {}", String::from_utf8_lossy(body));
+        }
     }
 
     #[test]

@@ -1,43 +1,64 @@
 //! From the question to a decision: the calls to the backend, and the waits between them.
 
-use std::time::Duration;
-
 use prost::Message as _;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::failing::Failing;
 use super::{Interrupted, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
-use crate::forwarder::backend::Question;
+use crate::forwarder::backend::{Failure, Question};
 use crate::forwarder::circuit_breaker::Pass;
 use crate::forwarder::decision::{self, Decision};
 use crate::forwarder::eligible;
+use crate::forwarder::hold::Refusal;
+use crate::forwarder::limiter::Ended;
 use crate::forwarder::policy::{self, Class};
+use crate::forwarder::slots::Slot;
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
 
+/// What a call was good for.
+struct Called {
+    class: Class,
+    began: Instant,
+    /// It is the load that ended it, and not the message.
+    overload: bool,
+}
+
+/// What follows from a call.
+enum Then {
+    Decided(Decision),
+    /// Ask again as soon as that is allowed.
+    Again,
+    /// Ask again after a while, for this reason.
+    After(std::time::Duration, String),
+}
+
 impl Turn<'_> {
-    /// The decision. `None`: the message must wait for capacity first, and must hold no permit in that time.
+    /// The decision. `None`: the message must wait for capacity first, and must hold no slot in that time.
     pub(super) async fn decide(
         &self,
-        permit: OwnedSemaphorePermit,
+        slot: Slot,
         attempt: &mut Attempt<'_>,
     ) -> Result<Option<Decision>, Interrupted> {
-        let mut permits = vec![permit];
-        let mut pass = None;
-        let (mut retries, mut calls) = (0, 0);
-        // The time while everything is held uses up no time for retries.
-        let mut failing_for = Duration::ZERO;
-        let mut failing_since: Option<tokio::time::Instant> = None;
+        let mut slots = vec![slot];
+        let mut probe = None;
+        let mut calls = 0;
+        let mut failing = Failing::default();
         loop {
-            if permits.is_empty() {
+            // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
+            // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
+            if slots.is_empty() && probe.is_none() && self.forwarder.breaker.free().is_some() {
                 self.or_stop(attempt.capacity()).await?;
-                // First get the permission to retry, so that only a few retries queue for permits, however many
-                // there are.
-                permits.push(self.one_of(&self.forwarder.retries).await?);
-                permits.push(self.permit(attempt).await?);
+                if failing.is_retry() {
+                    // First get the permission to retry, so that only a few retries queue for slots, however many
+                    // there are.
+                    slots.push(self.one_of(self.forwarder.slots.retry()).await?);
+                }
+                slots.push(self.slot(attempt).await?);
             }
             match attempt.begin().await {
                 Begun::Going => {}
@@ -55,43 +76,29 @@ impl Turn<'_> {
                 Ok(question) => question,
                 Err(reason) => return Ok(Some(decision::none(reason))),
             };
-            let Some(pass) = pass.take().or_else(|| self.forwarder.breaker.free()) else {
+            let has_slot = !slots.is_empty();
+            let pass = probe.take().or_else(|| self.forwarder.breaker.free().filter(|_| has_slot));
+            let Some(pass) = pass else {
+                // While it waits, others may need the slot, and nothing of its time is used up.
+                slots.clear();
                 attempt.pause().await;
-                pass = Some(self.pass().await?);
+                failing.pause(Instant::now());
+                probe = Some(self.pass().await?).filter(|pass| matches!(pass, Pass::Probe { .. }));
                 continue;
             };
             crash::point_of("forwarder.before-call", &question.message_id);
-            let class = self.call(&question, calls).await?;
+            let called = self.call(&question, calls).await?;
             calls += 1;
             crash::point("forwarder.after-call");
-            if let Class::Unavailable { reason, retry_after } = &class {
-                self.forwarder.breaker.down(reason, *retry_after);
-            } else {
-                self.forwarder.breaker.up();
-            }
+            let then = self.judge(called, &mut failing).await;
             drop(pass);
-            match class {
-                Class::Answered(reply) => {
-                    return Ok(Some(decision::answered(self.forwarder.settings.mode, *reply)));
-                }
-                Class::Silent => return Ok(Some(decision::none(NoReplyReason::BackendSilent))),
-                Class::Unavailable { .. } => {
-                    failing_for += failing_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-                }
-                Class::Rejected { reason } => {
-                    return self.dead(DeadReason::Rejected, &reason).await.map(Some);
-                }
-                Class::Failed { reason } => {
-                    let since = *failing_since.get_or_insert_with(tokio::time::Instant::now);
-                    let wait = policy::retry_delay(retries, jitter());
-                    if failing_for + since.elapsed() + wait > self.forwarder.settings.retry_for {
-                        return self.dead(DeadReason::Failed, &reason).await.map(Some);
-                    }
-                    tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
+            match then? {
+                Then::Decided(decision) => return Ok(Some(decision)),
+                Then::Again => {}
+                Then::After(wait, reason) => {
                     let _retrying = telemetry::retrying(reason, wait);
-                    retries += 1;
-                    // A waiting retry holds no permit and no capacity.
-                    permits.clear();
+                    // A waiting retry holds no slot and no capacity.
+                    slots.clear();
                     attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
                 }
@@ -99,14 +106,71 @@ impl Turn<'_> {
         }
     }
 
+    /// Tells the circuit breaker the result of a call, and says what follows.
+    async fn judge(&self, called: Called, failing: &mut Failing) -> Result<Then, Interrupted> {
+        let Called { class, began, overload } = called;
+        let (breaker, chat) = (&self.forwarder.breaker, self.chat.subject());
+        let (reason, retry_after) = match class {
+            Class::Answered(reply) => {
+                breaker.answered(chat, began);
+                return Ok(Then::Decided(decision::answered(self.forwarder.settings.mode, *reply)));
+            }
+            Class::Silent => {
+                breaker.answered(chat, began);
+                return Ok(Then::Decided(decision::none(NoReplyReason::BackendSilent)));
+            }
+            Class::Rejected { reason } => {
+                breaker.reached(began);
+                return self.dead(DeadReason::Rejected, &reason).await.map(Then::Decided);
+            }
+            Class::Failed { reason } => {
+                breaker.reached(began);
+                if overload && failing.may_be_overload() {
+                    let wait = failing.excused(Instant::now(), None);
+                    tracing::warn!(
+                        reason,
+                        retries = failing.attempts(),
+                        ?wait,
+                        "the backend failed; trying again"
+                    );
+                    return Ok(Then::After(wait, reason));
+                }
+                (reason, None)
+            }
+            Class::Unavailable { reason, retry_after } => {
+                match breaker.refused(chat, &reason, retry_after) {
+                    Refusal::Alone => {}
+                    Refusal::Held => {
+                        failing.pause(Instant::now());
+                        return Ok(Then::Again);
+                    }
+                    Refusal::Undecided => {
+                        let wait = failing.excused(Instant::now(), retry_after);
+                        tracing::debug!(reason, ?wait, "refused, and others are answered; trying again");
+                        return Ok(Then::After(wait, reason));
+                    }
+                }
+                (reason, retry_after)
+            }
+        };
+        let retries = failing.attempts();
+        match failing.failed(Instant::now(), self.forwarder.settings.retry_for, retry_after) {
+            Some(wait) => {
+                tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
+                Ok(Then::After(wait, reason))
+            }
+            None => self.dead(DeadReason::Failed, &reason).await.map(Then::Decided),
+        }
+    }
+
     /// Permission to call. The wait for it is recorded.
     async fn pass(&self) -> Result<Pass, Interrupted> {
         let _held = self.forwarder.breaker.reason().map(telemetry::held);
-        self.or_stop(self.forwarder.breaker.pass()).await
+        self.or_stop(self.forwarder.breaker.pass(self.chat.subject())).await
     }
 
     /// Calls the backend. `before` says how often this turn has called it already.
-    async fn call(&self, question: &Question, before: u32) -> Result<Class, Interrupted> {
+    async fn call(&self, question: &Question, before: u32) -> Result<Called, Interrupted> {
         let backend = &self.forwarder.backend;
         let (host, port) = backend.server();
         spans::event("attempt", [("wa.attempt", i64::from(before + 1).into())]);
@@ -116,21 +180,22 @@ impl Turn<'_> {
         let span = spans::call(host, port, before);
         let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
         let _calling = metrics::TURNS.enter(["calling"]);
-        let began = tokio::time::Instant::now();
+        let under_way = self.forwarder.slots.begin();
+        let began = under_way.began();
         let answer = tokio::select! {
             answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
             () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
         };
         telemetry::answer(&span, &answer);
+        let timed_out = matches!(answer, Err(Failure::Timeout));
         let class = policy::class(answer);
         telemetry::call(&class, began.elapsed());
-        Ok(class)
+        let overload = under_way.end(match class {
+            Class::Answered(_) | Class::Silent => Ended::Answered,
+            Class::Unavailable { .. } => Ended::Refused,
+            Class::Failed { .. } if timed_out => Ended::TimedOut,
+            Class::Failed { .. } | Class::Rejected { .. } => Ended::Failed,
+        });
+        Ok(Called { class, began, overload })
     }
-}
-
-/// A random number in 0..1.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let random = RandomState::new().hash_one(()) >> 32;
-    f64::from(u32::try_from(random).unwrap_or(0)) / f64::from(u32::MAX)
 }

@@ -6,13 +6,13 @@
 //! acknowledges.
 
 mod asking;
+mod failing;
 mod storing;
 mod telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -21,6 +21,7 @@ use super::attempts::Attempt;
 use super::chain::{self, Place, Step};
 use super::chats::Open;
 use super::decision::{self, Decision};
+use super::slots::Slot;
 use super::{Forwarder, Settings};
 use crate::bus::{AppendError, Delivery};
 use crate::crash;
@@ -30,8 +31,12 @@ use crate::wire::{Envelope, now_ms};
 
 /// No more turns of one chat than this wait in memory. The bus keeps the other messages.
 const MAX_WAITING_PER_CHAT: usize = 1_000;
-/// When such a message is delivered again.
-const OVER_CAP_DELAY: Duration = Duration::from_secs(2);
+/// When such a message is delivered again. The bus hands over again what was given back before it hands over what is
+/// new. So the delay doubles: many such messages must not keep other chats' messages from coming.
+fn over_cap_delay(delivered: u64) -> Duration {
+    let doubled = delivered.saturating_sub(1).min(4);
+    Duration::from_secs(2 << doubled)
+}
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +73,12 @@ impl From<crate::bus::ReadError> for Interrupted {
 /// Runs a turn to its end. In the meantime it tells the bus that the message is being worked on; at the end it
 /// tells the bus the result.
 ///
-/// `permit` is the one that the message was pulled for, if no other turn has taken it in the meantime.
-pub(super) async fn run(
-    forwarder: Arc<Forwarder>,
-    delivery: Box<Delivery>,
-    permit: Option<OwnedSemaphorePermit>,
-) {
+/// `slot` is the one that the message was pulled for, if no other turn has taken it in the meantime.
+pub(super) async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, slot: Option<Slot>) {
     let span = telemetry::turn(&forwarder.subjects, &delivery);
     async {
         let incarnation = forwarder.chats.incarnation();
-        let work = work(&forwarder, &delivery, &incarnation, permit);
+        let work = work(&forwarder, &delivery, &incarnation, slot);
         let is_current = || incarnation == forwarder.chats.incarnation();
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(forwarder.topology.forwarder_ack_wait / 3);
@@ -101,15 +102,10 @@ pub(super) async fn run(
     .await;
 }
 
-async fn work(
-    forwarder: &Forwarder,
-    delivery: &Delivery,
-    incarnation: &str,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Ended {
+async fn work(forwarder: &Forwarder, delivery: &Delivery, incarnation: &str, slot: Option<Slot>) -> Ended {
     let turn = Turn::open(forwarder, delivery, incarnation);
     let mut attempt = forwarder.attempts.of(incarnation, delivery.sequence, delivery.delivered);
-    let taken = turn.take(permit, &mut attempt).await;
+    let taken = turn.take(slot, &mut attempt).await;
     match taken {
         Ok(Ended::Stored | Ended::Answered) => attempt.over().await,
         Ok(Ended::GivenBack { .. } | Ended::Dropped) | Err(_) => attempt.leave().await,
@@ -156,11 +152,7 @@ impl<'a> Turn<'a> {
         Self { forwarder, delivery, incarnation, place, chat, not_before, stop: &forwarder.stop }
     }
 
-    async fn take(
-        &self,
-        mut permit: Option<OwnedSemaphorePermit>,
-        attempt: &mut Attempt<'_>,
-    ) -> Result<Ended, Interrupted> {
+    async fn take(&self, mut slot: Option<Slot>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decision> = None;
         let mut has_waited = false;
         if self.delivery.delivered > 1 {
@@ -168,19 +160,19 @@ impl<'a> Turn<'a> {
             self.chat.forget();
         }
         loop {
-            // From here on the turn needs a permit. Permits limit what is being worked on, and what is pulled.
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => self.permit(attempt).await?,
+            // From here on the turn needs a slot. Slots limit what is being worked on, and what is pulled.
+            let slot = match slot.take() {
+                Some(slot) => slot,
+                None => self.slot(attempt).await?,
             };
             match self.step().await? {
                 Step::Answered => return Ok(Ended::Answered),
                 Step::Wait => {
-                    drop(permit);
+                    drop(slot);
                     attempt.leave().await;
                     let (waiting, _guard) = self.chat.waiting();
                     if waiting > MAX_WAITING_PER_CHAT {
-                        return Ok(Ended::GivenBack { after: Some(OVER_CAP_DELAY) });
+                        return Ok(Ended::GivenBack { after: Some(over_cap_delay(self.delivery.delivered)) });
                     }
                     if !std::mem::replace(&mut has_waited, true) {
                         spans::event("chain.wait", []);
@@ -193,14 +185,14 @@ impl<'a> Turn<'a> {
                         spans::event("chain.go", []);
                     }
                     if Instant::now() < self.not_before {
-                        drop(permit);
+                        drop(slot);
                         attempt.leave().await;
                         self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
                         continue;
                     }
                     let decision = match decided.take() {
                         Some(decision) => decision,
-                        None => match self.decide(permit, attempt).await? {
+                        None => match self.decide(slot, attempt).await? {
                             Some(decision) => decision,
                             // The message is a suspect: check again once it has its capacity.
                             None => continue,
@@ -232,16 +224,14 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A suspect waits for its capacity first, so that this wait blocks no permit. The permit comes before the
-    /// circuit breaker: a probe that waited for a permit would wait for the turns that wait for the probe.
-    async fn permit(&self, attempt: &mut Attempt<'_>) -> Result<OwnedSemaphorePermit, Interrupted> {
+    /// A suspect waits for its capacity first, so that this wait blocks no slot.
+    async fn slot(&self, attempt: &mut Attempt<'_>) -> Result<Slot, Interrupted> {
         self.or_stop(attempt.capacity()).await?;
-        self.one_of(&self.forwarder.permits).await
+        self.one_of(self.forwarder.slots.one()).await
     }
 
-    async fn one_of(&self, permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Interrupted> {
-        let permit = self.or_stop(Arc::clone(permits).acquire_owned()).await?;
-        permit.map_err(|_closed| Interrupted::Stopping)
+    async fn one_of(&self, slot: impl Future<Output = Option<Slot>>) -> Result<Slot, Interrupted> {
+        self.or_stop(slot).await?.ok_or(Interrupted::Stopping)
     }
 
     async fn step(&self) -> Result<Step, Interrupted> {
