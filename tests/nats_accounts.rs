@@ -341,6 +341,27 @@ async fn a_process_that_may_not_answer_works_and_says_so_once() {
     }
 }
 
+/// The users of an earlier version: the edge may not ask what was offered last in a chat. Nothing depends on it.
+#[tokio::test]
+async fn an_edge_that_may_not_ask_what_was_offered_keeps_all_promises() {
+    let account = Account::with(|accounts| {
+        let earlier = accounts.replace("\"$JS.API.DIRECT.GET.WA_OUT.wa.out.default.reply.*\"\n", "\n");
+        assert_ne!(earlier, accounts);
+        earlier
+    });
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    stage.logs.expects(warning::FORBIDDEN);
+    account.output(&stage, &["provision"], "provisioner").await;
+    let mut edge = account.start(&stage, Role::Edge).await;
+    edge.link(&stage.simulator).await;
+    let mut forwarder = account.start(&stage, Role::Forwarder).await;
+    forwarder.ready().await;
+
+    let customers = stage.customers("54911888", 3).await;
+    let written = rounds(&customers, 1..=3).await;
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+}
+
 /// A process whose user may not do what it needs ends at once, and says what.
 #[tokio::test]
 async fn a_missing_permission_is_told_by_name_at_the_start() {

@@ -207,6 +207,30 @@ async fn what_was_not_sent_yet_is_not_picked() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_sent_is_not_picked() {
+    let (_backend, stage, _asked) = menu().await;
+    stage.logs.expects(warning::REFUSED);
+    stage.logs.expects(warning::NOT_TAKEN);
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    stage.simulator.fault("nack", None).await;
+    customer.write("menú").await;
+    eventually("a report that WhatsApp refused it", PATIENCE, async || {
+        match streams.failed_sends().await.len() {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    stage.simulator.no_faults().await;
+
+    let id = say(&customer, "1", 1).await;
+
+    assert!(is_text(&content(&streams, &id).await, "1"));
+}
+
+#[tokio::test]
 async fn what_would_have_been_offered_in_shadow_is_not_picked() {
     let (_backend, mut stage, _asked) = menu().await;
     stage.set("BACKEND_MODE", "shadow");
