@@ -39,7 +39,7 @@ impl<'a> Arrival<'a> {
         };
         Self {
             info,
-            timer: content::timer(&incoming.message, &mapped),
+            timer: content::timer(&incoming.message, &mapped, source.is_from_me),
             mapped,
             quoted: content::quoted(&incoming.message),
             chat: source.chat.to_string(),

@@ -182,11 +182,14 @@ pub(super) fn quoted(message: &wa::Message) -> String {
 }
 
 /// The chat's disappearing timer, as far as this message tells: 0 is off. What a phone writes into a chat with a
-/// timer carries it; reactions and the like never do.
-pub(super) fn timer(message: &wa::Message, mapped: &Mapped) -> Option<u32> {
+/// timer carries it; reactions and the like never do. What the linked number itself writes may come from a program
+/// that knows no timers, so there silence says nothing.
+pub(super) fn timer(message: &wa::Message, mapped: &Mapped, from_me: bool) -> Option<u32> {
     match mapped {
         Mapped::Update(Content::ChatTimer(timer)) => Some(timer.seconds),
-        Mapped::Message(Content::Unsupported(_)) => message.get_base_message().get_ephemeral_expiration(),
+        Mapped::Message(content) if from_me || matches!(content, Content::Unsupported(_)) => {
+            message.get_base_message().get_ephemeral_expiration()
+        }
         Mapped::Message(_) => Some(message.get_base_message().get_ephemeral_expiration().unwrap_or_default()),
         Mapped::Update(_) | Mapped::Nothing => None,
     }
