@@ -8,6 +8,7 @@ pub mod process_status;
 mod server;
 mod terminal;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -83,7 +84,7 @@ impl Status {
         if let Some((_, connection)) = self.edge.get() {
             let state = connection.state();
             if state != link::State::Online {
-                reasons.push(Reason::new("whatsapp", state.code(), state.detail()));
+                reasons.push(Reason::new("whatsapp", state.code(), &state.detail()));
             }
         }
         if let Some(code) = self.forwarder.get().and_then(|forwarder| forwarder.held()) {
@@ -135,7 +136,7 @@ struct Ready {
 #[derive(Serialize)]
 struct Link {
     state: &'static str,
-    detail: &'static str,
+    detail: Cow<'static, str>,
     qr: Option<String>,
     expires_in_s: Option<u64>,
     account: Option<String>,
@@ -235,7 +236,7 @@ async fn link_page(
         return refusal;
     }
     let link = link(&status);
-    Html(page::render(link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
+    Html(page::render(&link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
 }
 
 fn link(status: &Status) -> Link {
@@ -244,7 +245,14 @@ fn link(status: &Status) -> Link {
             Some(_) => ("no-edge", "This process is a forwarder; the edge has the link."),
             None => ("starting", "The process is starting."),
         };
-        return Link { state, detail, qr: None, expires_in_s: None, account: None, phone: None };
+        return Link {
+            state,
+            detail: detail.into(),
+            qr: None,
+            expires_in_s: None,
+            account: None,
+            phone: None,
+        };
     };
     let state = connection.state();
     let (qr, expires_in_s) = match &state {

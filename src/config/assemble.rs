@@ -23,7 +23,7 @@ impl Config {
         let topology = topology(given, &ages, check);
         let forwarder = forwarder(given, &ages, check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
-        let edge = edge(given, shutdown_grace, check);
+        let edge = edge(given, &ages, shutdown_grace, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
@@ -120,10 +120,16 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
     })
 }
 
-fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Option<edge::Settings> {
+fn edge(
+    given: &table::All,
+    ages: &Ages,
+    grace: Option<Duration>,
+    check: &mut Check,
+) -> Option<edge::Settings> {
     let account = check.read(&given.whatsapp_account, |text| Account::parse(text).ok());
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
+    let presence = check.read(&given.presence, read::presence);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
     // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
     // once.
@@ -133,7 +139,13 @@ fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Optio
     Some(edge::Settings {
         account: account?,
         auth_dir: auth_dir?,
-        session: edge::SessionSettings { pair_phone, simulator_url, flush_timeout: grace?.mul_f64(0.3) },
+        session: edge::SessionSettings {
+            pair_phone,
+            simulator_url,
+            presence: presence?,
+            resend_for: ages.outbound?,
+            flush_timeout: grace?.mul_f64(0.3),
+        },
         limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
     })
 }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::topology;
+use crate::edge::Presence;
 use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
 use crate::telemetry::{self, LogFormat};
@@ -140,6 +141,15 @@ pub(super) fn size(text: &str) -> Option<u64> {
 /// Calls at once.
 pub(super) fn concurrency(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100_000).contains(count))
+}
+
+/// `unavailable` or `available`.
+pub(super) fn presence(text: &str) -> Option<Presence> {
+    match text {
+        "unavailable" => Some(Presence::Unavailable),
+        "available" => Some(Presence::Available),
+        _ => None,
+    }
 }
 
 /// `answer` or `shadow`.

@@ -214,6 +214,7 @@ settings! {
         .takes("1 to 64 of a-z, 0-9, _ and -");
     whatsapp_pair_phone: "WHATSAPP_PAIR_PHONE", Setting::of(Edge).or_else("QR code only")
         .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
+    presence: "PRESENCE", Setting::of(Edge).or("unavailable").takes("unavailable or available");
     send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);
     send_total: "SEND_TOTAL", Setting::of(Edge).or("50/1s").takes(rate::TAKES);
     loop_limit: "LOOP_LIMIT", Setting::of(Edge).or("30/1m").takes(rate::TAKES_PER_MINUTE);

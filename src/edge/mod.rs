@@ -20,12 +20,13 @@ use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
+use addressing::timers::Timers;
 use inbound::Inbound;
-use outbound::{Acks, Feedback, Outbound, Receipts, Sender};
+use outbound::{Acks, Feedback, Outbound, Receipts, Sender, SentAs, Shared};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
 use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
-pub use session::{Connection, Flaw, Inspection, LockError, guarded, inspect, link};
+pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -140,11 +141,17 @@ impl Parts {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
         let resends = Resends::default();
+        let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let shared = Shared {
+            sender: Sender::new(self.connection.clone(), acks.clone()),
+            timers: timers.clone(),
+            sent_as: sent_as.clone(),
+        };
         let outbound = Outbound::new(
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
-            Sender::new(self.connection.clone(), acks.clone()),
+            shared,
             self.topology.clone(),
             self.settings.limits,
             stop.clone(),
@@ -163,6 +170,7 @@ impl Parts {
             self.subjects.clone(),
             account.clone(),
             self.connection.clone(),
+            sent_as,
             stop.clone(),
         );
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
@@ -175,6 +183,7 @@ impl Parts {
                 self.subjects.clone(),
                 account.clone(),
                 resends.clone(),
+                timers,
                 stop.clone(),
             ),
             resends,

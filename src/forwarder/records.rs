@@ -62,6 +62,7 @@ impl About<'_> {
             sent_at_ms: message.sent_at_ms,
             received_at_ms: message.replay.map_or(message.received_at_ms, |replay| replay.at_ms),
             result: Some(decision.clone()),
+            disappears_after_s: message.disappears_after_s,
         };
         let id = id::outcome(&self.inbound_id());
         let mut headers = Headers::cloud_event(&id, "Outcome", account.as_str(), now_ms);
@@ -128,6 +129,7 @@ mod tests {
             message_id: "3EB0AB".into(),
             sent_at_ms: 10,
             received_at_ms: 20,
+            disappears_after_s: Some(86_400),
             ..InboundMessage::default()
         };
         let replayed = v1::Replay { at_ms: 30, ..v1::Replay::default() };
@@ -161,6 +163,7 @@ mod tests {
                 sent_at_ms,
                 received_at_ms,
                 result: Some(decision),
+                disappears_after_s: (!message_id.is_empty()).then_some(86_400),
             };
             assert_eq!(got, want);
             for (name, value) in [

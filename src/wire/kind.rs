@@ -22,6 +22,7 @@ pub fn content(content: Option<&Content>) -> &'static str {
         Some(Content::Revoke(_)) => "revoke",
         Some(Content::Reaction(_)) => "reaction",
         Some(Content::PollVote(_)) => "poll-vote",
+        Some(Content::ChatTimer(_)) => "chat-timer",
     }
 }
 
@@ -60,6 +61,7 @@ mod tests {
             (Content::Revoke(Revoke::default()), "revoke"),
             (Content::Reaction(Reaction::default()), "reaction"),
             (Content::PollVote(PollVote::default()), "poll-vote"),
+            (Content::ChatTimer(ChatTimer::default()), "chat-timer"),
         ] {
             assert_eq!(content(Some(&kind)), name);
         }

@@ -42,6 +42,9 @@ pub struct Received {
     pub copies: u32,
     /// How many of the copies said something else.
     pub altered: u32,
+    /// The disappearing timer that it carries, in seconds.
+    #[serde(default)]
+    pub expires_s: Option<u32>,
 }
 
 /// A message that a customer wrote.
@@ -57,7 +60,7 @@ pub struct Sent {
 #[derive(Debug)]
 pub struct Simulator {
     process: Process,
-    http: Http,
+    pub(super) http: Http,
     dir: PathBuf,
     port: Port,
 }
@@ -154,7 +157,7 @@ impl Simulator {
 /// A customer's phone.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    http: Http,
+    pub(super) http: Http,
     phone: String,
 }
 

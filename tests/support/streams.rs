@@ -122,6 +122,16 @@ impl Streams {
         entries
     }
 
+    /// Waits until `count` updates are stored: what is about a message or a chat, and no message.
+    pub async fn updates(&self, count: usize) {
+        eventually(format!("{count} updates in WA_IN"), PATIENCE, async || {
+            let mut entries = self.all(&self.subjects.stream_in()).await;
+            entries.retain(|entry| entry.subject.contains(".update."));
+            if entries.len() >= count { Ok(()) } else { Err(format!("{}", entries.len())) }
+        })
+        .await;
+    }
+
     /// Outcomes of all chats.
     pub async fn outcomes(&self) -> Vec<Entry> {
         let mut entries = self.all(&self.subjects.stream_out()).await;

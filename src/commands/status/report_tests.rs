@@ -75,6 +75,7 @@ fn each_thing_that_wants_a_person_does() {
         (|seen| seen.processes[0] = edge("replaced", "stop-other-edge"), &["shop stop-other-edge"]),
         (|seen| seen.processes[0] = edge("outdated", "upgrade"), &["shop upgrade"]),
         (|seen| seen.processes[0] = edge("banned", "wait"), &["shop banned"]),
+        (|seen| seen.processes[0] = edge("locked", "open-phone"), &["shop open-phone"]),
         (|seen| seen.processes[0] = edge("offline", "wait"), &["shop not-online"]),
         (|seen| seen.processes[1] = forwarder(Some("http-401")), &["host/7 backend/http-401"]),
         (

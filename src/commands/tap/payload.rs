@@ -135,6 +135,7 @@ fn content(content: Option<&Content>, mask: &Mask, fields: &mut Fields) {
             fields.put("taken_back", reaction.emoji.is_empty());
             fields.put("text", mask.text(reaction.emoji.clone()));
         }
+        Some(Content::ChatTimer(timer)) => fields.put("seconds", timer.seconds),
         Some(Content::PollVote(vote)) => {
             fields.put("target", mask.id(&vote.target_message_id));
             fields.put("options", mask.text(vote.options.clone()));

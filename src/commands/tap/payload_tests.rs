@@ -74,6 +74,7 @@ fn contents() -> Vec<Option<Content>> {
         Some(Content::Edit(Edit { target_message_id: target(), body: text() })),
         Some(Content::Revoke(Revoke { target_message_id: target() })),
         Some(Content::Reaction(Reaction { target_message_id: target(), emoji: text() })),
+        Some(Content::ChatTimer(ChatTimer { seconds: 86_400 })),
         Some(Content::PollVote(PollVote { target_message_id: target(), options: vec![text()] })),
     ]
 }

@@ -1,10 +1,11 @@
 //! Persons, chats and their addresses, for both directions of the edge.
 //!
-//! `identity` reads a stanza's addresses (pure). `chats` finds a chat's token and the end of its list on the bus.
+//! `timers` has the chats' disappearing timers. `identity` reads a stanza's addresses (pure). `chats` finds a chat's token and the end of its list on the bus.
 //! May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
 
 pub(super) mod chats;
 pub(super) mod identity;
+pub(super) mod timers;
 
 use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::{Client, Jid};

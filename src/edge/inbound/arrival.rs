@@ -16,6 +16,8 @@ pub(super) struct Arrival<'a> {
     pub mapped: Mapped,
     /// The WhatsApp id of the message that it quotes. Empty: it quotes none.
     pub quoted: String,
+    /// The chat's disappearing timer, as far as it tells.
+    pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
     pub chat: String,
     /// Its WhatsApp id.
@@ -37,6 +39,7 @@ impl<'a> Arrival<'a> {
         };
         Self {
             info,
+            timer: content::timer(&incoming.message, &mapped, source.is_from_me),
             mapped,
             quoted: content::quoted(&incoming.message),
             chat: source.chat.to_string(),

@@ -3,8 +3,8 @@
 use whatsapp_rust::prelude::{MessageExt, wa};
 
 use crate::wire::v1::{
-    self, Edit, InboundMessage, Location, Media, Poll, PollVote, Reaction, Revoke, Text, Unsupported,
-    inbound_message::Content,
+    self, ChatTimer, Edit, InboundMessage, Location, Media, Poll, PollVote, Reaction, Revoke, Text,
+    Unsupported, inbound_message::Content,
 };
 
 /// Where a message belongs.
@@ -149,6 +149,9 @@ fn protocol_message(protocol: &wa::message::ProtocolMessage) -> Mapped {
                 protocol.edited_message.as_option().and_then(MessageExt::text_content).unwrap_or_default();
             Mapped::Update(Content::Edit(Edit { target_message_id, body: body.to_owned() }))
         }
+        Some(Type::EphemeralSetting) => Mapped::Update(Content::ChatTimer(ChatTimer {
+            seconds: protocol.ephemeral_expiration.unwrap_or_default(),
+        })),
         // The first value of a protobuf enum is also the value of an unset field.
         Some(Type::Revoke) | None if !target_message_id.is_empty() => {
             Mapped::Update(Content::Revoke(Revoke { target_message_id }))
@@ -174,6 +177,20 @@ pub(super) fn quoted(message: &wa::Message) -> String {
         .and_then(|text| text.context_info.as_option())
         .and_then(|context| context.stanza_id.clone())
         .unwrap_or_default()
+}
+
+/// The chat's disappearing timer, as far as this message tells: 0 is off. What a phone writes into a chat with a
+/// timer carries it; reactions and the like never do. What the linked number itself writes may come from a program
+/// that knows no timers, so there silence says nothing.
+pub(super) fn timer(message: &wa::Message, mapped: &Mapped, from_me: bool) -> Option<u32> {
+    match mapped {
+        Mapped::Update(Content::ChatTimer(timer)) => Some(timer.seconds),
+        Mapped::Message(content) if from_me || matches!(content, Content::Unsupported(_)) => {
+            message.get_base_message().get_ephemeral_expiration()
+        }
+        Mapped::Message(_) => Some(message.get_base_message().get_ephemeral_expiration().unwrap_or_default()),
+        Mapped::Update(_) | Mapped::Nothing => None,
+    }
 }
 
 /// The replacement for content that cannot be stored.

@@ -295,3 +295,32 @@ fn of_what_is_too_large_all_but_the_content_is_kept() {
     let content = Some(Content::Unsupported(Unsupported { kind: "too-large".into() }));
     assert_eq!(too_large(message.clone()), InboundMessage { content, ..message });
 }
+
+#[test]
+fn the_chats_timer_is_what_a_phones_message_carries_or_its_setting_says() {
+    let setting = |seconds| {
+        use wa::message::protocol_message::Type;
+        message! { protocol_message: part!(wa::message::ProtocolMessage {
+            r#type: Some(Type::EphemeralSetting),
+            ephemeral_expiration: seconds,
+        }) }
+    };
+    let mut timed = text("hola");
+    assert!(timed.set_ephemeral_expiration(604_800));
+    let reaction = message! { reaction_message: part!(wa::message::ReactionMessage { text: some("👍") }) };
+    for (message, theirs, ours) in [
+        (text("hola"), Some(0), None),
+        (timed, Some(604_800), Some(604_800)),
+        (reaction, None, None),
+        (setting(Some(86_400)), Some(86_400), Some(86_400)),
+        (setting(Some(0)), Some(0), Some(0)),
+        (setting(None), Some(0), Some(0)),
+        (wa::Message::default(), None, None),
+    ] {
+        let mapped = map(&message);
+        let told = [false, true].map(|from_me| timer(&message, &mapped, from_me));
+        assert_eq!(told, [theirs, ours], "{mapped:?}");
+    }
+    let told = Mapped::Update(Content::ChatTimer(ChatTimer { seconds: 86_400 }));
+    assert_eq!(map(&setting(Some(86_400))), told);
+}

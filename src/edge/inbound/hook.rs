@@ -20,6 +20,7 @@ use super::under_way::UnderWay;
 use crate::bus::Bus;
 use crate::crash;
 use crate::edge::addressing::chats::Chats;
+use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::Resends;
 use crate::telemetry::{metrics, spans};
@@ -46,6 +47,7 @@ struct Shared {
     appender: Appender,
     resends: Resends,
     under_way: UnderWay,
+    timers: Timers,
 }
 
 #[async_trait::async_trait]
@@ -85,11 +87,12 @@ impl Inbound {
         subjects: Subjects,
         account: Account,
         resends: Resends,
+        timers: Timers,
         stop: CancellationToken,
     ) -> Self {
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
         let appender = Appender { bus, subjects, account, chats, stop };
-        Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default() }))
+        Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default(), timers }))
     }
 
     /// Returns when the message is stored, or needs no storing.
@@ -150,6 +153,8 @@ impl Inbound {
         spans::chat(&chat.token);
         let sender_other = if source.is_group { source.sender_alt.as_ref() } else { learned.as_ref() };
         let sender_other = sender_other.filter(|_| !source.is_from_me);
+        let disappears_after_s =
+            self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let message = InboundMessage {
             account: appender.account.to_string(),
             chat: chat.token.as_str().to_owned(),
@@ -164,6 +169,7 @@ impl Inbound {
             quoted_message_id: arrival.quoted.clone(),
             offline: info.is_offline,
             replay: None,
+            disappears_after_s,
             content: Some(content),
         };
         let id = stored_id(&appender.account, &chat.token, &message, &source.sender);

@@ -6,14 +6,17 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
+use whatsapp_rust::Jid;
 
 use super::job::Job;
+use super::lookups::{LookUps, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
 use super::rate::Limit;
 use super::rate_limit::RateLimits;
 use super::reports::Reporter;
-use super::sending::{Sender, Undeliverable};
+use super::sending::{Parcel, Sender, Undeliverable};
 use crate::bus::Delivery;
+use crate::edge::addressing::timers::Timers;
 use crate::edge::session::Connection;
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
@@ -33,6 +36,17 @@ pub struct Limits {
     pub loops: Limit,
 }
 
+/// What the sending half shares with the rest of the edge.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Sends.
+    pub sender: Sender,
+    /// The chats' disappearing timers, as the messages that come in tell of them.
+    pub timers: Timers,
+    /// Whose receipts belong to another chat.
+    pub sent_as: SentAs,
+}
+
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -40,6 +54,9 @@ pub(super) struct Carrier {
     rate_limits: RateLimits,
     loop_breaker: Mutex<LoopBreaker>,
     reporter: Reporter,
+    look_ups: LookUps,
+    sent_as: SentAs,
+    timers: Timers,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -49,13 +66,16 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(
-        sender: Sender,
+        Shared { sender, timers, sent_as }: Shared,
         limits: Limits,
         reporter: Reporter,
         stream: String,
         stop: CancellationToken,
     ) -> Self {
         Self {
+            look_ups: LookUps::new(sender.connection().clone()),
+            sent_as,
+            timers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
             loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
@@ -96,10 +116,21 @@ impl Carrier {
                 return self.suppress(chat, &job.cause, whatsapp_id, first).await;
             }
         }
+        // Before the permit: a look-up may take any time, and nobody else waits for it.
+        let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else { return false };
         let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
         let span = spans::send(&whatsapp_id);
         let _sending = metrics::SENDING.enter([]);
-        match self.send(&job, &whatsapp_id).instrument(span.clone()).await {
+        let sent = async {
+            let to = to?;
+            if job.is_to_phone() && to.user != job.to {
+                // Its receipts come from there, and belong here.
+                self.sent_as.remember(&whatsapp_id, chat);
+            }
+            let disappears_after_s = self.timer(chat, &job).await;
+            self.sender.send(&to, &whatsapp_id, Parcel { text: &job.text, disappears_after_s }).await
+        };
+        match sent.instrument(span.clone()).await {
             Ok(()) => {
                 tracing::info!(whatsapp_id, "sent");
                 metrics::MESSAGES.add(1, ["out", "text"]);
@@ -145,12 +176,26 @@ impl Carrier {
         self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
     }
 
-    async fn send(&self, job: &Job, whatsapp_id: &str) -> Result<(), Undeliverable> {
+    /// Where the message goes: to the address that it names, or that WhatsApp names for its number.
+    async fn recipient(&self, job: &Job) -> Result<Jid, Undeliverable> {
         let to = job.address().ok_or(Undeliverable::Invalid)?;
-        if job.first_contact && job.is_to_phone() && !self.sender.is_known(&to).await {
-            return Err(Undeliverable::UnknownNumber);
+        if job.first_contact && job.is_to_phone() {
+            return self.look_ups.address(&to).await.ok_or(Undeliverable::UnknownNumber);
         }
-        self.sender.send(&to, whatsapp_id, &job.text).await
+        Ok(to)
+    }
+
+    /// The chat's disappearing timer. The bus may know a newer one than the answer's message had.
+    async fn timer(&self, chat: &ChatToken, job: &Job) -> u32 {
+        let Reporter { bus, subjects, account, .. } = &self.reporter;
+        let known = match self.timers.of(bus, subjects, account, chat).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::debug!(%error, "the bus does not say the chat's disappearing timer");
+                None
+            }
+        };
+        known.or(job.disappears_after_s).unwrap_or_default()
     }
 
     fn loop_breaker(&self) -> MutexGuard<'_, LoopBreaker> {

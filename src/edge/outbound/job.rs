@@ -22,6 +22,8 @@ pub struct Job {
     pub answers: Option<i64>,
     /// When the outcome was decided, and when the message that it answers came, both in milliseconds.
     pub times: Option<(i64, i64)>,
+    /// For an answer: the chat's disappearing timer in seconds, as its message had it.
+    pub disappears_after_s: Option<u32>,
 }
 
 impl Job {
@@ -43,7 +45,15 @@ impl Job {
                 let answers = Some(written_ms);
                 let times = Some((outcome.decided_at_ms, outcome.received_at_ms));
                 let times = times.filter(|(_, received)| *received > 0);
-                Ok(Some(Self { to: outcome.chat_jid, text, cause, first_contact: false, answers, times }))
+                Ok(Some(Self {
+                    to: outcome.chat_jid,
+                    text,
+                    cause,
+                    first_contact: false,
+                    answers,
+                    times,
+                    disappears_after_s: outcome.disappears_after_s,
+                }))
             }
             "send" => {
                 let request = SendMessage::decode(payload).map_err(|_| "it is no send request")?;
@@ -58,6 +68,7 @@ impl Job {
                     first_contact: true,
                     answers: None,
                     times: None,
+                    disappears_after_s: None,
                 }))
             }
             _ => Err("its subject is none of the design"),
@@ -98,6 +109,7 @@ mod tests {
             sent_at_ms: 10,
             received_at_ms: 20,
             decided_at_ms: 30,
+            disappears_after_s: Some(86_400),
             result: Some(result),
             ..Outcome::default()
         }
@@ -115,6 +127,7 @@ mod tests {
             first_contact: false,
             answers: Some(10),
             times: Some((30, 20)),
+            disappears_after_s: Some(86_400),
         }
     }
 
@@ -147,6 +160,7 @@ mod tests {
             first_contact: true,
             answers: None,
             times: None,
+            disappears_after_s: None,
         };
         assert_eq!(read(SEND, &THEIRS, &request.encode_to_vec()), Ok(Some(want)));
     }

@@ -8,10 +8,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::carrying::{Carrier, Limits};
+use super::carrying::{Carrier, Limits, Shared};
 use super::order::Progress;
 use super::reports::Reporter;
-use super::sending::Sender;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, ReadError};
 use crate::crash;
@@ -69,7 +68,7 @@ impl Outbound {
         bus: Bus,
         subjects: Subjects,
         account: Account,
-        sender: Sender,
+        shared: Shared,
         topology: topology::Settings,
         limits: Limits,
         stop: CancellationToken,
@@ -84,7 +83,7 @@ impl Outbound {
         };
         Ok(Arc::new(Self {
             progress: Mutex::new(Progress::new(state.ack_floor, state.delivered, state.ack_pending)),
-            carrier: Carrier::new(sender, limits, reporter, subjects.stream_out(), stop.clone()),
+            carrier: Carrier::new(shared, limits, reporter, subjects.stream_out(), stop.clone()),
             bus,
             subjects,
             account,

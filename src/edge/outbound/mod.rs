@@ -2,12 +2,13 @@
 //!
 //! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent and
 //! `text` has its words; `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
-//! `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
+//! `lookups` asks WhatsApp whose number it is. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
 pub mod job;
 mod lanes;
+mod lookups;
 mod loop_breaker;
 mod order;
 pub mod rate;
@@ -20,8 +21,10 @@ mod text;
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
 pub use carrying::Limits;
+pub(super) use carrying::Shared;
 
 pub(super) use lanes::Outbound;
+pub(super) use lookups::SentAs;
 pub(super) use receipts::Receipts;
 pub(super) use sending::{Acks, Sender};
 

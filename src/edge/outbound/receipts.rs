@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::Receipt as Incoming;
 use whatsapp_rust::wacore::types::presence::ReceiptType;
 
+use super::lookups::SentAs;
 use crate::bus::{Bus, Record};
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::{identity, learn};
@@ -44,6 +45,7 @@ struct Teller {
     account: Account,
     chats: Chats,
     connection: Connection,
+    sent_as: SentAs,
     stop: CancellationToken,
 }
 
@@ -54,11 +56,12 @@ impl Receipts {
         subjects: Subjects,
         account: Account,
         connection: Connection,
+        sent_as: SentAs,
         stop: CancellationToken,
     ) -> (Self, Announcer) {
         let (sender, heard) = mpsc::channel(WAITING);
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
-        let teller = Teller { bus, subjects, account, chats, connection, stop };
+        let teller = Teller { bus, subjects, account, chats, connection, sent_as, stop };
         (Self(sender), Announcer { heard, teller })
     }
 
@@ -120,8 +123,9 @@ impl Teller {
         };
         for id in &receipt.message_ids {
             let code = kind::code(status.as_str_name(), "RECEIPT_STATUS_");
-            let span = spans::receipt(&self.account, &chat.token, id, &code);
-            self.store(&chat.token, id, status, &code, receipt.timestamp.timestamp_millis())
+            let token = self.sent_as.chat(id).unwrap_or_else(|| chat.token.clone());
+            let span = spans::receipt(&self.account, &token, id, &code);
+            self.store(&token, id, status, &code, receipt.timestamp.timestamp_millis())
                 .instrument(span)
                 .await;
         }

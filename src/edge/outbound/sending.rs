@@ -88,6 +88,15 @@ pub(crate) struct Sender {
     acks: Acks,
 }
 
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parcel<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The chat's disappearing timer; 0: it has none.
+    pub disappears_after_s: u32,
+}
+
 enum Attempt {
     Sent,
     Refused(String),
@@ -106,35 +115,13 @@ impl Sender {
         &self.connection
     }
 
-    /// Is this number on WhatsApp? Asked only before a first contact, because the library sends to unknown numbers
-    /// without an error.
-    pub(crate) async fn is_known(&self, to: &Jid) -> bool {
-        loop {
-            let client = self.connection.client().await;
-            let asked = tokio::time::timeout(
-                WRITE_TIMEOUT,
-                client.contacts().is_on_whatsapp(std::slice::from_ref(to)),
-            )
-            .await;
-            match asked {
-                Ok(Ok(answers)) => return answers.iter().any(|answer| answer.is_registered),
-                Ok(Err(error)) => tracing::debug!(
-                    error = redact::text(&error),
-                    "cannot find out whether the number is on WhatsApp; asking again"
-                ),
-                Err(_elapsed) => {}
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
     /// Returns when WhatsApp's server has the message, or will never have it. This may take any time. After a
     /// cancel the result is unknown.
-    pub(crate) async fn send(&self, to: &Jid, id: &str, text: &str) -> Result<(), Undeliverable> {
+    pub(crate) async fn send(&self, to: &Jid, id: &str, parcel: Parcel<'_>) -> Result<(), Undeliverable> {
         let mut refusals = 0;
         loop {
             let client = self.connection.client().await;
-            match self.attempt(&client, to, id, text).await {
+            match self.attempt(&client, to, id, parcel).await {
                 Attempt::Sent => return Ok(()),
                 Attempt::Invalid => return Err(Undeliverable::Invalid),
                 Attempt::Refused(code) if refusals >= REFUSAL_RETRIES => {
@@ -161,11 +148,15 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, client: &Client, to: &Jid, id: &str, text: &str) -> Attempt {
+    async fn attempt(&self, client: &Client, to: &Jid, id: &str, parcel: Parcel<'_>) -> Attempt {
         let ack = self.acks.expect(id);
         crash::point("edge.before-send");
         let options = SendOptions::default().with_message_id(id);
-        let write = client.send_message_with_options(to.clone(), wa::Message::text(text), options);
+        let options = match parcel.disappears_after_s {
+            0 => options,
+            seconds => options.with_ephemeral_expiration(seconds),
+        };
+        let write = client.send_message_with_options(to.clone(), wa::Message::text(parcel.text), options);
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,

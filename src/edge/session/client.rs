@@ -1,21 +1,30 @@
 //! The client library's client: this module builds it, runs it, and ends it when the link's state machine says so.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::InboundDurabilityHook;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
+use whatsapp_rust::traits::ProtocolStore as _;
+use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
 
 use super::connection::ConnectionWriter;
-use super::events::{Listener, OutgoingObserver};
+use super::events::{Heard, Listener, OutgoingObserver};
+use super::kept_out::{self, KeptOut};
+use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
+use super::pair_codes::PairCodes;
+use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
+use crate::stdout;
 use crate::wire::now_ms;
 
 /// A short pause is enough: the library itself retries a broken file for thirty seconds before it reports the
@@ -32,6 +41,10 @@ pub struct Settings {
     pub pair_phone: Option<String>,
     /// The simulator's address, in builds that can use one.
     pub simulator_url: Option<String>,
+    /// What WhatsApp is told of the connector's presence.
+    pub presence: Presence,
+    /// For how long a phone may ask for a sent message again.
+    pub resend_for: Duration,
     /// How long the library may take to flush when a client ends.
     pub flush_timeout: Duration,
 }
@@ -60,13 +73,33 @@ impl<Hook> std::fmt::Debug for Session<Hook> {
     }
 }
 
+/// What outlives the clients of a session.
+struct Lasting {
+    line: Line,
+    reachability: Reachability,
+    codes: PairCodes,
+}
+
 impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// Keeps the account linked and connected until `stop`.
     pub(crate) async fn run(self) {
+        let mut lasting = Lasting {
+            line: Line::new(self.settings.simulator_url.clone()),
+            reachability: Reachability::default(),
+            codes: PairCodes::default(),
+        };
+        if let Some(kept_out) = KeptOut::remembered(&self.auth, now_ms()).await {
+            let left = kept_out::left(kept_out.until_ms, now_ms());
+            self.connection.apply(Input::KeptOut(kept_out));
+            self.pause(left).await;
+        }
         while !self.stop.is_cancelled() {
-            match self.live().await {
+            match self.live(&mut lasting).await {
                 Then::Nothing => break,
                 Then::Rebuild { after } => self.pause(after).await,
+                Then::ComeBack { at_ms } => {
+                    self.pause(kept_out::left(at_ms, now_ms())).await;
+                }
                 Then::StartOver => {
                     let suffix = format!("logged-out-{}", now_ms());
                     if let Err(error) = self.auth.set_aside(&suffix) {
@@ -82,14 +115,11 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     }
 
     /// The life of one client, from its building to its end.
-    async fn live(&self) -> Then {
+    async fn live(&self, lasting: &mut Lasting) -> Then {
         let (lost, mut losses) = mpsc::channel(LOST_WAITING);
-        let bot = match self.build(lost).await {
+        let bot = match self.build(lost, lasting.codes.may_ask(Instant::now())).await {
             Ok(bot) => bot,
-            Err(error) => {
-                tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
-                return Then::Rebuild { after: OPEN_PAUSE };
-            }
+            Err(error) => return self.unopened(&*error),
         };
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
@@ -100,8 +130,11 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.connection.client(Some(Arc::clone(&client)));
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
-        let mut reachability = Reachability::default();
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        let mut speaker = Speaker::new(self.settings.presence);
+        let Lasting { line, reachability, codes } = lasting;
+        let line = &*line;
+        let mut is_back = pin!(line.is_back(&client).fuse());
         let then = loop {
             let input = tokio::select! {
                 biased;
@@ -122,8 +155,23 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     client.reconnect_immediately().await;
                     None
                 }
-                input = inputs.recv() => Some(input.unwrap_or(Input::Ended)),
-                () = &mut handle => break self.last_words(&mut inputs),
+                heard = inputs.recv() => match heard {
+                    None => Some(Input::Ended),
+                    Some(heard) => self.heard(heard, line, codes, &mut speaker).await,
+                },
+                () = speaker.is_due() => {
+                    speaker.speak(&client).await;
+                    None
+                }
+                () = codes.next() => {
+                    codes.seen_to();
+                    Some(Input::PairCodeOver)
+                }
+                () = &mut is_back => {
+                    tracing::info!("WhatsApp answers again; connecting at once");
+                    Some(Input::LineIsBack)
+                }
+                () = &mut handle => break self.last_words(&mut inputs).await,
             };
             let Some(input) = input else { continue };
             let then = self.connection.apply(input);
@@ -137,10 +185,58 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         then
     }
 
+    fn unopened(&self, error: &(dyn std::error::Error + Send + Sync)) -> Then {
+        tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
+        Then::Rebuild { after: OPEN_PAUSE }
+    }
+
+    /// Does what has to be done at once about what the client says. Returns what it means for the link.
+    async fn heard(
+        &self,
+        heard: Heard,
+        line: &Line,
+        codes: &mut PairCodes,
+        speaker: &mut Speaker,
+    ) -> Option<Input> {
+        let now = Instant::now();
+        match heard {
+            Heard::Link(input) => {
+                match &input {
+                    Input::Connected => {
+                        speaker.logged_in(now);
+                        self.auth.forget_kept_out().await;
+                    }
+                    // Before the client is ended: a kill in between would mean another attempt.
+                    Input::KeptOut(kept_out) => kept_out.remember(&self.auth).await,
+                    Input::Paired => codes.over(),
+                    _ => {}
+                }
+                return Some(input);
+            }
+            Heard::Renamed => speaker.renamed(now),
+            Heard::SlowDown => line.slow_down(now),
+            Heard::PairCode(ends) => codes.came(ends),
+            Heard::NoPairCode(refusal) => {
+                let why = refusal.why();
+                let wait = codes.refused(refusal, now);
+                let wait = humantime::format_duration(wait);
+                tracing::warn!(why, next_in = %wait, "WhatsApp gives no pairing code; the QR code works meanwhile");
+                stdout::notice(format_args!(
+                    "WhatsApp gives no pairing code: {why}. The next one is asked for in {wait}; the QR code works meanwhile."
+                ));
+            }
+        }
+        None
+    }
+
     /// The client has ended by itself. Its last events are still in the channel.
-    fn last_words(&self, inputs: &mut mpsc::Receiver<Input>) -> Then {
+    async fn last_words(&self, inputs: &mut mpsc::Receiver<Heard>) -> Then {
         let mut then = self.connection.apply(Input::Ended);
-        while let Ok(input) = inputs.try_recv() {
+        while let Ok(heard) = inputs.try_recv() {
+            let Heard::Link(input) = heard else { continue };
+            if let Input::KeptOut(kept_out) = &input {
+                kept_out.remember(&self.auth).await;
+            }
             match self.connection.apply(input) {
                 Then::Nothing => {}
                 said => then = said,
@@ -149,16 +245,22 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         if then == Then::Nothing { Then::Rebuild { after: Duration::from_secs(1) } } else { then }
     }
 
-    async fn build(&self, lost: mpsc::Sender<Lost>) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
+    async fn build(
+        &self,
+        lost: mpsc::Sender<Lost>,
+        with_code: bool,
+    ) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
         self.auth.make_store()?;
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
+        forget_old(&store, self.settings.resend_for).await;
         let bot = Bot::builder()
             .with_backend(Store::new(store, self.resends.clone(), lost))
+            .with_cache_config(cache(self.settings.resend_for))
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
-        let bot = match &self.settings.pair_phone {
+        let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {
             Some(phone) => bot.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
                 phone_number: phone.clone(),
                 ..Default::default()
@@ -187,4 +289,19 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
     }
+}
+
+/// The library does this five minutes after a login, so that an edge that never stays that long would keep all.
+async fn forget_old(store: &SqliteStore, resend_for: Duration) {
+    let age = i64::try_from(resend_for.as_secs()).unwrap_or(i64::MAX);
+    let cutoff = (now_ms() / 1_000).saturating_sub(age);
+    if let Err(error) = store.delete_expired_sent_messages(cutoff).await {
+        tracing::debug!(%error, "old answers stay in the session's store for now");
+    }
+}
+
+/// The library keeps what was sent for two hours, and answers no phone that asks for it later. Its person reads
+/// "Waiting for this message" for ever.
+fn cache(resend_for: Duration) -> CacheConfig {
+    CacheConfig { sent_message_ttl_secs: resend_for.as_secs().max(1), ..CacheConfig::default() }
 }

@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use whatsapp_rust::wacore::types::events::{Event, EventHandler, Receipt, ServerAck};
+use whatsapp_rust::wacore::types::events::{
+    ConnectFailureReason, Event, EventHandler, LoggedOut, PairingCode, Receipt, ServerAck,
+};
 use whatsapp_rust::wacore_binary::OwnedNodeRef;
 
-use super::link::{Input, Qr};
+use super::kept_out::KeptOut;
+use super::link::{Input, Qr, State};
+use super::pair_codes::Refusal;
 use super::resend::Resends;
 use crate::stdout;
+use crate::wire::header::rfc3339_ms;
+use crate::wire::now_ms;
 
 /// How many events of the link may wait for the session. WhatsApp sends a few in a minute, and the session handles
 /// each one within the time of one request, so the queue does not fill up. If it does, the next event is dropped
@@ -25,11 +31,26 @@ pub(crate) trait OutgoingObserver: Send + Sync {
     fn receipt(&self, receipt: &Receipt);
 }
 
+/// What the session hears of its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Something that may change the link's state.
+    Link(Input),
+    /// WhatsApp gave a pairing code that ends then.
+    PairCode(Instant),
+    /// WhatsApp gave no pairing code.
+    NoPairCode(Refusal),
+    /// The account has another name.
+    Renamed,
+    /// There were too many attempts to connect.
+    SlowDown,
+}
+
 /// Receives a client's events. What it handles at once must be known before the library goes on to the next stanza.
 pub(super) struct Listener {
     resends: Resends,
     outgoing: Arc<dyn OutgoingObserver>,
-    link: mpsc::Sender<Input>,
+    link: mpsc::Sender<Heard>,
 }
 
 impl Listener {
@@ -37,7 +58,7 @@ impl Listener {
     pub(super) fn new(
         resends: Resends,
         outgoing: Arc<dyn OutgoingObserver>,
-    ) -> (Arc<Self>, mpsc::Receiver<Input>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
         (Arc::new(Self { resends, outgoing, link }), heard)
     }
@@ -60,22 +81,31 @@ impl EventHandler for Listener {
             Event::Connected(_) => self.resends.drained(),
             _ => {}
         }
-        let Some(input) = input(&event) else { return };
-        // If the channel is closed, the session is ending and needs no more events.
-        if let Err(mpsc::error::TrySendError::Full(input)) = self.link.try_send(input) {
-            tracing::error!(
-                ?input,
-                "the session does not keep up with the link's events; one event is dropped"
-            );
+        if let Some(heard) = heard(&event) {
+            self.tell(heard);
         }
     }
 }
 
 impl Listener {
+    fn tell(&self, heard: Heard) {
+        // If the channel is closed, the session is ending and needs no more events.
+        if let Err(mpsc::error::TrySendError::Full(heard)) = self.link.try_send(heard) {
+            tracing::error!(
+                ?heard,
+                "the session does not keep up with the link's events; one event is dropped"
+            );
+        }
+    }
+
     fn came(&self, stanza: &OwnedNodeRef) {
         match stanza.tag() {
             "message" => {}
             "success" => return self.resends.logged_in(),
+            // The library makes its own pauses longer, and tells nobody.
+            "stream:error" if stanza.attrs().optional_string("code").is_some_and(|code| code == "429") => {
+                return self.tell(Heard::SlowDown);
+            }
             _ => return,
         }
         let mut attrs = stanza.attrs();
@@ -90,23 +120,27 @@ impl Listener {
 }
 
 /// What an event means for the link. Also writes the log line that an operator needs with it.
-fn input(event: &Event) -> Option<Input> {
-    Some(match event {
+fn heard(event: &Event) -> Option<Heard> {
+    Some(Heard::Link(match event {
         Event::PairingQrCode(qr) => {
             Input::Qr(Qr { code: qr.code.clone(), expires: Instant::now() + qr.timeout })
         }
-        Event::PairingCode(pairing) => {
-            stdout::notice(format_args!(
-                "Pair code for WhatsApp, under Linked devices → Link with phone number: {}",
-                pairing.code
-            ));
-            return None;
+        Event::PairingCode(pairing) => return Some(show(pairing)),
+        Event::PairingCodeError(error) => {
+            let refusal = Refusal { rejection: error.rejection, backoff: error.backoff };
+            return Some(Heard::NoPairCode(refusal));
         }
+        // The code is dead: WhatsApp wants another one, or the phone did not answer.
+        Event::PairingCodeRefresh(_) => {
+            tracing::info!("the pairing code has ended; another one is asked for");
+            Input::PairCodeOver
+        }
+        Event::SelfPushNameUpdated(_) => return Some(Heard::Renamed),
         Event::PairError(error) => {
             tracing::error!(error = error.error, "linking failed; scan the next QR code");
             return None;
         }
-        Event::PairingQrCodesExhausted(_) => Input::QrExhausted,
+        Event::PairingQrCodesExhausted(codes) => Input::QrExhausted { code_stands: !codes.disconnected },
         Event::PairSuccess(_) => Input::Paired,
         Event::Connected(_) => Input::Connected,
         Event::Disconnected(_) => Input::Disconnected,
@@ -114,16 +148,17 @@ fn input(event: &Event) -> Option<Input> {
             tracing::error!("another program logged in with this session; this edge stays away for a while");
             Input::Replaced
         }
-        Event::LoggedOut(_) => {
-            tracing::error!("WhatsApp has logged this number out; it has to be linked again");
-            Input::LoggedOut
-        }
-        Event::TemporaryBan(ban) => {
-            tracing::error!(wait = ?ban.expire, "WhatsApp refuses this number for a while");
-            Input::Banned(ban.expire.to_std().unwrap_or_default())
-        }
+        Event::LoggedOut(out) => logged_out(out),
+        Event::TemporaryBan(ban) => kept_out(KeptOut::banned(ban, now_ms())),
         Event::ClientOutdated(_) => {
             tracing::error!("WhatsApp refuses this version of the client; upgrade the connector");
+            Input::Outdated
+        }
+        Event::ConnectFailure(failure) if failure.reason == ConnectFailureReason::TempBanned => {
+            kept_out(KeptOut::banned_without_a_word(now_ms()))
+        }
+        Event::ConnectFailure(failure) if failure.reason == ConnectFailureReason::BadUserAgent => {
+            tracing::error!("WhatsApp does not know this client; upgrade the connector");
             Input::Outdated
         }
         Event::ConnectFailure(failure) => {
@@ -135,5 +170,32 @@ fn input(event: &Event) -> Option<Input> {
             return None;
         }
         _ => return None,
-    })
+    }))
+}
+
+/// A pairing code, for the person who links the number.
+fn show(pairing: &PairingCode) -> Heard {
+    let (now, lives) = (now_ms(), i64::try_from(pairing.timeout.as_millis()).unwrap_or_default());
+    stdout::notice(format_args!(
+        "Pair code for WhatsApp, under Linked devices → Link with phone number: {} (valid until {})",
+        pairing.code,
+        rfc3339_ms(now.saturating_add(lives))
+    ));
+    Heard::PairCode(Instant::now() + pairing.timeout)
+}
+
+/// The session is dead, or the account is locked: then the session is as good as before.
+fn logged_out(out: &LoggedOut) -> Input {
+    // The rest of what WhatsApp says is not logged: it has a token for the appeal, which works once.
+    if out.reason == ConnectFailureReason::AccountLocked {
+        return kept_out(KeptOut::locked(now_ms()));
+    }
+    tracing::error!("WhatsApp has logged this number out; it has to be linked again");
+    Input::LoggedOut
+}
+
+fn kept_out(kept_out: KeptOut) -> Input {
+    let state = State::KeptOut(kept_out.clone());
+    tracing::error!("{}", state.detail());
+    Input::KeptOut(kept_out)
 }

@@ -1,9 +1,12 @@
 //! The state of the linked number, as a pure machine: an event → the new state, and what to do with the client.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::kept_out::{KeptOut, Kind};
+use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{SessionAction, SessionState};
 
 /// How long an edge stays away after another program has replaced it.
@@ -30,8 +33,8 @@ pub enum State {
     Offline,
     /// Another program took the session over. Only the holder of the lease tries again, after a pause.
     Replaced,
-    /// WhatsApp refuses the number for a while.
-    Banned,
+    /// WhatsApp keeps the number out for a while: banned or locked.
+    KeptOut(KeptOut),
     /// WhatsApp refuses this version of the client.
     Outdated,
     /// The process is stopping.
@@ -66,7 +69,14 @@ pub enum Input {
     /// A QR code has come.
     Qr(Qr),
     /// All QR codes of this connection have expired.
-    QrExhausted,
+    QrExhausted {
+        /// A pairing code is still valid, on the same connection.
+        code_stands: bool,
+    },
+    /// A pairing code has ended, or the next one may be asked for.
+    PairCodeOver,
+    /// WhatsApp's address answers again, and the client pauses.
+    LineIsBack,
     /// The phone has scanned the QR code.
     Paired,
     /// The client is logged in, and the offline queue is drained.
@@ -77,8 +87,8 @@ pub enum Input {
     Replaced,
     /// The session is dead for good.
     LoggedOut,
-    /// The number may not log in for this long.
-    Banned(Duration),
+    /// The number may not log in for a while.
+    KeptOut(KeptOut),
     /// The client is too old for WhatsApp.
     Outdated,
     /// WhatsApp refused the login for another reason, and the client gave up.
@@ -99,6 +109,11 @@ pub enum Then {
         /// The pause.
         after: Duration,
     },
+    /// Build a new client on the same session, and not before this time.
+    ComeBack {
+        /// In milliseconds since 1970.
+        at_ms: i64,
+    },
     /// Set the dead session aside and build a new client, which gets a new QR code.
     StartOver,
     /// Leave it stopped: another attempt would make things worse.
@@ -106,7 +121,7 @@ pub enum Then {
 }
 
 /// All values of [`State::code`].
-pub const CODES: [&str; 11] = [
+pub const CODES: [&str; 12] = [
     "starting",
     "unlinked",
     "qr-ready",
@@ -116,6 +131,7 @@ pub const CODES: [&str; 11] = [
     "offline",
     "replaced",
     "banned",
+    "locked",
     "outdated",
     "stopped",
 ];
@@ -128,10 +144,18 @@ impl State {
             Input::Stopping => (Self::Stopped, Then::Nothing),
             _ if *self == Self::Stopped => (Self::Stopped, Then::Nothing),
             Input::StandBy => (Self::Standby, Then::Nothing),
+            // A new client after an outage: the connection is still gone.
+            Input::Started { linked: true } if *self == Self::Offline => (Self::Offline, Then::Nothing),
             Input::Started { linked: true } => (Self::Connecting, Then::Nothing),
             Input::Started { linked: false } => (Self::Unlinked { qr: None }, Then::Nothing),
             Input::Qr(qr) => (Self::Unlinked { qr: Some(qr) }, Then::Nothing),
-            Input::QrExhausted => (Self::Unlinked { qr: None }, soon),
+            Input::QrExhausted { code_stands: true } => (Self::Unlinked { qr: None }, Then::Nothing),
+            Input::QrExhausted { code_stands: false } => (Self::Unlinked { qr: None }, soon),
+            Input::PairCodeOver => match self {
+                Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
+                other => (other.clone(), Then::Nothing),
+            },
+            Input::LineIsBack => (self.clone(), Then::Rebuild { after: Duration::ZERO }),
             Input::Paired => (Self::Connecting, Then::Nothing),
             Input::Connected => (Self::Online, Then::Nothing),
             // WhatsApp closes the socket while nobody has scanned: this is part of pairing.
@@ -142,14 +166,17 @@ impl State {
             // Never at once: the two programs would replace each other for ever.
             Input::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
             Input::LoggedOut => (Self::Unlinked { qr: None }, Then::StartOver),
-            Input::Banned(time) => (Self::Banned, Then::Rebuild { after: time.max(Duration::from_secs(60)) }),
+            Input::KeptOut(kept_out) => {
+                let at_ms = kept_out.until_ms;
+                (Self::KeptOut(kept_out), Then::ComeBack { at_ms })
+            }
             Input::Outdated => (Self::Outdated, Then::Halt),
             Input::Refused => (Self::Offline, Then::Rebuild { after: Duration::from_secs(60) }),
             Input::Ended => match self {
                 Self::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
                 Self::Outdated => (Self::Outdated, Then::Halt),
                 Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
-                Self::Banned => (Self::Banned, Then::Rebuild { after: Duration::from_secs(60) }),
+                Self::KeptOut(kept_out) => (self.clone(), Then::ComeBack { at_ms: kept_out.until_ms }),
                 _ => (Self::Offline, soon),
             },
         }
@@ -166,15 +193,16 @@ impl State {
             Self::Online => "online",
             Self::Offline => "offline",
             Self::Replaced => "replaced",
-            Self::Banned => "banned",
+            Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => "banned",
+            Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => "locked",
             Self::Outdated => "outdated",
             Self::Stopped => "stopped",
         }
     }
 
     /// A short text for operators.
-    pub fn detail(&self) -> &'static str {
-        match self {
+    pub fn detail(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Starting => "The session is being opened.",
             Self::Unlinked { .. } => {
                 "No number is linked: scan the QR code with WhatsApp on the phone, under Linked devices."
@@ -186,10 +214,10 @@ impl State {
             Self::Replaced => {
                 "Another program logged in with this session. Stop it; this edge tries again after 45 seconds."
             }
-            Self::Banned => "WhatsApp refuses this number for a while.",
+            Self::KeptOut(kept_out) => return Cow::Owned(kept_out_detail(kept_out)),
             Self::Outdated => "WhatsApp refuses this version of the client. Upgrade the connector.",
             Self::Stopped => "The edge is stopping.",
-        }
+        })
     }
 
     /// What the operator has to do now.
@@ -197,7 +225,9 @@ impl State {
         match self {
             Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
             Self::Unlinked { .. } => SessionAction::ScanQr,
-            Self::Offline | Self::Banned | Self::Standby => SessionAction::Wait,
+            Self::Offline | Self::Standby => SessionAction::Wait,
+            Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => SessionAction::Wait,
+            Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => SessionAction::OpenPhone,
             Self::Replaced => SessionAction::StopOtherEdge,
             Self::Outdated => SessionAction::Upgrade,
         }
@@ -213,171 +243,30 @@ impl State {
             Self::Online => SessionState::Online,
             Self::Offline => SessionState::Offline,
             Self::Replaced => SessionState::Replaced,
-            Self::Banned => SessionState::Banned,
+            Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => SessionState::Banned,
+            Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => SessionState::Locked,
             Self::Outdated => SessionState::Outdated,
             Self::Stopped => SessionState::Stopped,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    fn qr() -> Qr {
-        Qr { code: "secret".into(), expires: Instant::now() }
-    }
-
-    /// Every state, in the order of [`CODES`].
-    fn states() -> [State; 11] {
-        [
-            State::Starting,
-            State::Unlinked { qr: None },
-            State::Unlinked { qr: Some(qr()) },
-            State::Standby,
-            State::Connecting,
-            State::Online,
-            State::Offline,
-            State::Replaced,
-            State::Banned,
-            State::Outdated,
-            State::Stopped,
-        ]
-    }
-
-    #[test]
-    fn every_code_is_in_the_list() {
-        assert_eq!(states().each_ref().map(State::code), CODES);
-    }
-
-    /// The code on the bus, and what the operator has to do.
-    #[test]
-    fn every_state_says_what_it_is_and_what_is_to_be_done() {
-        use SessionAction::{None, ScanQr, StopOtherEdge, Upgrade, Wait};
-        let want = [
-            (SessionState::Starting, None),
-            (SessionState::Unlinked, ScanQr),
-            (SessionState::Unlinked, ScanQr),
-            (SessionState::Standby, Wait),
-            (SessionState::Connecting, None),
-            (SessionState::Online, None),
-            (SessionState::Offline, Wait),
-            (SessionState::Replaced, StopOtherEdge),
-            (SessionState::Banned, Wait),
-            (SessionState::Outdated, Upgrade),
-            (SessionState::Stopped, None),
-        ];
-        let states = states();
-        assert_eq!(states.each_ref().map(|state| (state.on_the_wire(), state.action())), want);
-        // Each state has its own text. Only the two unlinked states share one.
-        let details: HashSet<_> = states.iter().map(State::detail).collect();
-        assert_eq!(details.len(), states.len() - 1);
-        assert!(details.iter().all(|detail| detail.ends_with('.') && detail.contains(' ')));
-    }
-
-    const fn rebuilt(seconds: u64) -> Then {
-        Then::Rebuild { after: Duration::from_secs(seconds) }
-    }
-
-    #[test]
-    fn what_happens_counts_more_than_where_the_link_was() {
-        let rows = [
-            (Input::StandBy, "standby", Then::Nothing),
-            (Input::Started { linked: true }, "connecting", Then::Nothing),
-            (Input::Started { linked: false }, "unlinked", Then::Nothing),
-            (Input::Qr(qr()), "qr-ready", Then::Nothing),
-            (Input::QrExhausted, "unlinked", rebuilt(1)),
-            (Input::Paired, "connecting", Then::Nothing),
-            (Input::Connected, "online", Then::Nothing),
-            (Input::Replaced, "replaced", rebuilt(45)),
-            (Input::LoggedOut, "unlinked", Then::StartOver),
-            // At least a minute, however short the time that WhatsApp names.
-            (Input::Banned(Duration::from_secs(3)), "banned", rebuilt(60)),
-            (Input::Banned(Duration::from_secs(900)), "banned", rebuilt(900)),
-            (Input::Outdated, "outdated", Then::Halt),
-            (Input::Refused, "offline", rebuilt(60)),
-            (Input::Stopping, "stopped", Then::Nothing),
-        ];
-        for state in states().into_iter().filter(|state| *state != State::Stopped) {
-            for (input, code, then) in &rows {
-                let after = state.after(input.clone());
-                assert_eq!((after.0.code(), after.1), (*code, *then), "{state:?} after {input:?}");
-            }
+/// Until when, why, and what to do.
+fn kept_out_detail(kept_out: &KeptOut) -> String {
+    let until = rfc3339_ms(kept_out.until_ms);
+    match kept_out.kind {
+        Kind::Banned => {
+            format!(
+                "WhatsApp has banned this number until {until}: {}. No login is tried before.",
+                kept_out.why
+            )
         }
-    }
-
-    #[test]
-    fn how_a_connection_ends_depends_on_where_the_link_was() {
-        // After a lost connection, and after the client ended without an event.
-        let want = [
-            ("starting", ("offline", rebuilt(1))),
-            ("unlinked", ("unlinked", rebuilt(1))),
-            ("qr-ready", ("unlinked", rebuilt(1))),
-            ("standby", ("offline", rebuilt(1))),
-            ("connecting", ("offline", rebuilt(1))),
-            ("offline", ("offline", rebuilt(1))),
-            ("offline", ("offline", rebuilt(1))),
-            ("replaced", ("replaced", rebuilt(45))),
-            ("banned", ("banned", rebuilt(60))),
-            ("outdated", ("outdated", Then::Halt)),
-            ("stopped", ("stopped", Then::Nothing)),
-        ];
-        for (state, (broken, ended)) in states().iter().zip(want) {
-            let after = |input| {
-                let (next, then) = state.after(input);
-                (next.code(), then)
-            };
-            assert_eq!(after(Input::Disconnected), (broken, Then::Nothing), "{state:?}");
-            assert_eq!(after(Input::Ended), ended, "{state:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_leads_out_of_stopped() {
-        for input in [Input::StandBy, Input::Connected, Input::LoggedOut, Input::Ended, Input::Stopping] {
-            assert_eq!(State::Stopped.after(input), (State::Stopped, Then::Nothing));
-        }
-    }
-
-    #[test]
-    fn linking_from_nothing() {
-        let mut state = State::Starting;
-        for (input, want) in [
-            (Input::Started { linked: false }, "unlinked"),
-            (Input::Qr(qr()), "qr-ready"),
-            (Input::Paired, "connecting"),
-            (Input::Disconnected, "connecting"),
-            (Input::Connected, "online"),
-            (Input::Disconnected, "offline"),
-            (Input::Connected, "online"),
-        ] {
-            let (next, then) = state.after(input);
-            assert_eq!((next.code(), then), (want, Then::Nothing));
-            state = next;
-        }
-    }
-
-    #[test]
-    fn a_replaced_edge_never_fights() {
-        let (state, then) = State::Online.after(Input::Replaced);
-        let later = Then::Rebuild { after: REPLACED_PAUSE };
-        assert_eq!((state.code(), then), ("replaced", later));
-        assert_eq!(state.after(Input::Ended), (State::Replaced, later));
-    }
-
-    #[test]
-    fn a_logged_out_session_starts_over_with_a_new_qr() {
-        let (state, then) = State::Online.after(Input::LoggedOut);
-        assert_eq!((state.code(), then), ("unlinked", Then::StartOver));
-    }
-
-    #[test]
-    fn stopping_is_final_and_no_debug_output_shows_the_qr() {
-        let (state, _) = State::Online.after(Input::Stopping);
-        assert_eq!(state.after(Input::Ended), (State::Stopped, Then::Nothing));
-        let shown = format!("{:?}", State::Unlinked { qr: Some(qr()) });
-        assert!(shown.contains("expires") && !shown.contains("secret"), "{shown}");
+        Kind::Locked => format!(
+            "WhatsApp has locked this account. Open WhatsApp on the phone and do what it asks for. The number stays linked; no login is tried before {until}."
+        ),
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -123,6 +123,8 @@ fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
 
 /// How often the edge tries to take the lock: `whatsapp-connector check` may hold it for a moment.
 const TRIES: usize = 5;
+/// The file is far smaller.
+const MAX_KEPT_OUT: u64 = 4_096;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -171,6 +173,40 @@ impl AuthDir {
     /// SQLite accepts an empty file as a new store, and gives its other files the same mode.
     pub(crate) fn make_store(&self) -> std::io::Result<()> {
         private_file(&self.store(), false).map(drop)
+    }
+
+    /// The file that says for how long WhatsApp keeps the number out.
+    fn kept_out(&self) -> PathBuf {
+        self.dir.join(format!("{}.kept-out", self.account))
+    }
+
+    /// What the file says, if it is there.
+    pub(crate) async fn read_kept_out(&self) -> Option<Vec<u8>> {
+        use tokio::io::AsyncReadExt as _;
+        let file = tokio::fs::File::open(self.kept_out()).await.ok()?;
+        let mut text = Vec::new();
+        file.take(MAX_KEPT_OUT).read_to_end(&mut text).await.ok()?;
+        Some(text)
+    }
+
+    /// Writes the file, whole or not at all.
+    pub(crate) async fn write_kept_out(&self, text: &[u8]) -> std::io::Result<()> {
+        use tokio::io::AsyncWriteExt as _;
+        let new = with_tail(&self.kept_out(), ".new");
+        let mut file = tokio::fs::File::from_std(private_file(&new, true)?);
+        file.write_all(text).await?;
+        file.sync_all().await?;
+        tokio::fs::rename(new, self.kept_out()).await
+    }
+
+    /// Removes the file: WhatsApp has let the number in.
+    pub(crate) async fn forget_kept_out(&self) {
+        match tokio::fs::remove_file(self.kept_out()).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, "an old file stays in WHATSAPP_AUTH_DIR: remove <account>.kept-out by hand");
+            }
+            _ => {}
+        }
     }
 
     /// Moves a dead session aside, so that the next start is a fresh one. WhatsApp no longer accepts its keys. The

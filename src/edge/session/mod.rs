@@ -1,7 +1,8 @@
 //! The session with WhatsApp: one linked number, held by one edge at a time.
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
-//! rest of the edge sees of it. `store` stores the session. `resend` tracks the messages that must come again.
+//! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
+//! it lets nobody in. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `store` stores the session. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -10,9 +11,13 @@ mod client;
 mod connection;
 mod events;
 mod inspect;
+mod kept_out;
 mod lease;
+mod line;
 pub mod link;
 mod lock;
+mod pair_codes;
+mod presence;
 mod reachability;
 mod resend;
 mod store;
@@ -21,6 +26,7 @@ pub use client::Settings;
 pub use connection::Connection;
 pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
+pub use presence::Presence;
 
 pub(super) use announce::{News, session_event};
 pub(super) use client::Session;

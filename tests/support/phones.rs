@@ -1,0 +1,57 @@
+//! What people do with their phones beside writing, and what WhatsApp says to a device beside messages.
+
+use serde_json::{Value, json};
+
+use super::simulator::{BUSINESS, Customer, Simulator};
+
+impl Simulator {
+    /// Switches a fault on, with all that the control API takes.
+    pub async fn fault_as(&self, fault: Value) {
+        self.http.make("/sim/faults", &fault).await;
+    }
+
+    /// A count of what has happened since its start.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let state: Value = self.http.read("/sim/state").await;
+        state["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {state}"))
+    }
+
+    /// What the business's device has said of its presence on its present connection, in order.
+    pub async fn presence(&self) -> Vec<String> {
+        let state: Value = self.http.read("/sim/state").await;
+        let said = state["accounts"][0]["devices"][0]["presence"].as_array().cloned().unwrap_or_default();
+        said.iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The business's owner changes the name on the phone.
+    pub async fn rename(&self, name: &str) {
+        self.http.make(&format!("/sim/accounts/{BUSINESS}/rename"), &json!({"name": name})).await;
+    }
+
+    /// The business's owner types a pairing code into the phone; the refusal, if it is refused.
+    pub async fn type_code(&self, code: &str) -> Result<(), String> {
+        let path = format!("/sim/accounts/{BUSINESS}/pair-code");
+        let (status, answer) = self.http.post(&path, &json!({"code": code})).await?;
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status} {answer}")) }
+    }
+}
+
+impl Customer {
+    /// Sets the chat's disappearing timer; 0: off. With `silent` only the next messages tell of it.
+    pub async fn sets_timer(&self, seconds: u32, silent: bool) {
+        let timer = json!({"to": BUSINESS, "seconds": seconds, "silent": silent});
+        self.http.make(&format!("/sim/customers/{}/timer", self.phone()), &timer).await;
+    }
+
+    /// The phone asks for a message of the business again.
+    pub async fn asks_again(&self, id: &str) {
+        let again = json!({"from": BUSINESS, "id": id});
+        self.http.make(&format!("/sim/customers/{}/ask-again", self.phone()), &again).await;
+    }
+
+    /// Look-ups of this number find this customer as well.
+    pub async fn is_dialled(&self, number: &str) {
+        let aliases = json!({"numbers": [number]});
+        self.http.make(&format!("/sim/customers/{}/aliases", self.phone()), &aliases).await;
+    }
+}
