@@ -185,6 +185,7 @@ fn each_payload_says_what_it_is() {
         json!({ "content": "edit", "target": "3EB0CD" }),
         json!({ "content": "revoke", "target": "3EB0CD" }),
         json!({ "content": "reaction", "target": "3EB0CD" }),
+        json!({ "content": "chat-timer", "seconds": 86_400 }),
         json!({ "content": "poll-vote", "target": "3EB0CD" }),
     ];
     assert_eq!(wants.len(), contents().len());
