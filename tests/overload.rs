@@ -6,10 +6,10 @@ use futures::future::join_all;
 
 use crate::support::heart::Watch;
 use crate::support::oracle::Written;
-use crate::support::{Customer, Layout, Stage, eventually};
+use crate::support::{Customer, Layout, Role, Stage, eventually, warning};
 
-/// So many calls may be made twice: a busy machine makes the backend slower than it is meant to be.
-const A_FEW: usize = 10;
+/// Of so many people one may be asked about twice: a busy machine makes the backend slower than it is meant to be.
+const ONE_OF: usize = 5;
 
 /// Calls that wait inside such a backend would time out together, and be made again while it still works on the first
 /// ones.
@@ -23,7 +23,7 @@ async fn a_burst_on_a_backend_of_one_slot_is_answered_at_its_pace() {
         .set()
         .await;
     // A machine that stands still for seconds may cost some.
-    stage.logs.may_have("the backend failed; trying again reason=timeout");
+    stage.logs.may_have(&warning::retried("timeout"));
     burst(&stage, 150, Duration::from_secs(120)).await;
 }
 
@@ -36,11 +36,16 @@ async fn four_hundred_people_at_once_and_one_slot_of_a_second() {
 }
 
 async fn burst(stage: &Stage, people: usize, bound: Duration) {
-    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    // So many people at once are much for a busy machine, too.
+    stage.logs.may_have(warning::SENT_AGAIN);
+    let _product = stage.product(Layout::Split { forwarders: 0 }).await;
     let customers = stage.customers("54911666", people).await;
-    let begun = Watch::start();
     let written: Vec<_> = join_all(customers.iter().map(write)).await;
     let streams = stage.streams().await;
+    streams.received(people).await;
+    let begun = Watch::start();
+    // All of it is there for the forwarder at once.
+    let forwarder = stage.start(Role::Forwarder).await;
     eventually("everybody's outcome", bound, async || match streams.outcomes().await.len() {
         found if found >= people => Ok(()),
         found => Err(format!("{found} of {people}")),
@@ -49,12 +54,12 @@ async fn burst(stage: &Stage, people: usize, bound: Duration) {
 
     let evidence = stage.evidence(people, &customers).await;
     let (calls, took) = (evidence.calls.len(), begun.took().await);
-    let metrics = product.forwarders[0].metrics().await;
+    let metrics = forwarder.metrics().await;
     let limit = metrics.lines().find(|line| line.starts_with("wa_backend_limit")).unwrap_or("no limit");
     eprintln!("{people} people: {calls} calls in {took}; {limit}");
     assert_eq!(streams.dead_letters().await.len(), 0);
     evidence.assert_kept(&written);
-    assert!(calls <= people + A_FEW, "{calls} calls for {people} people");
+    assert!(calls <= people + people / ONE_OF, "{calls} calls for {people} people");
 }
 
 async fn write(customer: &Customer) -> Written {

@@ -196,10 +196,12 @@ impl Limiter {
             return;
         }
         self.slope.add(call.at_once, took);
-        let at_ease = usual < self.timeout / AT_EASE;
+        let at_ease = usual.max(took) < self.timeout / AT_EASE;
         let near = usual > self.timeout / NEAR;
-        let sign = if at_ease { Sign::Roomy } else { self.slope.sign() };
-        match sign {
+        if at_ease {
+            return self.grow(call, 4.0);
+        }
+        match self.slope.sign() {
             Sign::Crowded => {
                 let floor = if near { 1.0 } else { self.start.min(self.limit) };
                 self.cut_to((self.limit * 0.7).max(floor), now);
