@@ -35,6 +35,7 @@ mod operator;
 mod order;
 mod other_kinds;
 mod outage;
+mod panics;
 mod past_gone;
 mod poisoned_header;
 mod production_build;
