@@ -1,4 +1,4 @@
-//! Switches for tests: dying at a chosen await, and running with a guard taken out.
+//! Switches for tests: dying or panicking at a chosen place, and running with a guard taken out.
 //!
 //! They exist only in builds with the `simulator` feature, which is never a production build.
 
@@ -22,6 +22,20 @@ pub fn point_of(name: &str, message_id: &str) {
     point(&format!("{name}@{message_id}"));
     #[cfg(not(feature = "simulator"))]
     let _ = message_id;
+}
+
+/// Panics if the test named this place in `PANIC_AT`: the first time only. So a test can see what a panic means there.
+/// Every task is such a place, under its own name.
+#[inline]
+pub fn panic_at(name: &str) {
+    #[cfg(feature = "simulator")]
+    if is_named("PANIC_AT", name) {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static DONE: AtomicBool = AtomicBool::new(false);
+        assert!(DONE.swap(true, Ordering::Relaxed), "as the test has ordered");
+    }
+    #[cfg(not(feature = "simulator"))]
+    let _ = name;
 }
 
 /// Is this guard named in `WITHOUT_GUARD`? With it, a test proves that it fails when the guard is missing.

@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::crash;
 use crate::exit::EX_UNAVAILABLE;
 
 /// What a panic of a task means.
@@ -124,6 +125,10 @@ impl TaskSet {
 }
 
 async fn watched<T>(name: &'static str, on_panic: OnPanic, work: impl Future<Output = T>) -> Option<T> {
+    let work = async {
+        crash::panic_at(name);
+        work.await
+    };
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(value) => Some(value),
         Err(_words) => {

@@ -43,6 +43,7 @@ mod other_kinds;
 mod outage;
 mod overload;
 mod pairing_code;
+mod panics;
 mod past_gone;
 mod poisoned_header;
 mod presence;

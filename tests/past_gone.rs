@@ -98,48 +98,56 @@ async fn a_chat_whose_last_message_has_expired_is_answered_at_once() {
     }
 }
 
-/// Nobody had the first of two messages when it went, so it gets no outcome, and no ack floor ever passes it while the
-/// second one waits for it.
+/// Everything up to the first of two messages is gone, as when it expires.
 #[tokio::test]
-async fn a_message_does_not_wait_for_one_that_is_gone_without_an_answer() {
+async fn a_message_does_not_wait_for_one_that_expired_before_anybody_had_it() {
+    the_second_of_two_is_answered(async |streams, first| {
+        let stream = streams.inbound().await;
+        for sequence in 1..=first {
+            stream.delete_message(sequence).await.expect("a deletion");
+        }
+    })
+    .await;
+}
+
+/// The first of two messages is gone, and what is older is not.
+#[tokio::test]
+async fn a_message_does_not_wait_for_one_that_was_deleted_before_anybody_had_it() {
+    the_second_of_two_is_answered(async |streams, first| {
+        streams.inbound().await.delete_message(first).await.expect("a deletion");
+    })
+    .await;
+}
+
+/// Nobody had the first of two messages when it went, so it gets no outcome, and no ack floor passes it while the second
+/// one, which waits for it, is the only one in flight.
+async fn the_second_of_two_is_answered(lose: impl AsyncFnOnce(&Streams, u64)) {
     let stage = Stage::plan().set().await;
     let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
-    let customers = stage.customers("54911557", 2).await;
+    let customer = stage.customer().await;
     let streams = stage.streams().await;
-    for customer in &customers {
-        is_answered(customer, "uno", 1).await;
-    }
+    is_answered(&customer, "uno", 1).await;
     settled(&streams).await;
     product.forwarders.remove(0).stop().await;
-    let two = async |customer: &Customer| {
-        let mut places = Vec::new();
-        for text in ["dos", "tres"] {
-            let before = streams.last_of(customer.phone()).await;
-            customer.write(text).await;
-            let place = eventually("the message in WA_IN", PATIENCE, async || {
-                let last = streams.last_of(customer.phone()).await;
-                last.filter(|_| last != before).ok_or("not yet".to_owned())
-            });
-            places.push(place.await);
-        }
-        places
-    };
-
-    // Everything up to the first of them is gone, as when it expires.
-    let front = two(&customers[0]).await;
-    streams.inbound().await.purge().sequence(front[0] + 1).await.expect("a purge");
-    // The first of them is gone, and something that is older is not.
-    let gap = two(&customers[1]).await;
-    streams.inbound().await.delete_message(gap[0]).await.expect("a deletion");
-    let forwarder = stage.start(Role::Forwarder).await;
-    let watch = Watch::start();
-    for customer in &customers {
-        let inbox = customer.receives(2).await;
-        assert_eq!(inbox.iter().map(|one| one.text.as_str()).collect::<Vec<_>>(), ["eco: uno", "eco: tres"]);
+    let mut places = vec![streams.last_of(customer.phone()).await];
+    for text in ["dos", "tres"] {
+        customer.write(text).await;
+        let before = places.last().copied().flatten();
+        let place = eventually("the message in WA_IN", PATIENCE, async || {
+            let last = streams.last_of(customer.phone()).await;
+            if last > before { Ok(last) } else { Err(format!("{last:?}")) }
+        });
+        places.push(place.await);
     }
+    lose(&streams, places[1].expect("its place")).await;
+
+    let _forwarder = stage.start(Role::Forwarder).await;
+    let watch = Watch::start();
+    let inbox = customer.receives(2).await;
     watch.within(AT_ONCE + Duration::from_secs(1), "the answer to what is left").await;
+    assert_eq!(inbox.iter().map(|one| one.text.as_str()).collect::<Vec<_>>(), ["eco: uno", "eco: tres"]);
+    is_answered(&customer, "cuatro", 3).await;
     settled(&streams).await;
-    drop(forwarder);
 }
 
 /// The same on the way out: the first of two answers goes before an edge has it.
@@ -223,12 +231,16 @@ async fn a_stream_of_answers_that_is_made_anew_delays_nobody_and_loses_no_new_an
 #[tokio::test]
 async fn a_consumer_that_is_deleted_delays_nobody_and_nothing_is_sent_twice() {
     let stage = Stage::plan().set().await;
-    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     let streams = stage.streams().await;
     is_answered(&customer, "uno", 1).await;
     is_answered(&customer, "dos", 2).await;
     settled(&streams).await;
+    // What an edge before this one has sent is not sent again either.
+    product.edge.stop().await;
+    product.edge = stage.start(Role::Edge).await;
+    product.edge.ready().await;
 
     streams.inbound().await.delete_consumer("forwarder").await.expect("a deletion");
     is_answered(&customer, "tres", 3).await;

@@ -34,7 +34,7 @@ pub struct Stored {
 }
 
 /// How far a consumer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConsumerState {
     /// The ack floor: every message up to this stream sequence is acknowledged.
     pub ack_floor: u64,
@@ -44,6 +44,15 @@ pub struct ConsumerState {
     pub ack_pending: usize,
     /// How many messages are not delivered yet.
     pub not_delivered: u64,
+}
+
+impl ConsumerState {
+    /// Has everything before message `sequence` ended? It is in flight itself, so if it is the only one, then each message
+    /// before it is acknowledged or gone, whatever the ack floor says: nats-server moves that with acks only, so it stays
+    /// below a message that went before it was delivered.
+    pub fn is_alone(&self, sequence: u64) -> bool {
+        self.ack_pending == 1 && self.delivered >= sequence
+    }
 }
 
 /// The bus did not answer a question.
@@ -148,17 +157,8 @@ impl Bus {
     /// Asks JetStream's API. `None` if the stream or consumer does not exist. The payload has to be empty:
     /// async-nats' own `request` would send a JSON `null`, which `CONSUMER.INFO` refuses.
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
-        self.ask_for(api, Bytes::new()).await
-    }
-
-    /// The same, with a payload.
-    pub(super) async fn ask_for<T: DeserializeOwned>(
-        &self,
-        api: &str,
-        what: Bytes,
-    ) -> Result<Option<T>, ReadError> {
         let subject = format!("{}.{api}", self.api);
-        let request = self.client.request(subject.clone(), what);
+        let request = self.client.request(subject.clone(), Bytes::new());
         let message = self.unless_refused(&subject, request).await?;
         match serde_json::from_slice(&message.payload).map_err(|error| ReadError::new(&error))? {
             Response::Ok(info) => Ok(Some(info)),
@@ -208,4 +208,19 @@ pub(super) fn ms(time: time::OffsetDateTime) -> i64 {
 /// The first value of each header.
 pub(super) fn headers(map: &async_nats::HeaderMap) -> Headers {
     map.iter().filter_map(|(name, values)| Some((name.as_ref(), values.first()?.as_str()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_alone_if_none_other_is_in_flight_and_all_before_it_were_delivered() {
+        for (delivered, ack_pending, alone) in
+            [(7, 1, true), (9, 1, true), (6, 1, false), (7, 2, false), (7, 0, false)]
+        {
+            let state = ConsumerState { ack_floor: 3, delivered, ack_pending, not_delivered: 0 };
+            assert_eq!(state.is_alone(7), alone, "{state:?}");
+        }
+    }
 }

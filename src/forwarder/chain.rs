@@ -14,8 +14,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// The same message, when the one before it is gone from the stream: it has expired, or was purged or deleted. It
-    /// gets no outcome any more, if it had none, so nobody waits for it.
+    /// The same message, when the one before it and all before that are known to be acknowledged or gone from the stream
+    /// (expired, purged or deleted). What is gone gets no outcome any more, if it had none, so nobody waits for it. It is
+    /// not enough that the one before it is gone: one before that may still wait for its turn.
     pub fn behind_nothing(self) -> Self {
         Self { previous: 0, ..self }
     }
@@ -79,8 +80,9 @@ mod tests {
         }
     }
 
-    /// One chat and several replicas that read old state, die, and get redeliveries at any moment: a model of
-    /// everything that the bus may do. `gate` off is the control: it must find violations.
+    /// One chat and several replicas that read old state, die, and get redeliveries at any moment, and messages that
+    /// expire or are purged: a model of everything that the bus may do. `gate` off is the control: it must find
+    /// violations.
     fn violations(messages: u64, schedule: &[(u8, u8, u8)], gate: bool) -> Vec<String> {
         #[derive(Clone, Copy)]
         enum At {
@@ -90,6 +92,8 @@ mod tests {
         }
         let mut outcomes: Vec<u64> = Vec::new();
         let mut acked = vec![false; usize::try_from(messages).unwrap() + 1];
+        let (mut gone, mut delivered, mut one_was_deleted) = (acked.clone(), 0, false);
+        let at = |message: u64| usize::try_from(message).unwrap();
         let mut replicas = [At::Idle; 3];
         let mut found = Vec::new();
         let last_of = |outcomes: &[u64], age: usize| {
@@ -99,31 +103,51 @@ mod tests {
                 out_sequence: u64::try_from(seen).unwrap(),
             }
         };
-        for &(who, what, how) in schedule {
+        // In the end nobody dies, nothing more goes, and each message comes to somebody who has no other one.
+        let turns = u8::try_from(messages).unwrap();
+        let end = (0..turns).flat_map(|message| [u8::MAX, 6, 6, 6].map(|how| (0, message, how)));
+        for (who, what, how) in schedule.iter().copied().chain(end) {
             let replica = &mut replicas[usize::from(who) % 3];
             *replica = match *replica {
+                _ if how == u8::MAX => At::Idle,
                 // Anything that is not acknowledged may be (re)delivered to any replica, in any order.
                 At::Idle => {
                     let message = u64::from(what) % messages + 1;
-                    if acked[usize::try_from(message).unwrap()] { At::Idle } else { At::Held(message) }
+                    match how % 16 {
+                        7 => gone[1..=at(message)].fill(true), // expired
+                        11 => (gone[at(message)], one_was_deleted) = (true, true),
+                        _ => {}
+                    }
+                    delivered = delivered.max(message);
+                    if acked[at(message)] || gone[at(message)] { At::Idle } else { At::Held(message) }
                 }
                 At::Held(_) | At::Called { .. } if how % 5 == 0 => At::Idle, // kill -9
                 At::Held(message) => {
                     let floor = acked.iter().skip(1).take_while(|acked| **acked).count();
                     let last = last_of(&outcomes, usize::from(how) % 3);
                     let place = Place { sequence: message, previous: message - 1 };
-                    let step = match step(place, last, u64::try_from(floor).unwrap()) {
+                    let floor = u64::try_from(floor).unwrap();
+                    let first = (1..=messages).find(|one| !gone[at(*one)]).unwrap_or(messages + 1);
+                    let mut in_flight = (1..=delivered).filter(|one| !acked[at(*one)] && !gone[at(*one)]);
+                    let is_alone = in_flight.next() == Some(message) && in_flight.next().is_none();
+                    let step = match step(place, last, floor) {
                         Step::Wait if !gate => Step::Go { expected: last.out_sequence },
+                        Step::Wait if first > place.previous || is_alone => {
+                            step(place.behind_nothing(), last, floor)
+                        }
                         step => step,
                     };
                     match step {
                         Step::Answered => {
-                            acked[usize::try_from(message).unwrap()] = true;
+                            if !outcomes.contains(&message) && !gone[at(message)] {
+                                found.push(format!("{message} was passed over"));
+                            }
+                            acked[at(message)] = true;
                             At::Idle
                         }
                         Step::Wait => At::Held(message),
                         Step::Go { expected } => {
-                            if message > 1 && !outcomes.contains(&(message - 1)) {
+                            if message > 1 && !outcomes.contains(&(message - 1)) && !gone[at(message - 1)] {
                                 found.push(format!("{message} was called before {} had ended", message - 1));
                             }
                             At::Called { message, expected }
@@ -137,7 +161,7 @@ mod tests {
                         }
                         outcomes.push(message);
                         // The ack may get lost.
-                        acked[usize::try_from(message).unwrap()] |= how % 2 == 0;
+                        acked[at(message)] |= how % 2 == 0;
                         At::Idle
                     } else {
                         At::Held(message)
@@ -148,6 +172,9 @@ mod tests {
         if outcomes.windows(2).any(|pair| pair[0] >= pair[1]) {
             found.push(format!("outcomes are out of order: {outcomes:?}"));
         }
+        let waits = (1..=messages).find(|message| !acked[at(*message)] && !gone[at(*message)]);
+        // Behind a single one that was deleted, several may wait until another chat moves the ack floor.
+        found.extend(waits.filter(|_| !one_was_deleted).map(|message| format!("{message} waits for ever")));
         found
     }
 
@@ -164,7 +191,8 @@ mod tests {
 
     #[test]
     fn without_the_gate_the_model_finds_violations() {
-        let schedule: Vec<_> = (0_u8..250).map(|i| (i, i.wrapping_mul(7), i | 1)).collect();
+        // Nothing goes: neither 7 nor 11 is in the last four bits.
+        let schedule: Vec<_> = (0_u8..250).map(|i| (i, i.wrapping_mul(7), (i | 1) & !2)).collect();
         assert!(!violations(5, &schedule, false).is_empty());
     }
 }

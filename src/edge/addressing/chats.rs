@@ -197,7 +197,7 @@ mod tests {
             ("2", 0, Earlier::Anew),
             ("2", 9, Earlier::Anew),
         ] {
-            let now = StreamState { incarnation: incarnation.to_owned(), last };
+            let now = StreamState { incarnation: incarnation.to_owned(), first: 1, last };
             assert_eq!(end.earlier(&now), want, "{now:?}");
         }
     }

@@ -240,6 +240,7 @@ impl Outbound {
                     }
                 }
             };
+            crash::panic_at("a lane at work");
             let ended = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => return,
@@ -277,7 +278,7 @@ impl Outbound {
                 () = self.stop.cancelled() => return false,
             };
             if !heard {
-                self.check(delivery.envelope.previous).await;
+                self.check(spot, delivery.envelope.previous).await;
             }
             return false;
         }
@@ -303,13 +304,13 @@ impl Outbound {
         )
     }
 
-    /// Has everything up to the outcome `previous` ended, or is it gone from the bus without having been sent?
-    async fn check(&self, previous: u64) {
+    /// Has everything up to `previous`, the outcome before this one, ended, or is it gone from the bus unsent?
+    async fn check(&self, spot: Spot, previous: u64) {
         let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
         let known = self.incarnation().clone();
         let checked = async {
             let state = self.bus.consumer_state(&stream, &consumer).await?;
-            let is_gone = self.gone.has(&known, previous).await?;
+            let is_gone = state.is_alone(spot.sequence) || self.gone.has(&known, previous).await?;
             Ok::<_, ReadError>((state.ack_floor, is_gone))
         };
         match checked.await {
@@ -317,7 +318,7 @@ impl Outbound {
             Ok((floor, is_gone)) if *self.incarnation() == known => {
                 let mut progress = self.progress();
                 progress.floor(floor);
-                if is_gone {
+                if is_gone && progress.is_current(spot) {
                     progress.finished(previous);
                 }
             }

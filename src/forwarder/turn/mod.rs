@@ -246,11 +246,13 @@ impl<'a> Turn<'a> {
         if crash::switched_off("chain") {
             return Ok(Step::Go { expected: last.out_sequence });
         }
-        let floor = self.forwarder.ack_floor.fresh().await?;
-        let step = chain::step(self.place, last, floor);
-        // What is gone is never below the floor while this message, which waits for it, is the only one in flight.
-        if step == Step::Wait && self.forwarder.gone.has(&self.incarnation, self.place.previous).await? {
-            return Ok(chain::step(self.place.behind_nothing(), last, floor));
+        let state = self.forwarder.ack_floor.fresh().await?;
+        let step = chain::step(self.place, last, state.ack_floor);
+        let Place { sequence, previous } = self.place;
+        if step == Step::Wait
+            && (state.is_alone(sequence) || self.forwarder.gone.has(self.incarnation, previous).await?)
+        {
+            return Ok(chain::step(self.place.behind_nothing(), last, state.ack_floor));
         }
         Ok(step)
     }
