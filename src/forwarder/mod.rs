@@ -2,7 +2,8 @@
 //!
 //! `turn` takes one message from its delivery to its ack.
 //!
-//! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked; `policy` what the
+//! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
+//! (`numbers`: who is one person); `policy` what the
 //! backend's answers mean; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
 //! `decision` how a message ends; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
@@ -24,6 +25,7 @@ mod decision;
 pub mod eligible;
 mod hold;
 mod limiter;
+pub mod numbers;
 pub mod policy;
 pub mod records;
 mod slots;

@@ -15,6 +15,7 @@ use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
 
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
+use super::http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
 use super::link::{Input, Then};
@@ -24,6 +25,7 @@ use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
+use crate::proxy::Proxy;
 use crate::stdout;
 use crate::wire::now_ms;
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub presence: Presence,
     /// For how long a phone may ask for a sent message again.
     pub resend_for: Duration,
+    /// Calls of WhatsApp's web page go through it. The connection itself never goes through a proxy.
+    pub proxy: Option<Proxy>,
     /// How long the library may take to flush when a client ends.
     pub flush_timeout: Duration,
 }
@@ -258,6 +262,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let bot = Bot::builder()
             .with_backend(Store::new(store, self.resends.clone(), lost))
             .with_cache_config(cache(self.settings.resend_for))
+            .with_http_client(http::client(self.settings.proxy.as_ref()))
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {

@@ -10,6 +10,7 @@ mod announce;
 mod client;
 mod connection;
 mod events;
+mod http;
 mod inspect;
 mod kept_out;
 mod lease;
@@ -24,6 +25,7 @@ mod store;
 
 pub use client::Settings;
 pub use connection::Connection;
+pub use http::HOST;
 pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
 pub use presence::Presence;
