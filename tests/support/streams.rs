@@ -122,6 +122,13 @@ impl Streams {
         entries
     }
 
+    /// Updates of all chats: edits, revokes, reactions.
+    pub async fn updates(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".update."));
+        entries
+    }
+
     /// Outcomes of all chats.
     pub async fn outcomes(&self) -> Vec<Entry> {
         let mut entries = self.all(&self.subjects.stream_out()).await;
