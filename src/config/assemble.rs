@@ -99,6 +99,7 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
     let api_key = check.header(&given.api_key);
     let timeout = check.duration(&given.backend_timeout);
     let allowed_numbers = check.read(&given.allowed_numbers, read::numbers);
+    let unknown_numbers = check.read(&given.unknown_numbers, read::unknown_numbers);
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
     let mode = check.read(&given.backend_mode, read::mode);
@@ -112,6 +113,7 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
         eligible: forwarder::eligible::Settings {
             allowed_numbers: allowed_numbers.unwrap_or_default(),
             reply_max_age: ages.reply?,
+            unknown_numbers: unknown_numbers?,
         },
         concurrency: concurrency?,
         retry_for: retry_for?,

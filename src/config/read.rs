@@ -11,6 +11,7 @@ use super::table::{Default, Given};
 use crate::bus::topology;
 use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
+use crate::forwarder::eligible::UnknownNumbers;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and collects those that cannot be used.
@@ -147,6 +148,15 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
     match text {
         "answer" => Some(Mode::Answer),
         "shadow" => Some(Mode::Shadow),
+        _ => None,
+    }
+}
+
+/// `silent` or `chat`.
+pub(super) fn unknown_numbers(text: &str) -> Option<UnknownNumbers> {
+    match text {
+        "silent" => Some(UnknownNumbers::Silent),
+        "chat" => Some(UnknownNumbers::Chat),
         _ => None,
     }
 }

@@ -14,6 +14,18 @@ pub struct Settings {
     pub allowed_numbers: HashSet<String>,
     /// A message older than this gets no answer.
     pub reply_max_age: Duration,
+    /// Who has no visible phone number.
+    pub unknown_numbers: UnknownNumbers,
+}
+
+/// What becomes of people whose phone number WhatsApp does not show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownNumbers {
+    /// The backend is asked, and gets the chat's token for a number.
+    #[default]
+    Chat,
+    /// They get no answer.
+    Silent,
 }
 
 /// The question for the backend, or why there is none.
@@ -30,9 +42,11 @@ pub fn question(
     }
     let text = text(message).ok_or(NoReplyReason::NotText)?;
     let phone = message.sender.as_ref().map(|sender| sender.phone.as_str()).unwrap_or_default();
-    if phone.is_empty() {
-        return Err(NoReplyReason::NoPhone);
-    }
+    let number = match (phone.is_empty(), settings.unknown_numbers) {
+        (false, _) => phone,
+        (true, UnknownNumbers::Chat) if !message.chat.is_empty() => &message.chat,
+        (true, _) => return Err(NoReplyReason::NoPhone),
+    };
     if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(phone) {
         return Err(NoReplyReason::NotAllowed);
     }
@@ -44,20 +58,21 @@ pub fn question(
     }
     Ok(Question {
         message_id: message.message_id.clone(),
-        from_number: phone.to_owned(),
+        from_number: number.to_owned(),
         text: text.to_owned(),
         timestamp_iso: rfc3339_ms(message.sent_at_ms),
         customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
     })
 }
 
-/// The text of a message: plain text, a caption, or the label of the choice.
+/// The text of a message: plain text, a caption, the label of the choice, or what was written with an order.
 fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,
         Content::Image(media) | Content::Video(media) | Content::Document(media) => &media.caption,
         Content::ButtonReply(reply) => &reply.text,
         Content::ListReply(reply) => &reply.title,
+        Content::Order(order) => &order.text,
         _ => return None,
     };
     Some(text.as_str()).filter(|text| !text.trim().is_empty())
@@ -69,7 +84,11 @@ mod tests {
     use crate::wire::v1::{self, Identity, Media, Replay, Text};
 
     fn settings() -> Settings {
-        Settings { allowed_numbers: HashSet::new(), reply_max_age: Duration::from_secs(60) }
+        Settings {
+            allowed_numbers: HashSet::new(),
+            reply_max_age: Duration::from_secs(60),
+            unknown_numbers: UnknownNumbers::Silent,
+        }
     }
 
     fn message() -> InboundMessage {
@@ -114,11 +133,14 @@ mod tests {
         let button = v1::ButtonReply { button_id: "yes-1".into(), text: "Sí".into() };
         let row = v1::ListReply { row_id: "4".into(), title: "Mesa".into(), description: "de dos".into() };
         let media = || Media { caption: "mira".into(), ..Media::default() };
+        let order = v1::Order { text: "para hoy".into(), ..v1::Order::default() };
         for (content, want) in [
             (Content::ButtonReply(button), Ok("Sí")),
             (Content::ListReply(row), Ok("Mesa")),
             (Content::Video(media()), Ok("mira")),
             (Content::Document(media()), Ok("mira")),
+            (Content::Order(order), Ok("para hoy")),
+            (Content::Order(v1::Order::default()), Err(NoReplyReason::NotText)),
             (Content::Sticker(media()), Err(NoReplyReason::NotText)),
             (Content::Text(Text { body: " \n".into() }), Err(NoReplyReason::NotText)),
             (Content::ButtonReply(v1::ButtonReply::default()), Err(NoReplyReason::NotText)),
@@ -127,6 +149,24 @@ mod tests {
             let message = InboundMessage { content: Some(content), ..message() };
             let got = question(&message, &settings(), NOW).map(|question| question.text);
             assert_eq!(got, want.map(str::to_owned), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_without_a_visible_number_is_known_by_the_chat() {
+        let hidden = InboundMessage {
+            chat: "lid-987".into(),
+            sender: Some(Identity { lid: "987".into(), ..Identity::default() }),
+            ..message()
+        };
+        let chat = Settings { unknown_numbers: UnknownNumbers::Chat, ..settings() };
+        assert_eq!(question(&hidden, &chat, NOW).unwrap().from_number, "lid-987");
+        assert_eq!(question(&message(), &chat, NOW).unwrap().from_number, "5491112345678");
+        assert_eq!(question(&hidden, &settings(), NOW), Err(NoReplyReason::NoPhone));
+        // Whoever lists the numbers that are answered has not listed this one.
+        for listed in ["5491112345678", "987", "lid-987"] {
+            let only = Settings { allowed_numbers: HashSet::from([listed.to_owned()]), ..chat.clone() };
+            assert_eq!(question(&hidden, &only, NOW), Err(NoReplyReason::NotAllowed));
         }
     }
 

@@ -28,17 +28,22 @@ impl<'a> Arrival<'a> {
     /// Reads a message.
     pub(super) fn read(incoming: &'a Incoming) -> Self {
         let info = &*incoming.info;
-        let source = &info.source;
-        let peer = identity::peer(source, identity::other_address(source));
         let mapped = match info.category {
             // Traffic between the linked number's own devices.
             MessageCategory::Peer => Mapped::Nothing,
             _ => content::map(&incoming.message),
         };
+        Self { mapped, quoted: content::quoted(&incoming.message), ..Self::unread(info) }
+    }
+
+    /// A message whose content is not there.
+    pub(super) fn unread(info: &'a MessageInfo) -> Self {
+        let source = &info.source;
+        let peer = identity::peer(source, identity::other_address(source, info.peer_recipient_pn.as_ref()));
         Self {
             info,
-            mapped,
-            quoted: content::quoted(&incoming.message),
+            mapped: Mapped::Nothing,
+            quoted: String::new(),
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

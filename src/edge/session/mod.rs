@@ -1,11 +1,12 @@
 //! The session with WhatsApp: one linked number, held by one edge at a time.
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
-//! rest of the edge sees of it. `store` stores the session. `resend` tracks the messages that must come again.
+//! rest of the edge sees of it. `aside` is what passes the hook by. `store` stores the session. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
+mod aside;
 mod client;
 mod connection;
 mod events;
@@ -23,6 +24,7 @@ pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
 
 pub(super) use announce::{News, session_event};
+pub(super) use aside::{Aside, Asides};
 pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
