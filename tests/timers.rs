@@ -45,7 +45,7 @@ async fn answers_and_sends_carry_the_chats_timer_until_it_is_off() {
 
     // A setting, and no message after it; the edge that sends is another process than the one that heard it.
     customer.sets_timer(DAY, false).await;
-    stage.streams().await.updates(1).await;
+    stage.streams().await.updated(1).await;
     product.edge.stop().await;
     let mut edge = stage.start(Role::Edge).await;
     edge.ready().await;
@@ -53,7 +53,7 @@ async fn answers_and_sends_carry_the_chats_timer_until_it_is_off() {
     carry(&customer, &[None, Some(WEEK), Some(WEEK), Some(DAY)]).await;
 
     customer.sets_timer(0, false).await;
-    stage.streams().await.updates(2).await;
+    stage.streams().await.updated(2).await;
     send(&stage, &customer, "el último").await;
     customer.write("dos").await;
     carry(&customer, &[None, Some(WEEK), Some(WEEK), Some(DAY), None, None]).await;

@@ -6,7 +6,7 @@ use prost::Message;
 use whatsapp_connector::bus::Stored;
 use whatsapp_connector::commands::dlq::{Filter, Letter, replayed};
 use whatsapp_connector::edge::job::Job;
-use whatsapp_connector::forwarder::eligible::{Settings, question};
+use whatsapp_connector::forwarder::eligible::{Settings, UnknownNumbers, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
@@ -49,13 +49,17 @@ fn inbound(payload: &[u8]) {
         allowed_numbers: [].into(),
         self_chat: false,
         reply_max_age: Duration::from_secs(24 * 60 * 60),
+        unknown_numbers: UnknownNumbers::Chat,
     };
-    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
+    let known = Settings { unknown_numbers: UnknownNumbers::Silent, ..everybody.clone() };
+    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody.clone() };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
     let decision = match InboundMessage::decode(payload) {
         Err(_) => dead(DeadReason::Unreadable),
         Ok(message) => {
             assert!(question(&message, &nobody, NOW_MS).is_err());
+            let shown = message.sender.as_ref().is_some_and(|sender| !sender.phone.is_empty());
+            assert!(shown || question(&message, &known, NOW_MS).is_err());
             match question(&message, &everybody, NOW_MS) {
                 Err(reason) => outcome::Result::None(NoReply { reason: reason.into(), would_be: None }),
                 Ok(question) => {
@@ -130,8 +134,12 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
     if let Ok(record) = replayed {
         assert_eq!(record.subject, subjects.message(account, chat));
         let message = InboundMessage::decode(record.payload).expect("a replay can be read");
-        let settings =
-            Settings { allowed_numbers: [].into(), self_chat: false, reply_max_age: Duration::ZERO };
+        let settings = Settings {
+            allowed_numbers: [].into(),
+            self_chat: false,
+            reply_max_age: Duration::ZERO,
+            unknown_numbers: UnknownNumbers::Chat,
+        };
         let asked = question(&message, &settings, NOW_MS);
         assert_ne!(asked, Err(NoReplyReason::Expired), "who replays it wants it answered");
     }

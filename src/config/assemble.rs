@@ -110,6 +110,7 @@ fn forwarder(
     let allowed_numbers =
         allowed_numbers.iter().map(|number| forwarder::numbers::canonical(number)).collect();
     let self_chat = check.read(&given.self_chat, read::switch);
+    let unknown_numbers = check.read(&given.unknown_numbers, read::unknown_numbers);
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
     let mode = check.read(&given.backend_mode, read::mode);
@@ -126,6 +127,7 @@ fn forwarder(
             allowed_numbers,
             self_chat: self_chat?,
             reply_max_age: ages.reply?,
+            unknown_numbers: unknown_numbers?,
         },
         concurrency: concurrency?,
         retry_for: retry_for?,

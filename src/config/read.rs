@@ -12,6 +12,7 @@ use crate::bus::{access, topology};
 use crate::edge::Presence;
 use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
+use crate::forwarder::eligible::UnknownNumbers;
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and collects those that cannot be used.
@@ -170,6 +171,15 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
+/// `silent` or `chat`.
+pub(super) fn unknown_numbers(text: &str) -> Option<UnknownNumbers> {
+    match text {
+        "silent" => Some(UnknownNumbers::Silent),
+        "chat" => Some(UnknownNumbers::Chat),
+        _ => None,
+    }
 }
 
 /// `pretty` or `json`.

@@ -205,6 +205,7 @@ settings! {
     fallback_text: "FALLBACK_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
+    unknown_numbers: "UNKNOWN_NUMBERS", Setting::of(Forwarder).or("chat").takes("silent or chat");
     self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");

@@ -22,11 +22,11 @@ use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
 use addressing::timers::Timers;
-use inbound::Inbound;
+use inbound::{Inbound, Latecomers};
 use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
-use session::{AuthDir, ConnectionWriter, Lease, News, Resends, Session};
+use session::{Asides, AuthDir, ConnectionWriter, Lease, News, Resends, Session};
 pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
@@ -165,19 +165,29 @@ impl Parts {
         );
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
+        let (asides, heard) = Asides::channel();
+        let hook = Inbound::new(
+            self.bus.clone(),
+            self.subjects.clone(),
+            account.clone(),
+            resends.clone(),
+            offers,
+            timers,
+            stop.clone(),
+        );
+        let latecomers = Latecomers {
+            heard,
+            inbound: hook.clone(),
+            resends: resends.clone(),
+            connection: self.connection.clone(),
+            stop: stop.clone(),
+        };
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),
-            hook: Inbound::new(
-                self.bus.clone(),
-                self.subjects.clone(),
-                account.clone(),
-                resends.clone(),
-                offers,
-                timers,
-                stop.clone(),
-            ),
+            hook,
             resends,
+            asides,
             outgoing: Arc::new(Feedback { acks, receipts }),
             connection: self.writer.clone(),
             stop: carry.clone(),
@@ -187,7 +197,7 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run())
+            tokio::join!(session.run(), sends, announcer.run(), latecomers.run())
         };
         tokio::pin!(work);
         tokio::select! {

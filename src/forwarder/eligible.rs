@@ -17,6 +17,18 @@ pub struct Settings {
     pub self_chat: bool,
     /// A message older than this gets no answer.
     pub reply_max_age: Duration,
+    /// Who has no visible phone number.
+    pub unknown_numbers: UnknownNumbers,
+}
+
+/// What becomes of people whose phone number WhatsApp does not show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownNumbers {
+    /// The backend is asked, and gets the chat's token for a number.
+    #[default]
+    Chat,
+    /// They get no answer.
+    Silent,
 }
 
 impl Settings {
@@ -44,9 +56,11 @@ pub fn question(
     }
     let text = text(message).ok_or(NoReplyReason::NotText)?;
     let phone = message.sender.as_ref().map(|sender| sender.phone.as_str()).unwrap_or_default();
-    if phone.is_empty() {
-        return Err(NoReplyReason::NoPhone);
-    }
+    let number = match (phone.is_empty(), settings.unknown_numbers) {
+        (false, _) => phone,
+        (true, UnknownNumbers::Chat) if !message.chat.is_empty() => &message.chat,
+        (true, _) => return Err(NoReplyReason::NoPhone),
+    };
     if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(&numbers::canonical(phone))
     {
         return Err(NoReplyReason::NotAllowed);
@@ -59,14 +73,15 @@ pub fn question(
     }
     Ok(Question {
         message_id: message.message_id.clone(),
-        from_number: phone.to_owned(),
+        from_number: number.to_owned(),
         text: text.to_owned(),
         timestamp_iso: rfc3339_ms(message.sent_at_ms),
         customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
     })
 }
 
-/// The text of a message: plain text, a caption, or the choice, in the person's own words if it was written.
+/// The text of a message: plain text, a caption, what was written with an order, or the choice: its label, or the
+/// person's own words if it was written.
 fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,
@@ -75,6 +90,7 @@ fn text(message: &InboundMessage) -> Option<&str> {
         Content::ButtonReply(reply) => &reply.written,
         Content::ListReply(reply) if reply.written.is_empty() => &reply.title,
         Content::ListReply(reply) => &reply.written,
+        Content::Order(order) => &order.text,
         _ => return None,
     };
     Some(text.as_str()).filter(|text| !text.trim().is_empty())
@@ -86,7 +102,12 @@ mod tests {
     use crate::wire::v1::{self, Identity, Media, Replay, Text};
 
     fn settings() -> Settings {
-        Settings { allowed_numbers: HashSet::new(), self_chat: false, reply_max_age: Duration::from_secs(60) }
+        Settings {
+            allowed_numbers: HashSet::new(),
+            self_chat: false,
+            reply_max_age: Duration::from_secs(60),
+            unknown_numbers: UnknownNumbers::Silent,
+        }
     }
 
     fn message() -> InboundMessage {
@@ -137,6 +158,7 @@ mod tests {
             Content::ListReply(v1::ListReply { row_id, title, description, written: written.into() })
         };
         let media = || Media { caption: "mira".into(), ..Media::default() };
+        let order = v1::Order { text: "para hoy".into(), ..v1::Order::default() };
         for (content, want) in [
             (button(""), Ok("Sí")),
             (row(""), Ok("Mesa")),
@@ -145,6 +167,8 @@ mod tests {
             (row("mesa"), Ok("mesa")),
             (Content::Video(media()), Ok("mira")),
             (Content::Document(media()), Ok("mira")),
+            (Content::Order(order), Ok("para hoy")),
+            (Content::Order(v1::Order::default()), Err(NoReplyReason::NotText)),
             (Content::Sticker(media()), Err(NoReplyReason::NotText)),
             (Content::Text(Text { body: " \n".into() }), Err(NoReplyReason::NotText)),
             (Content::ButtonReply(v1::ButtonReply::default()), Err(NoReplyReason::NotText)),
@@ -153,6 +177,24 @@ mod tests {
             let message = InboundMessage { content: Some(content), ..message() };
             let got = question(&message, &settings(), NOW).map(|question| question.text);
             assert_eq!(got, want.map(str::to_owned), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_without_a_visible_number_is_known_by_the_chat() {
+        let hidden = InboundMessage {
+            chat: "lid-987".into(),
+            sender: Some(Identity { lid: "987".into(), ..Identity::default() }),
+            ..message()
+        };
+        let chat = Settings { unknown_numbers: UnknownNumbers::Chat, ..settings() };
+        assert_eq!(question(&hidden, &chat, NOW).unwrap().from_number, "lid-987");
+        assert_eq!(question(&message(), &chat, NOW).unwrap().from_number, "5491112345678");
+        assert_eq!(question(&hidden, &settings(), NOW), Err(NoReplyReason::NoPhone));
+        // Whoever lists the numbers that are answered has not listed this one.
+        for listed in ["5491112345678", "987", "lid-987"] {
+            let only = Settings { allowed_numbers: HashSet::from([listed.to_owned()]), ..chat.clone() };
+            assert_eq!(question(&hidden, &only, NOW), Err(NoReplyReason::NotAllowed));
         }
     }
 

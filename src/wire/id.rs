@@ -10,6 +10,11 @@ pub fn inbound(account: &Account, chat: &ChatToken, sender: &str, message_id: &s
     format!("{account}/{}/{}/{}", chat.as_str(), escaped(sender), escaped(message_id))
 }
 
+/// The id of what stands in for an inbound message that cannot be read. The message itself may still come.
+pub fn placeholder(inbound_id: &str) -> String {
+    format!("{inbound_id}/placeholder")
+}
+
 /// The id of an inbound message that was published without one.
 pub fn unnamed(account: &Account, chat: &ChatToken, incarnation: &str, sequence: u64) -> String {
     format!("{account}/{}/{incarnation}/{sequence}", chat.as_str())

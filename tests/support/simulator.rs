@@ -19,8 +19,10 @@ pub const BUSINESS: &str = "5491100000000";
 pub enum Addressing {
     /// By phone number.
     Phone,
-    /// By the hidden id.
+    /// By the hidden id, with the phone number beside it.
     Lid,
+    /// By the hidden id, and nobody is told the phone number.
+    Hidden,
 }
 
 /// A message on a customer's phone.
@@ -111,6 +113,7 @@ impl Simulator {
         let addressing = match addressing {
             Addressing::Phone => "pn",
             Addressing::Lid => "lid",
+            Addressing::Hidden => "hidden",
         };
         let customer = json!({"phone": phone, "name": "Ana", "addressing": addressing});
         self.http.make("/sim/customers", &customer).await;
@@ -122,6 +125,19 @@ impl Simulator {
         let customer = json!({"phone": phone, "name": "Ana", "addressing": "pn", "read_receipts": true});
         self.http.make("/sim/customers", &customer).await;
         Customer { http: self.http.clone(), phone: phone.to_owned() }
+    }
+
+    /// The business's own phone hands a customer's message to the linked devices, asked or not.
+    pub async fn hands_over(&self, customer: &Customer, id: &str) {
+        let what = json!({"customer": customer.phone, "id": id});
+        self.http.make(&format!("/sim/accounts/{BUSINESS}/hand-over"), &what).await;
+    }
+
+    /// The owner writes to a customer on the business's own phone; returns the message's id.
+    pub async fn owner_writes(&self, customer: &Customer, text: &str) -> String {
+        let message = json!({"to": customer.phone, "text": text});
+        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
     }
 
     /// How many messages the business's devices have not told WhatsApp to have received.
@@ -193,6 +209,18 @@ impl Customer {
     /// Sends a message of another kind; returns its id.
     pub async fn write_kind(&self, kind: &str, text: &str) -> String {
         self.send(json!({"to": BUSINESS, "kind": kind, "text": text})).await
+    }
+
+    /// Sends a message with these fields of the simulator's call; returns its id.
+    pub async fn write_with(&self, mut fields: Value) -> String {
+        fields["to"] = BUSINESS.into();
+        self.send(fields).await
+    }
+
+    /// Its hidden id.
+    pub async fn lid(&self) -> String {
+        let customer: Value = self.http.read(&format!("/sim/customers/{}", self.phone)).await;
+        customer["lid"].as_str().unwrap_or_else(|| panic!("no hidden id in {customer}")).to_owned()
     }
 
     async fn send(&self, message: Value) -> String {

@@ -154,13 +154,19 @@ impl Streams {
     }
 
     /// Waits until `count` updates are stored: what is about a message or a chat, and no message.
-    pub async fn updates(&self, count: usize) {
+    pub async fn updated(&self, count: usize) {
         eventually(format!("{count} updates in WA_IN"), PATIENCE, async || {
-            let mut entries = self.all(&self.subjects.stream_in()).await;
-            entries.retain(|entry| entry.subject.contains(".update."));
-            if entries.len() >= count { Ok(()) } else { Err(format!("{}", entries.len())) }
+            let updates = self.updates().await.len();
+            if updates >= count { Ok(()) } else { Err(format!("{updates}")) }
         })
         .await;
+    }
+
+    /// Updates of all chats: edits, revokes, reactions.
+    pub async fn updates(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".update."));
+        entries
     }
 
     /// Outcomes of all chats.

@@ -129,7 +129,21 @@ fn content(content: Option<&Content>, mask: &Mask, fields: &mut Fields) {
             fields.put("text", mask.text(poll.question.clone()));
             fields.put("options", mask.text(poll.options.clone()));
         }
-        Some(Content::Unsupported(other)) => fields.put("whatsapp_kind", mask.code(&other.kind)),
+        Some(Content::Order(order)) => {
+            fields.put("text", mask.text(order.text.clone()));
+            fields.put("item_count", order.item_count);
+            let whole = json!({
+                "order_id": order.order_id, "title": order.title,
+                "total_thousandths": order.total_thousandths, "currency": order.currency,
+            });
+            fields.put("order", mask.text(whole));
+        }
+        Some(Content::Unsupported(other)) => {
+            fields.put("whatsapp_kind", mask.code(&other.kind));
+            if !other.target_message_id.is_empty() {
+                fields.put("target", mask.id(&other.target_message_id));
+            }
+        }
         Some(Content::Edit(edit)) => {
             fields.put("target", mask.id(&edit.target_message_id));
             fields.put("text", mask.text(edit.body.clone()));

@@ -40,17 +40,28 @@ pub(crate) fn is_note_to_self(source: &MessageSource, own: [Option<&Jid>; 2]) ->
     source.is_from_me && !source.is_group && source.sender.device == 0 && is_own(&source.chat)
 }
 
-/// The other address of the chat's peer, if the stanza has it.
-pub(crate) fn other_address(source: &MessageSource) -> Option<&Jid> {
-    if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() }
+/// The other address of the chat's peer, if the stanza has it. `peer_phone` is what a stanza of the number's own
+/// phone says of it.
+pub(crate) fn other_address<'a>(source: &'a MessageSource, peer_phone: Option<&'a Jid>) -> Option<&'a Jid> {
+    if source.is_from_me { source.recipient_alt.as_ref().or(peer_phone) } else { source.sender_alt.as_ref() }
+}
+
+/// Whom the chat is with: its address, or the writer of a broadcast list. To those who get it, a message to a list is
+/// a message of the writer to them alone.
+pub(crate) fn with(source: &MessageSource) -> &Jid {
+    match &source.broadcast_list_owner {
+        Some(writer) if !source.is_from_me => writer,
+        _ => &source.chat,
+    }
 }
 
 /// The chat of `source`. `other` is the peer's other address, from the stanza or learned earlier.
 pub(crate) fn peer(source: &MessageSource, other: Option<&Jid>) -> Peer {
-    let chat = &source.chat;
+    let chat = with(source);
     let jid = chat.to_non_ad_string();
     let single = |kind, token| Peer { kind, candidates: vec![token], jid: jid.clone() };
-    if source.is_group || chat.is_group() {
+    // The library's own flag is set for status posts and broadcast lists too.
+    if chat.is_group() {
         return single(ChatKind::Group, ChatToken::group(&chat.user));
     }
     if chat.is_status_broadcast() {
@@ -113,22 +124,46 @@ mod tests {
             let jid = chat.to_string();
             assert_eq!(peer(&source(chat), None), Peer { kind, candidates: vec![token], jid });
         }
-        // Only a flag marks it as a group.
-        let marked = MessageSource { is_group: true, ..source(Jid::pn("54911")) };
-        assert_eq!(peer(&marked, None).kind, ChatKind::Group);
+    }
+
+    #[test]
+    fn a_message_to_a_broadcast_list_is_one_of_its_writer() {
+        let (list, ana, other): (Jid, Jid, Jid) =
+            ("88@broadcast".parse().unwrap(), Jid::pn("54911"), Jid::lid("987"));
+        let from = |writer: &Jid, is_from_me| MessageSource {
+            chat: list.clone(),
+            sender: writer.clone(),
+            broadcast_list_owner: Some(writer.clone()),
+            is_group: true,
+            is_from_me,
+            ..MessageSource::default()
+        };
+        for (writer, other) in [(&ana, &other), (&other, &ana)] {
+            let heard = peer(&from(writer, false), Some(other));
+            assert_eq!(heard, peer(&source(writer.clone()), Some(other)), "as if it had come from them");
+            assert_eq!(heard.kind, ChatKind::Direct);
+        }
+        // A list of our own is a chat with many people.
+        assert_eq!(peer(&from(&ana, true), None).kind, ChatKind::Broadcast);
+        let status = MessageSource { is_group: true, ..source(Jid::status_broadcast()) };
+        assert_eq!(peer(&status, None).kind, ChatKind::Status);
     }
 
     #[test]
     fn the_peers_other_address_is_the_one_of_the_other_side() {
-        let (sender, recipient) = (Jid::lid("1"), Jid::lid("2"));
+        let (sender, recipient, told) = (Jid::lid("1"), Jid::lid("2"), Jid::pn("54911"));
         let source = |is_from_me| MessageSource {
             is_from_me,
             sender_alt: Some(sender.clone()),
             recipient_alt: Some(recipient.clone()),
             ..source(Jid::pn("54911"))
         };
-        assert_eq!(other_address(&source(false)), Some(&sender));
-        assert_eq!(other_address(&source(true)), Some(&recipient));
+        assert_eq!(other_address(&source(false), Some(&told)), Some(&sender));
+        assert_eq!(other_address(&source(true), Some(&told)), Some(&recipient));
+        let bare = MessageSource { is_from_me: true, ..MessageSource::default() };
+        assert_eq!(other_address(&bare, Some(&told)), Some(&told));
+        let theirs = MessageSource::default();
+        assert_eq!(other_address(&theirs, Some(&told)), None, "it is about the one who got it");
     }
 
     #[test]

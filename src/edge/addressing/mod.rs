@@ -16,10 +16,11 @@ use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::{Client, Jid};
 
 /// The peer's other address: from the stanza, or else from what the client has learned.
-pub(super) async fn learn(client: &Client, source: &MessageSource) -> Option<Jid> {
-    if let Some(other) = identity::other_address(source) {
+pub(super) async fn learn(client: &Client, source: &MessageSource, peer_phone: Option<&Jid>) -> Option<Jid> {
+    if let Some(other) = identity::other_address(source, peer_phone) {
         return Some(other.clone());
     }
-    let entry = client.get_lid_pn_entry(&source.chat).await.ok().flatten()?;
-    Some(if source.chat.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
+    let peer = identity::with(source);
+    let entry = client.get_lid_pn_entry(peer).await.ok().flatten()?;
+    Some(if peer.is_lid() { Jid::pn(&*entry.phone_number) } else { Jid::lid(&*entry.lid) })
 }

@@ -30,18 +30,28 @@ impl<'a> Arrival<'a> {
     /// Reads a message.
     pub(super) fn read(incoming: &'a Incoming) -> Self {
         let info = &*incoming.info;
-        let source = &info.source;
-        let peer = identity::peer(source, identity::other_address(source));
         let mapped = match info.category {
             // Traffic between the linked number's own devices.
             MessageCategory::Peer => Mapped::Nothing,
             _ => content::map(&incoming.message),
         };
         Self {
-            info,
-            timer: content::timer(&incoming.message, &mapped, source.is_from_me),
+            timer: content::timer(&incoming.message, &mapped, info.source.is_from_me),
             mapped,
             quoted: content::quoted(&incoming.message),
+            ..Self::unread(info)
+        }
+    }
+
+    /// A message whose content is not there.
+    pub(super) fn unread(info: &'a MessageInfo) -> Self {
+        let source = &info.source;
+        let peer = identity::peer(source, identity::other_address(source, info.peer_recipient_pn.as_ref()));
+        Self {
+            info,
+            timer: None,
+            mapped: Mapped::Nothing,
+            quoted: String::new(),
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

@@ -84,7 +84,6 @@ fn revokes_edits_and_reactions_are_updates_and_key_shares_are_nothing() {
         Mapped::Update(Content::Edit(Edit { target_message_id, body: "nuevo".into() }))
     );
     assert_eq!(map(&protocol(Type::AppStateSyncKeyShare, MessageField::none())), Mapped::Nothing);
-    assert_eq!(map(&wa::Message::default()), Mapped::Nothing);
 }
 
 /// One line for each kind of file; a picture, a video and a document have a caption.
@@ -110,8 +109,7 @@ fn a_file_is_told_by_its_kind_its_type_and_its_size() {
             Content::Image(with_caption("image/jpeg")),
         ),
         (message!(video_message: video()), Content::Video(with_caption("video/mp4"))),
-        // A round video has no caption of its own.
-        (message!(ptv_message: video()), Content::Video(media("video/mp4"))),
+        (message!(ptv_message: video()), Content::Video(with_caption("video/mp4"))),
         (
             message!(audio_message: part!(AudioMessage { mimetype: some("audio/ogg"), file_length: file_length })),
             Content::Audio(media("audio/ogg")),
@@ -181,6 +179,7 @@ fn one_contact_and_several_are_the_same_kind() {
 #[test]
 fn what_was_pressed_or_picked_is_told_in_the_words_that_were_shown() {
     use wa::message::buttons_response_message::Response;
+    use wa::message::list_response_message::SingleSelectReply;
     use wa::message::{ButtonsResponseMessage, ListResponseMessage, TemplateButtonReplyMessage};
     let button = |text: &str| {
         Content::ButtonReply(ButtonReply { button_id: "b1".into(), text: text.into(), ..Default::default() })
@@ -190,8 +189,18 @@ fn what_was_pressed_or_picked_is_told_in_the_words_that_were_shown() {
     let shown = Some(Response::SelectedDisplayText("Sí".into()));
     let template =
         part!(TemplateButtonReplyMessage { selected_id: some("b1"), selected_display_text: some("Sí") });
-    let picked = part!(ListResponseMessage { title: some("Mesa"), description: some("de dos") });
-    let row = ListReply { title: "Mesa".into(), description: "de dos".into(), ..Default::default() };
+    let row = part!(SingleSelectReply { selected_row_id: some("r4") });
+    let picked = part!(ListResponseMessage {
+        title: some("Mesa"),
+        description: some("de dos"),
+        single_select_reply: row
+    });
+    let row = ListReply {
+        row_id: "r4".into(),
+        title: "Mesa".into(),
+        description: "de dos".into(),
+        ..Default::default()
+    };
     for (message, want) in [
         (message!(buttons_response_message: pressed(shown)), button("Sí")),
         (message!(buttons_response_message: pressed(None)), button("")),
@@ -219,6 +228,10 @@ fn a_poll_of_any_version_is_a_poll() {
         message!(poll_creation_message: poll()),
         message!(poll_creation_message_v2: poll()),
         message!(poll_creation_message_v3: poll()),
+        message!(poll_creation_message_v4: wrapper(message!(poll_creation_message: poll()))),
+        message!(poll_creation_message_v4: wrapper(message!(poll_creation_message_v3: poll()))),
+        message!(poll_creation_message_v5: poll()),
+        message!(poll_creation_message_v6: poll()),
     ] {
         assert_eq!(map(&message), Mapped::Message(Content::Poll(want.clone())));
     }
@@ -253,9 +266,13 @@ fn only_a_message_about_something_takes_it_back() {
         message!(protocol_message: part!(ProtocolMessage { r#type: kind, key: key }))
     };
     let revoke = Mapped::Update(Content::Revoke(Revoke { target_message_id: "ABC".into() }));
+    let newer = Mapped::Message(Content::Unsupported(Unsupported {
+        kind: "protocolMessage".into(),
+        target_message_id: "ABC".into(),
+    }));
     for (kind, id, want) in [
-        (Some(Type::Revoke), Some("ABC"), revoke.clone()),
-        (None, Some("ABC"), revoke),
+        (Some(Type::Revoke), Some("ABC"), revoke),
+        (None, Some("ABC"), newer),
         (Some(Type::Revoke), None, Mapped::Nothing),
         (None, None, Mapped::Nothing),
         (Some(Type::HistorySyncNotification), Some("ABC"), Mapped::Nothing),
@@ -266,17 +283,28 @@ fn only_a_message_about_something_takes_it_back() {
 
 #[test]
 fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
-    use wa::message::{Call, SenderKeyDistributionMessage};
+    use wa::message::{AlbumMessage, Call, PinInChatMessage, SenderKeyDistributionMessage};
     let keys = || part!(SenderKeyDistributionMessage { group_id: some("120363") });
     let call = part!(Call { call_key: Some(vec![1]) });
-    let other = Content::Unsupported(Unsupported { kind: "other".into() });
+    let secret = part!(wa::MessageContextInfo { message_secret: Some(vec![7; 32]) });
     for (message, want) in [
         (message!(sender_key_distribution_message: keys()), Mapped::Nothing),
         (
             message!(sender_key_distribution_message: keys(), conversation: some("hola")),
             Mapped::Message(Content::Text(Text { body: "hola".into() })),
         ),
-        (message!(call: call), Mapped::Message(other)),
+        (message!(call: call), Mapped::Message(unsupported("call".into()))),
+        (
+            message!(pin_in_chat_message: part!(PinInChatMessage { sender_timestamp_ms: Some(1) })),
+            Mapped::Message(unsupported("pinInChatMessage".into())),
+        ),
+        (
+            message!(album_message: part!(AlbumMessage { expected_image_count: Some(2) })),
+            Mapped::Message(unsupported("albumMessage".into())),
+        ),
+        // What the schema does not know is left out when a message is read.
+        (wa::Message::default(), Mapped::Message(unsupported("unknown".into()))),
+        (message!(message_context_info: secret), Mapped::Message(unsupported("unknown".into()))),
     ] {
         assert_eq!(map(&message), want);
     }
@@ -294,7 +322,7 @@ fn what_a_message_quotes_is_known_by_its_id() {
 fn of_what_is_too_large_all_but_the_content_is_kept() {
     let content = Some(Content::Text(Text { body: "x".repeat(100) }));
     let message = InboundMessage { message_id: "ABC".into(), content, ..InboundMessage::default() };
-    let content = Some(Content::Unsupported(Unsupported { kind: "too-large".into() }));
+    let content = Some(unsupported("too-large".into()));
     assert_eq!(too_large(message.clone()), InboundMessage { content, ..message });
 }
 
@@ -325,4 +353,200 @@ fn the_chats_timer_is_what_a_phones_message_carries_or_its_setting_says() {
     }
     let told = Mapped::Update(Content::ChatTimer(ChatTimer { seconds: 86_400 }));
     assert_eq!(map(&setting(Some(86_400))), told);
+}
+
+fn wrapper(message: wa::Message) -> MessageField<wa::message::FutureProofMessage> {
+    MessageField::some(wa::message::FutureProofMessage { message: MessageField::some(message) })
+}
+
+/// Each of WhatsApp's wrappers, by the names that its schema gives their fields.
+#[test]
+fn every_wrapper_is_opened_and_what_it_is_in_does_not_matter() {
+    macro_rules! wrappers {
+        ($($field:ident),* $(,)?) => {
+            [$((stringify!($field), (|inside| message!($field: wrapper(inside))) as fn(wa::Message) -> wa::Message)),*]
+        };
+    }
+    let all = wrappers![
+        ephemeral_message,
+        view_once_message,
+        view_once_message_v2,
+        view_once_message_v2_extension,
+        document_with_caption_message,
+        edited_message,
+        associated_child_message,
+        group_mentioned_message,
+        bot_invoke_message,
+        bot_task_message,
+        bot_forwarded_message,
+        lottie_sticker_message,
+        event_cover_image,
+        poll_creation_message_v4,
+        poll_creation_option_image_message,
+        status_mention_message,
+        status_add_yours,
+        group_status_mention_message,
+        group_status_message,
+        group_status_message_v2,
+        limit_sharing_message,
+        question_message,
+        question_reply_message,
+        spoiler_message,
+        newsletter_admin_profile_message,
+        newsletter_admin_profile_message_v2,
+        newsletter_admin_profile_status_message,
+    ];
+    let want = Mapped::Message(Content::Text(Text { body: "hola".into() }));
+    for (outer, wrap) in all {
+        assert_eq!(map(&wrap(text("hola"))), want, "{outer}");
+        for (inner, wrap_too) in all {
+            assert_eq!(map(&wrap(wrap_too(text("hola")))), want, "{outer} {inner}");
+        }
+        let empty = map(&wrap(wa::Message::default()));
+        assert_eq!(empty, Mapped::Message(unsupported("unknown".into())), "{outer}");
+    }
+    let seven = (0..7).fold(text("hola"), |inside, _| message!(spoiler_message: wrapper(inside)));
+    assert_eq!(map(&seven), want);
+    let nine = (0..9).fold(text("hola"), |inside, _| message!(spoiler_message: wrapper(inside)));
+    assert_eq!(map(&nine), Mapped::Message(unsupported("spoilerMessage".into())), "too deep");
+    let hollow = MessageField::some(wa::message::FutureProofMessage::default());
+    assert_eq!(
+        map(&message!(associated_child_message: hollow)),
+        Mapped::Message(unsupported("associatedChildMessage".into()))
+    );
+}
+
+#[test]
+fn a_press_of_a_native_flow_button_has_its_label_and_its_id() {
+    use wa::message::InteractiveResponseMessage;
+    use wa::message::interactive_response_message::{Body, NativeFlowResponseMessage};
+    let press = |body: Option<&str>, params: &str| {
+        let flow = NativeFlowResponseMessage { params_json: Some(params.to_owned()), ..Default::default() };
+        let body = part!(Body { text: body.map(str::to_owned) });
+        message!(interactive_response_message: part!(InteractiveResponseMessage {
+            body: body,
+            interactive_response_message: flow.into()
+        }))
+    };
+    for (body, params, id, label) in [
+        (Some("Mañana"), r#"{"id":"b-7"}"#, "b-7", "Mañana"),
+        (Some("Mañana"), r#"{"display_text":"mañana","id":"b-7"}"#, "b-7", "Mañana"),
+        (None, r#"{"display_text":"Al mediodía","id":"noon"}"#, "noon", "Al mediodía"),
+        (Some(" "), r#"{"id":12,"title":"Doce"}"#, "12", "Doce"),
+        (Some("Sí"), "", "", "Sí"),
+        (Some("Sí"), "[1", "", "Sí"),
+        (Some("Sí"), r#"["id"]"#, "", "Sí"),
+        (None, r#"{"id":{"id":"x"}}"#, "", ""),
+    ] {
+        let want = ButtonReply { button_id: id.into(), text: label.into() };
+        assert_eq!(map(&press(body, params)), Mapped::Message(Content::ButtonReply(want)), "{params}");
+    }
+}
+
+#[test]
+fn an_order_has_its_words_and_its_sum() {
+    let order = part!(wa::message::OrderMessage {
+        order_id: some("77"),
+        item_count: Some(3),
+        message: some("para las ocho"),
+        order_title: some("Parrilla"),
+        total_amount1000: Some(41_500_000),
+        total_currency_code: some("ARS"),
+    });
+    let want = Order {
+        order_id: "77".into(),
+        text: "para las ocho".into(),
+        title: "Parrilla".into(),
+        item_count: 3,
+        total_thousandths: 41_500_000,
+        currency: "ARS".into(),
+    };
+    assert_eq!(map(&message!(order_message: order)), Mapped::Message(Content::Order(want)));
+    let odd = part!(wa::message::OrderMessage { item_count: Some(-1) });
+    assert_eq!(map(&message!(order_message: odd)), Mapped::Message(Content::Order(Order::default())));
+}
+
+#[test]
+fn an_edited_caption_has_its_words() {
+    use wa::message::protocol_message::Type;
+    use wa::message::{DocumentMessage, ImageMessage, ProtocolMessage, VideoMessage};
+    let edited = |inside: wa::Message| {
+        let key = part!(wa::MessageKey { id: some("ABC") });
+        let edit = part!(ProtocolMessage {
+            r#type: Some(Type::MessageEdit),
+            key: key,
+            edited_message: MessageField::some(inside)
+        });
+        message!(edited_message: wrapper(message!(protocol_message: edit)))
+    };
+    let caption = || some("ahora sí");
+    let document = message!(document_message: part!(DocumentMessage { caption: caption() }));
+    for inside in [
+        text("ahora sí"),
+        message!(image_message: part!(ImageMessage { caption: caption() })),
+        message!(video_message: part!(VideoMessage { caption: caption() })),
+        message!(ptv_message: part!(VideoMessage { caption: caption() })),
+        message!(document_with_caption_message: wrapper(document)),
+    ] {
+        let want = Edit { target_message_id: "ABC".into(), body: "ahora sí".into() };
+        assert_eq!(map(&edited(inside)), Mapped::Update(Content::Edit(want)));
+    }
+}
+
+/// A phone sends a picture twice, the second time in a better quality and with the same caption.
+#[test]
+fn a_better_copy_of_a_file_does_not_say_its_words_again() {
+    use wa::message::ImageMessage;
+    use whatsapp_rust::waproto::whatsapp::message_association::AssociationType;
+    let child = |kind| {
+        let association = part!(wa::MessageAssociation { association_type: Some(kind) });
+        let context = part!(wa::MessageContextInfo { message_association: association });
+        let image = part!(ImageMessage { caption: some("¿tienen?") });
+        message!(
+            associated_child_message: wrapper(message!(image_message: image)),
+            message_context_info: context
+        )
+    };
+    let image = |caption: &str| {
+        Mapped::Message(Content::Image(Media { caption: caption.into(), ..Media::default() }))
+    };
+    assert_eq!(map(&child(AssociationType::MediaAlbum)), image("¿tienen?"));
+    assert_eq!(map(&child(AssociationType::HdImageDualUpload)), image(""));
+}
+
+/// Whatever a phone sends, it is something. Wrappers are opened in any nesting.
+mod whatever_comes {
+    use proptest::prelude::*;
+    use whatsapp_rust::waproto::codec::message_decode;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = message_decode(&bytes) {
+                let _ = (map(&message), quoted(&message));
+            }
+        }
+
+        /// A field that no schema knows, whatever its number and its bytes.
+        #[test]
+        fn a_kind_of_the_future_is_unsupported(field in 1_000_u32..100_000, bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut encoded = Vec::new();
+            prost::encoding::bytes::encode(field, &bytes, &mut encoded);
+            let message = message_decode(&encoded).expect("a protobuf");
+            prop_assert_eq!(map(&message), Mapped::Message(unsupported("unknown".into())));
+        }
+
+        /// A number of a field of its own schema, and a press whose parameters are anything.
+        #[test]
+        fn one_field_of_any_number_is_something(field in 1_u32..140, inner in 1_u32..20, text in "\\PC{0,20}") {
+            let (mut inside, mut encoded) = (Vec::new(), Vec::new());
+            prost::encoding::string::encode(inner, &text, &mut inside);
+            prost::encoding::bytes::encode(field, &inside, &mut encoded);
+            if let Ok(message) = message_decode(&encoded) {
+                let _ = (map(&message), quoted(&message));
+            }
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //! While the bus is away, the hook waits and tries again. It gives up only when the process stops. It does not
 //! refuse the message, because later messages would then overtake it: WhatsApp redelivers only on a reconnect. The
 //! one exception is a message that must wait for an earlier one, see `session::Resends`.
-//! thing that is refused is what has to wait for a message before it, see `session::Resends`.)
 
 use std::sync::Arc;
 
@@ -11,11 +10,12 @@ use futures::future;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
+use whatsapp_rust::wacore::types::message::MessageInfo;
 use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::append::Appender;
 use super::arrival::{Arrival, lanes};
-use super::content::Mapped;
+use super::content::{self, Mapped};
 use super::under_way::UnderWay;
 use crate::bus::Bus;
 use crate::crash;
@@ -78,7 +78,17 @@ impl InboundDurabilityHook for Inbound {
 #[derive(Debug, Clone)]
 struct Storing {
     content: Content,
-    on_the_chain: bool,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At the end of its chat's list.
+    Chain,
+    /// The same, in place of a message that cannot be read.
+    Placeholder,
+    /// Beside the list.
+    Update,
 }
 
 impl Inbound {
@@ -103,19 +113,46 @@ impl Inbound {
         let received = match std::mem::replace(&mut arrival.mapped, Mapped::Nothing) {
             Mapped::Nothing => Ok(()),
             Mapped::Update(content) => {
-                self.once(client, &arrival, Storing { content, on_the_chain: false }).await
+                self.once(client, &arrival, Storing { content, place: Place::Update }).await
             }
             Mapped::Message(_) if !resends.lets_pass(&arrival.chat, &arrival.id) => {
                 return Err(Refused::TooEarly);
             }
             Mapped::Message(content) => {
-                self.once(client, &arrival, Storing { content, on_the_chain: true }).await
+                self.once(client, &arrival, Storing { content, place: Place::Chain }).await
             }
         };
         if received.is_ok() {
             resends.dealt_with(&arrival.chat, &arrival.id);
         }
         received
+    }
+
+    /// Stores a message that nobody would bring again: in its place if its chat waits for it, else as the last one.
+    pub(super) async fn late(&self, client: &Client, incoming: &Incoming) {
+        let Shared { resends, appender, .. } = &*self.0;
+        loop {
+            let arrival = Arrival::read(incoming);
+            let turn = resends.its_turn(&arrival.chat, &arrival.id);
+            if appender.stop.run_until_cancelled(turn).await.is_none() {
+                return;
+            }
+            if self.receive(client, arrival).await != Err(Refused::TooEarly) {
+                return;
+            }
+        }
+    }
+
+    /// Stores word of a message that nobody can read.
+    pub(super) async fn placeholder(&self, client: &Client, info: &MessageInfo, kind: &str) {
+        let content = content::unsupported(kind.to_owned());
+        let arrival = Arrival::unread(info);
+        let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
+        // An error says that the process is stopping.
+        let _ = self
+            .store(client, &arrival, Storing { content, place: Place::Placeholder })
+            .instrument(span)
+            .await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.
@@ -147,16 +184,19 @@ impl Inbound {
 
     async fn store(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let appender = &self.0.appender;
-        let Storing { content, on_the_chain } = storing;
+        let Storing { content, place } = storing;
         let (info, source) = (arrival.info, &arrival.info.source);
-        let learned = learn(client, source).await;
+        let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
-        let sender_other = if source.is_group { source.sender_alt.as_ref() } else { learned.as_ref() };
         let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
-        let sender_other =
-            if self_chat { source.sender_alt.as_ref() } else { sender_other.filter(|_| !source.is_from_me) };
+        let sender_other = match peer.kind {
+            _ if self_chat => source.sender_alt.as_ref(),
+            _ if source.is_from_me => None,
+            ChatKind::Direct => learned.as_ref(),
+            _ => source.sender_alt.as_ref(),
+        };
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let message = InboundMessage {
@@ -177,14 +217,16 @@ impl Inbound {
             disappears_after_s,
             content: Some(content),
         };
-        let id = stored_id(&appender.account, &chat.token, &message, &source.sender);
+        let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
+        if place == Place::Placeholder {
+            id = id::placeholder(&id);
+        }
         tracing::info!(offline = info.is_offline, "received");
         let span = spans::publish_in(&appender.subjects.stream_in(), &arrival.id);
         async {
-            if on_the_chain {
-                appender.message(&chat, &id, message).await
-            } else {
-                appender.update(&chat.token, &id, message).await
+            match place {
+                Place::Chain | Place::Placeholder => appender.message(&chat, &id, message).await,
+                Place::Update => appender.update(&chat.token, &id, message).await,
             }
         }
         .instrument(span)

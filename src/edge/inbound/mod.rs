@@ -1,13 +1,18 @@
 //! WhatsApp → bus: a customer's message is stored before WhatsApp may mark it "received".
 //!
-//! Every message passes `hook`. `arrival` reads a message and `content` maps its kinds (both pure). `append` puts
-//! it at the end of its chat's list. May import: `session` (the messages that must come again), `addressing`,
+//! Every message passes `hook`. `arrival` reads a message and `content` maps its kinds, with `peel` and `name` (all
+//! pure). `append` puts
+//! it at the end of its chat's list. `aside` does so with what passes the hook by. May import: `session` (the messages that must come again), `addressing`,
 //! `bus`, `telemetry`, `wire`. Never `outbound`.
 
 mod append;
 mod arrival;
+mod aside;
 mod content;
 mod hook;
+mod name;
+mod peel;
 mod under_way;
 
+pub(super) use aside::Latecomers;
 pub(super) use hook::Inbound;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::Receipt as Incoming;
+use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::wacore::types::presence::ReceiptType;
 
 use super::lookups::SentAs;
@@ -65,9 +66,10 @@ impl Receipts {
         (Self(sender), Announcer { heard, teller })
     }
 
-    /// A receipt has come. Receipts from the number's own devices and from groups say nothing about a person.
+    /// A receipt has come. Receipts from the number's own devices, from groups and from lists say nothing about the
+    /// person that a chat is with.
     pub(crate) fn heard(&self, receipt: &Incoming) {
-        if status(&receipt.r#type).is_some() && !receipt.source.is_from_me && !receipt.source.is_group {
+        if status(&receipt.r#type).is_some() && of_a_person(&receipt.source) {
             match self.0.try_send(receipt.clone()) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     tracing::warn!(
@@ -80,6 +82,14 @@ impl Receipts {
             }
         }
     }
+}
+
+/// Is it from the person that the chat is with? The library fills in neither `is_group` nor, mostly, `is_from_me`.
+fn of_a_person(source: &MessageSource) -> bool {
+    let (chat, sender) = (&source.chat, &source.sender);
+    let alone = chat.is_pn() || chat.is_lid();
+    let same = chat.user == sender.user || sender.server != chat.server;
+    alone && same && !source.is_from_me
 }
 
 fn status(kind: &ReceiptType) -> Option<ReceiptStatus> {
@@ -109,7 +119,7 @@ impl Teller {
     async fn announce(&self, receipt: &Incoming) {
         let Some(status) = status(&receipt.r#type) else { return };
         let source = &receipt.source;
-        let learned = learn(&*self.connection.client().await, source).await;
+        let learned = learn(&*self.connection.client().await, source, None).await;
         let peer = identity::peer(source, learned.as_ref());
         if peer.kind != ChatKind::Direct {
             return;
@@ -153,6 +163,39 @@ impl Teller {
                 metrics::RECEIPTS.add(usize::from(!stored.duplicate), [code]);
             }
             Err(error) => tracing::debug!(%error, "a receipt did not get on the bus"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whatsapp_rust::Jid;
+
+    use super::*;
+
+    #[test]
+    fn a_receipt_counts_if_it_is_of_the_person_that_the_chat_is_with() {
+        let (ana, lid, luis, group) =
+            (Jid::pn("54911"), Jid::lid("987"), Jid::pn("54922"), Jid::group("120363"));
+        let device = Jid::pn_device("54911", 3);
+        let list: Jid = "88@broadcast".parse().unwrap();
+        for (chat, sender, want) in [
+            (&ana, &ana, true),
+            (&ana, &device, true),
+            (&lid, &lid, true),
+            // By the other of their two addresses.
+            (&lid, &ana, true),
+            (&ana, &luis, false),
+            (&group, &ana, false),
+            (&group, &group, false),
+            (&list, &ana, false),
+            (&Jid::status_broadcast(), &ana, false),
+        ] {
+            let source =
+                MessageSource { chat: chat.clone(), sender: sender.clone(), ..MessageSource::default() };
+            assert_eq!(of_a_person(&source), want, "{chat} {sender}");
+            let own = MessageSource { is_from_me: true, ..source };
+            assert!(!of_a_person(&own));
         }
     }
 }

@@ -13,6 +13,7 @@ use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::traits::ProtocolStore as _;
 use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
 
+use super::aside::Asides;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::http;
@@ -65,6 +66,8 @@ pub(crate) struct Session<Hook> {
     pub resends: Resends,
     /// Receives what WhatsApp reports about sent messages.
     pub outgoing: Arc<dyn OutgoingObserver>,
+    /// Takes what passes the hook by.
+    pub asides: Asides,
     /// Where the state of the link is written.
     pub connection: ConnectionWriter,
     /// Ends the session.
@@ -128,7 +131,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
-        let (listener, mut inputs) = Listener::new(self.resends.clone(), Arc::clone(&self.outgoing));
+        let (listener, mut inputs) =
+            Listener::new(self.resends.clone(), self.asides.clone(), Arc::clone(&self.outgoing));
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
         self.connection.client(Some(Arc::clone(&client)));

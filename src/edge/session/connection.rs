@@ -96,6 +96,20 @@ impl Connection {
         Some(client.pn()?.user.to_string())
     }
 
+    /// The client, online or not. Waits until there is one.
+    pub async fn any_client(&self) -> Arc<Client> {
+        let mut now = self.0.clone();
+        loop {
+            let client = now.borrow_and_update().client.clone();
+            match client {
+                Some(client) => return client,
+                // Without a writer the process is ending; whoever waits is ended too.
+                None if now.changed().await.is_err() => std::future::pending().await,
+                None => {}
+            }
+        }
+    }
+
     /// The client, as soon as messages can go out. Waits without a time limit.
     pub async fn client(&self) -> Arc<Client> {
         let mut now = self.0.clone();

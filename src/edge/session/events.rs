@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use whatsapp_rust::wacore::types::events::{
-    ConnectFailureReason, Event, EventHandler, LoggedOut, PairingCode, Receipt, ServerAck,
+    ConnectFailureReason, Event, EventHandler, InboundMessage, LoggedOut, PairingCode, Receipt, ServerAck,
 };
 use whatsapp_rust::wacore_binary::OwnedNodeRef;
 
+use super::aside::{Aside, Asides, Unreadable, unreadable};
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
@@ -49,6 +50,7 @@ pub(super) enum Heard {
 /// Receives a client's events. What it handles at once must be known before the library goes on to the next stanza.
 pub(super) struct Listener {
     resends: Resends,
+    asides: Asides,
     outgoing: Arc<dyn OutgoingObserver>,
     link: mpsc::Sender<Heard>,
 }
@@ -57,10 +59,11 @@ impl Listener {
     /// A listener, and the channel on which the link's state machine receives its events.
     pub(super) fn new(
         resends: Resends,
+        asides: Asides,
         outgoing: Arc<dyn OutgoingObserver>,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
-        (Arc::new(Self { resends, outgoing, link }), heard)
+        (Arc::new(Self { resends, asides, outgoing, link }), heard)
     }
 }
 
@@ -70,12 +73,19 @@ impl EventHandler for Listener {
             Event::RawNode(stanza) => return self.came(stanza),
             Event::ServerAck(ack) => return self.outgoing.acked(ack),
             Event::Receipt(receipt) => return self.outgoing.receipt(receipt),
-            // An unavailable message is no longer on its sender's phone: it comes another way, or never. In a
-            // group, one member's broken session is no reason to hold the whole group.
-            Event::UndecryptableMessage(message)
-                if !message.is_unavailable && !message.info.source.is_group =>
-            {
-                self.resends.unreadable(&message.info.source.chat.to_string(), &message.info.id);
+            Event::UndecryptableMessage(message) => match unreadable(message) {
+                Unreadable::Ignore => {}
+                Unreadable::Hold => self.resends.unreadable(&message.info),
+                Unreadable::Tell(kind) => {
+                    self.asides.push(Aside::Missing { info: Arc::clone(&message.info), kind });
+                }
+            },
+            // The owner's phone hands it over. Nobody has stored it, and WhatsApp does not bring it again.
+            Event::Messages(batch) if !batch.hook_committed => {
+                let recovered = |message: &&InboundMessage| message.info.unavailable_request_id.is_some();
+                for message in batch.iter().filter(recovered) {
+                    self.asides.push(Aside::Content(message.clone()));
+                }
             }
             // The library sends this event once WhatsApp's queue is drained.
             Event::Connected(_) => self.resends.drained(),
@@ -164,6 +174,13 @@ fn heard(event: &Event) -> Option<Heard> {
         Event::ConnectFailure(failure) => {
             tracing::error!(reason = ?failure.reason, "WhatsApp refused the login; trying again in a minute");
             Input::Refused
+        }
+        Event::UndecryptableMessage(message) if message.is_unavailable => {
+            tracing::info!(
+                message_id = message.info.id,
+                "WhatsApp has word of a message, and not the message"
+            );
+            return None;
         }
         Event::UndecryptableMessage(_) => {
             tracing::warn!("a message could not be decrypted; its sender is asked to send it again");

@@ -2,11 +2,13 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `store` stores the session. `resend` tracks the messages that must come again.
+//! it lets nobody in. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
+//! passes the hook by. `store` stores the session. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
+mod aside;
 mod client;
 mod connection;
 mod events;
@@ -31,6 +33,7 @@ pub use lock::{LockError, guarded};
 pub use presence::Presence;
 
 pub(super) use announce::{News, session_event};
+pub(super) use aside::{Aside, Asides};
 pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;

@@ -14,10 +14,12 @@ use waproto::whatsapp as wa;
 use crate::content::{self, Kind, Reading};
 use crate::hub::Hub;
 use crate::ids::{PhoneNumber, new_message_id, rfc3339_now, unix_now};
+use crate::owner;
 use crate::pairing;
 use crate::party::{Handset, Mail, MailBody, Sent, Status};
 use crate::queue::Class;
 use crate::records;
+use crate::shape::{Again, Shape};
 use crate::signal::{Phone, PhoneError, Sealed, address};
 use crate::stanza::{self, Addressing, Envelope};
 use crate::timers;
@@ -36,6 +38,8 @@ pub(crate) enum SendError {
         "the customer has already sent a message with the id `{0}` and another content; repeat it as it was, or choose another id"
     )]
     OtherContent(String),
+    #[error("the customer has sent no message with the id `{0}`")]
+    NoMessage(String),
     #[error(transparent)]
     Phone(#[from] PhoneError),
 }
@@ -50,6 +54,8 @@ pub(crate) struct Draft {
     pub(crate) at: Option<u64>,
     /// The message a reaction is about.
     pub(crate) about: Option<String>,
+    /// What is unusual about it.
+    pub(crate) shape: Shape,
 }
 
 /// What a message's stanza says of it.
@@ -58,17 +64,20 @@ struct Stamp<'a> {
     kind: Kind,
     /// Seconds since the epoch.
     at: u64,
+    shape: &'a Shape,
 }
 
 /// A message and the account that gets it.
-struct Parcel<'a> {
-    account: &'a PhoneNumber,
-    message: &'a wa::Message,
-    media_type: Option<&'static str>,
+pub(crate) struct Parcel<'a> {
+    pub(crate) account: &'a PhoneNumber,
+    pub(crate) message: &'a wa::Message,
+    /// In place of the message: its protobuf, byte for byte.
+    pub(crate) raw: Option<&'a [u8]>,
+    pub(crate) media_type: Option<&'static str>,
 }
 
 /// Encrypts for each device, opening sessions where there is none.
-fn seal_for(
+pub(crate) fn seal_for(
     hub: &Arc<Hub>,
     phone: &mut Phone,
     parcel: &Parcel<'_>,
@@ -84,7 +93,10 @@ fn seal_for(
             };
             phone.open_session(&peer, &bundle)?;
         }
-        let padded = MessageUtils::encode_and_pad(parcel.message);
+        let padded = match parcel.raw {
+            Some(raw) => MessageUtils::pad_message_v2(raw.to_vec()),
+            None => MessageUtils::encode_and_pad(parcel.message),
+        };
         sealed.push((*device, phone.seal(&peer, &padded)?));
     }
     Ok(sealed)
@@ -107,7 +119,10 @@ pub(crate) fn customer_writes(
         }
         let sent = world.customers.get(customer).map(|c| &c.sent);
         if let Some(before) = sent.and_then(|sent| sent.get(&id))
-            && (before.to != draft.to || before.kind != draft.kind || before.text != draft.text)
+            && (before.to != draft.to
+                || before.kind != draft.kind
+                || before.text != draft.text
+                || before.shape != draft.shape)
         {
             return Err(SendError::OtherContent(id.clone()));
         }
@@ -120,6 +135,7 @@ pub(crate) fn customer_writes(
     let parcel = Parcel {
         account: &draft.to,
         message: &hub.read(|world| timers::stamped(world, customer, &draft.to, message)),
+        raw: draft.shape.raw.as_ref().map(|raw| raw.0.as_slice()),
         media_type: draft.kind.media_type(),
     };
     let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
@@ -128,7 +144,7 @@ pub(crate) fn customer_writes(
         world.save_sessions(customer, changes);
         let at = note_sent(world, customer, &id, &draft);
         world.counters.messages_in += 1;
-        let stamp = Stamp { id: &id, kind: draft.kind, at };
+        let stamp = Stamp { id: &id, kind: draft.kind, at, shape: &draft.shape };
         for (device, sealed) in sealed {
             deliver(world, customer, &parcel, &stamp, device, sealed);
         }
@@ -158,6 +174,7 @@ fn note_sent(world: &mut World, customer: &PhoneNumber, id: &str, draft: &Draft)
             status_at: rfc3339_now(),
             copies: 1,
             about: draft.about.clone(),
+            shape: draft.shape.clone(),
         }),
     };
     world.store.put(records::sent_key(customer, sent.n), &sent);
@@ -184,7 +201,8 @@ fn deliver(
         at: stamp.at,
         push_name: &owner.record.name,
     };
-    let stanza = envelope.open().children([stanza::enc(sealed, parcel.media_type)]).build();
+    let builder = stamp.shape.from(envelope.open_unsigned(), customer, owner.record.addressing);
+    let stanza = builder.children(stamp.shape.content(sealed, parcel.media_type)).build();
     world.enqueue(parcel.account, device, Class::Message, stamp.id, stanza);
 }
 
@@ -202,6 +220,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
             MailBody::Message { enc, bytes } => {
                 let opened = phone.open(&address(&mail.from, mail.device), enc, &bytes.0);
                 let changes = phone.take_changes();
+                let wanted = opened.as_ref().map(owner::wanted).unwrap_or_default();
                 hub.update(|world| {
                     world.save_sessions(number, changes);
                     world.mail_done(number, mail.seq);
@@ -210,6 +229,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                         Err(error) => undecryptable(world, number, &mail, &error),
                     }
                 });
+                owner::answer(hub, &mut phone, number, &mail, &wanted);
             }
             MailBody::Retry => {
                 if let Err(error) = send_again(hub, &mut phone, number, &mail) {
@@ -297,11 +317,14 @@ fn send_again(
     number: &PhoneNumber,
     mail: &Mail,
 ) -> Result<(), PhoneError> {
-    phone.forget_session(&address(&mail.from, mail.device));
     let sent = hub.read(|world| {
         let sent = world.customers.get(number)?.sent.get(&mail.id)?;
         (sent.to == mail.from).then(|| sent.clone())
     });
+    if sent.as_ref().is_some_and(|sent| sent.shape.again != Again::Sender) {
+        return Ok(()); // as if the phone were off
+    }
+    phone.forget_session(&address(&mail.from, mail.device));
     let Some(sent) = sent else {
         tracing::info!(phone = %number, id = %mail.id, "asked to repeat a message it never sent");
         let changes = phone.take_changes();
@@ -313,13 +336,15 @@ fn send_again(
     let parcel = Parcel {
         account: &mail.from,
         message: &hub.read(|world| timers::stamped(world, number, &mail.from, message)),
+        raw: sent.shape.raw.as_ref().map(|raw| raw.0.as_slice()),
         media_type: sent.kind.media_type(),
     };
     let sealed = seal_for(hub, phone, &parcel, &[mail.device])?;
     let changes = phone.take_changes();
     hub.update(|world| {
         world.save_sessions(number, changes);
-        let stamp = Stamp { id: &sent.id, kind: sent.kind, at: sent.at };
+        let shape = sent.shape.once_more();
+        let stamp = Stamp { id: &sent.id, kind: sent.kind, at: sent.at, shape: &shape };
         for (device, sealed) in sealed {
             deliver(world, number, &parcel, &stamp, device, sealed);
         }
@@ -334,7 +359,7 @@ pub(crate) fn share_keys(hub: &Arc<Hub>, account: &PhoneNumber, device: u16) {
     };
     let mut phone = handset.lock();
     let message = pairing::key_share(device);
-    let parcel = Parcel { account, message: &message, media_type: None };
+    let parcel = Parcel { account, message: &message, raw: None, media_type: None };
     let sealed = match seal_for(hub, &mut phone, &parcel, &[device]) {
         Ok(sealed) => sealed,
         Err(error) => {
@@ -391,7 +416,7 @@ pub(crate) fn owner_writes(
         .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
     let chat = match addressing {
         Addressing::Pn => customer.pn_jid(0),
-        Addressing::Lid => customer.lid_jid(0),
+        Addressing::Lid | Addressing::Hidden => customer.lid_jid(0),
     };
     let id = id.unwrap_or_else(new_message_id);
     let message = wa::Message {
@@ -404,7 +429,7 @@ pub(crate) fn owner_writes(
     };
     let mut phone = handset.lock();
     let devices = hub.read(|world| world.devices_of(account));
-    let parcel = Parcel { account, message: &message, media_type: None };
+    let parcel = Parcel { account, message: &message, raw: None, media_type: None };
     let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
     let changes = phone.take_changes();
     hub.update(|world| {
@@ -425,8 +450,11 @@ pub(crate) fn owner_writes(
                 at: unix_now(),
                 push_name: "",
             };
-            let stanza =
-                envelope.open().attr("recipient", chat.clone()).children([stanza::enc(sealed, None)]).build();
+            let mut builder = envelope.open().attr("recipient", chat.clone());
+            if addressing == Addressing::Lid {
+                builder = builder.attr("peer_recipient_pn", customer.pn_jid(0));
+            }
+            let stanza = builder.children([stanza::enc(sealed, None)]).build();
             world.enqueue(account, device, Class::Message, &id, stanza);
         }
     });

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::content::{Choice, Kind, Reading};
 use crate::ids::{Blob, Key32, PhoneNumber, rfc3339_now};
 use crate::queue::Queue;
+use crate::shape::Shape;
 use crate::signal::{Bundle, IdentityKeys, OneTimePreKey, Phone, PhoneError, Secrets, SignedPreKey};
 use crate::stanza::Addressing;
 use crate::world::ConnectionId;
@@ -336,6 +337,8 @@ pub(crate) struct Sent {
     pub(crate) copies: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) about: Option<String>,
+    #[serde(default)]
+    pub(crate) shape: Shape,
 }
 
 /// The messages a customer wrote, one entry for an id.
@@ -437,6 +440,7 @@ mod tests {
             status_at: String::new(),
             copies: 1,
             about: None,
+            shape: Shape::default(),
         });
         assert!(sent.advance("A", Status::Read).is_some());
         assert!(sent.advance("A", Status::Delivered).is_none());

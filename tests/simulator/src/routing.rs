@@ -68,7 +68,14 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
 /// Gives every addressed device its part. False if the chat is with nobody.
 fn route(world: &mut World, sender: &Asker<'_>, node: &Node, id: &str, to: &Jid) -> bool {
     if attr(node, "category") == "peer" {
-        return true; // for the account's own phone, which has nothing to do with it
+        if let Some(enc) = node.get_optional_child("enc") {
+            let body = MailBody::Message {
+                enc: attr(enc, "type"),
+                bytes: Blob(stanza::bytes(enc).unwrap_or_default().to_vec()),
+            };
+            world.post(sender.number, sender.number, sender.device, id, body);
+        }
+        return true; // for the account's own phone
     }
     let Some(peer) = world.number_of(to) else {
         return false;
@@ -149,7 +156,9 @@ fn receipt(world: &mut World, sender: &Asker<'_>, node: &Node) {
         ids.push(attr(item, "id"));
     }
     let delivers = !matches!(kind.as_str(), "retry" | "read" | "read-self" | "played");
-    let peer = jid(node, "to").and_then(|to| world.number_of(&to));
+    // In a group or a list, the writer is the participant.
+    let named = |key| jid(node, key).and_then(|jid| world.number_of(&jid));
+    let peer = named("to").or_else(|| named("participant"));
     for id in &ids {
         if delivers {
             world.acknowledge(sender.number, sender.device, Class::Message, id);

@@ -20,6 +20,8 @@ pub(crate) enum Addressing {
     Pn,
     /// By hidden id, as today's WhatsApp does for most chats.
     Lid,
+    /// By hidden id, and nobody is told the phone number.
+    Hidden,
 }
 
 /// An attribute as text; empty if it is absent.
@@ -190,6 +192,7 @@ pub(crate) fn from_person(
             .attr("from", number.lid_jid(device))
             .attr("addressing_mode", "lid")
             .attr("sender_pn", number.pn_jid(0)),
+        Addressing::Hidden => builder.attr("from", number.lid_jid(device)).attr("addressing_mode", "lid"),
     }
 }
 
@@ -207,12 +210,16 @@ pub(crate) struct Envelope<'a> {
 impl Envelope<'_> {
     /// The beginning of the stanza.
     pub(crate) fn open(&self) -> NodeBuilder {
-        let builder = NodeBuilder::new("message")
+        from_person(self.open_unsigned(), self.from, self.device, self.addressing)
+    }
+
+    /// The same, and whom it is from is still to be said.
+    pub(crate) fn open_unsigned(&self) -> NodeBuilder {
+        NodeBuilder::new("message")
             .attr("id", self.id)
             .attr("type", self.kind)
             .attr("t", self.at)
-            .attr("notify", self.push_name);
-        from_person(builder, self.from, self.device, self.addressing)
+            .attr("notify", self.push_name)
     }
 }
 

@@ -8,7 +8,7 @@ use wacore_binary::{Jid, Node};
 use crate::faults::FaultKind;
 use crate::ids::{PhoneNumber, unix_now};
 use crate::pairing;
-use crate::stanza::{self, attr};
+use crate::stanza::{self, Addressing, attr};
 use crate::world::World;
 
 /// What a query wants to know.
@@ -77,7 +77,8 @@ fn user_node(world: &World, asker: &PhoneNumber, wanted: &Wanted, user: &Node) -
         let contact = NodeBuilder::new("contact").attr("type", "out").build();
         return Some(builder.children([contact]).build());
     };
-    if jid.is_lid() {
+    let hidden = world.customers.get(&number).is_some_and(|c| c.record.addressing == Addressing::Hidden);
+    if jid.is_lid() && !hidden {
         builder = builder.attr("pn_jid", number.pn_jid(0));
     }
     let mut content = Vec::new();

@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use whatsapp_rust::wacore::types::message::MessageInfo;
 
+use super::aside::{Aside, WAITING_FOR_IT};
 use queues::Queues;
 pub(super) use request::ask_again;
 
@@ -32,6 +34,8 @@ pub(crate) struct Resends(Arc<Shared>);
 struct Shared {
     queues: Mutex<Queues>,
     changed: Notify,
+    /// A message was waited for in vain.
+    given_up: Notify,
 }
 
 impl Resends {
@@ -43,14 +47,40 @@ impl Resends {
     /// A message of this chat was decrypted once, but there is no copy. Returns whether to request it.
     pub(crate) fn not_there(&self, chat: &str, id: &str) -> bool {
         let lost = self.queues().not_there(chat, id, Instant::now());
-        self.0.changed.notify_one();
+        self.0.changed.notify_waiters();
         lost
     }
 
     /// A message of this chat cannot be decrypted, and is being requested.
-    pub(crate) fn unreadable(&self, chat: &str, id: &str) {
-        self.queues().hold(chat, id, Instant::now());
-        self.0.changed.notify_one();
+    pub(crate) fn unreadable(&self, info: &Arc<MessageInfo>) {
+        let (chat, id) = (info.source.chat.to_string(), &info.id);
+        self.queues().hold(&chat, id, Some(Arc::clone(info)), Instant::now());
+        self.0.changed.notify_waiters();
+    }
+
+    /// Returns when nothing in this chat has to be stored before this message. Cancel-safe.
+    pub(crate) async fn its_turn(&self, chat: &str, id: &str) {
+        loop {
+            let (changed, given_up) = (self.0.changed.notified(), self.0.given_up.notified());
+            if self.queues().is_its_turn(chat, id) {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = given_up => {}
+            }
+        }
+    }
+
+    /// The next message that was waited for in vain. It may still come. Cancel-safe.
+    pub(crate) async fn abandoned(&self) -> Aside {
+        loop {
+            let given_up = self.0.given_up.notified();
+            if let Some(info) = self.queues().abandoned.pop_front() {
+                return Aside::Missing { info, kind: WAITING_FOR_IT };
+            }
+            given_up.await;
+        }
     }
 
     /// May this message of this chat be stored now? If not, it must be refused, and comes again.
@@ -61,7 +91,7 @@ impl Resends {
     /// A message of this chat is stored, or needs no storing.
     pub(crate) fn dealt_with(&self, chat: &str, id: &str) {
         self.queues().dealt_with(chat, id, Instant::now());
-        self.0.changed.notify_one();
+        self.0.changed.notify_waiters();
     }
 
     /// A new connection: WhatsApp now redelivers what is not acknowledged.
@@ -72,7 +102,7 @@ impl Resends {
     /// WhatsApp has redelivered everything. Waiting times start again.
     pub(crate) fn drained(&self) {
         self.queues().drained(Instant::now());
-        self.0.changed.notify_one();
+        self.0.changed.notify_waiters();
     }
 
     /// Returns when a new connection is needed for a refused message whose turn it is. Stops waiting for messages
@@ -84,6 +114,7 @@ impl Resends {
                 let mut queues = self.queues();
                 (queues.check(Instant::now()), queues.next_check())
             };
+            self.0.given_up.notify_waiters();
             if due {
                 return;
             }

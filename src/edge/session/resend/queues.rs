@@ -1,9 +1,11 @@
 //! The chats that are held, and which message each must get next. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use whatsapp_rust::wacore::types::message::MessageInfo;
 
 use super::arrivals::{Arrivals, REMEMBERED};
 
@@ -22,6 +24,8 @@ pub(super) struct Queues {
     chats: HashMap<String, Queue>,
     /// Messages that were waited for in vain. They hold their chat only once: (chat, id).
     given_up: HashSet<(String, String)>,
+    /// Of these, the ones that nobody was told of yet.
+    pub abandoned: VecDeque<Arc<MessageInfo>>,
     /// When the last connection was requested.
     reconnected: Option<Instant>,
     /// WhatsApp has redelivered what it had. Until then nothing is overdue, and the connection stays.
@@ -43,6 +47,8 @@ struct Entry {
     id: String,
     /// The message came too early and was refused, so WhatsApp has it. Otherwise its sender has it.
     refused: bool,
+    /// It could not be decrypted, and this is known of it. WhatsApp does not have it any more.
+    unreadable: Option<Arc<MessageInfo>>,
 }
 
 impl Queues {
@@ -51,12 +57,12 @@ impl Queues {
         if self.arrivals.times(chat, id) > 1 {
             return false;
         }
-        self.hold(chat, id, now);
+        self.hold(chat, id, None, now);
         true
     }
 
     /// A message cannot be read, and is being requested. Messages that came after it wait.
-    pub(super) fn hold(&mut self, chat: &str, id: &str, now: Instant) {
+    pub(super) fn hold(&mut self, chat: &str, id: &str, unreadable: Option<Arc<MessageInfo>>, now: Instant) {
         let number = self.arrivals.number(chat, id);
         if self.given_up.contains(&(chat.to_owned(), id.to_owned())) {
             return;
@@ -66,20 +72,26 @@ impl Queues {
             since: now,
             asked: false,
         });
-        queue.put(number, id, false);
+        queue.put(number, Entry { id: id.to_owned(), refused: false, unreadable });
     }
 
     /// May the message be stored now? If not, it counts as refused.
     pub(super) fn lets_pass(&mut self, chat: &str, id: &str, now: Instant) -> bool {
         let Some(queue) = self.chats.get_mut(chat) else { return true };
         let number = self.arrivals.number(chat, id);
-        if queue.entries.first_key_value().is_none_or(|(first, _)| number <= *first) {
+        if queue.is_first(number) {
             // It is being stored, and that may take time.
             queue.since = now;
             return true;
         }
-        queue.put(number, id, true);
+        queue.put(number, Entry { id: id.to_owned(), refused: true, unreadable: None });
         false
+    }
+
+    /// The same question, about a message that WhatsApp would not bring again.
+    pub(super) fn is_its_turn(&mut self, chat: &str, id: &str) -> bool {
+        let Some(queue) = self.chats.get(chat) else { return true };
+        queue.is_first(self.arrivals.number(chat, id))
     }
 
     /// The message is stored, or needs no storing.
@@ -138,6 +150,10 @@ impl Queues {
             .filter_map(|(chat, queue)| Some((chat.clone(), queue.first()?.id.clone())))
             .collect();
         for (chat, id) in overdue {
+            let unreadable =
+                self.chats.get(&chat).and_then(Queue::first).and_then(|first| first.unreadable.clone());
+            // The limit is that of arrivals.
+            self.abandoned.extend(unreadable.filter(|_| self.abandoned.len() < REMEMBERED));
             tracing::warn!(
                 message_id = id,
                 "a message that must come again has not come; its chat goes on without it"
@@ -179,8 +195,12 @@ impl Queues {
 }
 
 impl Queue {
-    fn put(&mut self, number: u64, id: &str, refused: bool) {
-        self.entries.insert(number, Entry { id: id.to_owned(), refused });
+    fn put(&mut self, number: u64, entry: Entry) {
+        self.entries.insert(number, entry);
+    }
+
+    fn is_first(&self, number: u64) -> bool {
+        self.entries.first_key_value().is_none_or(|(first, _)| number <= *first)
     }
 
     fn first(&self) -> Option<&Entry> {
@@ -305,6 +325,41 @@ mod tests {
             world.now += BETWEEN_CONNECTIONS * 2;
         }
         assert_eq!(world.stored, ["1", "2", "3", "4"]);
+    }
+
+    fn unreadable(id: &str) -> Option<Arc<MessageInfo>> {
+        Some(Arc::new(MessageInfo { id: id.to_owned(), ..MessageInfo::default() }))
+    }
+
+    #[test]
+    fn of_what_could_not_be_decrypted_and_does_not_come_somebody_is_told_once() {
+        let mut world = World::new();
+        world.queues.hold("chat", "1", unreadable("1"), world.now);
+        world.queues.hold("chat", "2", unreadable("2"), world.now);
+        world.lost("3");
+        assert!(!world.reconnects_within(PATIENCE - GRACE));
+        assert!(world.queues.abandoned.is_empty());
+        world.reconnects_within(PATIENCE * 4);
+        let told: Vec<_> = world.queues.abandoned.iter().map(|info| info.id.as_str()).collect();
+        assert_eq!(told, ["1", "2"], "WhatsApp still has 3");
+        // What comes in time is not told of.
+        world.queues.hold("another", "4", unreadable("4"), world.now);
+        assert!(world.queues.lets_pass("another", "4", world.now));
+        world.queues.dealt_with("another", "4", world.now);
+        world.reconnects_within(PATIENCE * 2);
+        assert_eq!(world.queues.abandoned.len(), 2);
+    }
+
+    #[test]
+    fn what_the_owners_phone_hands_over_waits_for_its_turn_and_is_not_counted_as_refused() {
+        let mut world = World::new();
+        world.queues.hold("chat", "1", unreadable("1"), world.now);
+        world.queues.hold("chat", "2", unreadable("2"), world.now);
+        assert!(!world.queues.is_its_turn("chat", "2"));
+        assert!(world.queues.is_its_turn("chat", "1") && world.queues.is_its_turn("another", "2"));
+        assert!(!world.reconnects_within(PATIENCE / 2), "WhatsApp has nothing to bring");
+        world.brings(&["1"]);
+        assert!(world.queues.is_its_turn("chat", "2"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::delivery;
 use crate::hub::Hub;
 use crate::ids::PhoneNumber;
+use crate::owner;
 use crate::pair_code;
 use crate::pairing;
 use crate::party::{Account, AccountRecord};
@@ -149,6 +150,25 @@ pub(super) async fn pair_code(
         entered = pair_code::enter(&hub, &phone, &request.code) => entered?,
     };
     Ok(linked(&phone, device))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HandOver {
+    customer: String,
+    id: String,
+}
+
+pub(super) async fn hand_over(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: HandOver = body(&bytes)?;
+    let customer = number("customer", &request.customer)?;
+    let work = move |hub: &Arc<Hub>| owner::hands_over(hub, &phone, &customer, &request.id);
+    hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
+    Ok(Json(json!({})))
 }
 
 #[derive(Deserialize)]

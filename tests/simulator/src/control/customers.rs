@@ -16,10 +16,11 @@ use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
-use crate::ids::{PhoneNumber, parse_instant, rfc3339_unix};
+use crate::ids::{Blob, PhoneNumber, parse_instant, rfc3339_unix};
 use crate::party::{Customer, CustomerRecord, InboxEntry, Sent, Status, Typing};
 use crate::records;
 use crate::routing;
+use crate::shape::{self, Again, Comes, Shape};
 use crate::signal::Secrets;
 use crate::stanza::Addressing;
 
@@ -40,7 +41,10 @@ fn addressing(text: Option<&str>) -> Result<Addressing, ApiError> {
     match text {
         None | Some("pn") => Ok(Addressing::Pn),
         Some("lid") => Ok(Addressing::Lid),
-        Some(other) => Err(ApiError::bad(format!("`addressing`: expected \"pn\" or \"lid\", got {other:?}"))),
+        Some("hidden") => Ok(Addressing::Hidden),
+        Some(other) => {
+            Err(ApiError::bad(format!("`addressing`: expected \"pn\", \"lid\" or \"hidden\", got {other:?}")))
+        }
     }
 }
 
@@ -130,6 +134,13 @@ pub(super) struct Write {
     kind: Option<String>,
     at: Option<Value>,
     about: Option<String>,
+    raw: Option<Blob>,
+    #[serde(default)]
+    comes: Comes,
+    again: Option<Again>,
+    #[serde(default)]
+    hide: bool,
+    through: Option<String>,
 }
 
 fn kind(text: Option<&str>) -> Result<Kind, ApiError> {
@@ -159,7 +170,26 @@ pub(super) async fn write(
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let request: Write = body(&bytes)?;
+    if request.through.as_deref().is_some_and(|through| !shape::shared(through)) {
+        return Err(ApiError::bad(
+            "`through`: write a group's or a broadcast list's address, such as 120363000000000001@g.us",
+        ));
+    }
+    // What is unavailable is with the account's own phone, or nowhere.
+    let natural = match request.comes {
+        Comes::Whole | Comes::Unreadable => Again::Sender,
+        Comes::Unavailable => Again::Owner,
+        Comes::ViewOnce | Comes::Hosted | Comes::Bot => Again::Nobody,
+    };
+    let shape = Shape {
+        raw: request.raw,
+        comes: request.comes,
+        again: request.again.unwrap_or(natural),
+        hide: request.hide,
+        through: request.through,
+    };
     let draft = Draft {
+        shape,
         to: number("to", &request.to)?,
         kind: kind(request.kind.as_deref())?,
         text: request.text,
@@ -167,7 +197,7 @@ pub(super) async fn write(
         at: instant(request.at.as_ref())?,
         about: request.about,
     };
-    if draft.kind == Kind::Text && draft.text.is_empty() {
+    if draft.kind == Kind::Text && draft.text.is_empty() && draft.shape.raw.is_none() {
         return Err(ApiError::bad("`text`: a text message needs a text"));
     }
     let work = move |hub: &Arc<Hub>| delivery::customer_writes(hub, &phone, draft);

@@ -82,7 +82,9 @@ impl From<SendError> for ApiError {
     fn from(error: SendError) -> Self {
         let message = error.to_string();
         match error {
-            SendError::NoCustomer(_) | SendError::NoAccount(_) => Self::not_found(message),
+            SendError::NoCustomer(_) | SendError::NoAccount(_) | SendError::NoMessage(_) => {
+                Self::not_found(message)
+            }
             SendError::OtherContent(_) => Self::conflict(message),
             SendError::Phone(_) => Self::internal(message),
         }

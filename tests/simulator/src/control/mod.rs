@@ -34,6 +34,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/accounts/{phone}/scan", post(accounts::scan))
         .route("/sim/accounts/{phone}/pair-code", post(accounts::pair_code))
         .route("/sim/accounts/{phone}/messages", post(accounts::write))
+        .route("/sim/accounts/{phone}/hand-over", post(accounts::hand_over))
         .route("/sim/customers", post(customers::create))
         .route("/sim/customers/{phone}", get(customers::show))
         .route("/sim/customers/{phone}/messages", post(customers::write))
