@@ -188,6 +188,7 @@ fn pressed(reply: &wa::message::InteractiveResponseMessage) -> Content {
     Content::ButtonReply(v1::ButtonReply {
         button_id: field("id").unwrap_or_default(),
         text: text.unwrap_or_default(),
+        ..Default::default()
     })
 }
 

@@ -438,7 +438,7 @@ fn a_press_of_a_native_flow_button_has_its_label_and_its_id() {
         (Some("Sí"), r#"["id"]"#, "", "Sí"),
         (None, r#"{"id":{"id":"x"}}"#, "", ""),
     ] {
-        let want = ButtonReply { button_id: id.into(), text: label.into() };
+        let want = ButtonReply { button_id: id.into(), text: label.into(), ..Default::default() };
         assert_eq!(map(&press(body, params)), Mapped::Message(Content::ButtonReply(want)), "{params}");
     }
 }

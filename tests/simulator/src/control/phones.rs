@@ -15,6 +15,7 @@ use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
 use crate::ids::{PhoneNumber, random_hex, unix_now};
+use crate::shape::Shape;
 use crate::stanza;
 
 fn unknown(phone: &PhoneNumber) -> ApiError {
@@ -53,7 +54,8 @@ pub(super) async fn timer(
         return Ok(Json(json!({})));
     }
     let text = request.seconds.to_string();
-    let draft = Draft { to, kind: Kind::Timer, text, id: None, at: None, about: None };
+    let draft =
+        Draft { to, kind: Kind::Timer, text, id: None, at: None, about: None, shape: Shape::default() };
     let work = move |hub: &Arc<Hub>| delivery::customer_writes(hub, &phone, draft);
     let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
     Ok(Json(json!({"id": id})))
