@@ -65,7 +65,7 @@ mod tests {
         #[test]
         fn it_is_settled_at_once_and_keeps_what_makes_a_number_unique(number in "(55|52|54|1)?[0-9]{4,16}") {
             let found = canonical(&number);
-            proptest::prop_assert_eq!(canonical(&found), found.clone());
+            proptest::prop_assert_eq!(&canonical(&found), &found);
             let last = |text: &str| text.get(text.len().saturating_sub(8)..).map(str::to_owned);
             if number.len() > 8 {
                 proptest::prop_assert_eq!(last(&found), last(&number));
