@@ -14,6 +14,15 @@ pub fn point(name: &str) {
     let _ = name;
 }
 
+/// Panics with these words if the test named this point in `PANIC_AT`. So a test can see who reads them.
+#[inline]
+pub fn panic_with(name: &str, words: &str) {
+    #[cfg(feature = "simulator")]
+    assert!(!is_named("PANIC_AT", name), "{words}");
+    #[cfg(not(feature = "simulator"))]
+    let _ = (name, words);
+}
+
 /// As [`point`], and also if the test named it for this one message only, as `point@id`.
 #[inline]
 pub fn point_of(name: &str, message_id: &str) {

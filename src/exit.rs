@@ -11,4 +11,9 @@ pub const EX_TEMPFAIL: u8 = 75;
 pub trait Fatal: std::error::Error {
     /// Its exit code.
     fn exit_code(&self) -> u8;
+
+    /// Did the process fail at what it had to do? If not, this is its result, and no line of its log.
+    fn is_failure(&self) -> bool {
+        true
+    }
 }

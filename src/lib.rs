@@ -17,6 +17,7 @@ pub mod edge;
 pub mod exit;
 pub mod forwarder;
 pub mod process;
+pub mod proxy;
 pub mod run;
 pub mod stdout;
 pub mod task;

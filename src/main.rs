@@ -11,6 +11,7 @@ use whatsapp_connector::process;
 use whatsapp_connector::run::{Sides, run};
 
 fn main() -> ExitCode {
+    process::hide_words_of_panics();
     let command = Cli::parse().command;
     if let Command::EmbeddedNatsServer { parent, program, args } = &command {
         return embedded::child(*parent, program, args);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigError, Environment, unknown};
+use crate::config::{Config, ConfigError, Environment, remarks};
 use crate::exit::{EX_CONFIG, Fatal};
 use crate::telemetry;
 
@@ -16,10 +16,10 @@ pub fn settings(environment: &Environment) -> Result<Config, ExitCode> {
     Config::parse(environment).map_err(|error| refuse(&error, Some(environment)))
 }
 
-/// Says why the settings cannot be used, and which setting a misspelt name was likely meant for.
+/// Says why the settings cannot be used, and what else may be the cause, such as a misspelt name.
 fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
     complain(error);
-    environment.into_iter().flat_map(unknown).for_each(complain);
+    environment.into_iter().flat_map(remarks).for_each(complain);
     EX_CONFIG.into()
 }
 
@@ -34,6 +34,23 @@ pub fn ended(ended: Result<ExitCode, impl Fatal>) -> ExitCode {
         complain(&error);
         error.exit_code().into()
     })
+}
+
+/// A panic's words may quote what a customer wrote, so standard error gets its place only. To be called first of all.
+pub fn hide_words_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!(
+            "thread '{name}' panicked at {place}; its words are not shown, because they may quote a message"
+        );
+        // Empty unless RUST_BACKTRACE is set. It names functions and lines, and no values.
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            eprintln!("{trace}");
+        }
+    }));
 }
 
 /// A runtime, and TLS ready in it.
@@ -72,12 +89,14 @@ pub fn observed<E: Fatal>(
             return EX_CONFIG.into();
         }
     };
-    for unknown in unknown(environment) {
-        tracing::warn!("{unknown}");
+    for remark in remarks(environment) {
+        tracing::warn!("{remark}");
     }
     let result = runtime.block_on(work(telemetry.registry()));
     telemetry.shutdown();
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && error.is_failure()
+    {
         tracing::error!(%error, "cannot go on");
     }
     ended(result)

@@ -14,7 +14,7 @@ use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::exit::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal};
-use crate::forwarder::{Forwarder, ForwarderError};
+use crate::forwarder::{self, Forwarder, ForwarderError};
 use crate::process::{observed, settings};
 use crate::task::{OnPanic, spawn};
 use crate::wire::Account;
@@ -110,6 +110,7 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         // First, because the edge may have to wait for the bus.
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
     }
+    who_is_answered(&config.forwarder, sides);
     let stop = CancellationToken::new();
     // From here on a signal stops the process in order and does not kill it.
     let signals = signals(stop.clone())?;
@@ -125,12 +126,13 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         (None, _) => return Err(RunError::NoBus),
     };
     let _signals = spawn("signals", OnPanic::EndProcess, signals);
+    let place = Place { url, private: embedded.is_some().then(|| embedded_stop.clone()) };
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(config.shutdown_grace).await;
     };
     let result = tokio::select! {
-        result = Box::pin(work(&config, sides, url, metrics, stop.clone())) => result,
+        result = Box::pin(work(&config, sides, place, metrics, stop.clone())) => result,
         () = overdue => {
             tracing::warn!("not all work ended within SHUTDOWN_GRACE; the bus delivers the rest again");
             Ok(())
@@ -145,6 +147,20 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         // A stop before the bus answered is a stop like any other.
         Err(RunError::Connect(ConnectError::Stopped)) => Ok(()),
         result => result,
+    }
+}
+
+/// One line, so that nobody is surprised.
+fn who_is_answered(settings: &forwarder::Settings, sides: Sides) {
+    let whom = settings.eligible.whom();
+    match sides {
+        Sides::Edge => {
+            tracing::info!("forwarders decide who is answered; with the settings of this edge: {whom}")
+        }
+        _ => tracing::info!("answers {whom}"),
+    }
+    if let Some(proxy) = settings.backend.proxy.as_ref().filter(|_| sides != Sides::Edge) {
+        tracing::info!(%proxy, "the backend is called through a proxy");
     }
 }
 
@@ -168,10 +184,17 @@ fn signals(stop: CancellationToken) -> Result<impl Future<Output = ()>, RunError
     })
 }
 
+/// Where the bus is.
+struct Place {
+    url: SecretString,
+    /// It is the private nats-server, which ends when this is cancelled.
+    private: Option<CancellationToken>,
+}
+
 async fn work(
     config: &Config,
     sides: Sides,
-    url: SecretString,
+    place: Place,
     metrics: prometheus::Registry,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
@@ -180,7 +203,7 @@ async fn work(
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));
-    let result = sides_on_bus(config, sides, url, &status, &stop).await;
+    let result = sides_on_bus(config, sides, place, &status, &stop).await;
     admin_stop.cancel();
     // A failed admin server has been logged.
     let _ = admin.await;
@@ -190,12 +213,14 @@ async fn work(
 async fn sides_on_bus(
     config: &Config,
     sides: Sides,
-    url: SecretString,
+    place: Place,
     status: &Arc<admin::Status>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let name = sides.connection_name(&config.edge.account);
-    let bus = Bus::connect(&BusSettings { url, access: config.nats_access.clone(), name }, stop).await?;
+    let Place { url, private } = place;
+    let settings = BusSettings { url, access: config.nats_access.clone(), name, private };
+    let bus = Bus::connect(&settings, stop).await?;
     status.bus(bus.clone(), config.subjects.clone());
     let answers = admin::process_status::answer(
         bus.clone(),

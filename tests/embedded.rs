@@ -34,6 +34,30 @@ async fn without_a_bus_run_brings_its_own_and_takes_it_along_when_killed() {
     again.stop().await;
 }
 
+/// It logs a little with each connection, for years.
+#[tokio::test]
+async fn the_log_of_the_private_nats_server_does_not_grow_for_ever_and_a_clean_life_warns_of_nothing() {
+    const FULL: u64 = 64 << 20;
+    let binary = nats_server().display().to_string();
+    let stage = Stage::plan().setting("NATS_URL", "").setting("NATS_SERVER_BIN", &binary).set().await;
+    let dir = stage.dir().join("embedded");
+    std::fs::create_dir(&dir).expect("a directory");
+    let logs = || -> Vec<u64> {
+        let entries = std::fs::read_dir(&dir).expect("the data").flatten();
+        let logs = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("nats-server.log"));
+        logs.map(|entry| entry.metadata().expect("a size").len()).collect()
+    };
+    for _ in 0..5 {
+        std::fs::File::create(dir.join("nats-server.log")).expect("a log").set_len(FULL).expect("a size");
+        let product = stage.start(Role::Run).await;
+        product.shows_a_code().await;
+        product.stop().await;
+        let sizes = logs();
+        let (full, small) = sizes.iter().partition::<Vec<u64>, _>(|size| **size >= FULL);
+        assert!(small.len() == 1 && full.len() <= 3, "{sizes:?}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_bus_and_without_nats_server_run_says_how_to_install_it() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -306,7 +306,6 @@ async fn a_process_that_may_not_answer_works_and_says_so_once() {
     let stage = Stage::plan().nats(account.setup.clone()).set().await;
     stage.logs.expects("nats-server refuses that this process hears what `whatsapp-connector status` asks");
     stage.logs.expects("nats-server refuses that this process answers `whatsapp-connector status`");
-    stage.logs.expects(warning::NOT_ALL_WELL);
     account.output(&stage, &["provision"], "provisioner").await;
     let mut edge = account.start(&stage, Role::Edge).await;
     edge.link(&stage.simulator).await;

@@ -288,10 +288,6 @@ async fn credentials_are_rotated_under_load_without_a_restart_and_with_nothing_l
     let stage = Stage::plan().nats(setup).setting("NATS_CREDS", &text(&creds)).set().await;
     stage.logs.expects_an_outage_of_the_bus();
     stage.logs.expects("cannot log in to nats-server");
-    // It is thrown out, which is nothing that its role may not do.
-    stage
-        .logs
-        .may_have("nats-server refuses something that this role needs error=User Authentication Revoked");
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customers = stage.customers("54911777", 6).await;
     let mut written = rounds(&customers, 1..=3).await;

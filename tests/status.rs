@@ -47,7 +47,6 @@ fn of_role<'a>(report: &'a Value, role: &str) -> Vec<&'a Value> {
 #[tokio::test]
 async fn a_healthy_system_is_well_and_who_dies_answers_no_more() {
     let stage = Stage::plan().set().await;
-    stage.logs.expects(warning::NOT_ALL_WELL);
     let mut product = stage.product(Layout::Split { forwarders: 2 }).await;
     let customer = stage.customer().await;
     customer.write("hola").await;
@@ -101,7 +100,6 @@ async fn a_healthy_system_is_well_and_who_dies_answers_no_more() {
 async fn with_the_backend_away_it_names_the_hold_and_what_waits() {
     let mut stage = Stage::plan().set().await;
     stage.logs.expects(&warning::held("unreachable"));
-    stage.logs.expects(warning::NOT_ALL_WELL);
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
     stage.backend.kill();
@@ -139,7 +137,6 @@ async fn with_the_backend_away_it_names_the_hold_and_what_waits() {
 #[tokio::test]
 async fn an_unlinked_number_wants_somebody_with_its_phone() {
     let stage = Stage::plan().set().await;
-    stage.logs.expects(warning::NOT_ALL_WELL);
     let edge = stage.start(Role::Edge).await;
     let _forwarder = stage.start(Role::Forwarder).await;
     edge.shows_a_code().await;
@@ -155,7 +152,6 @@ async fn an_unlinked_number_wants_somebody_with_its_phone() {
 async fn dead_letters_are_counted_by_their_reason() {
     let mut stage = Stage::plan().backend("BACKEND_FAIL", "1:422").set().await;
     stage.logs.expects(&warning::given_up("http-422"));
-    stage.logs.expects(warning::NOT_ALL_WELL);
     let _product = stage.product(Layout::OneProcess).await;
     for customer in stage.customers("54911333", 2).await {
         customer.write("esto no").await;

@@ -152,7 +152,7 @@ async fn the_choice_is_by_kind_account_time_and_number() {
     let harness = stage.streams().await.messages().await;
     let since_ms = (harness[2].stored_at * 1000.0) as i64;
     let url = SecretString::from(stage.nats.url());
-    let settings = Settings { url, access: Access::default(), name: "a test".to_owned() };
+    let settings = Settings { url, access: Access::default(), name: "a test".to_owned(), private: None };
     let bus = Bus::connect(&settings, &CancellationToken::new()).await.expect("the bus");
     let mut tap = Tap::new(bus, Subjects::new("wa").expect("a prefix"), None, &[Kind::Message], since_ms);
     let mut found = Vec::new();

@@ -45,7 +45,11 @@ fn inbound(payload: &[u8]) {
     let headers = Headers::cloud_event("default/a/b/3EB0AB", "InboundMessage", "default", NOW_MS);
     let envelope = opened(&subjects.message(&account, &chat), headers);
     let about = About { envelope: &envelope, incarnation: INCARNATION, sequence: 7, payload };
-    let everybody = Settings { allowed_numbers: [].into(), reply_max_age: Duration::from_secs(24 * 60 * 60) };
+    let everybody = Settings {
+        allowed_numbers: [].into(),
+        self_chat: false,
+        reply_max_age: Duration::from_secs(24 * 60 * 60),
+    };
     let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
     let decision = match InboundMessage::decode(payload) {
@@ -126,7 +130,8 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
     if let Ok(record) = replayed {
         assert_eq!(record.subject, subjects.message(account, chat));
         let message = InboundMessage::decode(record.payload).expect("a replay can be read");
-        let settings = Settings { allowed_numbers: [].into(), reply_max_age: Duration::ZERO };
+        let settings =
+            Settings { allowed_numbers: [].into(), self_chat: false, reply_max_age: Duration::ZERO };
         let asked = question(&message, &settings, NOW_MS);
         assert_ne!(asked, Err(NoReplyReason::Expired), "who replays it wants it answered");
     }

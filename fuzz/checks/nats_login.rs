@@ -55,8 +55,12 @@ pub fn check(bytes: &[u8]) {
 
 /// What is shown of an address: its servers, or what is wrong with it.
 fn servers(address: &str) -> Vec<String> {
-    let settings =
-        Settings { url: address.to_owned().into(), access: Access::default(), name: "fuzz".to_owned() };
+    let settings = Settings {
+        url: address.to_owned().into(),
+        access: Access::default(),
+        name: "fuzz".to_owned(),
+        private: None,
+    };
     settings.servers().unwrap_or_else(|error| vec![error.to_string()])
 }
 

@@ -26,6 +26,9 @@ pub const TAKES_DOMAIN: &str = "letters, digits, _ and -";
 /// What the prefix of a subject takes.
 pub const TAKES_INBOX: &str = "letters, digits, _, - and dots";
 
+/// What a switch takes.
+pub const TAKES_SWITCH: &str = "on or off";
+
 /// The setting of each way to log in.
 const WAYS: [&str; 4] = ["NATS_CREDS", "NATS_NKEY", "NATS_TOKEN", "NATS_USER"];
 
@@ -39,6 +42,10 @@ pub struct Access {
     /// The JetStream domain, if it is not the server's own.
     domain: Option<String>,
     inbox_prefix: Option<String>,
+    /// TLS begins with the connection, before the server says anything.
+    tls_first: bool,
+    /// Only the addresses of `NATS_URL` count, not those that a cluster tells.
+    ignore_discovered: bool,
 }
 
 /// How to log in.
@@ -82,6 +89,8 @@ impl Access {
                 .map(|(certificate, key)| (certificate.into(), key.into())),
             domain: settings.name("NATS_JS_DOMAIN", TAKES_DOMAIN, "_-"),
             inbox_prefix: settings.name("NATS_INBOX_PREFIX", TAKES_INBOX, "_-."),
+            tls_first: settings.switch("NATS_TLS_FIRST"),
+            ignore_discovered: settings.switch("NATS_IGNORE_DISCOVERED"),
         };
         let private = settings.text("NATS_URL").is_none();
         if private && access.is_set() {
@@ -98,6 +107,8 @@ impl Access {
             || self.certificate.is_some()
             || self.domain.is_some()
             || self.inbox_prefix.is_some()
+            || self.tls_first
+            || self.ignore_discovered
     }
 
     /// The prefix of the subjects of JetStream's API.
@@ -170,8 +181,14 @@ impl Access {
         if let Some(prefix) = &self.inbox_prefix {
             options = options.custom_inbox_prefix(prefix);
         }
+        if self.tls_first {
+            options = options.tls_first();
+        }
+        if self.ignore_discovered {
+            options = options.ignore_discovered_servers();
+        }
         // An operator who sets certificates does not want a connection without TLS.
-        options.require_tls(self.ca.is_some() || self.certificate.is_some())
+        options.require_tls(self.tls_first || self.ca.is_some() || self.certificate.is_some())
     }
 
     /// The login for a server that sends `nonce`.
@@ -298,6 +315,17 @@ impl<'a, F: Fn(&str) -> Option<&'a str>> Settings<'a, F> {
         legal.then(|| text.to_owned())
     }
 
+    fn switch(&mut self, name: &'static str) -> bool {
+        match self.text(name) {
+            Some("on") => true,
+            None | Some("off") => false,
+            Some(other) => {
+                self.bad.push((name, other.to_owned(), TAKES_SWITCH));
+                false
+            }
+        }
+    }
+
     fn secret(&mut self, name: &'static str, file: &'static str) -> Option<Secret> {
         match (self.text(name), self.text(file)) {
             (Some(_), Some(path)) => {
@@ -358,7 +386,7 @@ mod tests {
     #[test]
     fn settings_that_contradict_each_other_or_lack_another_are_named() {
         let seed = KeyPair::new_user().seed().unwrap();
-        let cases: [(&[(&str, &str)], &str); 12] = [
+        let cases: [(&[(&str, &str)], &str); 15] = [
             (&[("NATS_CREDS", "a"), ("NATS_TOKEN", "b")], "NATS_TOKEN"),
             (&[("NATS_NKEY", &seed), ("NATS_USER", "b"), ("NATS_PASSWORD", "c")], "NATS_USER"),
             (&[("NATS_TOKEN", "a"), ("NATS_TOKEN_FILE", "b")], "NATS_TOKEN_FILE"),
@@ -371,6 +399,9 @@ mod tests {
             (&[("NATS_INBOX_PREFIX", "_INBOX.>")], "NATS_INBOX_PREFIX"),
             (&[("NATS_INBOX_PREFIX", "_INBOX.")], "NATS_INBOX_PREFIX"),
             (&[("NATS_URL", " "), ("NATS_TOKEN", "a")], "NATS_URL"),
+            (&[("NATS_URL", " "), ("NATS_TLS_FIRST", "on")], "NATS_URL"),
+            (&[("NATS_TLS_FIRST", "yes")], "NATS_TLS_FIRST"),
+            (&[("NATS_IGNORE_DISCOVERED", "1")], "NATS_IGNORE_DISCOVERED"),
         ];
         for (settings, want) in cases {
             assert_eq!(
@@ -383,6 +414,7 @@ mod tests {
         assert!(
             bad(&[("NATS_CREDS", "a"), ("NATS_CA", "b"), ("NATS_CERT", "c"), ("NATS_KEY", "d")]).is_empty()
         );
+        assert!(bad(&[("NATS_TLS_FIRST", "on"), ("NATS_IGNORE_DISCOVERED", "off")]).is_empty());
         assert!(bad(&[("NATS_JS_DOMAIN", "hub"), ("NATS_INBOX_PREFIX", "_INBOX_edge.a")]).is_empty());
     }
 

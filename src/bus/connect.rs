@@ -21,6 +21,9 @@ const OLDEST: (i64, i64, i64) = (2, 12, 0);
 /// The longest pause between two attempts to connect. The end of an outage is noticed this soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// How long the private nats-server may take to start before the log says that it does not answer.
+const STARTING: Duration = Duration::from_secs(10);
+
 /// How often the log of a running process says that it cannot log in.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
@@ -33,6 +36,9 @@ pub struct Settings {
     pub access: Access,
     /// The connection's name in the server's monitoring.
     pub name: String,
+    /// The server is the private one of this process: it may still be starting. It is about to end when this is
+    /// cancelled.
+    pub private: Option<CancellationToken>,
 }
 
 /// Why there is no connection.
@@ -102,7 +108,7 @@ impl Bus {
             .without_max_times()
             .with_jitter()
             .build();
-        let mut warned = false;
+        let (mut warned, began) = (false, Instant::now());
         loop {
             let error = tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
@@ -111,8 +117,8 @@ impl Bus {
                     result => return result,
                 },
             };
-            if warned {
-                tracing::debug!(error, "nats-server still does not answer");
+            if warned || (settings.private.is_some() && began.elapsed() < STARTING) {
+                tracing::debug!(error, "nats-server does not answer yet");
             } else {
                 warned = true;
                 tracing::warn!(servers = shown, error, "nats-server does not answer; waiting for it");
@@ -288,6 +294,7 @@ fn options(
     refusals: Refusals,
 ) -> ConnectOptions {
     let complaint = Complaint::default();
+    let ends = settings.private.clone();
     let unreadable = {
         let (complaint, connects) = (complaint.clone(), connects.clone());
         move |error: &AccessError| {
@@ -318,10 +325,20 @@ fn options(
                     }
                     connects.send_modify(|count| *count += 1);
                 }
+                Event::Disconnected if ends.as_ref().is_some_and(CancellationToken::is_cancelled) => {
+                    tracing::debug!("the private nats-server has ended");
+                }
                 Event::Disconnected => tracing::warn!("nats-server is away; everything waits for it"),
                 Event::SlowConsumer(_) => tracing::warn!(
                     "this process reads slower than nats-server writes; dropped messages are delivered again"
                 ),
+                // No permission is missing. If the next login fails, that is told.
+                Event::ServerError(error) if ends_the_login(error) => {
+                    tracing::info!(
+                        error = redact::text(error),
+                        "nats-server has ended this login; logging in anew"
+                    );
+                }
                 Event::ServerError(ServerError::Other(words)) => refusals.hear(words),
                 Event::ServerError(error) => refusals.hear(&error.to_string()),
                 Event::ClientError(ClientError::Other(error)) if is_login(error) => complaint.say(error),
@@ -329,6 +346,20 @@ fn options(
             }
             std::future::ready(())
         })
+}
+
+/// Does the server say that this login counts no longer, and not that it may not do something?
+fn ends_the_login(error: &ServerError) -> bool {
+    match error {
+        ServerError::AuthorizationViolation => true,
+        ServerError::Other(words) => {
+            let words = words.to_lowercase();
+            ["authentication revoked", "authentication expired", "authentication timeout"]
+                .iter()
+                .any(|part| words.contains(part))
+        }
+        _ => false,
+    }
 }
 
 /// async-nats gives the result of a reconnect only as text.
@@ -343,8 +374,12 @@ mod tests {
     use super::*;
 
     fn servers(url: &str) -> Result<Vec<String>, String> {
-        let settings =
-            Settings { url: url.to_owned().into(), access: Access::default(), name: String::new() };
+        let settings = Settings {
+            url: url.to_owned().into(),
+            access: Access::default(),
+            name: String::new(),
+            private: None,
+        };
         settings.servers().map_err(|error| error.to_string())
     }
 
@@ -370,6 +405,24 @@ mod tests {
         for url in ["nats://me:canary,canary@host", "nats://canary,canary@host", "nats://a,canary@b"] {
             let error = servers(url).unwrap_err();
             assert!(error.contains("%2C") && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_login_is_told_from_what_a_role_may_not_do() {
+        let other = |words: &str| ends_the_login(&ServerError::Other(words.to_owned()));
+        assert!(ends_the_login(&ServerError::AuthorizationViolation));
+        for words in
+            ["User Authentication Revoked", "User Authentication Expired", "Account Authentication Expired"]
+        {
+            assert!(other(words), "{words}");
+        }
+        for words in [
+            "Permissions Violation for Publish to \"wa.in.a.session\"",
+            "Permissions Violation for Subscription to \"authentication.x\"",
+            "maximum connections exceeded",
+        ] {
+            assert!(!other(words), "{words}");
         }
     }
 }

@@ -26,6 +26,11 @@ const URL_FILE: &str = "url";
 const CONFIG_FILE: &str = "nats-server.conf";
 /// The lock that is held while it runs.
 const LOCK_FILE: &str = "lock";
+/// How much its log may hold, in bytes, and how many of them there may be.
+const LOG_BYTES: u64 = 8 << 20;
+const LOG_FILES: usize = 3;
+/// The name of its log. A full one gets a time at its end.
+const LOG_FILE: &str = "nats-server.log";
 /// How long nats-server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a crash.
@@ -93,13 +98,14 @@ impl Embedded {
             .and_then(|listener| listener.local_addr())
             .map_err(io("finding a free port"))?
             .port();
-        let child = spawn(&binary, &settings.data_dir, port).map_err(io("starting it"))?;
+        prune_logs(&settings.data_dir).map_err(io("removing its old logs"))?;
         let password = format!("{:016x}{:016x}", random(), random());
         let url = format!("nats://connector:{password}@127.0.0.1:{port}");
-        write_private(&settings.data_dir.join(URL_FILE), &url).map_err(io("writing its address"))?;
-        let config = format!("authorization {{ user: connector, password: \"{password}\" }}\n");
-        write_private(&settings.data_dir.join(CONFIG_FILE), &config)
+        // Before it starts, because it reads the file at once.
+        write_private(&settings.data_dir.join(CONFIG_FILE), &configuration(&password))
             .map_err(io("writing its configuration"))?;
+        let child = spawn(&binary, &settings.data_dir, port).map_err(io("starting it"))?;
+        write_private(&settings.data_dir.join(URL_FILE), &url).map_err(io("writing its address"))?;
         tracing::info!(port, data = %settings.data_dir.display(), "NATS_URL is not set: started a private nats-server");
         Ok(Self { binary, data_dir: settings.data_dir.clone(), port, url: url.into(), child, _lock: lock })
     }
@@ -151,6 +157,28 @@ pub fn running_url(settings: &Settings) -> Option<SecretString> {
     std::fs::read_to_string(settings.data_dir.join(URL_FILE)).ok().map(SecretString::from)
 }
 
+/// Removes the oldest logs that were set aside. nats-server does so as well, but not for those of its last lives.
+#[expect(clippy::disallowed_methods, reason = "at the start, before anything runs")]
+fn prune_logs(data_dir: &Path) -> std::io::Result<()> {
+    let prefix = format!("{LOG_FILE}.");
+    let entries = std::fs::read_dir(data_dir)?.collect::<Result<Vec<_>, _>>()?;
+    let is_log = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);
+    let mut logs: Vec<_> =
+        entries.iter().filter(|entry| is_log(entry)).map(std::fs::DirEntry::path).collect();
+    // Their names end with the time.
+    logs.sort_unstable();
+    let old = logs.len().saturating_sub(LOG_FILES - 1);
+    logs.iter().take(old).try_for_each(std::fs::remove_file)
+}
+
+/// Its log is set aside when it is full, and the oldest that was set aside is removed.
+fn configuration(password: &str) -> String {
+    format!(
+        "authorization {{ user: connector, password: \"{password}\" }}\n\
+         logfile_size_limit: {LOG_BYTES}\nlogfile_max_num: {LOG_FILES}\n"
+    )
+}
+
 /// A random password. The system gives each call a new seed.
 fn random() -> u64 {
     RandomState::new().hash_one(())
@@ -168,7 +196,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn spawn(binary: &Path, data_dir: &Path, port: u16) -> std::io::Result<Child> {
-    let log = data_dir.join("nats-server.log");
+    let log = data_dir.join(LOG_FILE);
     Command::new(std::env::current_exe()?)
         .arg(CHILD_COMMAND)
         .arg(std::process::id().to_string())

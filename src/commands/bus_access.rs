@@ -46,7 +46,7 @@ pub async fn connect(config: &Config, command: &str) -> Result<Bus, BusUnavailab
             .ok_or_else(|| BusUnavailable::NoBus(config.embedded.data_dir.clone()))?,
     };
     let access = config.nats_access.clone();
-    let settings = Settings { url, access, name: format!("whatsapp-connector {command}") };
+    let settings = Settings { url, access, name: format!("whatsapp-connector {command}"), private: None };
     tokio::time::timeout(PATIENCE, Bus::connect(&settings, &CancellationToken::new()))
         .await
         .map_err(|_elapsed| BusUnavailable::Timeout)?

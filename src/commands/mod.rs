@@ -104,6 +104,10 @@ impl Fatal for CommandError {
             }
         }
     }
+
+    fn is_failure(&self) -> bool {
+        !matches!(self, Self::Status(StatusError::Wanted(_)))
+    }
 }
 
 /// Runs one command to its end.

@@ -59,7 +59,7 @@ pub struct ProvisionArgs {
 pub async fn run(args: &ProvisionArgs, config: &Config) -> Result<ExitCode, ProvisionError> {
     let url = config.nats_url.clone().ok_or(ProvisionError::NoBus)?;
     let access = config.nats_access.clone();
-    let settings = Settings { url, access, name: "whatsapp-connector provision".to_owned() };
+    let settings = Settings { url, access, name: "whatsapp-connector provision".to_owned(), private: None };
     let never = CancellationToken::new();
     let connect = tokio::time::timeout(PATIENCE, Bus::connect(&settings, &never));
     let bus = connect.await.map_err(|_elapsed| ProvisionError::Timeout)??;

@@ -8,22 +8,24 @@ use super::{Config, table};
 use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
 use crate::forwarder;
+use crate::proxy::Proxies;
 use crate::telemetry;
 use crate::wire::{Account, Subjects};
 
 impl Config {
     pub(super) fn assemble(
         given: &table::All,
-        otel: Option<telemetry::otel::Settings>,
+        otel: telemetry::otel::Settings,
+        proxies: &Proxies,
         access: Option<bus::Access>,
         check: &mut Check,
     ) -> Option<Self> {
         let subjects = check.read(&given.nats_subject_prefix, |text| Subjects::new(text).ok());
         let ages = Ages::read(given, check);
         let topology = topology(given, &ages, check);
-        let forwarder = forwarder(given, &ages, check);
+        let forwarder = forwarder(given, &ages, proxies, check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
-        let edge = edge(given, shutdown_grace, check);
+        let edge = edge(given, shutdown_grace, proxies, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
@@ -94,23 +96,34 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
     })
 }
 
-fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwarder::Settings> {
+fn forwarder(
+    given: &table::All,
+    ages: &Ages,
+    proxies: &Proxies,
+    check: &mut Check,
+) -> Option<forwarder::Settings> {
     let url = check.read(&given.backend_url, read::url);
+    let proxy = url.as_ref().and_then(|url| proxies.of(url.as_str())).cloned();
     let api_key = check.header(&given.api_key);
     let timeout = check.duration(&given.backend_timeout);
-    let allowed_numbers = check.read(&given.allowed_numbers, read::numbers);
+    let allowed_numbers = check.read(&given.allowed_numbers, read::numbers).unwrap_or_default();
+    let allowed_numbers =
+        allowed_numbers.iter().map(|number| forwarder::numbers::canonical(number)).collect();
+    let self_chat = check.read(&given.self_chat, read::switch);
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
     let mode = check.read(&given.backend_mode, read::mode);
     Some(forwarder::Settings {
         backend: forwarder::backend::Settings {
             url: url?,
+            proxy,
             api_key,
             webhook_secret: read::secret(&given.whatsapp_webhook_secret),
             timeout: timeout?,
         },
         eligible: forwarder::eligible::Settings {
-            allowed_numbers: allowed_numbers.unwrap_or_default(),
+            allowed_numbers,
+            self_chat: self_chat?,
             reply_max_age: ages.reply?,
         },
         concurrency: concurrency?,
@@ -120,7 +133,12 @@ fn forwarder(given: &table::All, ages: &Ages, check: &mut Check) -> Option<forwa
     })
 }
 
-fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Option<edge::Settings> {
+fn edge(
+    given: &table::All,
+    grace: Option<Duration>,
+    proxies: &Proxies,
+    check: &mut Check,
+) -> Option<edge::Settings> {
     let account = check.read(&given.whatsapp_account, |text| Account::parse(text).ok());
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
@@ -133,18 +151,23 @@ fn edge(given: &table::All, grace: Option<Duration>, check: &mut Check) -> Optio
     Some(edge::Settings {
         account: account?,
         auth_dir: auth_dir?,
-        session: edge::SessionSettings { pair_phone, simulator_url, flush_timeout: grace?.mul_f64(0.3) },
+        session: edge::SessionSettings {
+            pair_phone,
+            simulator_url,
+            proxy: proxies.of(edge::HOST).cloned(),
+            flush_timeout: grace?.mul_f64(0.3),
+        },
         limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
     })
 }
 
 fn telemetry(
     given: &table::All,
-    otel: Option<telemetry::otel::Settings>,
+    otel: telemetry::otel::Settings,
     check: &mut Check,
 ) -> Option<telemetry::Settings> {
     let format = check.read(&given.log_format, read::log_format);
     let full_pii = check.read(&given.log_pii, read::full_pii);
     let filter = check.read(&given.rust_log, read::filter);
-    Some(telemetry::Settings { format, filter: filter?, full_pii: full_pii?, otel: otel? })
+    Some(telemetry::Settings { format, filter: filter?, full_pii: full_pii?, otel })
 }

@@ -44,7 +44,7 @@ impl fmt::Display for Unknown {
 }
 
 /// All of them.
-pub fn unknown(environment: &Environment) -> Vec<Unknown> {
+pub(super) fn unknown(environment: &Environment) -> Vec<Unknown> {
     let known = known();
     let is_ours = |name: &&str| !known.iter().any(|known| known == name) && !NEIGHBOURS.contains(name);
     let strangers = environment.names().filter(is_ours).filter(|name| !is_of_kubernetes(name));

@@ -1,11 +1,14 @@
 //! Environment → one typed [`Config`]. Every bad setting is named in one message.
 //!
 //! `table` has every setting once. `sources` finds what is set, `read` turns it into values, and `assemble` turns those
-//! into each module's settings. `show` prints what is in force, and `known` finds misspelt names.
+//! into each module's settings. `show` prints what is in force. `remarks` are what an
+//! operator should know and what ends nothing; `known` finds misspelt names. `dotenv` is the grammar of `.env`.
 
 mod assemble;
+mod dotenv;
 mod known;
 mod read;
+mod remarks;
 mod show;
 mod sources;
 pub mod table;
@@ -16,13 +19,15 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use known::{Unknown, unknown};
+pub use known::Unknown;
+pub use remarks::{Remark, remarks};
 pub use show::InForce;
 pub use sources::{Environment, Origin, Variable, dotenv};
 
 use crate::bus::{self, embedded, topology};
 use crate::edge;
 use crate::forwarder;
+use crate::proxy::Proxies;
 use crate::telemetry;
 use crate::wire::Subjects;
 use read::Check;
@@ -83,15 +88,16 @@ impl Config {
     /// Checks all variables.
     pub fn parse(environment: &Environment) -> Result<Self, ConfigError> {
         let get = |name: &str| environment.get(name).map(|variable| variable.value.as_str());
-        let otel = telemetry::otel::Settings::read(get);
+        // What these two do not know is a remark.
+        let (otel, _) = telemetry::otel::Settings::read(get);
+        let (proxies, _) = Proxies::read(get);
         let mut check = Check { bad: environment.bad().to_vec() };
-        let otel = check.all(otel);
         let given = table::All::pick(environment.pairs()).map_err(|error| {
             let (name, takes) = ("environment".to_owned(), "text".to_owned());
             ConfigError(vec![Bad { name, got: error.to_string(), takes }])
         })?;
         let access = check.all(Self::access(&given, environment));
-        match Self::assemble(&given, otel, access, &mut check) {
+        match Self::assemble(&given, otel, &proxies, access, &mut check) {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
@@ -111,6 +117,8 @@ impl Config {
             &given.nats_key,
             &given.nats_js_domain,
             &given.nats_inbox_prefix,
+            &given.nats_tls_first,
+            &given.nats_ignore_discovered,
         ];
         bus::Access::read(|name| {
             let row = rows.iter().find(|row| row.setting.name == name);
@@ -202,6 +210,8 @@ mod tests {
         let config = parse(&[("ALLOWED_NUMBERS", "+54 9 11 1234-5678, 15551234567")]).unwrap();
         let allowed = config.forwarder.eligible.allowed_numbers;
         assert!(allowed.contains("5491112345678") && allowed.contains("15551234567"));
+        let of = |text: &str| parse(&[("ALLOWED_NUMBERS", text)]).unwrap().forwarder.eligible.allowed_numbers;
+        assert_eq!(of("+55 11 98765-4321, 551187654321, +55 (11) 8765-4321").len(), 1, "they are one person");
         assert!(parse(&[("ALLOWED_NUMBERS", "me")]).is_err());
     }
 

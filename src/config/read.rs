@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::Bad;
 use super::table::{Default, Given};
-use crate::bus::topology;
+use crate::bus::{access, topology};
 use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
 use crate::telemetry::{self, LogFormat};
@@ -27,7 +27,7 @@ impl Check {
     }
 
     /// Takes over what another module has read by itself.
-    pub(super) fn all<T>(&mut self, read: Result<T, Vec<telemetry::otel::Bad>>) -> Option<T> {
+    pub(super) fn all<T>(&mut self, read: Result<T, Vec<access::Bad>>) -> Option<T> {
         let bad = match read {
             Ok(value) => return Some(value),
             Err(bad) => bad,
@@ -149,6 +149,11 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
         "shadow" => Some(Mode::Shadow),
         _ => None,
     }
+}
+
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)
 }
 
 /// `pretty` or `json`.
@@ -329,6 +334,7 @@ mod tests {
         assert_eq!(modes, [Some(Mode::Answer), Some(Mode::Shadow), None, None]);
         let formats = ["pretty", "json", "", "xml"].map(log_format);
         assert_eq!(formats, [Some(LogFormat::Pretty), Some(LogFormat::Json), None, None]);
+        assert_eq!(["on", "off", "", "On"].map(switch), [Some(true), Some(false), None, None]);
         assert_eq!(["masked", "full", "", "none"].map(full_pii), [Some(false), Some(true), None, None]);
         assert_eq!(filter("off,whatsapp_connector=debug").as_deref(), Some("off,whatsapp_connector=debug"));
         assert_eq!(filter("a=b=c"), None);

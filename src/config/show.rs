@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::known::{Unknown, unknown};
+use super::known::Unknown;
+use super::remarks::{Remark, remarks};
 use super::table::{self, Default, File, Setting, Shown};
 use super::{Config, Environment};
 use crate::telemetry::redact;
@@ -34,6 +35,9 @@ fn without_user(addresses: &str) -> String {
 pub struct InForce {
     settings: Vec<Line>,
     unknown: Vec<Unknown>,
+    /// What else the operator should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<String>,
 }
 
 /// One setting.
@@ -72,7 +76,14 @@ impl InForce {
         let standard = environment.names().filter(|name| name.starts_with("OTEL_"));
         let standard = standard.map(|name| Line::standard(environment, name, why(name)));
         let settings = own.chain(standard).collect();
-        (Self { settings, unknown: unknown(environment) }, bad.is_empty())
+        let (mut unknown, mut others) = (Vec::new(), Vec::new());
+        for remark in remarks(environment) {
+            match remark {
+                Remark::Unknown(one) => unknown.push(one),
+                other => others.push(other.to_string()),
+            }
+        }
+        (Self { settings, unknown, remarks: others }, bad.is_empty())
     }
 }
 
@@ -149,6 +160,9 @@ impl fmt::Display for InForce {
         }
         for unknown in &self.unknown {
             writeln!(f, "{unknown}")?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "{remark}")?;
         }
         Ok(())
     }

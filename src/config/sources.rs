@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Bad, ConfigError, table};
-use crate::telemetry;
+use super::{Bad, ConfigError, dotenv as grammar, table};
+use crate::proxy::{self, Proxies};
+use crate::telemetry::otel;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +72,33 @@ impl Environment {
         let text = match std::fs::read(".env") {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(dotenv_error(&dotenvy::Error::Io(error))),
+            Err(error) => return Err(dotenv_error(&error.to_string())),
         };
-        let dotenv = dotenv(&text)?;
-        telemetry::otel::hand_on(&String::from_utf8_lossy(&text));
-        Ok(Self::of(dotenv, own()))
+        let environment = Self::of(dotenv(&text)?, own());
+        environment.hand_on();
+        Ok(environment)
+    }
+
+    /// Puts into the process's environment what libraries read from there by themselves: the variables of
+    /// OpenTelemetry and of proxies, as far as they can be used. To be called before there are threads.
+    fn hand_on(&self) {
+        let get = |name: &str| self.get(name).map(|variable| variable.value.as_str());
+        let theirs = |name: &str| name.starts_with("OTEL_") || proxy::NAMES.contains(&name);
+        let of_file = self
+            .variables
+            .iter()
+            .filter(|(name, variable)| variable.origin == Origin::DotEnv && theirs(name));
+        let mut lines: Vec<String> =
+            of_file.map(|(name, variable)| assignment(name, &variable.value)).collect();
+        // A library would take fright at what is not known. The general address may be right for another signal.
+        let (_, ignored) = otel::Settings::read(get);
+        let ignored = ignored.iter().filter(|(name, ..)| *name != otel::ENDPOINT);
+        lines.extend(ignored.map(|(name, ..)| assignment(name, "")));
+        if let Some(no_proxy) = Proxies::read(get).0.no_proxy() {
+            lines.extend(["NO_PROXY", "no_proxy"].map(|name| assignment(name, &no_proxy)));
+        }
+        // What was written for it is understood.
+        let _ = dotenvy::from_read_override(lines.concat().as_bytes());
     }
 
     /// Merges two sources. The second wins; a blank value in it hides the first's.
@@ -89,6 +112,12 @@ impl Environment {
         let all = all.chain(environment.into_iter().map(from(Origin::Environment)));
         let mut variables: BTreeMap<_, _> = all.collect();
         variables.retain(|_, variable| !variable.value.trim().is_empty());
+        for setting in table::ALL.iter().filter(|setting| setting.file != table::File::Never) {
+            if let Some(variable) = variables.get_mut(setting.name) {
+                let length = without_line_break(&variable.value).len();
+                variable.value.truncate(length);
+            }
+        }
         let mut environment = Self { variables, bad: Vec::new() };
         environment.open_files();
         environment
@@ -153,10 +182,17 @@ impl Environment {
     }
 }
 
-/// The variables of a `.env` file with this text, in its order. `$NAME` in a value is replaced by that
-/// variable of the environment, or of an earlier line.
+/// The variables of a `.env` file with this text, in its order.
 pub fn dotenv(text: &[u8]) -> Result<Vec<(String, String)>, ConfigError> {
-    dotenvy::from_read_iter(text).map(|line| line.map_err(|error| dotenv_error(&error))).collect()
+    let text = std::str::from_utf8(text).map_err(|_| dotenv_error("it is not UTF-8"))?;
+    // The line may hold a secret, so it is not shown.
+    grammar::parse(text).map_err(|line| dotenv_error(&format!("line {line} cannot be read")))
+}
+
+/// A line that dotenvy understands as this value. It is what sets a variable of the process.
+fn assignment(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\n', "\\n");
+    format!("{name}=\"{value}\"\n")
 }
 
 /// A value that is not UTF-8 is not one of this program's settings.
@@ -165,21 +201,20 @@ fn own() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The line break that editors and `echo` leave at the end is not part of the secret.
+/// The line break that editors, `echo` and command substitutions leave at the end is not part of a secret.
+fn without_line_break(text: &str) -> &str {
+    text.trim_end_matches(['\r', '\n'])
+}
+
 fn read_secret(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path.trim()).map_err(|error| error.to_string())?;
-    let secret = text.trim_end_matches(['\r', '\n']);
+    let secret = without_line_break(&text);
     if secret.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(secret.to_owned()) }
 }
 
-fn dotenv_error(error: &dotenvy::Error) -> ConfigError {
-    let got = match error {
-        // The line may hold a secret, so it is not shown.
-        dotenvy::Error::LineParse(_, at) => format!("(a line that cannot be read, near its character {at})"),
-        other => format!("({other})"),
-    };
-    let takes = "lines of NAME=value; quote values with spaces".to_owned();
-    ConfigError(vec![Bad { name: ".env".to_owned(), got, takes }])
+fn dotenv_error(why: &str) -> ConfigError {
+    let takes = "lines of NAME=value in UTF-8; quote values with spaces".to_owned();
+    ConfigError(vec![Bad { name: ".env".to_owned(), got: format!("({why})"), takes }])
 }
 
 #[cfg(test)]
@@ -247,5 +282,25 @@ mod tests {
         assert!(found[0].contains("it is empty"), "{found:?}");
         let found = bad(of(&[], &[("API_KEY_FILE", "./no-such-file")]));
         assert!(found[0].contains("No such file"), "{found:?}");
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_a_secret_is_not_a_part_of_it_and_spaces_are() {
+        for setting in table::ALL.iter().filter(|setting| setting.file != table::File::Never) {
+            let found = of(&[], &[(setting.name, "two words \r\n\n")]);
+            assert_eq!(found.get(setting.name).unwrap().value, "two words ", "{}", setting.name);
+        }
+        let found = of(&[], &[("FALLBACK_TEXT", "one\n")]);
+        assert_eq!(found.get("FALLBACK_TEXT").unwrap().value, "one\n");
+        assert!(of(&[], &[("API_KEY", "\n")]).get("API_KEY").is_none());
+    }
+
+    #[test]
+    fn what_is_handed_on_is_understood_as_it_was_meant() {
+        for value in ["", "b", "a b", "pa$sword-1${HOME}", "\\$\"'\\n#", "one\ntwo", " # no comment"] {
+            let line = assignment("OTEL_A", value);
+            let read: Result<Vec<_>, _> = dotenvy::from_read_iter(line.as_bytes()).collect();
+            assert_eq!(read.unwrap(), [("OTEL_A".to_owned(), value.to_owned())], "{line}");
+        }
     }
 }

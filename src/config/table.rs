@@ -205,6 +205,7 @@ settings! {
     fallback_text: "FALLBACK_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
+    self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
 
@@ -250,6 +251,8 @@ settings! {
     nats_key: "NATS_KEY", Setting::of(Both).or_else("none").takes("a PEM file");
     nats_js_domain: "NATS_JS_DOMAIN", Setting::of(Both).or_else("the server's own").takes(access::TAKES_DOMAIN);
     nats_inbox_prefix: "NATS_INBOX_PREFIX", Setting::of(Both).or_else(access::INBOX).takes(access::TAKES_INBOX);
+    nats_tls_first: "NATS_TLS_FIRST", Setting::of(Both).or("off").takes(access::TAKES_SWITCH);
+    nats_ignore_discovered: "NATS_IGNORE_DISCOVERED", Setting::of(Both).or("off").takes(access::TAKES_SWITCH);
 
     // The process.
     http_addr: "HTTP_ADDR", Setting::of(Both).or("127.0.0.1:8080")

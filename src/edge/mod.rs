@@ -40,7 +40,7 @@ pub struct Settings {
     pub limits: outbound::Limits,
 }
 
-pub use session::Settings as SessionSettings;
+pub use session::{HOST, Settings as SessionSettings};
 
 /// Why the edge cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -4,16 +4,30 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::backend::Question;
+use super::numbers;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{ChatKind, InboundMessage, NoReplyReason, inbound_message::Content};
 
 /// Which messages the backend is asked about.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Phone numbers, digits only. Empty: all numbers.
+    /// Phone numbers, [canonical](numbers::canonical). Empty: all numbers.
     pub allowed_numbers: HashSet<String>,
+    /// What the owner writes on the phone to the own number is answered as well.
+    pub self_chat: bool,
     /// A message older than this gets no answer.
     pub reply_max_age: Duration,
+}
+
+impl Settings {
+    /// Who is answered, in words and without a number.
+    pub fn whom(&self) -> String {
+        match self.allowed_numbers.len() {
+            0 => "everybody who writes (ALLOWED_NUMBERS is not set)".to_owned(),
+            1 => "1 number, that of ALLOWED_NUMBERS, and nobody else".to_owned(),
+            count => format!("{count} numbers, those of ALLOWED_NUMBERS, and nobody else"),
+        }
+    }
 }
 
 /// The question for the backend, or why there is none.
@@ -22,7 +36,7 @@ pub fn question(
     settings: &Settings,
     now_ms: i64,
 ) -> Result<Question, NoReplyReason> {
-    if message.from_me {
+    if message.from_me && !(settings.self_chat && message.self_chat) {
         return Err(NoReplyReason::FromMe);
     }
     if message.chat_kind() != ChatKind::Direct {
@@ -33,7 +47,8 @@ pub fn question(
     if phone.is_empty() {
         return Err(NoReplyReason::NoPhone);
     }
-    if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(phone) {
+    if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(&numbers::canonical(phone))
+    {
         return Err(NoReplyReason::NotAllowed);
     }
     let max_age_ms = i64::try_from(settings.reply_max_age.as_millis()).unwrap_or(i64::MAX);
@@ -69,7 +84,7 @@ mod tests {
     use crate::wire::v1::{self, Identity, Media, Replay, Text};
 
     fn settings() -> Settings {
-        Settings { allowed_numbers: HashSet::new(), reply_max_age: Duration::from_secs(60) }
+        Settings { allowed_numbers: HashSet::new(), self_chat: false, reply_max_age: Duration::from_secs(60) }
     }
 
     fn message() -> InboundMessage {
@@ -157,6 +172,19 @@ mod tests {
             assert_eq!(question(&message, &settings, NOW), Err(want));
         }
         assert!(question(&message(), &only("5491112345678"), NOW).is_ok());
+        // The own number's own chat, if it is wanted.
+        let note = InboundMessage { from_me: true, self_chat: true, ..message() };
+        assert_eq!(question(&note, &settings(), NOW), Err(NoReplyReason::FromMe));
+        let on = |settings: Settings| Settings { self_chat: true, ..settings };
+        assert!(question(&note, &on(settings()), NOW).is_ok());
+        assert!(question(&note, &on(only("5491112345678")), NOW).is_ok());
+        assert_eq!(question(&note, &on(only("1")), NOW), Err(NoReplyReason::NotAllowed));
+        let to_others = InboundMessage { from_me: true, ..message() };
+        assert_eq!(question(&to_others, &on(settings()), NOW), Err(NoReplyReason::FromMe));
+        // WhatsApp may leave a digit out.
+        let sender = Some(Identity { phone: "541112345678".into(), ..Identity::default() });
+        let without = question(&InboundMessage { sender, ..message() }, &only("5491112345678"), NOW).unwrap();
+        assert_eq!(without.from_number, "541112345678", "and the backend gets the number as it is");
         let just_in_time = InboundMessage { sent_at_ms: NOW - 60_000, ..message() };
         assert!(question(&just_in_time, &settings(), NOW).is_ok());
         let replay = Some(Replay { at_ms: NOW - 1, ..Replay::default() });

@@ -2,7 +2,8 @@
 //!
 //! `turn` takes one message from its delivery to its ack.
 //!
-//! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked; `policy` what the
+//! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
+//! (`numbers`: who is one person); `policy` what the
 //! backend's answers mean; `decision` how a message ends; `crash_loop` when a message that kills is given up on.
 //! `records` is what the forwarder writes about a message.
 //!
@@ -20,6 +21,7 @@ mod circuit_breaker;
 pub mod crash_loop;
 mod decision;
 pub mod eligible;
+pub mod numbers;
 pub mod policy;
 pub mod records;
 mod turn;

@@ -1,6 +1,6 @@
 //! Logs, traces and metrics, and the redaction of what none of them may show.
 //!
-//! `spans` and `metrics` define all spans and instruments. `otel` decides where they go.
+//! `spans` and `metrics` define all spans and instruments. `otel` decides where they go, as `variables` says.
 
 mod drops;
 pub mod instrument;
@@ -11,6 +11,7 @@ pub mod otel;
 pub mod propagation;
 pub mod redact;
 pub mod spans;
+mod variables;
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -56,6 +57,15 @@ pub fn start(settings: &Settings) -> Result<Telemetry, otel::StartError> {
     }
     let providers = otel::Providers::start(&settings.otel)?;
     log(settings, providers.tracer.as_ref());
+    for (what, error) in &providers.failed {
+        // The error may quote an address.
+        let error = redact::addresses(&error.to_string(), "***@");
+        tracing::warn!(
+            what,
+            error,
+            "nothing of it is exported: the OTEL_EXPORTER_OTLP_* variables cannot be used"
+        );
+    }
     if settings.full_pii {
         tracing::warn!("LOG_PII=full: logs and traces show whole phone numbers; do not ship them");
     }

@@ -19,8 +19,6 @@ pub mod warning {
     pub const FORBIDDEN: &str = "nats-server refuses something that this role needs";
     /// A process, or a command, ends with an error.
     pub const CANNOT_GO_ON: &str = "cannot go on error=";
-    /// `status` has found something.
-    pub const NOT_ALL_WELL: &str = "cannot go on error=not all is well";
     /// The grace is over and calls are under way.
     pub const GIVEN_BACK: &str = "giving back what did not finish in time";
     /// The grace is over and sends are under way.
@@ -110,12 +108,9 @@ impl Logs {
         self.may_have(warning::LOST);
     }
 
-    /// `run` with a nats-server of its own may be faster than that at the start, and slower at the end: both are
-    /// false alarms. And somebody else may take the port that it has found free.
+    /// Somebody else may take the port that `run` has found free for a nats-server of its own.
     pub fn may_have_a_private_bus(&self) {
-        self.may_have("nats-server does not answer; waiting for it");
         self.may_have("the embedded nats-server ended; starting it again");
-        self.may_have(warning::BUS_AWAY);
     }
 
     /// Nobody judges them at the end.

@@ -90,6 +90,19 @@ impl Simulator {
         }
     }
 
+    /// The owner writes to the own number, on the phone itself.
+    pub async fn note_to_self(&self, text: &str) {
+        let note = json!({"to": BUSINESS, "text": text});
+        self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &note).await;
+    }
+
+    /// What linked devices have written to the own number.
+    pub async fn notes(&self) -> Vec<String> {
+        let account: Value = self.http.read(&format!("/sim/accounts/{BUSINESS}")).await;
+        let notes = account["notes"].as_array().into_iter().flatten();
+        notes.map(|note| note.as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// A new customer's phone.
     pub async fn customer(&self, phone: &str, addressing: Addressing) -> Customer {
         let addressing = match addressing {

@@ -35,9 +35,13 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     }
 }
 
-/// Without user and password.
+/// Without user and password; with the proxy that is in between.
 fn address(settings: &Settings) -> String {
-    redact::addresses(settings.url.as_str(), "").trim_end_matches('/').to_owned()
+    let address = redact::addresses(settings.url.as_str(), "").trim_end_matches('/').to_owned();
+    match &settings.proxy {
+        Some(proxy) => format!("{address} (through the proxy {proxy})"),
+        None => address,
+    }
 }
 
 fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
@@ -47,7 +51,12 @@ fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
         Err(Failure::Unreachable) => {
             let what =
                 format!("no connection to BACKEND_URL={address}: refused, unknown host, or TLS failure");
-            return fail("backend-unreachable", what, "start the assistant; check BACKEND_URL");
+            let mend = if address.contains("(through the proxy ") {
+                "start the assistant; check BACKEND_URL and the proxy; name the host in NO_PROXY if it needs no proxy"
+            } else {
+                "start the assistant; check BACKEND_URL"
+            };
+            return fail("backend-unreachable", what, mend);
         }
         Err(failure) => {
             let what = format!("BACKEND_URL={address} {failure}");
@@ -78,7 +87,7 @@ fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
             fail("backend-redirects", what, "set BACKEND_URL to that address")
         }
         500..=599 => {
-            let what = format!("the backend fails on an empty call (HTTP {status})");
+            let what = format!("BACKEND_URL={address} fails on an empty call (HTTP {status})");
             fail("backend-failing", what, "read the assistant's own log")
         }
         // The backend refuses an empty call because it is empty, but only after it has accepted the login.

@@ -33,8 +33,8 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         Place::Nowhere(findings) => return findings,
     };
     let shown = redact::addresses(url.expose_secret(), "");
-    let settings =
-        Settings { url, access: config.nats_access.clone(), name: "whatsapp-connector check".to_owned() };
+    let name = "whatsapp-connector check".to_owned();
+    let settings = Settings { url, access: config.nats_access.clone(), name, private: None };
     let connected = tokio::time::timeout(PATIENCE, Bus::try_connect(&settings)).await;
     let silent = |_elapsed| ConnectError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
     let bus = match connected.map_err(silent).and_then(|connected| connected) {

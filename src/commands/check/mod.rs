@@ -12,7 +12,8 @@ pub use command::{CheckArgs, run};
 
 use serde::Serialize;
 
-use crate::config::{Config, Environment, unknown};
+use crate::config::{Config, Environment, Remark, remarks};
+use crate::forwarder::eligible::Settings as Eligible;
 use crate::run::Sides;
 
 /// How much a finding matters.
@@ -32,6 +33,10 @@ const CODES: &[&str] = &[
     "settings",
     "bad-setting",
     "unknown-setting",
+    "quoted-setting",
+    "ignored-setting",
+    "answers",
+    "answers-everybody",
     "nats",
     "nats-private",
     "nats-url-missing",
@@ -150,6 +155,7 @@ pub async fn examine(environment: &Environment, sides: Sides) -> Report {
     if let Some(config) = config {
         findings.extend(bus::check(&config, sides).await);
         if sides != Sides::Edge {
+            findings.push(whom(&config.forwarder.eligible));
             findings.extend(backend::check(&config.forwarder.backend).await);
         }
         if sides != Sides::Forwarder {
@@ -175,11 +181,27 @@ fn settings(environment: &Environment) -> (Vec<Finding>, Option<Config>) {
             None
         }
     };
-    findings.extend(unknown(environment).into_iter().map(|unknown| {
-        let mend = "`whatsapp-connector config` lists all names";
-        Finding::note(PART, "unknown-setting", unknown.to_string(), mend)
+    findings.extend(remarks(environment).into_iter().map(|remark| {
+        let (code, mend) = match &remark {
+            Remark::Unknown(_) => ("unknown-setting", "`whatsapp-connector config` lists all names"),
+            Remark::Quoted(_) => ("quoted-setting", "write the value without quotes"),
+            Remark::Ignored { .. } => {
+                ("ignored-setting", "nothing to do if the rest is enough; it counts as not set")
+            }
+        };
+        Finding::note(PART, code, remark.to_string(), mend)
     }));
     (findings, config)
+}
+
+/// Who is answered.
+fn whom(eligible: &Eligible) -> Finding {
+    let what = format!("the connector answers {}", eligible.whom());
+    if eligible.allowed_numbers.is_empty() {
+        let mend = "nothing to do if that is what you want; to try things out, set ALLOWED_NUMBERS to your own number";
+        return Finding::note("settings", "answers-everybody", what, mend);
+    }
+    Finding::fine("settings", "answers", what)
 }
 
 /// A difference of two clocks up to this, in seconds, is not reported.

@@ -70,6 +70,7 @@ fn inbound(message: &InboundMessage, mask: &mut Mask) -> Fields {
     fields.put("from", from(&sender, mask));
     fields.put("name", mask.text(message.push_name.clone()));
     fields.put("from_me", message.from_me);
+    fields.put("self_chat", message.self_chat);
     fields.put("chat_kind", named(message.chat_kind, ChatKind::as_str_name, "CHAT_KIND_"));
     fields.time("sent_at", message.sent_at_ms);
     fields.time("received_at", message.received_at_ms);

@@ -32,6 +32,14 @@ pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
     identity
 }
 
+/// Has the owner written it on the phone itself, to the own number? What other linked devices write there is not meant:
+/// one of them may be a program that answers as well, and the two would answer each other for ever.
+pub(crate) fn is_note_to_self(source: &MessageSource, own: [Option<&Jid>; 2]) -> bool {
+    let is_own =
+        |jid: &Jid| own.into_iter().flatten().any(|own| own.user == jid.user && own.server == jid.server);
+    source.is_from_me && !source.is_group && source.sender.device == 0 && is_own(&source.chat)
+}
+
 /// The other address of the chat's peer, if the stanza has it.
 pub(crate) fn other_address(source: &MessageSource) -> Option<&Jid> {
     if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() }
@@ -141,5 +149,30 @@ mod tests {
         }
         // It may be any of the person's devices.
         assert_eq!(identity(&Jid::pn_device("54911", 3), None).jid, "54911@s.whatsapp.net");
+    }
+
+    #[test]
+    fn a_note_to_self_is_from_the_phone_and_to_the_own_number() {
+        let (own, lid, customer) = (Jid::pn("15551"), Jid::lid("77"), Jid::pn("54911"));
+        let from_me = |sender: Jid, chat: &Jid| MessageSource {
+            sender,
+            chat: chat.clone(),
+            is_from_me: true,
+            ..MessageSource::default()
+        };
+        let is = |source: &MessageSource| is_note_to_self(source, [Some(&own), Some(&lid)]);
+        assert!(
+            is(&from_me(own.clone(), &own))
+                && is(&from_me(lid.clone(), &lid))
+                && is(&from_me(own.clone(), &lid))
+        );
+        // Another linked device may be a program.
+        assert!(!is(&from_me(Jid::pn_device("15551", 3), &own)));
+        assert!(!is(&from_me(own.clone(), &customer)));
+        assert!(!is(&MessageSource { is_from_me: false, ..from_me(own.clone(), &own) }));
+        assert!(!is(&MessageSource { is_group: true, ..from_me(own.clone(), &own) }));
+        // The same digits as a hidden id are somebody else.
+        assert!(!is(&from_me(own.clone(), &Jid::lid("15551"))));
+        assert!(!is_note_to_self(&from_me(own.clone(), &own), [None, None]));
     }
 }

@@ -149,7 +149,9 @@ impl Inbound {
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
         let sender_other = if source.is_group { source.sender_alt.as_ref() } else { learned.as_ref() };
-        let sender_other = sender_other.filter(|_| !source.is_from_me);
+        let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
+        let sender_other =
+            if self_chat { source.sender_alt.as_ref() } else { sender_other.filter(|_| !source.is_from_me) };
         let message = InboundMessage {
             account: appender.account.to_string(),
             chat: chat.token.as_str().to_owned(),
@@ -158,6 +160,7 @@ impl Inbound {
             sender: Some(identity::identity(&source.sender, sender_other)),
             push_name: info.push_name.clone(),
             from_me: source.is_from_me,
+            self_chat,
             chat_kind: peer.kind.into(),
             sent_at_ms: info.timestamp.timestamp_millis(),
             received_at_ms: now_ms(),

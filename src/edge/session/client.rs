@@ -11,11 +11,13 @@ use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 
 use super::connection::ConnectionWriter;
 use super::events::{Listener, OutgoingObserver};
+use super::http;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
 use super::store::{LOST_WAITING, Lost, Store};
+use crate::proxy::Proxy;
 use crate::wire::now_ms;
 
 /// A short pause is enough: the library itself retries a broken file for thirty seconds before it reports the
@@ -32,6 +34,8 @@ pub struct Settings {
     pub pair_phone: Option<String>,
     /// The simulator's address, in builds that can use one.
     pub simulator_url: Option<String>,
+    /// Calls of WhatsApp's web page go through it. The connection itself never goes through a proxy.
+    pub proxy: Option<Proxy>,
     /// How long the library may take to flush when a client ends.
     pub flush_timeout: Duration,
 }
@@ -156,6 +160,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         let bot = Bot::builder()
             .with_backend(Store::new(store, self.resends.clone(), lost))
+            .with_http_client(http::client(self.settings.proxy.as_ref()))
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match &self.settings.pair_phone {

@@ -9,6 +9,7 @@ mod announce;
 mod client;
 mod connection;
 mod events;
+mod http;
 mod inspect;
 mod lease;
 pub mod link;
@@ -19,6 +20,7 @@ mod store;
 
 pub use client::Settings;
 pub use connection::Connection;
+pub use http::HOST;
 pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
 

@@ -2,6 +2,8 @@
 
 mod probe;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +19,7 @@ pub use probe::{Probed, Said};
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
 
+use crate::proxy::Proxy;
 use crate::telemetry::propagation;
 use crate::wire::{now_ms, v1};
 
@@ -30,6 +33,8 @@ const MAX_BODY: usize = 1 << 20;
 pub struct Settings {
     /// `http(s)://host:port`, with or without a path.
     pub url: Url,
+    /// Every call goes through it.
+    pub proxy: Option<Proxy>,
     /// The value of `X-API-Key`.
     pub api_key: Option<SecretString>,
     /// The secret that signs every request.
@@ -179,21 +184,29 @@ pub struct Backend {
     http: reqwest::Client,
     url: Url,
     settings: Settings,
+    /// It has been told that the proxy may be why nobody is there.
+    told: Arc<AtomicBool>,
 }
 
 impl Backend {
     /// A client for these settings.
     pub fn new(settings: Settings) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
+            // Which proxy counts is decided in `proxy`, not by the library.
+            .no_proxy()
             // After a redirect the key would go to another address.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5).min(settings.timeout))
             .timeout(settings.timeout)
-            .user_agent(concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+            .user_agent(concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION")));
+        let http = match &settings.proxy {
+            Some(proxy) => http.proxy(reqwest::Proxy::all(proxy.url())?),
+            None => http,
+        };
+        let http = http.build()?;
         let mut url = settings.url.clone();
         url.set_path(&format!("{}/{PATH}", settings.url.path().trim_end_matches('/')));
-        Ok(Self { http, url, settings })
+        Ok(Self { http, url, settings, told: Arc::default() })
     }
 
     /// Its host and port.
@@ -203,6 +216,18 @@ impl Backend {
 
     /// Makes one call. Each call is signed anew, because the backend refuses old signatures.
     pub async fn ask(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
+        let answer = self.call(question, request_id).await;
+        let is_unreachable = answer == Err(Failure::Unreachable);
+        if let Some(proxy) = &self.settings.proxy
+            && is_unreachable != self.told.swap(is_unreachable, Ordering::Relaxed)
+            && is_unreachable
+        {
+            tracing::warn!(%proxy, "the backend cannot be reached through the proxy; name its host in NO_PROXY if it needs none");
+        }
+        answer
+    }
+
+    async fn call(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
         let body = serde_json::to_vec(question).map_err(|_| Failure::Broken)?;
         let headers = self.headers(&body, request_id, unix_seconds());
         let request = self.http.post(self.url.clone()).headers(headers).body(body);
@@ -309,6 +334,7 @@ mod tests {
             let _ = rustls::crypto::ring::default_provider().install_default();
             let settings = Settings {
                 url: url.parse().unwrap(),
+                proxy: None,
                 api_key: None,
                 webhook_secret: None,
                 timeout: Duration::from_secs(1),

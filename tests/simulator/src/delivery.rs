@@ -222,7 +222,9 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
 /// A phone has decrypted a message of an account's device.
 fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::Message) {
     let Some(customer) = world.customers.get_mut(number) else {
-        return; // the account's own phone, whose screen nobody looks at
+        // The account's own phone. Nobody looks at its screen, but for the chat with the own number.
+        note_to_self(world, number, message);
+        return;
     };
     let mut read = false;
     if let Some(reading) = content::read(message) {
@@ -240,6 +242,17 @@ fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::M
     for kind in kinds {
         let receipt = stanza::receipt(number, addressing, &mail.id, *kind).build();
         world.enqueue(&mail.from, mail.device, Class::Receipt, &mail.id, receipt);
+    }
+}
+
+/// Keeps what a device of the account has written to the own number.
+fn note_to_self(world: &mut World, number: &PhoneNumber, message: &wa::Message) {
+    let to = message.device_sent_message.as_option().and_then(|sent| sent.destination_jid.as_ref());
+    let to = to.map(|jid| jid.parse::<wacore_binary::Jid>().ok().and_then(|jid| world.number_of(&jid)));
+    let is_own = to.is_none_or(|to| to.as_ref() == Some(number));
+    let reading = content::read(message).filter(|_| is_own);
+    if let (Some(account), Some(reading)) = (world.accounts.get_mut(number), reading) {
+        account.notes.push(reading.text);
     }
 }
 
@@ -358,7 +371,11 @@ pub(crate) fn owner_writes(
         .read(|world| world.accounts.get(account).map(|a| a.handset.clone()))
         .ok_or_else(|| SendError::NoAccount(account.clone()))?;
     let addressing = hub
-        .read(|world| world.customers.get(customer).map(|c| c.record.addressing))
+        .read(|world| match world.customers.get(customer) {
+            Some(customer) => Some(customer.record.addressing),
+            // A note to self.
+            None => (customer == account).then_some(Addressing::Pn),
+        })
         .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
     let chat = match addressing {
         Addressing::Pn => customer.pn_jid(0),

@@ -63,6 +63,8 @@ pub(crate) struct Account {
     pub(crate) handset: Arc<Handset>,
     pub(crate) mailbox: Mailbox,
     pub(crate) devices: BTreeMap<u16, Device>,
+    /// What its devices have written to the own number, as its phone has read it; not saved.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Account {
@@ -72,6 +74,7 @@ impl Account {
             handset: Handset::new(record.phone.clone(), &record.secrets, [])?,
             mailbox: Mailbox::default(),
             devices: BTreeMap::new(),
+            notes: Vec::new(),
             record,
         })
     }

@@ -145,7 +145,7 @@ fn load_account(store: &Store, record: AccountRecord) -> Result<Account, LoadErr
     for (_, device) in store.list::<DeviceRecord>(&format!("device/{number}/"))? {
         devices.insert(device.id, load_device(store, number, device)?);
     }
-    Ok(Account { handset, mailbox, devices, record })
+    Ok(Account { handset, mailbox, devices, notes: Vec::new(), record })
 }
 
 fn load_device(store: &Store, number: &PhoneNumber, record: DeviceRecord) -> Result<Device, LoadError> {

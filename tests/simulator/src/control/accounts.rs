@@ -39,6 +39,7 @@ pub(super) struct AccountView {
     lid: String,
     lid_migrated: bool,
     devices: Vec<u16>,
+    notes: Vec<String>,
 }
 
 fn view(account: &Account) -> AccountView {
@@ -48,6 +49,7 @@ fn view(account: &Account) -> AccountView {
         lid: account.record.phone.lid(),
         lid_migrated: account.record.lid_migrated,
         devices: account.devices.keys().copied().collect(),
+        notes: account.notes.clone(),
     }
 }
 
