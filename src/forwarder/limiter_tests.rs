@@ -140,7 +140,6 @@ fn one_slot_is_worked_off_at_its_own_pace_with_hardly_a_second_call() {
         let mut limiters = limiters(1, max, timeout);
         let report = run(&mut Model::new(1, move |_| work), &mut limiters, timeout, &burst(people));
         let case = format!("{work} s, time-out {timeout} s: {report:?}");
-        println!("{case}");
         assert_eq!(report.answered, people, "{case}");
         assert!(report.calls <= people + allowed, "{case}");
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -156,7 +155,6 @@ fn several_slots_are_all_used() {
         let mut model = Model::new(slots, move |_| 0.5 + random());
         let people = 40 * slots;
         let report = run(&mut model, &mut limiters(1, 256, 120.0), 120.0, &burst(people));
-        println!("{slots} slots: {report:?}");
         assert_eq!((report.answered, report.calls), (people, people), "{slots}: {report:?}");
         // 40 rounds of a second, and some time to find out.
         assert!(report.took < 80.0, "{slots} slots: {report:?}");
@@ -168,7 +166,6 @@ fn natural_variance_throttles_nobody() {
     for seed in 0..20 {
         let mut model = Model::new(usize::MAX, lognormal(seed));
         let report = run(&mut model, &mut limiters(1, 256, 120.0), 120.0, &burst(6_000));
-        println!("seed {seed}: {report:?}");
         assert_eq!(report.calls, 6_000, "seed {seed}: {report:?}");
         assert!(report.highest == 256, "seed {seed}: {report:?}");
         // 6,000 calls of 6 s, 256 at a time, are 140 s.
@@ -189,7 +186,6 @@ fn several_forwarders_share_one_slot() {
     for (count, work, timeout, allowed) in [(4, 1.0, 120.0, 0), (8, 1.0, 120.0, 0), (3, 0.15, 4.0, 60)] {
         let mut limiters = limiters(count, 256, timeout);
         let report = run(&mut Model::new(1, move |_| work), &mut limiters, timeout, &burst(400));
-        println!("{count} forwarders: {report:?}");
         assert_eq!(report.answered, 400, "{report:?}");
         assert!(report.calls <= 400 + allowed, "{count} forwarders: {report:?}");
     }
@@ -203,7 +199,6 @@ fn a_backend_that_hangs_for_a_while_and_is_quick_again_gets_everything_again() {
     let arrivals: Vec<f64> = (0..40_000).map(|number| f64::from(number) / 200.0).collect();
     let mut limiters = limiters(1, 256, timeout);
     let report = run(&mut model, &mut limiters, timeout, &arrivals);
-    println!("{report:?}");
     assert_eq!(report.answered, 40_000);
     assert!(report.limits[0] == 256, "{report:?}");
     // 200 s of messages, a minute of which is made up for at 256 a second.
@@ -219,7 +214,6 @@ fn a_message_that_always_times_out_throttles_nobody() {
         if number % 50 == 0 { 1_000.0 } else { 1.0 }
     });
     let report = run(&mut model, &mut limiters(1, 64, 10.0), 10.0, &burst(5_000));
-    println!("{report:?}");
     assert_eq!(report.answered, 5_000);
     assert!(report.blamed * 10 >= (report.calls - 5_000) * 8, "{report:?}");
     assert!(report.took < 160.0, "{report:?}");
