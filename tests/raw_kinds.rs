@@ -21,6 +21,7 @@ macro_rules! part {
     ($part:path { $($field:ident: $value:expr),* $(,)? }) => {
         MessageField::some({
             use $part as Part;
+            #[allow(clippy::needless_update, reason = "some parts have no other field")]
             Part { $($field: $value),*, ..Default::default() }
         })
     };
