@@ -67,9 +67,10 @@ impl Gone {
         }
         let mut asked = self.asked.lock().await;
         if asked.is_none_or(|at| at.elapsed() >= STALE) {
+            // First, so that a server that does not answer is not asked by all who wait, one after the other.
+            *asked = Some(Instant::now());
             let now = self.bus.stream_state(&self.stream).await?;
             *self.known() = now;
-            *asked = Some(Instant::now());
         }
         Ok(self.known().has_no_more(incarnation, sequence))
     }

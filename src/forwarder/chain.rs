@@ -80,8 +80,100 @@ mod tests {
         }
     }
 
+    /// What the bus has of one chat, and what was seen to be wrong.
+    struct Model {
+        messages: u64,
+        outcomes: Vec<u64>,
+        acked: Vec<bool>,
+        gone: Vec<bool>,
+        delivered: u64,
+        one_was_deleted: bool,
+        found: Vec<String>,
+    }
+
+    fn at(message: u64) -> usize {
+        usize::try_from(message).unwrap()
+    }
+
+    impl Model {
+        fn new(messages: u64) -> Self {
+            let (acked, gone) = (vec![false; at(messages) + 1], vec![false; at(messages) + 1]);
+            let (outcomes, found) = (Vec::new(), Vec::new());
+            Self { messages, outcomes, acked, gone, delivered: 0, one_was_deleted: false, found }
+        }
+
+        /// Anything that is not acknowledged may be (re)delivered, in any order, unless it goes at that moment.
+        fn deliver(&mut self, message: u64, how: u8) -> bool {
+            match how % 16 {
+                7 => self.gone[1..=at(message)].fill(true), // expired
+                11 => (self.gone[at(message)], self.one_was_deleted) = (true, true),
+                _ => {}
+            }
+            self.delivered = self.delivered.max(message);
+            !self.acked[at(message)] && !self.gone[at(message)]
+        }
+
+        fn step(&self, message: u64, age: usize, gate: bool) -> Step {
+            let seen = self.outcomes.len().saturating_sub(age);
+            let last = Last {
+                in_sequence: self.outcomes[..seen].last().copied().unwrap_or(0),
+                out_sequence: u64::try_from(seen).unwrap(),
+            };
+            let place = Place { sequence: message, previous: message - 1 };
+            let floor = self.acked.iter().skip(1).take_while(|acked| **acked).count();
+            let floor = u64::try_from(floor).unwrap();
+            let first = (1..=self.messages).find(|one| !self.gone[at(*one)]).unwrap_or(self.messages + 1);
+            let mut in_flight =
+                (1..=self.delivered).filter(|one| !self.acked[at(*one)] && !self.gone[at(*one)]);
+            let is_alone = in_flight.next() == Some(message) && in_flight.next().is_none();
+            match step(place, last, floor) {
+                Step::Wait if !gate => Step::Go { expected: last.out_sequence },
+                Step::Wait if first > place.previous || is_alone => step(place.behind_nothing(), last, floor),
+                step => step,
+            }
+        }
+
+        fn answered(&mut self, message: u64) {
+            if !self.outcomes.contains(&message) && !self.gone[at(message)] {
+                self.found.push(format!("{message} was passed over"));
+            }
+            self.acked[at(message)] = true;
+        }
+
+        fn called(&mut self, message: u64) {
+            let before = message - 1;
+            if before > 0 && !self.outcomes.contains(&before) && !self.gone[at(before)] {
+                self.found.push(format!("{message} was called before {before} had ended"));
+            }
+        }
+
+        /// Returns whether the outcome is stored.
+        fn append(&mut self, message: u64, expected: u64, ack_is_lost: bool) -> bool {
+            if expected != u64::try_from(self.outcomes.len()).unwrap() {
+                return false;
+            }
+            if self.outcomes.contains(&message) {
+                self.found.push(format!("{message} has two outcomes"));
+            }
+            self.outcomes.push(message);
+            self.acked[at(message)] |= !ack_is_lost;
+            true
+        }
+
+        fn violations(mut self) -> Vec<String> {
+            if self.outcomes.windows(2).any(|pair| pair[0] >= pair[1]) {
+                self.found.push(format!("outcomes are out of order: {:?}", self.outcomes));
+            }
+            let waits = (1..=self.messages).find(|one| !self.acked[at(*one)] && !self.gone[at(*one)]);
+            // Behind a single one that was deleted, several may wait until another chat moves the ack floor.
+            let waits = waits.filter(|_| !self.one_was_deleted);
+            self.found.extend(waits.map(|message| format!("{message} waits for ever")));
+            self.found
+        }
+    }
+
     /// One chat and several replicas that read old state, die, and get redeliveries at any moment, and messages that
-    /// expire or are purged: a model of everything that the bus may do. `gate` off is the control: it must find
+    /// expire or are deleted: a model of everything that the bus may do. `gate` off is the control: it must find
     /// violations.
     fn violations(messages: u64, schedule: &[(u8, u8, u8)], gate: bool) -> Vec<String> {
         #[derive(Clone, Copy)]
@@ -90,19 +182,8 @@ mod tests {
             Held(u64),
             Called { message: u64, expected: u64 },
         }
-        let mut outcomes: Vec<u64> = Vec::new();
-        let mut acked = vec![false; usize::try_from(messages).unwrap() + 1];
-        let (mut gone, mut delivered, mut one_was_deleted) = (acked.clone(), 0, false);
-        let at = |message: u64| usize::try_from(message).unwrap();
+        let mut model = Model::new(messages);
         let mut replicas = [At::Idle; 3];
-        let mut found = Vec::new();
-        let last_of = |outcomes: &[u64], age: usize| {
-            let seen = outcomes.len().saturating_sub(age);
-            Last {
-                in_sequence: outcomes[..seen].last().copied().unwrap_or(0),
-                out_sequence: u64::try_from(seen).unwrap(),
-            }
-        };
         // In the end nobody dies, nothing more goes, and each message comes to somebody who has no other one.
         let turns = u8::try_from(messages).unwrap();
         let end = (0..turns).flat_map(|message| [u8::MAX, 6, 6, 6].map(|how| (0, message, how)));
@@ -110,58 +191,24 @@ mod tests {
             let replica = &mut replicas[usize::from(who) % 3];
             *replica = match *replica {
                 _ if how == u8::MAX => At::Idle,
-                // Anything that is not acknowledged may be (re)delivered to any replica, in any order.
                 At::Idle => {
                     let message = u64::from(what) % messages + 1;
-                    match how % 16 {
-                        7 => gone[1..=at(message)].fill(true), // expired
-                        11 => (gone[at(message)], one_was_deleted) = (true, true),
-                        _ => {}
-                    }
-                    delivered = delivered.max(message);
-                    if acked[at(message)] || gone[at(message)] { At::Idle } else { At::Held(message) }
+                    if model.deliver(message, how) { At::Held(message) } else { At::Idle }
                 }
                 At::Held(_) | At::Called { .. } if how % 5 == 0 => At::Idle, // kill -9
-                At::Held(message) => {
-                    let floor = acked.iter().skip(1).take_while(|acked| **acked).count();
-                    let last = last_of(&outcomes, usize::from(how) % 3);
-                    let place = Place { sequence: message, previous: message - 1 };
-                    let floor = u64::try_from(floor).unwrap();
-                    let first = (1..=messages).find(|one| !gone[at(*one)]).unwrap_or(messages + 1);
-                    let mut in_flight = (1..=delivered).filter(|one| !acked[at(*one)] && !gone[at(*one)]);
-                    let is_alone = in_flight.next() == Some(message) && in_flight.next().is_none();
-                    let step = match step(place, last, floor) {
-                        Step::Wait if !gate => Step::Go { expected: last.out_sequence },
-                        Step::Wait if first > place.previous || is_alone => {
-                            step(place.behind_nothing(), last, floor)
-                        }
-                        step => step,
-                    };
-                    match step {
-                        Step::Answered => {
-                            if !outcomes.contains(&message) && !gone[at(message)] {
-                                found.push(format!("{message} was passed over"));
-                            }
-                            acked[at(message)] = true;
-                            At::Idle
-                        }
-                        Step::Wait => At::Held(message),
-                        Step::Go { expected } => {
-                            if message > 1 && !outcomes.contains(&(message - 1)) && !gone[at(message - 1)] {
-                                found.push(format!("{message} was called before {} had ended", message - 1));
-                            }
-                            At::Called { message, expected }
-                        }
+                At::Held(message) => match model.step(message, usize::from(how) % 3, gate) {
+                    Step::Wait => At::Held(message),
+                    Step::Answered => {
+                        model.answered(message);
+                        At::Idle
                     }
-                }
+                    Step::Go { expected } => {
+                        model.called(message);
+                        At::Called { message, expected }
+                    }
+                },
                 At::Called { message, expected } => {
-                    if expected == u64::try_from(outcomes.len()).unwrap() {
-                        if outcomes.contains(&message) {
-                            found.push(format!("{message} has two outcomes"));
-                        }
-                        outcomes.push(message);
-                        // The ack may get lost.
-                        acked[at(message)] |= how % 2 == 0;
+                    if model.append(message, expected, how % 2 != 0) {
                         At::Idle
                     } else {
                         At::Held(message)
@@ -169,13 +216,7 @@ mod tests {
                 }
             };
         }
-        if outcomes.windows(2).any(|pair| pair[0] >= pair[1]) {
-            found.push(format!("outcomes are out of order: {outcomes:?}"));
-        }
-        let waits = (1..=messages).find(|message| !acked[at(*message)] && !gone[at(*message)]);
-        // Behind a single one that was deleted, several may wait until another chat moves the ack floor.
-        found.extend(waits.filter(|_| !one_was_deleted).map(|message| format!("{message} waits for ever")));
-        found
+        model.violations()
     }
 
     proptest! {

@@ -249,9 +249,11 @@ impl<'a> Turn<'a> {
         let state = self.forwarder.ack_floor.fresh().await?;
         let step = chain::step(self.place, last, state.ack_floor);
         let Place { sequence, previous } = self.place;
-        if step == Step::Wait
-            && (state.is_alone(sequence) || self.forwarder.gone.has(self.incarnation, previous).await?)
-        {
+        let is_gone = async || {
+            // No answer is no reason to give the message back: it waits on.
+            self.forwarder.gone.has(self.incarnation, previous).await.unwrap_or(false)
+        };
+        if step == Step::Wait && (state.is_alone(sequence) || is_gone().await) {
             return Ok(chain::step(self.place.behind_nothing(), last, state.ack_floor));
         }
         Ok(step)
