@@ -137,6 +137,17 @@ impl Parts {
         self.writer.apply(Input::Stopping);
     }
 
+    fn hook(
+        &self,
+        resends: &Resends,
+        (offers, timers): (Offers, Timers),
+        stop: &CancellationToken,
+    ) -> Inbound {
+        let (bus, subjects, account) =
+            (self.bus.clone(), self.subjects.clone(), self.settings.account.clone());
+        Inbound::new(bus, subjects, account, resends.clone(), offers, timers, stop.clone())
+    }
+
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
@@ -166,15 +177,7 @@ impl Parts {
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
-        let hook = Inbound::new(
-            self.bus.clone(),
-            self.subjects.clone(),
-            account.clone(),
-            resends.clone(),
-            offers,
-            timers,
-            stop.clone(),
-        );
+        let hook = self.hook(&resends, (offers, timers), &stop);
         let latecomers = Latecomers {
             heard,
             inbound: hook.clone(),

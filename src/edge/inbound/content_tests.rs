@@ -19,8 +19,9 @@ macro_rules! part {
     ($part:path { $($field:ident: $value:expr),* $(,)? }) => {
         MessageField::some({
             use $part as Part;
-            #[allow(clippy::needless_update, reason = "some parts have no other field")]
-            Part { $($field: $value),*, ..Default::default() }
+            #[allow(clippy::needless_update, reason = "a few parts have one field only")]
+            let part = Part { $($field: $value),*, ..Default::default() };
+            part
         })
     };
 }
