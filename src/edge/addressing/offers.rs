@@ -4,7 +4,6 @@
 //! remembered the bus is asked once. That is a convenience for readers of the bus and nothing depends on it: a bus that
 //! does not answer soon is not asked again for a while, and the text stays a text.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +12,16 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::offer::{LONGEST_PICK, Offer};
+use super::recent::Recent;
 use crate::bus::Bus;
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{ChatKind, InboundMessage, Outcome, outcome};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
 
-/// How many chats each of the two generations remembers.
+/// How many chats are remembered at least; twice as many at most.
 const CHATS: usize = 5_000;
+/// A chat that was not heard of for so long is forgotten; the bus still knows its offer.
+const AGE: Duration = Duration::from_secs(24 * 3600);
 /// Options that take up more bytes than this are shown, and not remembered.
 const MOST_BYTES: usize = 4_096;
 /// How long the bus may take to say what was offered. The customer's message waits for it.
@@ -76,32 +78,6 @@ fn candidate(message: &InboundMessage) -> Option<&str> {
 /// `None`: nothing is offered in that chat.
 type Known = Option<Arc<Offered>>;
 
-/// The chats in two generations: when the younger one is full, the older one is forgotten.
-#[derive(Debug, Default)]
-struct Memory {
-    young: HashMap<ChatToken, Known>,
-    old: HashMap<ChatToken, Known>,
-}
-
-impl Memory {
-    fn get(&mut self, chat: &ChatToken) -> Option<Known> {
-        if let Some(known) = self.young.get(chat) {
-            return Some(known.clone());
-        }
-        let known = self.old.remove(chat)?;
-        self.put(chat, known.clone());
-        Some(known)
-    }
-
-    fn put(&mut self, chat: &ChatToken, known: Known) {
-        if self.young.len() >= CHATS && !self.young.contains_key(chat) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.old.remove(chat);
-        self.young.insert(chat.clone(), known);
-    }
-}
-
 /// The offers of one account. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Offers(Arc<Shared>);
@@ -115,7 +91,7 @@ struct Shared {
     /// Outcomes up to this sequence were dealt with before this edge began. Later ones are remembered when they are
     /// sent; until then nobody has seen them.
     settled: AtomicU64,
-    memory: Mutex<Memory>,
+    memory: Mutex<Recent<ChatToken, Known>>,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -128,7 +104,7 @@ impl Offers {
             account,
             max_age,
             settled: AtomicU64::new(0),
-            memory: Mutex::default(),
+            memory: Mutex::new(Recent::new(CHATS, AGE, |_| false, Instant::now())),
             rests_until: Mutex::default(),
         }))
     }
@@ -141,12 +117,12 @@ impl Offers {
     /// The answer of this outcome is about to be sent: from now on a person can see it.
     pub(crate) fn shown(&self, chat: &ChatToken, headers: &Headers, payload: &[u8]) {
         let offered = Offered::of(headers, payload, Some(now_ms()));
-        self.memory().put(chat, offered.map(Arc::new));
+        self.remember(chat, offered.map(Arc::new));
     }
 
     /// The chat's last outcome shows nothing, or was not sent.
     pub(crate) fn none(&self, chat: &ChatToken) {
-        self.memory().put(chat, None);
+        self.remember(chat, None);
     }
 
     /// The message as a choice, if it is one of what was offered last in its chat. May ask the bus, at most once, and
@@ -158,8 +134,8 @@ impl Offers {
     }
 
     async fn last(&self, chat: &ChatToken) -> Known {
-        if let Some(known) = self.memory().get(chat) {
-            return known;
+        if let Some(known) = self.memory().get(chat, Instant::now()) {
+            return known.clone();
         }
         if self.rests_until().is_some_and(|until| Instant::now() < until) {
             return None;
@@ -178,14 +154,18 @@ impl Offers {
         };
         let mut memory = self.memory();
         // In the meantime an answer may have been sent.
-        if let Some(newer) = memory.get(chat) {
-            return newer;
+        if let Some(newer) = memory.get(chat, Instant::now()) {
+            return newer.clone();
         }
-        memory.put(chat, known.clone());
+        memory.insert(chat.clone(), known.clone(), Instant::now());
         known
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn remember(&self, chat: &ChatToken, known: Known) {
+        self.memory().insert(chat.clone(), known, Instant::now());
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Recent<ChatToken, Known>> {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,19 +240,5 @@ mod tests {
             let picked = candidate(&message).and_then(|text| offered.picked(&message, text, MINUTE));
             assert_eq!(picked.is_some(), picks, "{message:?}");
         }
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_bound_and_what_is_used_stays() {
-        let mut memory = Memory::default();
-        let chat = |number: usize| ChatToken::phone(&format!("54911{number:08}"));
-        memory.put(&chat(0), None);
-        for number in 1..20 * CHATS {
-            memory.put(&chat(number), None);
-            assert!(number % 1_000 != 0 || memory.get(&chat(0)).is_some());
-        }
-        assert!(memory.young.len() <= CHATS && memory.old.len() <= CHATS);
-        assert!(memory.get(&chat(1)).is_none());
-        assert!(memory.get(&chat(20 * CHATS - 1)).is_some());
     }
 }

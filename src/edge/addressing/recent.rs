@@ -37,15 +37,18 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.get(key)
     }
 
-    /// A new entry.
+    /// A new entry, or a new value for one.
     pub(super) fn insert(&mut self, key: K, value: V, now: Instant) {
-        if self.young.len() >= self.size || now.duration_since(self.since) >= self.age {
+        if (self.young.len() >= self.size && !self.young.contains_key(&key))
+            || now.duration_since(self.since) >= self.age
+        {
             let young = std::mem::take(&mut self.young);
             let forgotten = std::mem::replace(&mut self.old, young);
             let in_use = self.in_use;
             self.old.extend(forgotten.into_iter().filter(|(_, value)| in_use(value)));
             self.since = now;
         }
+        self.old.remove(&key);
         self.young.insert(key, value);
     }
 
@@ -79,6 +82,16 @@ mod tests {
         recent.insert("b", 0, start + HOUR * 2);
         let later = start + HOUR * 2;
         assert!(recent.get(&"often", later).is_some() && recent.get(&"once", later).is_none());
+    }
+
+    #[test]
+    fn a_new_value_replaces_one_that_was_not_used_lately() {
+        let now = Instant::now();
+        let mut recent = Recent::new(1, HOUR, is_used, now);
+        recent.insert("a", 1, now);
+        recent.insert("b", 1, now);
+        recent.insert("a", 2, now);
+        assert_eq!(recent.get(&"a", now), Some(&2));
     }
 
     proptest! {

@@ -1,17 +1,21 @@
 //! The chats' disappearing timers. What is sent into such a chat has to carry the timer, or it stays on the phones
 //! and they say so. Each message that is stored says the timer that was known then; so the bus has it after a restart.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prost::Message as _;
+use tokio::time::Instant;
 
+use super::recent::Recent;
 use crate::bus::{Bus, ReadError};
 use crate::wire::v1::InboundMessage;
 use crate::wire::{Account, ChatToken, Subjects};
 
-/// How many chats' timers are in memory. Of the others the bus knows.
-const REMEMBERED: usize = 50_000;
+/// How many chats' timers are in memory at least; twice as many at most. Of the others the bus knows.
+const REMEMBERED: usize = 20_000;
+/// A chat that was not heard of for so long is forgotten.
+const AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// A timer, and how new this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,20 +26,27 @@ struct Timer {
 }
 
 /// All that came since the start. Cheap to clone; clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Timers(Arc<Mutex<HashMap<ChatToken, Timer>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Timers(Arc<Mutex<Recent<ChatToken, Timer>>>);
+
+impl Default for Timers {
+    fn default() -> Self {
+        let recent = Recent::new(REMEMBERED, AGE, |_| false, Instant::now());
+        Self(Arc::new(Mutex::new(recent)))
+    }
+}
 
 impl Timers {
     /// A message of `told_ms` told of the chat's timer, or did not. Returns what is known now.
     pub(crate) fn learn(&self, chat: &ChatToken, told: Option<u32>, told_ms: i64) -> Option<u32> {
         let mut timers = self.timers();
-        let known = timers.get(chat).copied();
+        let known = timers.get(chat, Instant::now()).copied();
         let Some(seconds) = told else { return known.and_then(|timer| timer.seconds) };
         // WhatsApp may hand over an old message once more.
         if let Some(newer) = known.filter(|known| known.told_ms > told_ms) {
             return newer.seconds;
         }
-        put(&mut timers, chat, Timer { seconds: Some(seconds), told_ms });
+        timers.insert(chat.clone(), Timer { seconds: Some(seconds), told_ms }, Instant::now());
         Some(seconds)
     }
 
@@ -61,34 +72,23 @@ impl Timers {
         // A message may have come in the meantime.
         let Some((_, seconds, told_ms)) = found.into_iter().max() else {
             let mut timers = self.timers();
-            if let Some(known) = timers.get(chat) {
+            if let Some(known) = timers.get(chat, Instant::now()) {
                 return Ok(known.seconds);
             }
             // Most chats have no timer: the bus is not asked again for each answer.
-            put(&mut timers, chat, Timer { seconds: None, told_ms: 0 });
+            timers.insert(chat.clone(), Timer { seconds: None, told_ms: 0 }, Instant::now());
             return Ok(None);
         };
         Ok(self.learn(chat, Some(seconds), told_ms))
     }
 
     fn known(&self, chat: &ChatToken) -> Option<Option<u32>> {
-        self.timers().get(chat).map(|timer| timer.seconds)
+        self.timers().get(chat, Instant::now()).map(|timer| timer.seconds)
     }
 
-    fn timers(&self) -> MutexGuard<'_, HashMap<ChatToken, Timer>> {
+    fn timers(&self) -> MutexGuard<'_, Recent<ChatToken, Timer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Remembers a timer, and forgets another chat's if there are too many.
-fn put(timers: &mut HashMap<ChatToken, Timer>, chat: &ChatToken, timer: Timer) {
-    if timers.len() >= REMEMBERED
-        && !timers.contains_key(chat)
-        && let Some(other) = timers.keys().next().cloned()
-    {
-        timers.remove(&other);
-    }
-    timers.insert(chat.clone(), timer);
 }
 
 #[cfg(test)]
@@ -111,14 +111,5 @@ mod tests {
             assert_eq!(timers.learn(&chat, told, told_ms), want, "{told:?} at {told_ms}");
         }
         assert_eq!(timers.learn(&ChatToken::phone("54912"), None, 14), None);
-    }
-
-    #[test]
-    fn memory_has_a_bound() {
-        let timers = Timers::default();
-        for number in 0..REMEMBERED + 10 {
-            timers.learn(&ChatToken::phone(&number.to_string()), Some(1), 1);
-        }
-        assert_eq!(timers.timers().len(), REMEMBERED);
     }
 }
