@@ -56,7 +56,8 @@ async fn chats_do_not_wait_for_each_other() {
 /// Fifty customers write three messages each, all at once; ends when nothing more can happen.
 async fn fifty_customers(layout: Layout, settings: &[(&str, &str)]) -> (Evidence, Vec<Written>) {
     let _turn = ONE_AT_A_TIME.acquire().await;
-    let plan = Stage::plan().backend("BACKEND_DELAY_MS", "0-300");
+    // As many calls at once as there are messages, from the first on: the more, the more there is to keep in order.
+    let plan = Stage::plan().backend("BACKEND_DELAY_MS", "0-300").setting("BACKEND_CONCURRENCY", "100000");
     let plan = settings.iter().fold(plan, |plan, (name, value)| plan.setting(name, value));
     let mut stage = plan.set().await;
     let _product = stage.product(layout).await;
