@@ -64,6 +64,34 @@ async fn each_sort_of_chat_has_its_own_label() {
     assert_eq!(reasons, [NoReplyReason::NotDirect; 4]);
 }
 
+/// Such a receipt says nothing of the chat with the person.
+#[tokio::test]
+async fn a_receipt_from_a_group_or_a_list_is_of_no_persons_chat() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.simulator.customer("5491133350001", Addressing::Phone).await;
+    customer.write("uno").await;
+    let answer = customer.receives(1).await.remove(0).id;
+    for through in ["120363000000000042@g.us", "1736330400@broadcast"] {
+        customer.has_read_through(&answer, through).await;
+    }
+    // WhatsApp hands receipts over in order, so the last one comes after those.
+    customer.write("dos").await;
+    let last = customer.receives(2).await.remove(1).id;
+
+    let streams = stage.streams().await;
+    let receipts = eventually("the last receipt", PATIENCE, async || {
+        let receipts = streams.receipts().await;
+        let has_come = receipts.iter().any(|receipt| receipt.message_ids == [last.as_str()]);
+        if has_come { Ok(receipts) } else { Err(format!("{}", receipts.len())) }
+    })
+    .await;
+    let told: Vec<_> =
+        receipts.into_iter().map(|receipt| (receipt.status(), receipt.message_ids, receipt.chat)).collect();
+    let delivered = |id: String| (ReceiptStatus::Delivered, vec![id], customer.phone().to_owned());
+    assert_eq!(told, [delivered(answer), delivered(last)]);
+}
+
 /// The first that is heard of the customer is what the owner writes on the business's own phone.
 #[tokio::test]
 async fn what_the_owner_writes_is_in_the_customers_chat() {

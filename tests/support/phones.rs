@@ -49,6 +49,12 @@ impl Customer {
         self.http.make(&format!("/sim/customers/{}/ask-again", self.phone()), &again).await;
     }
 
+    /// The phone says that it has read the message in a group or of a list.
+    pub async fn has_read_through(&self, id: &str, through: &str) {
+        let read = json!({"to": BUSINESS, "id": id, "through": through});
+        self.http.make(&format!("/sim/customers/{}/read-through", self.phone()), &read).await;
+    }
+
     /// Look-ups of this number find this customer as well.
     pub async fn is_dialled(&self, number: &str) {
         let aliases = json!({"numbers": [number]});

@@ -249,6 +249,17 @@ pub(crate) fn receipt(
     }
 }
 
+/// A receipt of somebody's phone for what was written in a group or to a list.
+pub(crate) fn receipt_through(through: &Jid, from: &PhoneNumber, id: &str, kind: &str) -> Node {
+    NodeBuilder::new("receipt")
+        .attr("id", id)
+        .attr("t", unix_now())
+        .attr("from", through.clone())
+        .attr("participant", from.pn_jid(0))
+        .attr("type", kind)
+        .build()
+}
+
 /// A copy of a queued stanza for a device that was away.
 pub(crate) fn as_offline(stanza: &Node, index: usize) -> Node {
     let mut stanza = stanza.clone();

@@ -44,6 +44,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/accounts/{phone}/rename", post(phones::rename))
         .route("/sim/customers/{phone}/timer", post(phones::timer))
         .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
+        .route("/sim/customers/{phone}/read-through", post(phones::read_through))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
         .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))
         .fallback(unknown)

@@ -15,7 +15,8 @@ use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
 use crate::ids::{PhoneNumber, random_hex, unix_now};
-use crate::shape::Shape;
+use crate::queue::Class;
+use crate::shape::{self, Shape};
 use crate::stanza;
 
 fn unknown(phone: &PhoneNumber) -> ApiError {
@@ -83,6 +84,41 @@ pub(super) async fn ask_again(
         let devices = world.devices_of(&from);
         for device in &devices {
             delivery::ask_again(world, &phone, &from, *device, &request.id);
+        }
+        Ok(Json(json!({"devices": devices})))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadThrough {
+    to: String,
+    id: String,
+    through: String,
+}
+
+/// The customer's phone has read a message in a group or of a list.
+pub(super) async fn read_through(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: ReadThrough = body(&bytes)?;
+    let to = number("to", &request.to)?;
+    let through = request.through.parse().ok().filter(|_| shape::shared(&request.through));
+    let through = through.ok_or_else(|| {
+        ApiError::bad(
+            "`through`: write a group's or a broadcast list's address, such as 120363000000000001@g.us",
+        )
+    })?;
+    hub.update(|world| {
+        if !world.customers.contains_key(&phone) {
+            return Err(unknown(&phone));
+        }
+        let devices = world.devices_of(&to);
+        for device in &devices {
+            let receipt = stanza::receipt_through(&through, &phone, &request.id, "read");
+            world.enqueue(&to, *device, Class::Receipt, &request.id, receipt);
         }
         Ok(Json(json!({"devices": devices})))
     })
