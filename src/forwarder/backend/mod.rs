@@ -28,6 +28,9 @@ use crate::wire::{now_ms, v1, visible};
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
+/// An idle connection is not used again after this time. Servers close theirs after a while without a word (uvicorn after
+/// 5 s, gunicorn after 2 s), and a call that they meet on the way counts as a broken answer.
+const IDLE: Duration = Duration::from_millis(1_500);
 /// A larger answer does not count as an answer.
 const MAX_BODY: usize = 1 << 20;
 
@@ -192,6 +195,7 @@ impl Backend {
             .no_proxy()
             // After a redirect the key would go to another address.
             .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(IDLE)
             .connect_timeout(Duration::from_secs(5).min(settings.timeout))
             .timeout(settings.timeout)
             .user_agent(concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION")));
