@@ -106,6 +106,8 @@ impl Logs {
     pub fn may_have_broken_traffic(&self) {
         self.may_have(warning::SENT_AGAIN);
         self.may_have(warning::LOST);
+        // If the connection is not back by the next looks at it.
+        self.may_have("WhatsApp cannot be reached");
     }
 
     /// Somebody else may take the port that `run` has found free for a nats-server of its own.
