@@ -18,6 +18,7 @@ pub mod exit;
 pub mod forwarder;
 pub mod process;
 pub mod proxy;
+pub mod recent;
 pub mod run;
 pub mod stdout;
 pub mod task;

@@ -3,15 +3,16 @@
 //! async-nats' own batches either prefetch or hang after a heartbeat, so requests are made by hand. One request is open
 //! at a time, with an idle heartbeat. If the server is silent, a new request is made.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{StatusCode, jetstream, jetstream::AckKind};
+use async_nats::{Client, StatusCode, jetstream, jetstream::AckKind};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, ReadError, read};
+use super::{Bus, Claim, ReadError, read};
 use crate::wire::{Envelope, Subjects};
 
 /// The server answers at least this often while a request is open.
@@ -22,6 +23,9 @@ const SILENCE: Duration = Duration::from_millis(1250);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request stays open.
 const EXPIRES: Duration = Duration::from_secs(30);
+/// What a delivery takes beside its bytes: itself, its ids and its route; and a header beside its own.
+const PER_DELIVERY: usize = 1024;
+const PER_HEADER: usize = 64;
 
 /// One delivery of one message. Without an ack, it is delivered again after the ack wait.
 #[derive(Debug)]
@@ -30,40 +34,49 @@ pub struct Delivery {
     pub envelope: Envelope,
     /// Its payload.
     pub payload: Bytes,
-    /// Its sequence in the stream.
-    pub sequence: u64,
-    /// How often it was delivered, including this time.
-    pub delivered: u64,
-    /// When the stream stored it, by the server's clock: milliseconds since the epoch.
-    pub stored_at_ms: i64,
-    message: jetstream::Message,
+    /// Its sequence, its age, and how to answer for it.
+    pub claim: Claim,
+    pub(super) client: Client,
+}
+
+impl Deref for Delivery {
+    type Target = Claim;
+
+    fn deref(&self) -> &Claim {
+        &self.claim
+    }
 }
 
 impl Delivery {
     /// Done: the outcome is stored. If this ack is lost, the message is delivered again.
     pub async fn ack(&self) {
-        self.answer(AckKind::Ack).await;
+        self.claim.answer(&self.client, AckKind::Ack).await;
     }
 
     /// Gives the message back; it is delivered again after `delay`.
     pub async fn nak(&self, delay: Option<Duration>) {
-        self.answer(AckKind::Nak(delay)).await;
+        self.claim.answer(&self.client, AckKind::Nak(delay)).await;
     }
 
     /// Work goes on: the ack wait starts again.
     pub async fn progress(&self) {
         // Useless while the server is away. When it restarts, its ack waits start again by themselves.
-        if self.message.context.client().connection_state() == State::Connected {
-            self.answer(AckKind::Progress).await;
+        if self.client.connection_state() == State::Connected {
+            self.claim.answer(&self.client, AckKind::Progress).await;
         }
     }
 
-    async fn answer(&self, kind: AckKind) {
-        // Acks are hints to the server. If one is lost, the message is delivered again, and the chain then shows that
-        // it is done.
-        if let Err(error) = self.message.ack_with(kind).await {
-            tracing::debug!(%error, "an ack could not be sent");
-        }
+    /// How many bytes of memory it takes, nearly.
+    pub fn weight(&self) -> usize {
+        let headers: usize =
+            self.envelope.headers.iter().map(|(name, value)| name.len() + value.len() + PER_HEADER).sum();
+        self.payload.len() + headers + PER_DELIVERY
+    }
+
+    /// What it takes to keep it for a while: its payload is a part of all that came with it over the network, which
+    /// would be kept as well.
+    pub fn compact(&mut self) {
+        self.payload = Bytes::copy_from_slice(&self.payload);
     }
 }
 
@@ -269,13 +282,9 @@ impl Puller {
             }
             return None;
         };
-        Some(Delivery {
-            envelope,
-            payload: message.payload.clone(),
-            sequence,
-            delivered,
-            stored_at_ms: read::ms(stored),
-            message,
-        })
+        let reply = message.reply.as_deref().unwrap_or_default();
+        let claim = Claim::new(sequence, delivered, read::ms(stored), reply);
+        let payload = message.message.payload;
+        Some(Delivery { envelope, payload, claim, client: self.bus.client.clone() })
     }
 }

@@ -194,10 +194,10 @@ impl Bus {
 pub struct Wakes(async_nats::Subscriber);
 
 impl Wakes {
-    /// The headers of the next message; `None` when the connection is closed for good.
-    pub async fn next(&mut self) -> Option<Headers> {
+    /// The subject and the headers of the next message; `None` when the connection is closed for good.
+    pub async fn next(&mut self) -> Option<(String, Headers)> {
         let message = self.0.next().await?;
-        Some(message.headers.as_ref().map(headers).unwrap_or_default())
+        Some((message.subject.to_string(), message.headers.as_ref().map(headers).unwrap_or_default()))
     }
 }
 

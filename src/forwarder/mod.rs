@@ -8,7 +8,10 @@
 //! `decision` how a message ends; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
 //!
-//! State: `chats` (last outcomes: a cache and an alarm clock); `ack_floor`; `circuit_breaker` (holds all messages
+//! What waits: `hand` has the queues of the chats (pure), `waiting` what they need from the bus, and `elsewhere` looks
+//! after chats that wait for another process.
+//!
+//! State: `chats` (last outcomes, a cache); `ack_floor`; `circuit_breaker` (holds all messages
 //! while the backend is away); `slots` (who may call now); `attempts` (marks on the bus for messages over which a
 //! process dies).
 //!
@@ -23,6 +26,8 @@ mod circuit_breaker;
 pub mod crash_loop;
 mod decision;
 pub mod eligible;
+mod elsewhere;
+mod hand;
 mod hold;
 mod limiter;
 pub mod numbers;
@@ -30,15 +35,17 @@ pub mod policy;
 pub mod records;
 mod slots;
 mod turn;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
-use crate::bus::{Bus, Gone, ReadError};
-use crate::task::Tasks;
+use crate::bus::{Bus, Delivery, Gone, ReadError};
+use crate::task::{OnPanic, Tasks, spawn};
 use crate::wire::Subjects;
 use ack_floor::AckFloor;
 use attempts::Attempts;
@@ -46,10 +53,13 @@ use backend::Backend;
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::Mode;
-use slots::Slots;
+use slots::{Slot, Slots};
+use waiting::{Message, Waiting, Working};
 
 /// The most messages that one pull request asks for.
 const MAX_BATCH: usize = 256;
+/// So many messages may be at work beside those that have a slot: between two attempts, or held.
+const MAX_BETWEEN: usize = 2_048;
 
 /// What an operator can set for the forwarder.
 #[derive(Debug, Clone)]
@@ -92,7 +102,10 @@ pub struct Forwarder {
     topology: topology::Settings,
     settings: Settings,
     backend: Backend,
-    chats: Arc<Chats>,
+    chats: Chats,
+    waiting: Arc<Waiting>,
+    /// One for each message at work.
+    room: Arc<Semaphore>,
     ack_floor: AckFloor,
     /// What `WA_IN` has no more.
     gone: Gone,
@@ -131,6 +144,10 @@ impl Forwarder {
             breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
             slots: Slots::new(settings.concurrency, settings.backend.timeout),
+            waiting: Arc::new(Waiting::new(bus.clone(), topology.forwarder_ack_wait)),
+            room: Arc::new(Semaphore::new(
+                settings.concurrency.saturating_add(MAX_BETWEEN).min(Semaphore::MAX_PERMITS),
+            )),
             bus,
             subjects,
             topology,
@@ -159,6 +176,17 @@ impl Forwarder {
     /// Works until `stop`. Then finishes or gives back what is in flight, within `grace`.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let turns = Tasks::new("turn");
+        let helpers = [
+            spawn("next turns", OnPanic::EndProcess, Arc::clone(&self).begin_what_is_ready(turns.clone())),
+            spawn("reservations", OnPanic::EndProcess, {
+                let waiting = Arc::clone(&self.waiting);
+                async move { waiting.reserve().await }
+            }),
+            spawn("outcome listener", OnPanic::EndProcess, {
+                let forwarder = Arc::clone(&self);
+                async move { forwarder.listen().await }
+            }),
+        ];
         while !self.stop.is_cancelled() {
             if let Err(error) = self.pull(&turns).await {
                 tracing::warn!(%error, "pulling is interrupted");
@@ -169,7 +197,9 @@ impl Forwarder {
                 self.pause(Duration::from_secs(1)).await;
             }
         }
+        drop(helpers);
         self.closed.cancel();
+        self.waiting.give_back().await;
         if !turns.is_empty() {
             tracing::info!(turns = turns.len(), "finishing what is in flight");
         }
@@ -189,24 +219,66 @@ impl Forwarder {
                 consumer,
                 &self.stop,
                 async || self.capacity().await,
-                async |delivery| {
-                    // The slot is taken here and not in the turn, because the next pull counts the free slots.
-                    let slot = self.slots.one_now();
-                    turns.spawn(turn::run(Arc::clone(self), delivery, slot));
-                },
+                async |delivery| self.take(delivery, turns),
                 || self.closed.cancel(),
             )
             .await
     }
 
-    /// How many messages could begin now. Waits until it is at least one.
+    /// How many messages to ask for. Waits until at least one could begin.
     async fn capacity(&self) -> usize {
         let most = match self.breaker.wants_turns().await {
             Wanted::Any => MAX_BATCH,
             Wanted::Probes(count) => count,
         };
+        drop(self.room.acquire().await);
         drop(self.slots.one().await);
-        self.slots.free().clamp(1, most)
+        self.waiting.ask(self.slots.free(), most)
+    }
+
+    /// A message has come. It begins, or it waits in the hand.
+    fn take(self: &Arc<Self>, delivery: Box<Delivery>, turns: &Tasks) {
+        // The slot is taken here and not in the turn, because the next pull counts the free slots.
+        let (slot, room) = (self.slots.one_now(), Arc::clone(&self.room).try_acquire_owned().ok());
+        let may_begin = slot.is_some() && room.is_some();
+        let route = &delivery.envelope.route;
+        let chat = self.subjects.reply(&route.account, &route.chat);
+        if let Some((at_work, message)) = self.waiting.arrives(&chat, delivery, may_begin) {
+            self.begin(turns, Working::new(&self.waiting, at_work), message, slot, room);
+        }
+    }
+
+    /// Begins what waits as soon as it is its turn and there is a slot for it.
+    async fn begin_what_is_ready(self: Arc<Self>, turns: Tasks) {
+        let work = async {
+            loop {
+                self.waiting.ready().await;
+                // During a hold, few turns are of any use.
+                self.breaker.wants_turns().await;
+                let room = Arc::clone(&self.room).acquire_owned().await.ok();
+                let slot = self.slots.one().await;
+                if let Some((at_work, message)) = self.waiting.next() {
+                    self.begin(&turns, Working::new(&self.waiting, at_work), message, slot, room);
+                }
+            }
+        };
+        // What waits is given back.
+        self.stop.run_until_cancelled(work).await;
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        turns: &Tasks,
+        working: Working,
+        message: Message,
+        slot: Option<Slot>,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        let forwarder = Arc::clone(self);
+        turns.spawn(async move {
+            turn::run(&forwarder, working, message, slot).await;
+            drop(room);
+        });
     }
 
     /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known
@@ -227,9 +299,10 @@ impl Forwarder {
                 tracing::warn!(%error, "the inbound consumer is not available yet");
                 return false;
             }
-            Some(Ok(now)) if now.incarnation != self.chats.incarnation() => {
+            Some(Ok(now)) if *now.incarnation != *self.chats.incarnation() => {
                 tracing::error!("the inbound stream was made anew; its messages are counted from the start");
                 self.chats.reincarnate(now.incarnation);
+                self.waiting.forget();
                 self.ack_floor.reset();
             }
             Some(Ok(_)) => {}

@@ -150,17 +150,25 @@ impl<const N: usize> Level<N> {
         Self::new(Kind::Gauge, name, unit, labels, description)
     }
 
-    /// One more, until the guard is dropped.
-    pub fn enter(&self, labels: [&str; N]) -> Inside<'_> {
-        let tally = self.made.get_or_init(|| {
+    fn tally(&self) -> &Tally {
+        self.made.get_or_init(|| {
             let Definition { name, unit, description, .. } = self.definition;
             let made =
                 meter().i64_up_down_counter(name).with_unit(unit).with_description(description).build();
             Tally { made, now: Mutex::default() }
-        });
-        let labels = self.with(labels).to_vec();
+        })
+    }
+
+    /// One more, until the guard is dropped.
+    pub fn enter(&self, labels: [&str; N]) -> Inside<'_> {
+        let (tally, labels) = (self.tally(), self.with(labels).to_vec());
         tally.add(1, &labels);
         Inside { tally, labels }
+    }
+
+    /// So many more, or fewer.
+    pub fn change(&self, by: i64, labels: [&str; N]) {
+        self.tally().add(by, &self.with(labels));
     }
 
     /// How many are inside at this moment.

@@ -4,6 +4,7 @@
 //! take what they say about their message from these spans: see `logs`.
 
 use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::{KeyValue, Value};
 use tracing::Span;
@@ -182,6 +183,12 @@ pub fn receipt(account: &Account, chat: &ChatToken, whatsapp_id: &str, status: &
 pub fn event<const N: usize>(name: &'static str, attributes: [(&'static str, Value); N]) {
     let attributes = attributes.map(|(name, value)| KeyValue::new(name, value));
     Span::current().add_event(Cow::Borrowed(name), attributes.to_vec());
+}
+
+/// Something happened so long ago, before the current span began.
+pub fn event_since(name: &'static str, ago: Duration) {
+    let at = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    Span::current().add_event_with_timestamp(Cow::Borrowed(name), at, Vec::new());
 }
 
 /// The backend answered with this status.

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::recent::Recent;
 use crate::bus::{Bus, ReadError, StreamState};
 use crate::crash;
+use crate::recent::Recent;
 use crate::wire::{Account, ChatToken, Subjects, header};
 
 /// How many addresses are remembered at least; twice as many at most. Each takes some 300 bytes.

@@ -9,7 +9,6 @@ pub(super) mod chats;
 pub(super) mod identity;
 pub(super) mod offer;
 pub(super) mod offers;
-mod recent;
 pub(super) mod timers;
 
 use whatsapp_rust::wacore::types::message::MessageSource;

@@ -12,8 +12,8 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::offer::{LONGEST_PICK, Offer};
-use super::recent::Recent;
 use crate::bus::Bus;
+use crate::recent::Recent;
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{ChatKind, InboundMessage, Outcome, outcome};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::recent::Recent;
 use crate::bus::{Bus, ReadError};
+use crate::recent::Recent;
 use crate::wire::v1::InboundMessage;
 use crate::wire::{Account, ChatToken, Subjects};
 

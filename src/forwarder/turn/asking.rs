@@ -110,7 +110,7 @@ impl Turn<'_> {
     /// Tells the circuit breaker the result of a call, and says what follows.
     async fn judge(&self, called: Called, failing: &mut Failing) -> Result<Then, Interrupted> {
         let Called { class, began, overload } = called;
-        let (breaker, chat) = (&self.forwarder.breaker, self.chat.subject());
+        let (breaker, chat) = (&self.forwarder.breaker, self.chat);
         let (reason, retry_after) = match class {
             Class::Answered(reply) => {
                 breaker.answered(chat, began);
@@ -167,7 +167,7 @@ impl Turn<'_> {
     /// Permission to call. The wait for it is recorded.
     async fn pass(&self) -> Result<Pass, Interrupted> {
         let _held = self.forwarder.breaker.reason().map(telemetry::held);
-        self.or_stop(self.forwarder.breaker.pass(self.chat.subject())).await
+        self.or_stop(self.forwarder.breaker.pass(self.chat)).await
     }
 
     /// Calls the backend. `before` says how often this turn has called it already.

@@ -19,24 +19,20 @@ use tracing::Instrument as _;
 
 use super::attempts::Attempt;
 use super::chain::{self, Place, Step};
-use super::chats::Open;
 use super::decision::{self, Decision};
+use super::hand::Held;
 use super::slots::Slot;
+use super::waiting::{Message, Working};
 use super::{Forwarder, Settings};
 use crate::bus::{AppendError, Delivery};
 use crate::crash;
-use crate::telemetry::{metrics, spans};
+use crate::telemetry::metrics;
+use crate::telemetry::spans;
+use crate::wire::now_ms;
 use crate::wire::v1::DeadReason;
-use crate::wire::{Envelope, now_ms};
 
-/// No more turns of one chat than this wait in memory. The bus keeps the other messages.
-const MAX_WAITING_PER_CHAT: usize = 1_000;
-/// When such a message is delivered again. The bus hands over again what was given back before it hands over what is
-/// new. So the delay doubles: many such messages must not keep other chats' messages from coming.
-fn over_cap_delay(delivered: u64) -> Duration {
-    let doubled = delivered.saturating_sub(1).min(4);
-    Duration::from_secs(2 << doubled)
-}
+/// When a message is delivered again that could not be read.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +41,11 @@ pub(super) enum Ended {
     Stored,
     /// Its outcome was already stored, by any replica.
     Answered,
+    /// The message before it has no outcome, as the bus said at this time, and is not in this process's hand.
+    Waits {
+        /// When the bus was asked.
+        read_at: Instant,
+    },
     /// Not now: the message is given back to the bus.
     GivenBack {
         /// When to deliver it again. `None`: at once.
@@ -74,41 +75,94 @@ impl From<crate::bus::ReadError> for Interrupted {
 /// tells the bus the result.
 ///
 /// `slot` is the one that the message was pulled for, if no other turn has taken it in the meantime.
-pub(super) async fn run(forwarder: Arc<Forwarder>, delivery: Box<Delivery>, slot: Option<Slot>) {
-    let span = telemetry::turn(&forwarder.subjects, &delivery);
-    async {
-        let incarnation = forwarder.chats.incarnation();
-        let work = work(&forwarder, &delivery, &incarnation, slot);
-        let is_current = || incarnation == forwarder.chats.incarnation();
-        tokio::pin!(work);
-        let mut ticks = tokio::time::interval(forwarder.topology.forwarder_ack_wait / 3);
-        let ended = loop {
-            tokio::select! {
-                ended = &mut work => break ended,
-                _ = ticks.tick() => if is_current() { delivery.progress().await },
-            }
-        };
-        crash::point("forwarder.before-ack");
-        match ended {
-            // In the stream as it is now, this sequence may be another message's, which nobody has answered.
-            _ if !is_current() => {}
-            Ended::Dropped => {}
-            Ended::Stored | Ended::Answered => delivery.ack().await,
-            Ended::GivenBack { after } => delivery.nak(after).await,
+pub(super) async fn run(forwarder: &Forwarder, working: Working, message: Message, slot: Option<Slot>) {
+    let incarnation = forwarder.chats.incarnation();
+    let Some((delivery, waited)) = open(forwarder, message).await else { return };
+    let ended = work(forwarder, &delivery, &working, &waited, &incarnation, slot);
+    let ended = ended.instrument(telemetry::turn(&forwarder.subjects, &delivery)).await;
+    if let Ended::Waits { read_at } = ended {
+        let message = Held { kept: Some(delivery), ..waited };
+        if let Some(message) = forwarder.waiting.waits_elsewhere(&working.at_work, message, read_at)
+            && incarnation == forwarder.chats.incarnation()
+        {
+            forwarder.bus.give_back(&message.claim, None).await;
         }
-        tracing::debug!(?ended, "turn ended");
     }
-    .instrument(span)
-    .await;
 }
 
-async fn work(forwarder: &Forwarder, delivery: &Delivery, incarnation: &str, slot: Option<Slot>) -> Ended {
-    let turn = Turn::open(forwarder, delivery, incarnation);
+/// The message of a turn, which is read again if it was not kept. `None`: it is given back.
+async fn open(forwarder: &Forwarder, mut message: Message) -> Option<(Box<Delivery>, Message)> {
+    let delivery = match message.kept.take() {
+        Some(mut delivery) => {
+            delivery.claim.clone_from(&message.claim);
+            delivery
+        }
+        None => {
+            let stream = forwarder.subjects.stream_in();
+            match forwarder.bus.fetch(&forwarder.subjects, &stream, &message.claim).await {
+                Ok(Some(delivery)) => delivery,
+                unread => {
+                    // If it exists, it comes again; then it is not only a claim.
+                    let error = unread.err().map(|error| error.to_string());
+                    tracing::debug!(error, "a message that waited cannot be read; it is given back");
+                    forwarder.bus.give_back(&message.claim, Some(AGAIN)).await;
+                    return None;
+                }
+            }
+        }
+    };
+    Some((delivery, message))
+}
+
+async fn work(
+    forwarder: &Forwarder,
+    delivery: &Delivery,
+    working: &Working,
+    waited: &Message,
+    incarnation: &Arc<str>,
+    slot: Option<Slot>,
+) -> Ended {
+    let is_current = || *incarnation == forwarder.chats.incarnation();
+    let work = attempt(forwarder, delivery, working, waited, incarnation, slot);
+    tokio::pin!(work);
+    let ack_wait = forwarder.topology.forwarder_ack_wait;
+    let now = Instant::now();
+    // A message that has waited may be reserved for longer than it takes to notice that this process is gone.
+    let first =
+        if waited.reserved > now + ack_wait { now } else { now.max(waited.reserved - ack_wait * 2 / 3) };
+    let mut ticks = tokio::time::interval_at(first, ack_wait / 3);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut work => break ended,
+            _ = ticks.tick() => if is_current() { delivery.progress().await },
+        }
+    };
+    crash::point("forwarder.before-ack");
+    match ended {
+        // In the stream as it is now, this sequence may be another message's, which nobody has answered.
+        _ if !is_current() => {}
+        Ended::Dropped | Ended::Waits { .. } => {}
+        Ended::Stored | Ended::Answered => delivery.ack().await,
+        Ended::GivenBack { after } => delivery.nak(after).await,
+    }
+    tracing::debug!(?ended, "turn ended");
+    ended
+}
+
+async fn attempt(
+    forwarder: &Forwarder,
+    delivery: &Delivery,
+    working: &Working,
+    waited: &Message,
+    incarnation: &Arc<str>,
+    slot: Option<Slot>,
+) -> Ended {
+    let turn = Turn::open(forwarder, delivery, &working.at_work.chat, waited, incarnation);
     let mut attempt = forwarder.attempts.of(incarnation, delivery.sequence, delivery.delivered);
     let taken = turn.take(slot, &mut attempt).await;
     match taken {
         Ok(Ended::Stored | Ended::Answered) => attempt.over().await,
-        Ok(Ended::GivenBack { .. } | Ended::Dropped) | Err(_) => attempt.leave().await,
+        Ok(Ended::GivenBack { .. } | Ended::Waits { .. } | Ended::Dropped) | Err(_) => attempt.leave().await,
     }
     match taken {
         Ok(ended) => ended,
@@ -132,9 +186,12 @@ struct Turn<'a> {
     forwarder: &'a Forwarder,
     delivery: &'a Delivery,
     /// The incarnation of `WA_IN` that it came from.
-    incarnation: &'a str,
+    incarnation: &'a Arc<str>,
     place: Place,
-    chat: Open,
+    /// The subject of the chat's outcomes.
+    chat: &'a Arc<str>,
+    /// Since when the message is in hand, and whether it had to wait for others.
+    waited: &'a Message,
     /// Until then the live service may ask first, in shadow. The wait for it holds nothing.
     not_before: Instant,
     /// Tells the turn to give the message back if its call has not begun.
@@ -142,22 +199,26 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn open(forwarder: &'a Forwarder, delivery: &'a Delivery, incarnation: &'a str) -> Self {
-        let Envelope { route, previous, .. } = &delivery.envelope;
-        let chat = forwarder.chats.open(forwarder.subjects.reply(&route.account, &route.chat));
-        let place = Place { sequence: delivery.sequence, previous: *previous };
+    fn open(
+        forwarder: &'a Forwarder,
+        delivery: &'a Delivery,
+        chat: &'a Arc<str>,
+        waited: &'a Message,
+        incarnation: &'a Arc<str>,
+    ) -> Self {
         let Settings { mode, shadow_delay, .. } = &forwarder.settings;
         let wait = decision::head_start(*mode, *shadow_delay, delivery.stored_at_ms, now_ms());
         let not_before = Instant::now() + wait;
-        Self { forwarder, delivery, incarnation, place, chat, not_before, stop: &forwarder.stop }
+        let (place, stop) = (waited.place, &forwarder.stop);
+        Self { forwarder, delivery, incarnation, place, chat, waited, not_before, stop }
     }
 
     async fn take(&self, mut slot: Option<Slot>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decision> = None;
-        let mut has_waited = false;
-        if self.delivery.delivered > 1 {
+        let mut told = !self.waited.has_waited;
+        if self.delivery.delivered > 1 || self.waited.reserved < Instant::now() {
             // Another replica may have answered it in the meantime: what is known may be older than that.
-            self.chat.forget();
+            self.forwarder.chats.forget(self.chat);
         }
         loop {
             // From here on the turn needs a slot. Slots limit what is being worked on, and what is pulled.
@@ -165,60 +226,46 @@ impl<'a> Turn<'a> {
                 Some(slot) => slot,
                 None => self.slot(attempt).await?,
             };
-            match self.step().await? {
+            let read_at = Instant::now();
+            let expected = match self.step().await? {
                 Step::Answered => return Ok(Ended::Answered),
-                Step::Wait => {
-                    drop(slot);
-                    attempt.leave().await;
-                    let (waiting, _guard) = self.chat.waiting();
-                    if waiting > MAX_WAITING_PER_CHAT {
-                        return Ok(Ended::GivenBack { after: Some(over_cap_delay(self.delivery.delivered)) });
-                    }
-                    if !std::mem::replace(&mut has_waited, true) {
-                        spans::event("chain.wait", []);
-                    }
-                    let _in_chain = metrics::TURNS.enter(["chain"]);
-                    self.or_stop(self.chat.changed(self.place.previous)).await??;
+                Step::Wait => return Ok(Ended::Waits { read_at }),
+                Step::Go { expected } => expected,
+            };
+            if !std::mem::replace(&mut told, true) {
+                spans::event_since("chain.wait", self.waited.since.elapsed());
+                spans::event("chain.go", []);
+            }
+            if Instant::now() < self.not_before {
+                drop(slot);
+                attempt.leave().await;
+                self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
+                continue;
+            }
+            let decision = match decided.take() {
+                Some(decision) => decision,
+                None => match self.decide(slot, attempt).await? {
+                    Some(decision) => decision,
+                    // The message is a suspect: check again once it has its capacity.
+                    None => continue,
+                },
+            };
+            match self.store(&decision, expected).await {
+                Ok(()) => return Ok(Ended::Stored),
+                // Another replica was faster, or what is known is old: check again. If the place of a
+                // decision is gone, the next step drops the decision.
+                Err(AppendError::Refused) => {
+                    metrics::CONFLICTS.add(1, ["out"]);
+                    self.forwarder.chats.forget(self.chat);
+                    decided = Some(decision);
                 }
-                Step::Go { expected } => {
-                    if std::mem::take(&mut has_waited) {
-                        spans::event("chain.go", []);
-                    }
-                    if Instant::now() < self.not_before {
-                        drop(slot);
-                        attempt.leave().await;
-                        self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
-                        continue;
-                    }
-                    let decision = match decided.take() {
-                        Some(decision) => decision,
-                        None => match self.decide(slot, attempt).await? {
-                            Some(decision) => decision,
-                            // The message is a suspect: check again once it has its capacity.
-                            None => continue,
-                        },
-                    };
-                    match self.store(&decision, expected).await {
-                        Ok(()) => return Ok(Ended::Stored),
-                        // Another replica was faster, or what is known is old: check again. If the place of a
-                        // decision is gone, the next step drops the decision.
-                        Err(AppendError::Refused) => {
-                            metrics::CONFLICTS.add(1, ["out"]);
-                            self.chat.forget();
-                            decided = Some(decision);
-                        }
-                        Err(AppendError::Impossible(why)) => {
-                            tracing::error!(
-                                why,
-                                "the outcome cannot be stored; the message is dead-lettered"
-                            );
-                            decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
-                        }
-                        Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
-                        Err(AppendError::Unknown(error) | AppendError::Full(error)) => {
-                            return Err(Interrupted::Bus(error));
-                        }
-                    }
+                Err(AppendError::Impossible(why)) => {
+                    tracing::error!(why, "the outcome cannot be stored; the message is dead-lettered");
+                    decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
+                }
+                Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
+                Err(AppendError::Unknown(error) | AppendError::Full(error)) => {
+                    return Err(Interrupted::Bus(error));
                 }
             }
         }
@@ -234,34 +281,28 @@ impl<'a> Turn<'a> {
         self.or_stop(slot).await?.ok_or(Interrupted::Stopping)
     }
 
+    /// What to do with the message, as far as is known, and else as the bus says.
     async fn step(&self) -> Result<Step, Interrupted> {
         if self.is_of_another_stream() {
             return Err(Interrupted::StreamGone);
         }
-        let last = self.chat.last().await?;
-        let step = chain::step(self.place, last, self.forwarder.ack_floor.known());
-        if step != Step::Wait {
+        let ack_floor = self.forwarder.ack_floor.known();
+        let known = self.forwarder.chats.known_last(self.chat);
+        let step = known.map(|last| chain::step(self.place, last, ack_floor));
+        if let Some(step) = step.filter(|step| *step != Step::Wait) {
             return Ok(step);
         }
-        if crash::switched_off("chain") {
+        let last = self.forwarder.chats.read_last(self.chat).await?;
+        let step = chain::step(self.place, last, ack_floor);
+        if step == Step::Wait && crash::switched_off("chain") {
             return Ok(Step::Go { expected: last.out_sequence });
-        }
-        let state = self.forwarder.ack_floor.fresh().await?;
-        let step = chain::step(self.place, last, state.ack_floor);
-        let Place { sequence, previous } = self.place;
-        let is_gone = async || {
-            // No answer is no reason to give the message back: it waits on.
-            self.forwarder.gone.has(self.incarnation, previous).await.unwrap_or(false)
-        };
-        if step == Step::Wait && (state.is_alone(sequence) || is_gone().await) {
-            return Ok(chain::step(self.place.behind_nothing(), last, state.ack_floor));
         }
         Ok(step)
     }
 
     /// The stream that the message was in was deleted, and made anew. Whoever has its sequence now is another message.
     fn is_of_another_stream(&self) -> bool {
-        self.incarnation != self.forwarder.chats.incarnation()
+        *self.incarnation != self.forwarder.chats.incarnation()
     }
 
     /// Ends `work` when the process stops.

@@ -52,18 +52,16 @@ impl Turn<'_> {
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);
-            let record = Record {
-                subject: self.chat.subject().to_owned(),
-                headers,
-                payload: payload.encode_to_vec().into(),
-            };
+            let record =
+                Record { subject: self.chat.to_string(), headers, payload: payload.encode_to_vec().into() };
             crash::point("forwarder.before-outcome");
             let stored = self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await?;
             crash::point("forwarder.after-outcome");
             spans::stored(stored.sequence);
             telemetry::outcome(decision);
             let in_sequence = if self.is_of_another_stream() { 0 } else { self.place.sequence };
-            self.chat.wrote(Last { in_sequence, out_sequence: stored.sequence });
+            let last = Last { in_sequence, out_sequence: stored.sequence };
+            self.forwarder.chats.wrote(self.chat, last);
             Ok(())
         }
         .instrument(span)

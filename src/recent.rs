@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Remembers the `size` entries that were used last, and those that were used within `age`, but never more than twice
 /// `size` and what is in use.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub struct Recent<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     size: usize,
@@ -25,12 +25,12 @@ pub(super) struct Recent<K, V> {
 
 impl<K: Eq + Hash, V> Recent<K, V> {
     /// Nothing yet.
-    pub(super) fn new(size: usize, age: Duration, in_use: fn(&V) -> bool, now: Instant) -> Self {
+    pub fn new(size: usize, age: Duration, in_use: fn(&V) -> bool, now: Instant) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), size, age, since: now, in_use }
     }
 
     /// An entry, which is young again.
-    pub(super) fn get(&mut self, key: &K, now: Instant) -> Option<&V> {
+    pub fn get(&mut self, key: &K, now: Instant) -> Option<&V> {
         if let Some((key, value)) = self.old.remove_entry(key) {
             self.insert(key, value, now);
         }
@@ -38,7 +38,7 @@ impl<K: Eq + Hash, V> Recent<K, V> {
     }
 
     /// A new entry, or a new value for one.
-    pub(super) fn insert(&mut self, key: K, value: V, now: Instant) {
+    pub fn insert(&mut self, key: K, value: V, now: Instant) {
         if (self.young.len() >= self.size && !self.young.contains_key(&key))
             || now.duration_since(self.since) >= self.age
         {
@@ -50,6 +50,12 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         }
         self.old.remove(&key);
         self.young.insert(key, value);
+    }
+
+    /// Forgets an entry.
+    pub fn remove(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
     }
 
     /// How many entries there are.
