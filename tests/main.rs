@@ -13,6 +13,7 @@
 
 mod admin;
 mod asked_again;
+mod backlog;
 mod bus_outage;
 mod check;
 mod closed_output;

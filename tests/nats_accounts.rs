@@ -361,6 +361,28 @@ async fn an_edge_that_may_not_ask_what_was_offered_keeps_all_promises() {
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
 }
 
+/// The users of an earlier version: a forwarder may not read a message again that waited. It gets it from the bus again.
+#[tokio::test]
+async fn a_forwarder_that_may_not_read_again_keeps_all_promises() {
+    let account = Account::with(|accounts| {
+        let own = "MSG.NEXT.WA_IN.forwarder\"\n            \"$JS.API.DIRECT.GET.WA_IN\"\n";
+        let earlier = accounts.replace(own, "MSG.NEXT.WA_IN.forwarder\"\n");
+        assert_ne!(earlier, accounts);
+        earlier
+    });
+    let stage = Stage::plan().nats(account.setup.clone()).set().await;
+    stage.logs.expects(warning::FORBIDDEN);
+    account.output(&stage, &["provision"], "provisioner").await;
+    let mut edge = account.start(&stage, Role::Edge).await;
+    edge.link(&stage.simulator).await;
+    let mut forwarder = account.start_with(&stage, Role::Forwarder, &[("WITHOUT_GUARD", "kept")]).await;
+    forwarder.ready().await;
+
+    let customers = stage.customers("54911888", 2).await;
+    let written = rounds(&customers, 1..=5).await;
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+}
+
 /// A process whose user may not do what it needs ends at once, and says what.
 #[tokio::test]
 async fn a_missing_permission_is_told_by_name_at_the_start() {

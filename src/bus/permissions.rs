@@ -90,6 +90,8 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec
                 info(subjects.stream_attempts()),
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.all_replies())),
                 some(&format!("{api}.DIRECT.GET.{}.{marks}", subjects.stream_attempts())),
+                // A message that waits is read again when its turn comes.
+                exact(format!("{api}.DIRECT.GET.{}", subjects.stream_in())),
                 subscribe(subjects.all_replies()),
             ]);
             (subjects.stream_in(), subjects.consumer_forwarder())
