@@ -27,6 +27,7 @@ mod healthcheck;
 mod hello;
 mod hold;
 mod hostile;
+mod idle_connections;
 mod kept_out;
 mod kill;
 mod labels;

@@ -7,6 +7,8 @@
 //! `ACCEPT=1 cargo test --workspace --features simulator --test promises -- wire_format`
 //!
 //! `ACCEPT=breaking` takes in everything. Whoever uses it tells all readers of the bus first.
+//!
+//! `proto/generated.rs` is what Rust reads them with. Both write it anew, too.
 
 mod description;
 mod planted;
@@ -95,4 +97,25 @@ fn what_is_on_the_bus_keeps_its_form() {
             additions.join(", ")
         ));
     }
+}
+
+/// What `prost-build` makes of the protos.
+fn generate() -> String {
+    let dir = root().join("proto");
+    let set = protox::compile(description::protos(&dir), [&dir]).unwrap_or_else(|error| panic!("{error:?}"));
+    let out = tempfile::tempdir().expect("a directory");
+    let mut compiler = prost_build::Config::new();
+    compiler.out_dir(out.path()).compile_fds(set).expect("code");
+    std::fs::read_to_string(out.path().join("whatsapp.connector.v1.rs")).expect("the package's code")
+}
+
+#[test]
+fn the_code_that_reads_the_protos_is_made_of_them_as_they_are() {
+    let file = root().join("proto/generated.rs");
+    let now = generate();
+    if !std::env::var("ACCEPT").unwrap_or_default().is_empty() {
+        std::fs::write(&file, &now).expect("the generated code");
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(kept == now, "proto/generated.rs is of other protos. Make it anew: {HOW}");
 }

@@ -19,7 +19,7 @@ pub use token::{Account, ChatToken, masked};
 /// The generated payload types of `proto/whatsapp/connector/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/whatsapp.connector.v1.rs"));
+    include!("../../proto/generated.rs");
 }
 
 /// Milliseconds since the Unix epoch, as every `*_at_ms` field on the bus has them.

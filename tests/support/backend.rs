@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http::Http;
 use super::port::Port;
-use super::process::{Process, clean};
+use super::process::Process;
 use super::{PATIENCE, eventually, root};
 
 /// The setting with which it starts with its gate closed.
@@ -129,13 +129,10 @@ impl Backend {
 }
 
 fn spawn(settings: &BTreeMap<String, String>, port: u16, logs: &Path) -> Process {
-    let mut command = clean(&python());
-    command
-        .args(["-m", "assistant", "--host", "127.0.0.1", "--port", &port.to_string()])
-        .current_dir(root().join("deploy/backend"))
-        .envs([("ASSISTANT_MODE", "echo"), ("BACKEND_CALL_LOG", "1"), ("PYTHONDONTWRITEBYTECODE", "1")])
-        .envs(settings);
-    Process::start("backend", &mut command, logs)
+    let own = [("ASSISTANT_MODE", "echo"), ("BACKEND_CALL_LOG", "1")];
+    let mut environment = BTreeMap::from(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment.extend(settings.clone());
+    Process::fork("backend", &["--host", "127.0.0.1", "--port", &port.to_string()], &environment, logs)
 }
 
 /// `BACKEND_PYTHON`, else what `make tools` installs.

@@ -22,6 +22,7 @@ mod simulator;
 mod stage;
 mod streams;
 mod unwell;
+mod warm;
 
 pub use backend::{Call, GATE, python};
 pub use collector::Collector;

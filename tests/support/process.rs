@@ -1,6 +1,8 @@
 //! A child process: its output goes to files, and it ends with its handle.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,15 +12,39 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
+use super::warm::Fork;
 
 /// How much of a log a failed test shows.
 const TAIL: usize = 60;
+
+/// Whose child it is.
+#[derive(Debug)]
+enum Kin {
+    Own(Child),
+    Forked(Fork),
+}
+
+impl Kin {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        match self {
+            Self::Own(child) => child.try_wait(),
+            Self::Forked(fork) => fork.try_wait(),
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Self::Own(child) => child.wait(),
+            Self::Forked(fork) => fork.wait(),
+        }
+    }
+}
 
 /// A running part. Dropping it is `kill -9` and a wait for its end.
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    child: Kin,
     pid: Pid,
     out: PathBuf,
     err: PathBuf,
@@ -28,10 +54,7 @@ pub struct Process {
 impl Process {
     /// Starts `command` with its output in files below `logs`.
     pub fn start(name: &str, command: &mut Command, logs: &Path) -> Self {
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let file = |kind: &str| logs.join(format!("{number}-{name}.{kind}"));
-        let (out, err) = (file("out"), file("err"));
+        let [out, err] = files(name, logs);
         let create =
             |path: &Path| File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         command.stdin(Stdio::null()).stdout(create(&out)).stderr(create(&err));
@@ -39,7 +62,15 @@ impl Process {
             panic!("{name} does not start: {} : {error}", command.get_program().display())
         });
         let pid = Pid::from_child(&child);
-        Self { name: name.to_owned(), child, pid, out, err, ended: None }
+        Self { name: name.to_owned(), child: Kin::Own(child), pid, out, err, ended: None }
+    }
+
+    /// The reference backend, out of an interpreter that has it loaded.
+    pub fn fork(name: &str, arguments: &[&str], environment: &BTreeMap<String, String>, logs: &Path) -> Self {
+        let [out, err] = files(name, logs);
+        let fork = Fork::start(arguments, environment, &out, &err)
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name: name.to_owned(), pid: fork.pid, child: Kin::Forked(fork), out, err, ended: None }
     }
 
     /// Its process id.
@@ -187,6 +218,13 @@ pub fn clean(program: &Path) -> Command {
         command.env("PATH", path);
     }
     command
+}
+
+/// Its output and its log, under a name that no other process has.
+fn files(name: &str, logs: &Path) -> [PathBuf; 2] {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    ["out", "err"].map(|kind| logs.join(format!("{number}-{name}.{kind}")))
 }
 
 fn read(path: &Path) -> String {

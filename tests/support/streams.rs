@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus, SessionEvent};
 use whatsapp_connector::wire::{Account, Subjects, header};
 
 use super::{PATIENCE, eventually};
+
+/// How many messages are asked for at a time.
+const AT_ONCE: usize = 64;
 
 /// A message as a stream has it.
 #[derive(Debug, Clone)]
@@ -156,7 +159,7 @@ impl Streams {
     /// Waits until `count` updates are stored: what is about a message or a chat, and no message.
     pub async fn updated(&self, count: usize) {
         eventually(format!("{count} updates in WA_IN"), PATIENCE, async || {
-            let updates = self.updates().await.len();
+            let updates = self.count(&self.subjects.stream_in(), ".update.").await;
             if updates >= count { Ok(()) } else { Err(format!("{updates}")) }
         })
         .await;
@@ -247,7 +250,7 @@ impl Streams {
     pub async fn received(&self, count: usize) {
         let what = format!("{count} messages in WA_IN");
         eventually(what, PATIENCE, async || {
-            let found = self.messages().await.len();
+            let found = self.count(&self.subjects.stream_in(), ".message.").await;
             if found >= count { Ok(()) } else { Err(format!("{found}")) }
         })
         .await;
@@ -257,7 +260,7 @@ impl Streams {
     pub async fn decided(&self, count: usize) {
         let what = format!("{count} outcomes in WA_OUT");
         eventually(what, PATIENCE, async || {
-            let found = self.outcomes().await.len();
+            let found = self.count(&self.subjects.stream_out(), ".reply.").await;
             if found >= count { Ok(()) } else { Err(format!("{found}")) }
         })
         .await;
@@ -298,24 +301,34 @@ impl Streams {
         self.jetstream.get_consumer_from_stream(name, stream).await.map_err(|error| error.to_string())
     }
 
+    /// How many messages with `part` in their subject there are: one question, however many they are.
+    async fn count(&self, name: &str, part: &str) -> usize {
+        let Ok(stream) = self.jetstream.get_stream(name).await else { return 0 };
+        let Ok(subjects) = stream.info_with_subjects(">").await else { return 0 };
+        let counts = subjects.try_fold(0, async |sum, (subject, count)| {
+            Ok(if subject.contains(part) { sum + count } else { sum })
+        });
+        counts.await.unwrap_or_default()
+    }
+
     async fn all(&self, name: &str) -> Vec<Entry> {
         // A stream that nobody has made yet holds nothing.
         let Ok(stream) = self.jetstream.get_stream(name).await else { return Vec::new() };
         let state = stream.cached_info().state.clone();
-        let mut entries = Vec::new();
-        for sequence in state.first_sequence.max(1)..=state.last_sequence {
+        let sequences = state.first_sequence.max(1)..=state.last_sequence;
+        let entries = stream::iter(sequences).map(async |sequence| {
             let message = stream
                 .direct_get(sequence)
                 .await
                 .unwrap_or_else(|error| panic!("{name} holds no message {sequence}: {error}"));
-            entries.push(Entry {
+            Entry {
                 sequence,
                 subject: message.subject.to_string(),
                 stored_at: message.time.unix_timestamp_nanos() as f64 / 1e9,
                 headers: message.headers,
                 payload: message.payload,
-            });
-        }
-        entries
+            }
+        });
+        entries.buffered(AT_ONCE).collect().await
     }
 }

@@ -115,6 +115,8 @@ pub struct Unwell {
 
 struct Shared {
     rule: Mutex<Rule>,
+    /// A connection that was idle for longer is closed under whatever comes then.
+    idle: Duration,
     asked: Mutex<Vec<Asked>>,
     under_way: AtomicUsize,
 }
@@ -122,10 +124,17 @@ struct Shared {
 impl Unwell {
     /// Starts it on a free port.
     pub async fn start(rule: impl Fn(&Question) -> Answer + Send + 'static) -> Self {
+        Self::start_with(Duration::MAX, rule).await
+    }
+
+    /// The same, and it gives idle connections up after `idle`. Each call that comes later than that is one that
+    /// crosses the end of its connection.
+    pub async fn start_with(idle: Duration, rule: impl Fn(&Question) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its port"));
         let shared = Arc::new(Shared {
             rule: Mutex::new(Box::new(rule)),
+            idle,
             asked: Mutex::default(),
             under_way: AtomicUsize::new(0),
         });
@@ -178,7 +187,11 @@ impl Drop for UnderWay<'_> {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
+    let mut last = Instant::now();
     while let Some(question) = read(&mut stream).await {
+        if last.elapsed() > shared.idle {
+            return;
+        }
         let at_once = shared.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         let _under_way = UnderWay(&shared.under_way);
         let answer = {
@@ -192,7 +205,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             return;
         }
         match answer.then {
-            Then::Next => {}
+            Then::Next => last = Instant::now(),
             Then::Close => return,
             Then::Hang => {
                 // Until the other side has had enough.

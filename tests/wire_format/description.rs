@@ -186,7 +186,7 @@ fn within(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
 }
 
-fn protos(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn protos(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     for path in entries.flatten().map(|entry| entry.path()) {

@@ -266,7 +266,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let bot = Bot::builder()
             .with_backend(Store::new(store, self.resends.clone(), lost))
             .with_cache_config(cache(self.settings.resend_for))
-            .with_http_client(http::client(self.settings.proxy.as_ref()))
+            .with_http_client(http::client(self.settings.proxy.as_ref())?)
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {

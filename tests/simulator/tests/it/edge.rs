@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 use whatsapp_rust::bot::{Bot, BotHandle};
+use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
 use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::prelude::*;
 use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
-use whatsapp_rust_ureq_http_client::UreqHttpClient;
 
 use crate::LIMIT;
 
@@ -23,6 +23,16 @@ pub enum Manners {
     Refuse(Arc<AtomicUsize>),
     /// Never comes back, like a process about to be killed.
     Hang,
+}
+
+/// Of the page that the library reads nothing is needed: its version is told.
+struct NoPages;
+
+#[async_trait::async_trait]
+impl HttpClient for NoPages {
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse> {
+        bail!("{} is not for tests", request.url);
+    }
 }
 
 /// A message that came to the hook.
@@ -109,7 +119,7 @@ impl Edge {
         let mut builder = Bot::builder()
             .with_backend(backend)
             .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(ws_url))
-            .with_http_client(UreqHttpClient::new())
+            .with_http_client(NoPages)
             .with_version((2, 3000, 0))
             .with_wanted_pre_key_count(30)
             .skip_history_sync()
