@@ -53,11 +53,25 @@ pub fn hide_words_of_panics() {
     }));
 }
 
+/// How many threads a process works with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// No part of the work takes long, so a message is handed from task to task on one thread. That costs less than
+    /// waking another one each time.
+    One,
+    /// One for each core.
+    PerCore,
+}
+
 /// A runtime, and TLS ready in it.
-fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
+fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, ExitCode> {
     // Fails only if a provider was installed before, and none was.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::PerCore => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().map_err(|error| {
         complain(format_args!("no runtime: {error}"));
         ExitCode::FAILURE
     })
@@ -65,16 +79,17 @@ fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
 
 /// Does `work` without logs, traces and metrics: only its own output is seen.
 pub fn quietly<E: Fatal>(work: impl Future<Output = Result<ExitCode, E>>) -> ExitCode {
-    runtime().map_or_else(|code| code, |runtime| ended(runtime.block_on(work)))
+    runtime(Threads::PerCore).map_or_else(|code| code, |runtime| ended(runtime.block_on(work)))
 }
 
 /// Does `work` with logs, traces and metrics. `work` gets the registry that `/metrics` shows.
 pub fn observed<E: Fatal>(
     settings: &telemetry::Settings,
     environment: &Environment,
+    threads: Threads,
     work: impl AsyncFnOnce(prometheus::Registry) -> Result<ExitCode, E>,
 ) -> ExitCode {
-    let runtime = match runtime() {
+    let runtime = match runtime(threads) {
         Ok(runtime) => runtime,
         Err(code) => return code,
     };
@@ -93,7 +108,11 @@ pub fn observed<E: Fatal>(
         tracing::warn!("{remark}");
     }
     let result = runtime.block_on(work(telemetry.registry()));
-    telemetry.shutdown();
+    // The exporters may need a runtime that runs.
+    let told = runtime.block_on(async { tokio::task::spawn_blocking(move || telemetry.shutdown()).await });
+    if told.is_err() {
+        complain("the end of logs and traces failed");
+    }
     if let Err(error) = &result
         && error.is_failure()
     {

@@ -15,7 +15,7 @@ use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::exit::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal};
 use crate::forwarder::{self, Forwarder, ForwarderError};
-use crate::process::{observed, settings};
+use crate::process::{Threads, observed, settings};
 use crate::task::{OnPanic, spawn};
 use crate::wire::Account;
 
@@ -99,7 +99,9 @@ pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
         Err(code) => return code,
     };
     let telemetry = config.telemetry.clone();
-    observed(&telemetry, environment, async |metrics| {
+    // The edge encrypts, and writes to its disk.
+    let threads = if sides == Sides::Forwarder { Threads::One } else { Threads::PerCore };
+    observed(&telemetry, environment, threads, async |metrics| {
         Box::pin(until_told(config, sides, metrics)).await.map(|()| ExitCode::SUCCESS)
     })
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
+use async_nats::{Request, client::RequestErrorKind};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::access::OWN_API;
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::{Headers, header};
 
-/// JetStream's codes for refused publishes that async-nats has no kind for.
-const LAST_SEQUENCE_MISMATCH_IN_CLUSTER: u64 = 10164;
+/// JetStream's codes for refused publishes. The second one is a cluster's.
+const LAST_SEQUENCE_MISMATCH: [u64; 2] = [10071, 10164];
 const MESSAGE_TOO_LARGE: u64 = 10054;
 /// No room: a limit of the stream in bytes or messages (`maximum bytes exceeded`), of the account, or of the server.
 const NO_ROOM: [u64; 5] = [10077, 10002, 10023, 10028, 10047];
@@ -21,6 +22,23 @@ const NO_ROOM: [u64; 5] = [10077, 10002, 10023, 10028, 10047];
 const AGAIN: Duration = Duration::from_millis(250);
 /// The pause before a full stream is asked again.
 const FULL: Duration = Duration::from_secs(1);
+
+/// What JetStream answers to a publish. It is read by hand, because the library's type reads it twice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PubAck {
+    seq: Option<u64>,
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ApiError {
+    code: u64,
+    err_code: u64,
+    description: String,
+}
 
 /// A message to be stored.
 #[derive(Debug, Clone)]
@@ -79,8 +97,14 @@ pub enum AppendError {
 }
 
 impl Bus {
-    /// Publishes once and waits for the PubAck.
+    /// Publishes once and waits for the PubAck, for a while.
     pub async fn append(&self, record: &Record) -> Result<Appended, AppendError> {
+        let appended = tokio::time::timeout(REQUEST_TIMEOUT, self.publish(record)).await;
+        appended.unwrap_or_else(|_elapsed| Err(AppendError::Unknown("timed out".to_owned())))
+    }
+
+    /// Publishes once and waits for the PubAck. Has no time limit.
+    async fn publish(&self, record: &Record) -> Result<Appended, AppendError> {
         if !self.is_connected() {
             // The client would buffer it and send it later, one more copy for each attempt.
             return Err(AppendError::Unknown("nats-server is away".to_owned()));
@@ -89,36 +113,42 @@ impl Bus {
         for (name, value) in record.headers.iter() {
             headers.insert(name, value);
         }
-        let message = PublishMessage::build().payload(record.payload.clone()).headers(headers);
-        let sent = self.jetstream.send_publish(self.address(&record.subject), message).await;
-        let error = match sent {
-            Err(error) => error,
-            Ok(ack) => match ack.await {
-                Ok(ack) => {
-                    self.capacity.taken(&record.subject, record.size());
-                    let appended = Appended { sequence: ack.sequence, duplicate: ack.duplicate };
-                    debug_assert!(record.expects(appended), "a compare-and-set was taken out of its place");
-                    return Ok(appended);
-                }
-                Err(error) => error,
-            },
+        let request = Request::new().headers(headers).payload(record.payload.clone()).timeout(None);
+        let answer = match self.client.send_request(self.address(&record.subject), request).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                return Err(AppendError::Impossible(error.to_string()));
+            }
+            // No responders is an election, not a missing stream.
+            Err(error) => return Err(AppendError::Unknown(error.to_string())),
         };
-        Err(match error.kind() {
-            PublishErrorKind::WrongLastSequence => AppendError::Refused,
-            PublishErrorKind::MaxPayloadExceeded => AppendError::Impossible(error.to_string()),
-            PublishErrorKind::Other => match code(&error) {
-                Some(LAST_SEQUENCE_MISMATCH_IN_CLUSTER) => AppendError::Refused,
-                Some(MESSAGE_TOO_LARGE) => AppendError::Impossible(error.to_string()),
-                Some(no_room) if NO_ROOM.contains(&no_room) => {
-                    let why = error.to_string();
-                    self.capacity.refused(&record.subject, record.size(), &why);
-                    AppendError::Full(why)
-                }
-                _ => AppendError::Unknown(error.to_string()),
-            },
-            // A 503 without a code (`StreamNotFound`) is an election, not a missing stream.
-            _ => AppendError::Unknown(error.to_string()),
-        })
+        let ack: PubAck = serde_json::from_slice(&answer.payload)
+            .map_err(|error| AppendError::Unknown(format!("not a PubAck: {error}")))?;
+        match (ack.error, ack.seq) {
+            (Some(error), _) => Err(self.refusal(record, &error)),
+            (None, None) => Err(AppendError::Unknown("a PubAck without a sequence".to_owned())),
+            (None, Some(sequence)) => {
+                self.capacity.taken(&record.subject, record.size());
+                let appended = Appended { sequence, duplicate: ack.duplicate };
+                debug_assert!(record.expects(appended), "a compare-and-set was taken out of its place");
+                Ok(appended)
+            }
+        }
+    }
+
+    /// What JetStream's refusal means.
+    fn refusal(&self, record: &Record, error: &ApiError) -> AppendError {
+        let ApiError { code, err_code, description } = error;
+        let why = format!("{description} (code {code}, error code {err_code})");
+        match *err_code {
+            code if LAST_SEQUENCE_MISMATCH.contains(&code) => AppendError::Refused,
+            MESSAGE_TOO_LARGE => AppendError::Impossible(why),
+            no_room if NO_ROOM.contains(&no_room) => {
+                self.capacity.refused(&record.subject, record.size(), &why);
+                AppendError::Full(why)
+            }
+            _ => AppendError::Unknown(why),
+        }
     }
 
     /// The subject to publish to. Key-value subjects do not reach another JetStream domain; its API forwards them.
@@ -142,7 +172,7 @@ impl Bus {
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(AppendError::Stopped),
-                result = tokio::time::timeout(limit, self.append(record)) => result,
+                result = tokio::time::timeout(limit, self.publish(record)) => result,
             };
             let (error, pause) = match result {
                 Ok(Err(AppendError::Unknown(error))) => (error, waits.next().unwrap_or(AGAIN)),
@@ -163,16 +193,4 @@ impl Bus {
 /// Twice as long each time, from `shortest` up to `longest`.
 fn up_to(longest: Duration, shortest: Duration) -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default().with_min_delay(shortest).with_max_delay(longest).without_max_times().build()
-}
-
-fn code(error: &async_nats::jetstream::context::PublishError) -> Option<u64> {
-    use std::error::Error as _;
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(inner) = inner.downcast_ref::<async_nats::jetstream::Error>() {
-            return Some(inner.error_code().0);
-        }
-        source = inner.source();
-    }
-    None
 }

@@ -18,7 +18,7 @@ use clap::Subcommand;
 
 use crate::config::{Config, Environment, Origin, Variable};
 use crate::exit::{EX_CONFIG, EX_UNAVAILABLE, Fatal};
-use crate::process::{ended, observed, quietly, settings};
+use crate::process::{Threads, ended, observed, quietly, settings};
 use crate::telemetry;
 use bus_access::BusUnavailable;
 use dlq::DlqError;
@@ -144,7 +144,7 @@ fn with_log(
         Err(code) => return code,
     };
     let telemetry = telemetry::Settings { otel: config.telemetry.otel.local(), ..config.telemetry.clone() };
-    observed(&telemetry, environment, async |_metrics| work(config).await)
+    observed(&telemetry, environment, Threads::PerCore, async |_metrics| work(config).await)
 }
 
 /// Runs a command whose output is for the operator who typed it. It logs only if the operator has set `RUST_LOG`.
@@ -162,5 +162,5 @@ fn for_operator(
     }
     config.telemetry.otel = config.telemetry.otel.local();
     let telemetry = config.telemetry.clone();
-    observed(&telemetry, environment, async |_metrics| work(config).await)
+    observed(&telemetry, environment, Threads::PerCore, async |_metrics| work(config).await)
 }

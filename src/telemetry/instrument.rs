@@ -2,12 +2,15 @@
 //! created at its first use.
 //!
 //! The number of labels is part of an instrument's type, so a measurement cannot forget one.
+//!
+//! Counters count here, in a cell for each set of labels, and OpenTelemetry reads the cells when somebody wants to see
+//! them: it would look a set up by its hash, each time.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use opentelemetry::{KeyValue, global, metrics};
+use opentelemetry::{KeyValue, Value, global, metrics};
 
 /// The buckets of all durations, in seconds. They suit an assistant that is slow to answer.
 pub const SECONDS: [f64; 14] =
@@ -53,17 +56,78 @@ impl Definition {
 pub struct Instrument<T, const N: usize> {
     /// The definition.
     pub definition: Definition,
+    labels: &'static [&'static str; N],
     made: OnceLock<T>,
 }
 
 /// Counts what happens.
-pub type Counter<const N: usize> = Instrument<metrics::Counter<u64>, N>;
+pub type Counter<const N: usize> = Instrument<Arc<Cells<AtomicU64, N>>, N>;
 /// Measures durations.
-pub type Durations<const N: usize> = Instrument<metrics::Histogram<f64>, N>;
+pub type Durations<const N: usize> = Instrument<(metrics::Histogram<f64>, Cells<(), N>), N>;
 /// Counts how many are inside at this moment.
-pub type Level<const N: usize> = Instrument<Tally, N>;
+pub type Level<const N: usize> = Instrument<Arc<Cells<AtomicI64, N>>, N>;
 /// A value that is read now and then.
 pub type Gauge<const N: usize> = Instrument<metrics::Gauge<u64>, N>;
+
+/// A value for each set of labels that there was. They are few, so they are looked for one after the other.
+#[derive(Debug)]
+pub struct Cells<V: 'static, const N: usize> {
+    names: &'static [&'static str; N],
+    /// They live as long as the process, as the instruments do.
+    known: RwLock<Vec<&'static Cell<V, N>>>,
+}
+
+/// A set of labels, and the value with these.
+#[derive(Debug)]
+struct Cell<V, const N: usize> {
+    labels: [KeyValue; N],
+    value: V,
+}
+
+impl<V, const N: usize> Cell<V, N> {
+    fn has(&self, values: [&str; N]) -> bool {
+        self.labels.iter().zip(values).all(|(label, value)| match &label.value {
+            Value::String(known) => known.as_str() == value,
+            _ => false,
+        })
+    }
+}
+
+impl<V: Default + 'static, const N: usize> Cells<V, N> {
+    fn new(names: &'static [&'static str; N]) -> Self {
+        Self { names, known: RwLock::default() }
+    }
+
+    fn find(&self, values: [&str; N]) -> Option<&'static Cell<V, N>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|cell| cell.has(values)).copied()
+    }
+
+    fn of(&self, values: [&str; N]) -> &'static Cell<V, N> {
+        self.find(values).unwrap_or_else(|| {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have been here first.
+            let found = known.iter().find(|cell| cell.has(values)).copied();
+            found.unwrap_or_else(|| {
+                let new = Cell { labels: labels(self.names, values), value: V::default() };
+                let new: &'static _ = Box::leak(Box::new(new));
+                known.push(new);
+                new
+            })
+        })
+    }
+
+    fn each(&self, see: impl Fn(&V, &[KeyValue])) {
+        for cell in self.known.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            see(&cell.value, &cell.labels);
+        }
+    }
+}
+
+fn labels<const N: usize>(names: &[&'static str], values: [&str; N]) -> [KeyValue; N] {
+    let mut names = names.iter();
+    values.map(|value| KeyValue::new(names.next().copied().unwrap_or_default(), value.to_owned()))
+}
 
 impl<T, const N: usize> Instrument<T, N> {
     const fn new(
@@ -73,12 +137,11 @@ impl<T, const N: usize> Instrument<T, N> {
         labels: &'static [&'static str; N],
         description: &'static str,
     ) -> Self {
-        Self { definition: Definition { name, unit, description, labels, kind }, made: OnceLock::new() }
-    }
-
-    fn with(&self, values: [&str; N]) -> [KeyValue; N] {
-        let mut names = self.definition.labels.iter();
-        values.map(|value| KeyValue::new(names.next().copied().unwrap_or_default(), value.to_owned()))
+        Self {
+            definition: Definition { name, unit, description, labels, kind },
+            labels,
+            made: OnceLock::new(),
+        }
     }
 }
 
@@ -99,11 +162,22 @@ impl<const N: usize> Counter<N> {
 
     /// Adds this many.
     pub fn add(&self, count: usize, labels: [&str; N]) {
-        let made = self.made.get_or_init(|| {
+        let cells = self.made.get_or_init(|| {
             let Definition { name, unit, description, .. } = self.definition;
-            meter().u64_counter(name).with_unit(unit).with_description(description).build()
+            let cells = Arc::new(Cells::<AtomicU64, N>::new(self.labels));
+            let seen = Arc::clone(&cells);
+            meter()
+                .u64_observable_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |reader| {
+                    seen.each(|count, labels| reader.observe(count.load(Ordering::Relaxed), labels));
+                })
+                .build();
+            cells
         });
-        made.add(u64::try_from(count).unwrap_or(u64::MAX), &self.with(labels));
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        cells.of(labels).value.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -119,16 +193,17 @@ impl<const N: usize> Durations<N> {
 
     /// It took this long.
     pub fn record(&self, time: Duration, labels: [&str; N]) {
-        let made = self.made.get_or_init(|| {
+        let (made, cells) = self.made.get_or_init(|| {
             let Definition { name, unit, description, .. } = self.definition;
-            meter()
+            let made = meter()
                 .f64_histogram(name)
                 .with_unit(unit)
                 .with_description(description)
                 .with_boundaries(SECONDS.to_vec())
-                .build()
+                .build();
+            (made, Cells::new(self.labels))
         });
-        made.record(time.as_secs_f64(), &self.with(labels));
+        made.record(time.as_secs_f64(), &cells.of(labels).labels);
     }
 
     /// It began then, by another process's clock, and ended now. If the clocks disagree, the duration is zero and never
@@ -150,62 +225,49 @@ impl<const N: usize> Level<N> {
         Self::new(Kind::Gauge, name, unit, labels, description)
     }
 
-    fn tally(&self) -> &Tally {
-        self.made.get_or_init(|| {
-            let Definition { name, unit, description, .. } = self.definition;
-            let made =
-                meter().i64_up_down_counter(name).with_unit(unit).with_description(description).build();
-            Tally { made, now: Mutex::default() }
-        })
-    }
-
     /// One more, until the guard is dropped.
     pub fn enter(&self, labels: [&str; N]) -> Inside<'_> {
-        let (tally, labels) = (self.tally(), self.with(labels).to_vec());
-        tally.add(1, &labels);
-        Inside { tally, labels }
+        let count = &self.cells().of(labels).value;
+        count.fetch_add(1, Ordering::Relaxed);
+        Inside(count)
     }
 
     /// So many more, or fewer.
     pub fn change(&self, by: i64, labels: [&str; N]) {
-        self.tally().add(by, &self.with(labels));
+        self.cells().of(labels).value.fetch_add(by, Ordering::Relaxed);
     }
 
     /// How many are inside at this moment.
     pub fn now(&self, labels: [&str; N]) -> u64 {
-        let now = self.made.get().and_then(|tally| tally.now().get(self.with(labels).as_slice()).copied());
-        u64::try_from(now.unwrap_or(0)).unwrap_or(0)
-    }
-}
-
-/// The count of a [`Level`]. OpenTelemetry's counters cannot be read.
-#[derive(Debug)]
-pub struct Tally {
-    made: metrics::UpDownCounter<i64>,
-    now: Mutex<HashMap<Vec<KeyValue>, i64>>,
-}
-
-impl Tally {
-    fn add(&self, change: i64, labels: &[KeyValue]) {
-        self.made.add(change, labels);
-        *self.now().entry(labels.to_vec()).or_default() += change;
+        let cell = self.made.get().and_then(|cells| cells.find(labels));
+        u64::try_from(cell.map_or(0, |cell| cell.value.load(Ordering::Relaxed))).unwrap_or(0)
     }
 
-    fn now(&self) -> MutexGuard<'_, HashMap<Vec<KeyValue>, i64>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cells(&self) -> &Cells<AtomicI64, N> {
+        self.made.get_or_init(|| {
+            let Definition { name, unit, description, .. } = self.definition;
+            let cells = Arc::new(Cells::<AtomicI64, N>::new(self.labels));
+            let seen = Arc::clone(&cells);
+            meter()
+                .i64_observable_up_down_counter(name)
+                .with_unit(unit)
+                .with_description(description)
+                .with_callback(move |reader| {
+                    seen.each(|count, labels| reader.observe(count.load(Ordering::Relaxed), labels));
+                })
+                .build();
+            cells
+        })
     }
 }
 
 /// One of those that a [`Level`] counts.
 #[derive(Debug)]
-pub struct Inside<'a> {
-    tally: &'a Tally,
-    labels: Vec<KeyValue>,
-}
+pub struct Inside<'a>(&'a AtomicI64);
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.tally.add(-1, &self.labels);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -226,7 +288,7 @@ impl<const N: usize> Gauge<N> {
             let Definition { name, unit, description, .. } = self.definition;
             meter().u64_gauge(name).with_unit(unit).with_description(description).build()
         });
-        made.record(value, &self.with(labels));
+        made.record(value, &self::labels(self.labels, labels));
     }
 }
 

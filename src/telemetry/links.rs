@@ -10,6 +10,8 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::propagation;
+
 /// How many messages are remembered.
 const MOST: usize = 4_096;
 
@@ -24,7 +26,7 @@ static SENT: LazyLock<Mutex<Sent>> = LazyLock::new(Mutex::default);
 
 /// `span` sends the message `id`.
 pub(super) fn remember(id: &str, span: &Span) {
-    let context = span.context().span().span_context().clone();
+    let context = propagation::context(span).span().span_context().clone();
     if !context.is_valid() {
         return;
     }

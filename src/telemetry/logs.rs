@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::uncollected::Place;
 use crate::wire::{header, now_ms};
 
 /// How log lines look (`LOG_FORMAT`).
@@ -170,14 +171,19 @@ where
         }
     }
     // Not while a span's extensions are locked: this locks them itself.
-    if let Some(id) = context.lookup_current().map(|span| span.id())
-        && let Some(context) = tracing::dispatcher::get_default(|dispatch| {
-            tracing_opentelemetry::get_otel_context(&id, dispatch)
-        })
-        && context.span().span_context().is_valid()
-    {
-        about.trace_id = Some(context.span().span_context().trace_id().to_string());
-        about.span_id = Some(context.span().span_context().span_id().to_string());
+    if let Some(span) = context.lookup_current() {
+        let place = span.extensions().get::<Place>().map(|Place(context)| context.clone());
+        let collected = || {
+            tracing::dispatcher::get_default(|dispatch| {
+                tracing_opentelemetry::get_otel_context(&span.id(), dispatch)
+            })
+        };
+        let place = place.or_else(collected).unwrap_or_default();
+        let ids = place.span().span_context().clone();
+        if ids.is_valid() {
+            about.trace_id = Some(ids.trace_id().to_string());
+            about.span_id = Some(ids.span_id().to_string());
+        }
     }
     about
 }

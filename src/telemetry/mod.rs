@@ -11,6 +11,7 @@ pub mod otel;
 pub mod propagation;
 pub mod redact;
 pub mod spans;
+mod uncollected;
 mod variables;
 
 use std::io::{self, IsTerminal as _};
@@ -56,7 +57,7 @@ pub fn start(settings: &Settings) -> Result<Telemetry, otel::StartError> {
         redact::lift();
     }
     let providers = otel::Providers::start(&settings.otel)?;
-    log(settings, providers.tracer.as_ref());
+    log(settings, &providers);
     for (what, error) in &providers.failed {
         // The error may quote an address.
         let error = redact::addresses(&error.to_string(), "***@");
@@ -72,13 +73,13 @@ pub fn start(settings: &Settings) -> Result<Telemetry, otel::StartError> {
     Ok(Telemetry { providers })
 }
 
-fn log(settings: &Settings, tracer: Option<&opentelemetry_sdk::trace::SdkTracerProvider>) {
+fn log(settings: &Settings, providers: &otel::Providers) {
     let is_terminal = io::stderr().is_terminal();
     let by_terminal = if is_terminal { LogFormat::Pretty } else { LogFormat::Json };
     let format = settings.format.unwrap_or(by_terminal);
     let own = |meta: &tracing::Metadata<'_>| meta.target().starts_with(OWN);
     let level = || EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let spans = tracer.map(|provider| {
+    let spans = providers.tracer.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(OWN))
             .with_location(false)
@@ -104,6 +105,7 @@ fn log(settings: &Settings, tracer: Option<&opentelemetry_sdk::trace::SdkTracerP
     };
     tracing_subscriber::registry()
         .with(spans.with_filter(own_spans()))
+        .with(providers.uncollected.then_some(uncollected::Places).with_filter(own_spans()))
         .with(logs::Messages.with_filter(own_spans()))
         .with(own_lines)
         .with(other_lines)

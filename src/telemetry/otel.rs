@@ -27,8 +27,10 @@ const SERVICE: &str = "whatsapp-connector";
 /// The providers, for as long as the process runs.
 #[derive(Debug)]
 pub struct Providers {
-    /// The provider of spans; `None` if the SDK is disabled.
+    /// The provider of spans; `None` if nothing of them is recorded.
     pub tracer: Option<SdkTracerProvider>,
+    /// No collector gets the spans, but they have ids.
+    pub uncollected: bool,
     /// The provider of measurements.
     meter: SdkMeterProvider,
     /// The registry that `/metrics` shows.
@@ -71,6 +73,7 @@ impl Providers {
         metrics::zero();
 
         let mut tracer = SdkTracerProvider::builder().with_resource(resource());
+        let mut is_collected = false;
         if let Some(protocol) = settings.traces.filter(|_| !settings.disabled) {
             let builder = SpanExporter::builder();
             let exporter = match protocol {
@@ -78,7 +81,10 @@ impl Providers {
                 Protocol::Grpc => builder.with_tonic().with_protocol(Otlp::Grpc).build(),
             };
             match exporter {
-                Ok(exporter) => tracer = tracer.with_span_processor(drops::counted(exporter, settings.queue)),
+                Ok(exporter) => {
+                    tracer = tracer.with_span_processor(drops::counted(exporter, settings.queue));
+                    is_collected = true;
+                }
                 Err(error) => failed.push(("traces", error)),
             }
         }
@@ -89,8 +95,10 @@ impl Providers {
             Propagator::Baggage => Box::new(BaggagePropagator::new()),
         });
         global::set_text_map_propagator(TextMapCompositePropagator::new(propagators.collect()));
-        let tracer = (!settings.disabled).then(|| tracer.build());
-        Ok(Self { tracer, meter, registry, failed })
+        // Another sampler decides which traces the collectors of others get, so it has to be asked all the same.
+        let uncollected = !settings.disabled && !is_collected && settings.samples_all;
+        let tracer = (!settings.disabled && !uncollected).then(|| tracer.build());
+        Ok(Self { tracer, uncollected, meter, registry, failed })
     }
 
     /// Exports what waits, within `bound`. To be called outside of the runtime. The runtime has to live on meanwhile,

@@ -1,10 +1,12 @@
 //! The trace context in headers: by default W3C `traceparent`/`tracestate`, on the bus and towards the
 //! backend.
 
-use opentelemetry::global;
 use opentelemetry::propagation::{Extractor, Injector};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use opentelemetry::{Context, global};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::uncollected;
 use crate::wire::Headers;
 
 struct Carrier<'a>(&'a mut Headers);
@@ -29,9 +31,14 @@ impl Extractor for Source<'_> {
     }
 }
 
+/// The span's place in its trace.
+pub(super) fn context(span: &Span) -> Context {
+    uncollected::place(span).unwrap_or_else(|| span.context())
+}
+
 /// Writes the current span's context into `headers`.
 pub fn inject(headers: &mut Headers) {
-    let context = tracing::Span::current().context();
+    let context = context(&Span::current());
     global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut Carrier(headers)));
 }
 
@@ -43,8 +50,10 @@ pub fn current() -> Headers {
 }
 
 /// Makes `span` a child of the context in `headers`; without one it stays a root.
-pub fn continue_from(span: &tracing::Span, headers: &Headers) {
+pub fn continue_from(span: &Span, headers: &Headers) {
     let context = global::get_text_map_propagator(|propagator| propagator.extract(&Source(headers)));
-    // Fails only without an OpenTelemetry layer, as in unit tests.
-    let _ = span.set_parent(context);
+    if !uncollected::enter(span, &context) {
+        // Fails only without an OpenTelemetry layer, as in unit tests.
+        let _ = span.set_parent(context);
+    }
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub(super) traces: Option<Protocol>,
     /// Where measurements go besides `/metrics`, if anywhere.
     pub(super) metrics: Option<Protocol>,
+    /// `OTEL_TRACES_SAMPLER` asks for what is the default.
+    pub(super) samples_all: bool,
     /// `OTEL_PROPAGATORS`.
     pub(super) propagators: Vec<Propagator>,
     /// `OTEL_BSP_MAX_QUEUE_SIZE`.
@@ -204,9 +206,9 @@ impl Settings {
         let propagators = variables.list("OTEL_PROPAGATORS", takes, parse_propagator);
         // The SDK reads what follows itself, and takes its default for what it does not understand, without a word.
         let takes = "always_on, always_off, traceidratio, or one of them with parentbased_ in front";
-        variables.read("OTEL_TRACES_SAMPLER", takes, |text| {
+        let sampler = variables.read("OTEL_TRACES_SAMPLER", takes, |text| {
             let name = text.strip_prefix("parentbased_").unwrap_or(text);
-            ["always_on", "always_off", "traceidratio"].contains(&name).then_some(())
+            ["always_on", "always_off", "traceidratio"].contains(&name).then(|| text.to_owned())
         });
         variables.read("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1", |text| {
             text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share))
@@ -231,6 +233,7 @@ impl Settings {
             disabled: disabled.unwrap_or(false),
             traces,
             metrics,
+            samples_all: sampler.is_none_or(|name| name == "parentbased_always_on"),
             propagators: propagators.unwrap_or_else(both),
             queue: queue.unwrap_or(QUEUE),
         };

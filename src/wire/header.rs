@@ -1,6 +1,6 @@
 //! Message headers: CloudEvents in binary mode, the trace context, and the chain.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 /// JetStream's id for its duplicate window.
 pub const MSG_ID: &str = "Nats-Msg-Id";
@@ -22,33 +22,70 @@ pub const CE_TYPE: &str = "ce-type";
 /// On a dead letter: why, as a code.
 pub const DEAD_REASON: &str = "Wa-Dead-Reason";
 
+const CE_SOURCE: &str = "ce-source";
+const CE_TIME: &str = "ce-time";
+const CE_SPECVERSION: &str = "ce-specversion";
+const CONTENT_TYPE: &str = "content-type";
+
+/// The names that most messages have. They need no memory of their own.
+const USUAL: [&str; 13] = [
+    CE_ID,
+    CE_TYPE,
+    CE_SOURCE,
+    CE_TIME,
+    CE_SPECVERSION,
+    CONTENT_TYPE,
+    TRACEPARENT,
+    PREV_SEQ,
+    IN_SEQ,
+    IN_CREATED,
+    MSG_ID,
+    EXPECTED_LAST_SUBJECT_SEQUENCE,
+    "tracestate",
+];
+
+type Header = (Cow<'static, str>, String);
+
 /// The headers of one bus message. Each has one value: this connector repeats none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(BTreeMap<String, String>);
+pub struct Headers(Vec<Header>);
 
 impl Headers {
     /// The CloudEvents attributes of a message of type `ce_type`, id `ce_id`, from `account`.
     pub fn cloud_event(ce_id: &str, ce_type: &str, account: &str, time_ms: i64) -> Self {
-        let mut headers = Self::default();
+        // With room for what else most messages have.
+        let mut headers = Self(Vec::with_capacity(USUAL.len()));
         headers.set(CE_ID, ce_id);
-        headers.set("ce-source", &format!("/whatsapp/{account}"));
+        headers.set(CE_SOURCE, &format!("/whatsapp/{account}"));
         headers.set(CE_TYPE, &format!("whatsapp.connector.v1.{ce_type}"));
-        headers.set("ce-time", &rfc3339_ms(time_ms));
-        headers.set("ce-specversion", "1.0");
-        headers.set("content-type", "application/protobuf");
+        headers.set(CE_TIME, &rfc3339_ms(time_ms));
+        headers.set(CE_SPECVERSION, "1.0");
+        headers.set(CONTENT_TYPE, "application/protobuf");
         headers
     }
 
     /// Sets one header. Line breaks, which would break the protocol, become spaces.
     pub fn set(&mut self, name: &str, value: &str) {
-        let value =
-            if value.contains(['\r', '\n']) { value.replace(['\r', '\n'], " ") } else { value.to_owned() };
-        self.0.insert(name.to_owned(), value);
+        let value = safe(value);
+        match self.find(name) {
+            Ok(at) => {
+                if let Some((_, known)) = self.0.get_mut(at) {
+                    *known = value;
+                }
+            }
+            Err(at) => self.0.insert(at, (named(name), value)),
+        }
     }
 
     /// Reads one header.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        let (_, value) = self.0.get(self.find(name).ok()?)?;
+        Some(value)
+    }
+
+    /// Where the header is, or else belongs.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
 
     /// Reads one header that is a sequence number.
@@ -69,36 +106,69 @@ impl Headers {
 
     /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 
     /// Removes one header.
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        if let Ok(at) = self.find(name) {
+            self.0.remove(at);
+        }
     }
+}
+
+fn named(name: &str) -> Cow<'static, str> {
+    match USUAL.into_iter().find(|usual| *usual == name) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
+fn safe(value: &str) -> String {
+    if value.contains(['\r', '\n']) { value.replace(['\r', '\n'], " ") } else { value.to_owned() }
 }
 
 impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
-        let mut headers = Self::default();
-        for (name, value) in pairs {
-            headers.set(name, value);
-        }
-        headers
+        // Sorted once, however many a stranger sends. Of two with one name the last counts.
+        let mut headers: Vec<Header> =
+            pairs.into_iter().map(|(name, value)| (named(name), safe(value))).collect();
+        headers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        headers.dedup_by(|later, earlier| {
+            let is_same = later.0 == earlier.0;
+            if is_same {
+                std::mem::swap(&mut later.1, &mut earlier.1);
+            }
+            is_same
+        });
+        Self(headers)
     }
 }
 
 /// `2025-01-08T10:00:00.000Z`: UTC with milliseconds, as CloudEvents and the backend want it. A time that this form
 /// cannot express becomes the epoch.
 pub fn rfc3339_ms(time_ms: i64) -> String {
-    const FORM: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
-        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
-    );
     let nanos = i128::from(time_ms) * 1_000_000;
-    time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
-        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
-        .format(FORM)
-        .unwrap_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned())
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
+    let time = time.filter(|time| (0..=9999).contains(&time.year()));
+    let time = time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let mut text = String::with_capacity(24);
+    // Once or twice for each message, and a general formatter takes ten times as long.
+    for (number, width, end) in [
+        (time.year().unsigned_abs(), 4, '-'),
+        (u32::from(u8::from(time.month())), 2, '-'),
+        (u32::from(time.day()), 2, 'T'),
+        (u32::from(time.hour()), 2, ':'),
+        (u32::from(time.minute()), 2, ':'),
+        (u32::from(time.second()), 2, '.'),
+        (u32::from(time.millisecond()), 3, 'Z'),
+    ] {
+        for place in (0..width).rev() {
+            text.extend(char::from_digit(number / 10_u32.pow(place) % 10, 10));
+        }
+        text.push(end);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -109,6 +179,15 @@ mod tests {
     fn times_have_milliseconds_and_a_z() {
         assert_eq!(rfc3339_ms(1_736_330_400_000), "2025-01-08T10:00:00.000Z");
         assert_eq!(rfc3339_ms(i64::MAX), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339_ms(-70_000_000_000_000), "1970-01-01T00:00:00.000Z");
+        for (ms, want) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_827_696_070, "2000-02-29T12:34:56.070Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(rfc3339_ms(ms), want);
+        }
     }
 
     #[test]
@@ -118,6 +197,18 @@ mod tests {
         }
         assert_eq!(Headers::from_iter([(CE_ID, "order-77")]).message_id(), "");
         assert_eq!(Headers::default().message_id(), "");
+    }
+
+    #[test]
+    fn a_name_has_one_value_the_last_and_names_are_in_order() {
+        let pairs = [("x", "1"), (CE_ID, "a"), ("b", "2"), ("x", "3"), (CE_ID, "b"), ("x", "4")];
+        let mut one_by_one = Headers::default();
+        for (name, value) in pairs {
+            one_by_one.set(name, value);
+        }
+        let at_once = Headers::from_iter(pairs);
+        assert_eq!(at_once.iter().collect::<Vec<_>>(), [("b", "2"), (CE_ID, "b"), ("x", "4")]);
+        assert_eq!(at_once, one_by_one);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The backend's HTTP endpoint.
 
+mod calls;
 mod offered;
+mod plain;
 mod probe;
 mod retry_after;
 
@@ -9,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
-use bytes::BytesMut;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -22,17 +23,18 @@ pub use probe::{Probed, Said};
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
 
+use calls::Way;
+
 use crate::proxy::Proxy;
 use crate::telemetry::propagation;
 use crate::wire::{now_ms, v1, visible};
 
 /// The endpoint, below `BACKEND_URL`.
 const PATH: &str = "v1/channels/whatsapp/gateway/inbound";
-/// An idle connection is not used again after this time. Servers close theirs after a while without a word (uvicorn after
-/// 5 s, gunicorn after 2 s), and a call that they meet on the way counts as a broken answer.
-const IDLE: Duration = Duration::from_millis(1_500);
-/// A larger answer does not count as an answer.
-const MAX_BODY: usize = 1 << 20;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("x-webhook-signature");
 
 /// How to reach the backend.
 #[derive(Debug, Clone)]
@@ -180,9 +182,13 @@ impl Failure {
 /// The HTTP client. One per process, because connections are reused.
 #[derive(Debug, Clone)]
 pub struct Backend {
-    http: reqwest::Client,
+    way: Way,
     url: Url,
     settings: Settings,
+    /// The value of `X-API-Key`.
+    api_key: Option<HeaderValue>,
+    /// Ready to sign with the secret.
+    signer: Option<Hmac<Sha256>>,
     /// It has been told that the proxy may be why nobody is there.
     told: Arc<AtomicBool>,
 }
@@ -190,23 +196,18 @@ pub struct Backend {
 impl Backend {
     /// A client for these settings.
     pub fn new(settings: Settings) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            // Which proxy counts is decided in `proxy`, not by the library.
-            .no_proxy()
-            // After a redirect the key would go to another address.
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_idle_timeout(IDLE)
-            .connect_timeout(Duration::from_secs(5).min(settings.timeout))
-            .timeout(settings.timeout)
-            .user_agent(concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION")));
-        let http = match &settings.proxy {
-            Some(proxy) => http.proxy(reqwest::Proxy::all(proxy.url())?),
-            None => http,
-        };
-        let http = http.build()?;
         let mut url = settings.url.clone();
         url.set_path(&format!("{}/{PATH}", settings.url.path().trim_end_matches('/')));
-        Ok(Self { http, url, settings, told: Arc::default() })
+        let way = Way::to(&url, &settings)?;
+        let key = settings.api_key.as_ref().map(|key| HeaderValue::from_str(key.expose_secret()));
+        let api_key = key.and_then(Result::ok).map(|mut key| {
+            key.set_sensitive(true);
+            key
+        });
+        // HMAC accepts keys of any length.
+        let secret = settings.webhook_secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
+        let signer = secret.and_then(|secret| Hmac::new_from_slice(secret).ok());
+        Ok(Self { way, url, settings, api_key, signer, told: Arc::default() })
     }
 
     /// Its host and port.
@@ -230,22 +231,11 @@ impl Backend {
     async fn call(&self, question: &Question, request_id: &str) -> Result<Answer, Failure> {
         let body = serde_json::to_vec(question).map_err(|_| Failure::Broken)?;
         let headers = self.headers(&body, request_id, unix_seconds());
-        let request = self.http.post(self.url.clone()).headers(headers).body(body);
-        let mut response = request.send().await.map_err(failure)?;
-        let status = response.status();
-        if !status.is_success() {
-            let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let retry_after = asked.and_then(|value| retry_after::read(value, now_ms()));
-            return Ok(Answer::Status { code: status.as_u16(), retry_after });
+        let answer = self.way.post(headers, body).await?;
+        if !answer.status.is_success() {
+            return Ok(Answer::Status { code: answer.status.as_u16(), retry_after: answer.retry_after });
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failure)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(Failure::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let reply = heard(status == reqwest::StatusCode::OK, &body)?;
+        let reply = heard(answer.status == reqwest::StatusCode::OK, &answer.body)?;
         let odd = reply.buttons.odd + reply.list_items.odd;
         if odd > 0 {
             tracing::warn!(odd, "the backend offers options without a title or a text; they are not shown");
@@ -254,22 +244,22 @@ impl Backend {
     }
 
     fn headers(&self, body: &[u8], request_id: &str, timestamp: u64) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(calls::AGENT));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert("x-request-id", id);
+            headers.insert(REQUEST_ID, id);
         }
-        if let Some(key) = &self.settings.api_key
-            && let Ok(mut value) = HeaderValue::from_str(key.expose_secret())
-        {
-            value.set_sensitive(true);
-            headers.insert("x-api-key", value);
+        if let Some(key) = &self.api_key {
+            headers.insert(API_KEY, key.clone());
         }
-        if let Some(secret) = &self.settings.webhook_secret {
-            headers.insert("x-webhook-timestamp", HeaderValue::from(timestamp));
-            let signature = sign(secret.expose_secret(), timestamp, body);
-            if let Ok(value) = HeaderValue::from_str(&signature) {
-                headers.insert("x-webhook-signature", value);
+        if let Some(signer) = &self.signer {
+            let timestamp = HeaderValue::from(timestamp);
+            let signature = signature(signer.clone(), timestamp.as_bytes(), body);
+            headers.insert(WEBHOOK_TIMESTAMP, timestamp);
+            if let Ok(value) = HeaderValue::try_from(signature) {
+                headers.insert(WEBHOOK_SIGNATURE, value);
             }
         }
         for (name, value) in propagation::current().iter() {
@@ -282,23 +272,11 @@ impl Backend {
 }
 
 /// `base64(HMAC_SHA256(secret, timestamp + "." + body))`.
-fn sign(secret: &str, timestamp: u64, body: &[u8]) -> String {
-    // HMAC accepts keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
-    mac.update(timestamp.to_string().as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())
-}
-
-fn failure(error: ClientError) -> Failure {
-    if error.is_connect() {
-        Failure::Unreachable
-    } else if error.is_timeout() {
-        Failure::Timeout
-    } else {
-        Failure::Broken
-    }
+fn signature(mut signer: Hmac<Sha256>, timestamp: &[u8], body: &[u8]) -> String {
+    signer.update(timestamp);
+    signer.update(b".");
+    signer.update(body);
+    base64::engine::general_purpose::STANDARD.encode(signer.finalize().into_bytes())
 }
 
 /// The body of a 2xx. Without a body there is nothing to say. A 200 promises the contract's JSON; another 2xx, such as
@@ -322,7 +300,9 @@ mod tests {
     #[test]
     fn the_signature_is_the_contracts() {
         // printf '1700000000.{}' | openssl dgst -sha256 -hmac secret -binary | base64
-        assert_eq!(sign("secret", 1_700_000_000, b"{}"), "uFabeHmf+ePL/w/C1jozorV/MoKr0Hw3rl6OfXml8WM=");
+        let signer = Hmac::new_from_slice(b"secret").unwrap();
+        let signed = signature(signer, b"1700000000", b"{}");
+        assert_eq!(signed, "uFabeHmf+ePL/w/C1jozorV/MoKr0Hw3rl6OfXml8WM=");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{DATE, HeaderMap};
-use reqwest::{Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Backend, ClientError, Failure, Settings, failure, unix_seconds};
+use super::calls::{failure, general};
+use super::{Backend, ClientError, Failure, Settings, unix_seconds};
 use crate::wire::now_ms;
 
 /// How much of an answer is read.
@@ -53,39 +54,39 @@ impl Backend {
     /// Checks the backend. Takes a few seconds at most for each question, whatever `BACKEND_TIMEOUT` is.
     pub async fn probe(settings: &Settings) -> Result<Probed, ClientError> {
         let hurried = Settings { timeout: settings.timeout.min(Duration::from_secs(10)), ..settings.clone() };
-        let backend = Self::new(hurried.clone())?;
+        let (backend, client) = (Self::new(hurried.clone())?, general(&hurried)?);
         let began = Instant::now();
-        let called = backend.call_nothing().await;
+        let called = backend.call_nothing(&client).await;
         let took = began.elapsed();
         let ahead_s = called.as_ref().ok().and_then(|response| ahead_s(response.headers()));
         let answer = match called {
             Ok(response) => Ok(said(response).await),
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(failure(&error)),
         };
         let has_login = settings.api_key.is_some() || settings.webhook_secret.is_some();
         let refuses_strangers = if has_login && answer.is_ok() {
             let stranger = Self::new(Settings { api_key: None, webhook_secret: None, ..hurried })?;
-            let answer = stranger.call_nothing().await;
+            let answer = stranger.call_nothing(&client).await;
             answer.ok().map(|response| response.status() == StatusCode::UNAUTHORIZED)
         } else {
             None
         };
-        Ok(Probed { answer, page: backend.page().await, took, ahead_s, refuses_strangers })
+        Ok(Probed { answer, page: backend.page(&client).await, took, ahead_s, refuses_strangers })
     }
 
-    async fn call_nothing(&self) -> Result<Response, ClientError> {
+    async fn call_nothing(&self, client: &Client) -> Result<Response, ClientError> {
         let body = serde_json::to_vec(&NOTHING).unwrap_or_default();
         let headers = self.headers(&body, "whatsapp-connector-check", unix_seconds());
-        self.http.post(self.url.clone()).headers(headers).body(body).send().await
+        client.post(self.url.clone()).headers(headers).body(body).send().await
     }
 
     /// Sent without the key, because the key is for the endpoint only.
-    async fn page(&self) -> Option<u16> {
+    async fn page(&self, client: &Client) -> Option<u16> {
         let mut status = None;
         for name in ["docs", "health"] {
             let mut url = self.settings.url.clone();
             url.set_path(&format!("{}/{name}", url.path().trim_end_matches('/')));
-            if let Ok(response) = self.http.get(url).send().await {
+            if let Ok(response) = client.get(url).send().await {
                 status = Some(response.status().as_u16());
                 if response.status().is_success() {
                     break;

@@ -1,0 +1,113 @@
+//! How a call goes out: over plain connections, or with the general client where TLS, a proxy or a login is needed. The
+//! result is the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use reqwest::StatusCode;
+
+use super::plain::Connections;
+use super::{ClientError, Failure, Settings, Url, retry_after};
+use crate::wire::now_ms;
+
+/// An idle connection is not used again after this time. Servers close theirs after a while without a word (uvicorn after
+/// 5 s, gunicorn after 2 s), and a call that they meet on the way counts as a broken answer.
+pub(super) const IDLE: Duration = Duration::from_millis(1_500);
+/// The time limit for a connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// A larger answer does not count as an answer.
+pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// What this program calls itself.
+pub(super) const AGENT: &str = concat!("whatsapp-connector/", env!("CARGO_PKG_VERSION"));
+
+/// An answer as it came.
+pub(super) struct Heard {
+    pub(super) status: StatusCode,
+    /// The body of a 2xx. Nothing is read of other bodies.
+    pub(super) body: Bytes,
+    /// What the `Retry-After` header of another status asks for.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Heard {
+    pub(super) fn success(status: StatusCode, body: Bytes) -> Self {
+        Self { status, body, retry_after: None }
+    }
+
+    pub(super) fn refusal(status: StatusCode, headers: &HeaderMap) -> Self {
+        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = asked.and_then(|value| retry_after::read(value, now_ms()));
+        Self { status, body: Bytes::new(), retry_after }
+    }
+}
+
+/// The way to the backend.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    Plain(Arc<Connections>),
+    General { client: reqwest::Client, url: Url },
+}
+
+impl Way {
+    /// The cheapest way to `url`.
+    pub(super) fn to(url: &Url, settings: &Settings) -> Result<Self, ClientError> {
+        let plain = settings.proxy.is_none().then(|| Connections::to(url, settings.timeout)).flatten();
+        match plain {
+            Some(plain) => Ok(Self::Plain(Arc::new(plain))),
+            None => Ok(Self::General { client: general(settings)?, url: url.clone() }),
+        }
+    }
+
+    pub(super) async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Result<Heard, Failure> {
+        let (client, url) = match self {
+            Self::Plain(connections) => return connections.post(headers, body.into()).await,
+            Self::General { client, url } => (client, url),
+        };
+        let request = client.post(url.clone()).headers(headers).body(body);
+        let mut response = request.send().await.map_err(|error| failure(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Ok(Heard::refusal(status, response.headers()));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(Failure::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Heard::success(status, body.freeze()))
+    }
+}
+
+/// A client for every kind of address.
+pub(super) fn general(settings: &Settings) -> Result<reqwest::Client, ClientError> {
+    let http = reqwest::Client::builder()
+        // Which proxy counts is decided in `proxy`, not by the library.
+        .no_proxy()
+        // After a redirect the key would go to another address.
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_idle_timeout(IDLE)
+        .connect_timeout(CONNECT.min(settings.timeout))
+        .timeout(settings.timeout)
+        .user_agent(AGENT);
+    let http = match &settings.proxy {
+        Some(proxy) => http.proxy(reqwest::Proxy::all(proxy.url())?),
+        None => http,
+    };
+    http.build()
+}
+
+/// Why the general client has no answer.
+pub(super) fn failure(error: &ClientError) -> Failure {
+    if error.is_connect() {
+        Failure::Unreachable
+    } else if error.is_timeout() {
+        Failure::Timeout
+    } else {
+        Failure::Broken
+    }
+}
