@@ -31,6 +31,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use super::changes::Change;
 use super::commits::Commits;
 use super::resend::Resends;
+use super::tokens::Tokens;
 use crate::crash;
 
 /// A message that WhatsApp redelivers and that cannot be decrypted any more.
@@ -54,6 +55,7 @@ pub(super) const LOST_WAITING: usize = 4_096;
 pub(super) struct Store {
     inner: SqliteStore,
     commits: Arc<Commits>,
+    tokens: Tokens,
     resends: Resends,
     lost: mpsc::Sender<Lost>,
 }
@@ -62,7 +64,7 @@ impl Store {
     /// `lost` gets every message that must be requested again. Its chat is held until it comes.
     pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
         let commits = Arc::new(Commits::new(&inner));
-        Self { inner, commits, resends, lost }
+        Self { inner, commits, tokens: Tokens::default(), resends, lost }
     }
 
     /// What writes the changes. Some are written a moment later.
@@ -171,19 +173,40 @@ handed_on! {
         fn get_group_metadata(group_jid: &str) -> Result<Option<Vec<u8>>>;
         fn put_group_metadata(group_jid: &str, blob: &[u8]) -> Result<()>;
         fn delete_group_metadata(group_jid: &str) -> Result<()>;
-        fn get_tc_token(jid: &str) -> Result<Option<TcTokenEntry>>;
-        fn put_tc_token(jid: &str, entry: &TcTokenEntry) -> Result<()>;
-        fn delete_tc_token(jid: &str) -> Result<()>;
         fn get_all_tc_token_jids() -> Result<Vec<String>>;
-        fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> Result<u32>;
-        fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> Result<()>;
-        fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> Result<()>;
         fn take_sent_message(chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>>;
         fn delete_expired_sent_messages(cutoff_timestamp: i64) -> Result<u32>;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> Result<()>;
         fn delete_pending_inbound(chat: &str, sender: &str, id: &str) -> Result<()>;
         fn delete_expired_pending_inbound(cutoff_timestamp: i64) -> Result<u32>;
         own {
+            async fn get_tc_token(&self, jid: &str) -> Result<Option<TcTokenEntry>> {
+                self.tokens.of(jid, self.inner.get_tc_token(jid)).await
+            }
+
+            async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> Result<()> {
+                self.tokens.change(Some(jid), self.inner.put_tc_token(jid, entry)).await
+            }
+
+            async fn delete_tc_token(&self, jid: &str) -> Result<()> {
+                self.tokens.change(Some(jid), self.inner.delete_tc_token(jid)).await
+            }
+
+            async fn delete_expired_tc_tokens(&self, token_cutoff: i64, sender_cutoff: i64) -> Result<u32> {
+                let delete = self.inner.delete_expired_tc_tokens(token_cutoff, sender_cutoff);
+                self.tokens.change(None, delete).await
+            }
+
+            async fn touch_tc_token_sender_timestamp(&self, jid: &str, sender_timestamp: i64) -> Result<()> {
+                let touch = self.inner.touch_tc_token_sender_timestamp(jid, sender_timestamp);
+                self.tokens.change(Some(jid), touch).await
+            }
+
+            async fn store_received_tc_token(&self, jid: &str, token: &[u8], token_timestamp: i64) -> Result<()> {
+                let store = self.inner.store_received_tc_token(jid, token, token_timestamp);
+                self.tokens.change(Some(jid), store).await
+            }
+
             async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<Option<Vec<u8>>> {
                 // It may have been emptied a moment ago.
                 self.commits.settled().await;
