@@ -166,10 +166,12 @@ impl Parts {
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
+        let hook = self.hook(&resends, (offers, timers), &stop);
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
             self.subjects.clone(),
             account.clone(),
+            hook.chats(),
             self.connection.clone(),
             sent_as,
             stop.clone(),
@@ -177,7 +179,6 @@ impl Parts {
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
-        let hook = self.hook(&resends, (offers, timers), &stop);
         let latecomers = Latecomers {
             heard,
             inbound: hook.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -126,10 +127,17 @@ impl Chats {
         looking.0.chat.get_or_try_init(|| self.look_up(candidates)).await.cloned()
     }
 
+    /// The chat with one of these tokens, if it came lately. Asks nobody.
+    pub(crate) fn known(&self, candidates: &[ChatToken]) -> Option<Arc<Chat>> {
+        let (mut seen, now) = (self.seen(), Instant::now());
+        let seen = candidates.iter().find_map(|token| seen.get(token, now).cloned())?;
+        seen.chat.get().cloned()
+    }
+
     async fn look_up(&self, candidates: &[ChatToken]) -> Result<Arc<Chat>, ReadError> {
+        let ends = try_join_all(candidates.iter().map(|token| self.end(token))).await?;
         let mut best: Option<(ChatToken, End)> = None;
-        for token in candidates {
-            let end = self.end(token).await?;
+        for (token, end) in candidates.iter().zip(ends) {
             if best.as_ref().is_none_or(|(_, known)| end.sequence > known.sequence) {
                 best = Some((token.clone(), end));
             }

@@ -62,8 +62,10 @@ impl Timers {
             return Ok(known);
         }
         let mut found = Vec::new();
-        for subject in [subjects.message(account, chat), subjects.update(account, chat)] {
-            let Some(stored) = bus.last(&subjects.stream_in(), &subject).await? else { continue };
+        let (stream, message, update) =
+            (subjects.stream_in(), subjects.message(account, chat), subjects.update(account, chat));
+        let (message, update) = tokio::try_join!(bus.last(&stream, &message), bus.last(&stream, &update))?;
+        for stored in [message, update].into_iter().flatten() {
             // What another service put there is no word of a phone's.
             let Ok(message) = InboundMessage::decode(stored.payload) else { continue };
             let Some(seconds) = message.disappears_after_s else { continue };

@@ -35,7 +35,7 @@ pub(super) struct Appender {
     pub bus: Bus,
     pub subjects: Subjects,
     pub account: Account,
-    pub chats: Chats,
+    pub chats: Arc<Chats>,
     pub offers: Offers,
     /// Ends all waiting.
     pub stop: CancellationToken,

@@ -102,9 +102,14 @@ impl Inbound {
         timers: Timers,
         stop: CancellationToken,
     ) -> Self {
-        let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
+        let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default(), timers }))
+    }
+
+    /// The chats that messages came from.
+    pub(crate) fn chats(&self) -> Arc<Chats> {
+        Arc::clone(&self.0.appender.chats)
     }
 
     /// Returns when the message is stored, or needs no storing.

@@ -3,6 +3,8 @@
 //! WhatsApp reports a receipt once, and nothing stores it. A receipt that comes while the process dies is lost, and
 //! nothing waits for it. So receipts queue in memory, and block nothing else.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, stream};
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -44,6 +46,10 @@ struct Teller {
     bus: Bus,
     subjects: Subjects,
     account: Account,
+    /// The chats of messages that came lately.
+    messages: Arc<Chats>,
+    /// The chats of other receipts. Apart from those: a receipt may know only one of a person's addresses, and must not
+    /// decide where that person's messages go.
     chats: Chats,
     connection: Connection,
     sent_as: SentAs,
@@ -56,13 +62,14 @@ impl Receipts {
         bus: Bus,
         subjects: Subjects,
         account: Account,
+        messages: Arc<Chats>,
         connection: Connection,
         sent_as: SentAs,
         stop: CancellationToken,
     ) -> (Self, Announcer) {
         let (sender, heard) = mpsc::channel(WAITING);
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
-        let teller = Teller { bus, subjects, account, chats, connection, sent_as, stop };
+        let teller = Teller { bus, subjects, account, messages, chats, connection, sent_as, stop };
         (Self(sender), Announcer { heard, teller })
     }
 
@@ -124,7 +131,11 @@ impl Teller {
         if peer.kind != ChatKind::Direct {
             return;
         }
-        let chat = match self.chats.find(&peer.candidates).await {
+        let found = match self.messages.known(&peer.candidates) {
+            Some(chat) => Ok(chat),
+            None => self.chats.find(&peer.candidates).await,
+        };
+        let chat = match found {
             Ok(chat) => chat,
             Err(error) => {
                 tracing::debug!(%error, "the chat of a receipt cannot be found");

@@ -14,6 +14,7 @@ use whatsapp_rust::traits::ProtocolStore as _;
 use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
 
 use super::aside::Asides;
+use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::http;
@@ -124,8 +125,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// The life of one client, from its building to its end.
     async fn live(&self, lasting: &mut Lasting) -> Then {
         let (lost, mut losses) = mpsc::channel(LOST_WAITING);
-        let bot = match self.build(lost, lasting.codes.may_ask(Instant::now())).await {
-            Ok(bot) => bot,
+        let (bot, commits) = match self.build(lost, lasting.codes.may_ask(Instant::now())).await {
+            Ok(built) => built,
             Err(error) => return self.unopened(&*error),
         };
         let client = bot.client();
@@ -189,6 +190,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             }
         };
         drop((subscription, stanzas));
+        let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.connection.client(None);
         then
     }
@@ -257,14 +259,16 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         &self,
         lost: mpsc::Sender<Lost>,
         with_code: bool,
-    ) -> Result<Bot, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(Bot, Arc<Commits>), Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
         self.auth.make_store()?;
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         forget_old(&store, self.settings.resend_for).await;
+        let store = Store::new(store, self.resends.clone(), lost);
+        let commits = store.commits();
         let bot = Bot::builder()
-            .with_backend(Store::new(store, self.resends.clone(), lost))
+            .with_backend(store)
             .with_cache_config(cache(self.settings.resend_for))
             .with_http_client(http::client(self.settings.proxy.as_ref())?)
             .skip_history_sync()
@@ -279,15 +283,16 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         #[cfg(feature = "simulator")]
         if let Some(url) = &self.settings.simulator_url {
             use whatsapp_rust::transport::TokioWebSocketTransportFactory;
-            return Ok(bot
+            let bot = bot
                 .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url.as_str()))
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
                 .build()
-                .await?);
+                .await?;
+            return Ok((bot, commits));
         }
-        Ok(bot.build().await?)
+        Ok((bot.build().await?, commits))
     }
 
     async fn end(&self, handle: BotHandle) {

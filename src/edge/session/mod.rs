@@ -3,13 +3,16 @@
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
-//! passes the hook by. `store` stores the session. `resend` tracks the messages that must come again.
+//! passes the hook by. `store` stores the session: `commits` writes its `changes`, many in one transaction,
+//! and `tokens` keeps the persons' tokens in memory. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
 mod aside;
+mod changes;
 mod client;
+mod commits;
 mod connection;
 mod events;
 mod http;
@@ -24,6 +27,7 @@ mod presence;
 mod reachability;
 mod resend;
 mod store;
+mod tokens;
 
 pub use client::Settings;
 pub use connection::Connection;

@@ -9,6 +9,11 @@
 //! Two changes make the loss visible and repair it. First, when the hook has stored a message, an empty copy stays
 //! behind. So "no copy" has one meaning only: lost on the way to the disk. Second, such a message is not
 //! acknowledged but requested again: its sender encrypts it anew, under the same id.
+//!
+//! What is written for each message goes through `commits`: the copy, the ratchet, the answer and its secret are on the
+//! disk when the library's call returns, as before. Only the emptying of the copy is written a moment later. If the
+//! process is killed in that moment, the whole copy stays: if WhatsApp hands the message over again, the hook gets it a
+//! second time, and the bus knows its id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +28,10 @@ use whatsapp_rust::wacore::appstate::hash::HashState;
 use whatsapp_rust::wacore::appstate::processor::AppStateMutationMAC;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use super::changes::Change;
+use super::commits::Commits;
 use super::resend::Resends;
+use super::tokens::Tokens;
 use crate::crash;
 
 /// A message that WhatsApp redelivers and that cannot be decrypted any more.
@@ -46,6 +54,8 @@ pub(super) const LOST_WAITING: usize = 4_096;
 /// The store that the library uses.
 pub(super) struct Store {
     inner: SqliteStore,
+    commits: Arc<Commits>,
+    tokens: Tokens,
     resends: Resends,
     lost: mpsc::Sender<Lost>,
 }
@@ -53,7 +63,18 @@ pub(super) struct Store {
 impl Store {
     /// `lost` gets every message that must be requested again. Its chat is held until it comes.
     pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
-        Self { inner, resends, lost }
+        let commits = Arc::new(Commits::new(&inner));
+        Self { inner, commits, tokens: Tokens::default(), resends, lost }
+    }
+
+    /// What writes the changes. Some are written a moment later.
+    pub(super) fn commits(&self) -> Arc<Commits> {
+        Arc::clone(&self.commits)
+    }
+
+    async fn written(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        let changes: Vec<_> = changes.into_iter().collect();
+        if changes.is_empty() { Ok(()) } else { self.commits.written(changes).await }
     }
 }
 
@@ -78,12 +99,10 @@ macro_rules! handed_on {
 handed_on! {
     SignalStore {
         fn put_identity(address: &str, key: [u8; 32]) -> Result<()>;
-        fn put_identities_batch(identities: &[(Arc<str>, [u8; 32])]) -> Result<()>;
         fn load_identity(address: &str) -> Result<Option<[u8; 32]>>;
         fn delete_identity(address: &str) -> Result<()>;
         fn get_session(address: &str) -> Result<Option<Bytes>>;
         fn put_session(address: &str, session: &[u8]) -> Result<()>;
-        fn put_sessions_batch(sessions: &[(Arc<str>, Bytes)]) -> Result<()>;
         fn delete_session(address: &str) -> Result<()>;
         fn has_session(address: &str) -> Result<bool>;
         fn has_signal_state_for_user(user: &str) -> Result<bool>;
@@ -92,7 +111,6 @@ handed_on! {
         fn load_prekey(id: u32) -> Result<Option<Bytes>>;
         fn load_prekeys_batch(ids: &[u32]) -> Result<Vec<(u32, Bytes)>>;
         fn mark_prekeys_uploaded(ids: &[u32]) -> Result<()>;
-        fn remove_prekey(id: u32) -> Result<()>;
         fn get_max_prekey_id() -> Result<u32>;
         fn store_signed_prekey(id: u32, record: &[u8]) -> Result<()>;
         fn load_signed_prekey(id: u32) -> Result<Option<Vec<u8>>>;
@@ -102,6 +120,19 @@ handed_on! {
         fn put_sender_keys_batch(sender_keys: &[(Arc<str>, Bytes)]) -> Result<()>;
         fn get_sender_key(address: &str) -> Result<Option<Vec<u8>>>;
         fn delete_sender_key(address: &str) -> Result<()>;
+        own {
+            async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> Result<()> {
+                self.written(sessions.iter().cloned().map(|(address, record)| Change::Session(address, record))).await
+            }
+
+            async fn put_identities_batch(&self, identities: &[(Arc<str>, [u8; 32])]) -> Result<()> {
+                self.written(identities.iter().cloned().map(|(address, key)| Change::Identity(address, key))).await
+            }
+
+            async fn remove_prekey(&self, id: u32) -> Result<()> {
+                self.written([Change::UsedPreKey(id)]).await
+            }
+        }
     }
 }
 
@@ -142,21 +173,43 @@ handed_on! {
         fn get_group_metadata(group_jid: &str) -> Result<Option<Vec<u8>>>;
         fn put_group_metadata(group_jid: &str, blob: &[u8]) -> Result<()>;
         fn delete_group_metadata(group_jid: &str) -> Result<()>;
-        fn get_tc_token(jid: &str) -> Result<Option<TcTokenEntry>>;
-        fn put_tc_token(jid: &str, entry: &TcTokenEntry) -> Result<()>;
-        fn delete_tc_token(jid: &str) -> Result<()>;
         fn get_all_tc_token_jids() -> Result<Vec<String>>;
-        fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> Result<u32>;
-        fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> Result<()>;
-        fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> Result<()>;
-        fn store_sent_message(chat_jid: &str, message_id: &str, payload: &[u8]) -> Result<()>;
         fn take_sent_message(chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>>;
         fn delete_expired_sent_messages(cutoff_timestamp: i64) -> Result<u32>;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> Result<()>;
         fn delete_pending_inbound(chat: &str, sender: &str, id: &str) -> Result<()>;
         fn delete_expired_pending_inbound(cutoff_timestamp: i64) -> Result<u32>;
         own {
+            async fn get_tc_token(&self, jid: &str) -> Result<Option<TcTokenEntry>> {
+                self.tokens.of(jid, self.inner.get_tc_token(jid)).await
+            }
+
+            async fn put_tc_token(&self, jid: &str, entry: &TcTokenEntry) -> Result<()> {
+                self.tokens.change(Some(jid), self.inner.put_tc_token(jid, entry)).await
+            }
+
+            async fn delete_tc_token(&self, jid: &str) -> Result<()> {
+                self.tokens.change(Some(jid), self.inner.delete_tc_token(jid)).await
+            }
+
+            async fn delete_expired_tc_tokens(&self, token_cutoff: i64, sender_cutoff: i64) -> Result<u32> {
+                let delete = self.inner.delete_expired_tc_tokens(token_cutoff, sender_cutoff);
+                self.tokens.change(None, delete).await
+            }
+
+            async fn touch_tc_token_sender_timestamp(&self, jid: &str, sender_timestamp: i64) -> Result<()> {
+                let touch = self.inner.touch_tc_token_sender_timestamp(jid, sender_timestamp);
+                self.tokens.change(Some(jid), touch).await
+            }
+
+            async fn store_received_tc_token(&self, jid: &str, token: &[u8], token_timestamp: i64) -> Result<()> {
+                let store = self.inner.store_received_tc_token(jid, token, token_timestamp);
+                self.tokens.change(Some(jid), store).await
+            }
+
             async fn get_pending_inbound(&self, chat: &str, sender: &str, id: &str) -> Result<Option<Vec<u8>>> {
+                // It may have been emptied a moment ago.
+                self.commits.settled().await;
                 let copy = self.inner.get_pending_inbound(chat, sender, id).await?;
                 if copy.is_none() {
                     // This must happen before the library goes on to the chat's next message.
@@ -177,34 +230,44 @@ handed_on! {
             }
 
             async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
-                let mut rows = rows.to_vec();
-                rows.retain(|row| !crash::switched_off_for("copy", row.id));
-                self.inner.store_pending_inbound_batch(&rows).await
+                let rows = rows.iter().filter(|row| !crash::switched_off_for("copy", row.id));
+                self.written(rows.map(|row| copy(row.chat, row.sender, row.id, row.message))).await
             }
 
             async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
-                let rows: Vec<_> = keys
-                    .iter()
-                    .map(|key| PendingInboundRow {
-                        chat: key.chat,
-                        sender: key.sender,
-                        id: key.id,
-                        message: &[],
-                    })
-                    .collect();
-                self.inner.store_pending_inbound_batch(&rows).await
+                let emptied = keys.iter().map(|key| copy(key.chat, key.sender, key.id, &[]));
+                self.commits.later(emptied.collect()).await
+            }
+
+            async fn store_sent_message(&self, chat_jid: &str, message_id: &str, payload: &[u8]) -> Result<()> {
+                let (chat, id, message) = (chat_jid.to_owned(), message_id.to_owned(), payload.to_vec());
+                self.written([Change::Sent { chat, id, message }]).await
             }
         }
     }
 }
 
+fn copy(chat: &str, sender: &str, id: &str, message: &[u8]) -> Change {
+    let (chat, sender, id) = (chat.to_owned(), sender.to_owned(), id.to_owned());
+    Change::Copy { chat, sender, id, message: message.to_vec() }
+}
+
 handed_on! {
     MsgSecretStore {
         fn put_msg_secret(chat: &str, sender: &str, msg_id: &str, secret: &[u8; wacore::reporting_token::MESSAGE_SECRET_SIZE]) -> Result<()>;
-        fn put_msg_secrets(entries: Vec<MsgSecretEntry>) -> Result<usize>;
         fn get_msg_secret(chat: &str, sender: &str, msg_id: &str) -> Result<Option<Vec<u8>>>;
         fn get_msg_secret_with_ts(chat: &str, sender: &str, msg_id: &str) -> Result<Option<(Vec<u8>, i64)>>;
         fn delete_expired_msg_secrets(cutoff_timestamp: i64) -> Result<u32>;
+        own {
+            /// The library itself writes these behind: until they are written it has them in memory, and so they have time.
+            async fn put_msg_secrets(&self, entries: Vec<MsgSecretEntry>) -> Result<usize> {
+                let count = entries.len();
+                if count > 0 {
+                    self.commits.written_sometime(entries.into_iter().map(Change::Secret).collect()).await?;
+                }
+                Ok(count)
+            }
+        }
     }
 }
 
