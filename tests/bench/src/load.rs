@@ -1,5 +1,7 @@
 //! Writes inbound messages as the edge does: the same payload, the same headers, each chat a list.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use whatsapp_connector::wire::v1::{
 };
 use whatsapp_connector::wire::{ChatToken, Headers, header, id};
 
-use crate::bus::Bus;
+use crate::bus::{Bus, PATIENCE};
 use crate::names;
 
 /// After so many the writer waits until the last one is known to be stored: the server drops what it cannot keep up
@@ -118,10 +120,20 @@ impl<'a> Writer<'a> {
     /// Waits until all is stored.
     pub async fn all_stored(&mut self) -> Result<()> {
         self.flush().await?;
-        let (last, _) = self.bus.state(self.bus.subjects.stream_in()).await?;
-        ensure!(last + 1 == self.next, "the stream ends at {last}, and {} was written last", self.next - 1);
-        self.unknown = 0;
-        Ok(())
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (last, _) = self.bus.state(self.bus.subjects.stream_in()).await?;
+            if last + 1 == self.next {
+                self.unknown = 0;
+                return Ok(());
+            }
+            ensure!(
+                last < self.next && Instant::now() < deadline,
+                "the stream ends at {last}, and {} was written last",
+                self.next - 1
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     fn message(&self, chat: u32, number: u32, previous: u64) -> Result<(String, HeaderMap, Bytes)> {

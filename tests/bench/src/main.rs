@@ -8,8 +8,11 @@
     reason = "walls of the product, not of what it is measured with"
 )]
 
+mod bench;
 mod bus;
+mod chart;
 mod child;
+mod compare;
 mod contender;
 mod disturb;
 mod floor;
@@ -17,16 +20,28 @@ mod judge;
 mod load;
 mod memory_limit;
 mod names;
+mod page;
+mod report;
 mod run;
 mod stub;
+mod suites;
+mod support;
+mod table;
 mod usage;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+
+use bench::{Bench, Size, say};
+use child::Core;
+use contender::{Contender, Starter};
+use report::Report;
+use suites::Suite;
 
 /// Measures the connector beside its peers.
 #[derive(Debug, Parser)]
@@ -37,11 +52,38 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The suites; prints the table.
+    Run(Run),
     /// One drain of stored messages; prints its figures.
     One(One),
     /// The unordered loop that everything is compared with; the harness starts it.
     #[command(hide = true)]
     Floor,
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// Which; all of them if none is named.
+    #[arg(value_delimiter = ',')]
+    suites: Vec<Suite>,
+    /// Smaller: a look, no table for the docs.
+    #[arg(long)]
+    quick: bool,
+    /// Tiny, on any build: judged for correctness only. Fails if anything is lost, doubled or out of order.
+    #[arg(long, conflicts_with = "quick")]
+    smoke: bool,
+    /// Beside the build that has this binary, in balanced order; without peers.
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// Measurements that other work disturbed count as well.
+    #[arg(long)]
+    disturbed: bool,
+    /// Writes all figures into this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Rewrites the table and the chart in this directory.
+    #[arg(long)]
+    docs: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -86,6 +128,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Floor => runtime(true, floor::run()),
         Command::One(one) => runtime(false, self::one(one)),
+        Command::Run(run) => runtime(false, unless_ended(self::run(run))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,25 +160,87 @@ fn connector() -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("whatsapp-connector"))
 }
 
-async fn one(one: One) -> Result<()> {
-    let core = if one.unpinned { child::Core::Any } else { child::Core::Measured };
-    if !one.unpinned {
-        child::Core::Rest.keep_this_process()?;
+/// Ctrl-C and SIGTERM end all that was started.
+async fn unless_ended(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => bail!("ended"),
+        _ = term.recv() => bail!("ended"),
     }
-    let starter = contender::Starter {
-        connector: connector()?,
-        tools: root().join(".tools"),
-        peers: root().join("tests/bench/peers"),
-        wrap: one.wrap.split_whitespace().map(str::to_owned).collect(),
-        core,
+}
+
+fn starter(connector: PathBuf, core: Core) -> Starter {
+    let (tools, peers) = (root().join(".tools"), root().join("tests/bench/peers"));
+    Starter { connector, tools, peers, wrap: Vec::new(), core }
+}
+
+async fn run(run: Run) -> Result<()> {
+    let size = match (run.quick, run.smoke) {
+        (_, true) => Size::Smoke,
+        (true, false) => Size::Quick,
+        (false, false) => Size::Full,
     };
+    let core = if run.smoke { Core::Any } else { Core::Measured };
+    if !run.smoke {
+        Core::Rest.keep_this_process()?;
+    }
+    let bench = |connector: PathBuf, peers: bool| {
+        let undisturbed = !run.disturbed && !run.smoke;
+        Bench { starter: starter(connector, core), size, peers, undisturbed }
+    };
+    let suites = if run.suites.is_empty() { suites::ALL.to_vec() } else { run.suites.clone() };
+    if let Some(base) = &run.base {
+        let base = bench(std::fs::canonicalize(base)?, false);
+        let both = compare::run(&base, &bench(connector()?, false), &suites).await?;
+        println!("{}", compare::render(&both));
+        let [base, this] = both;
+        if let Some(path) = &run.json {
+            let json = serde_json::json!({"base": base.json(), "this": this.json()});
+            std::fs::write(path, json.to_string())?;
+        }
+        return finish(&this);
+    }
+    let bench = bench(connector()?, true);
+    let mut report = Report::default();
+    for suite in suites {
+        say(&format!("{suite:?}"));
+        if let Err(error) = suite.run(&bench, &mut report).await {
+            report.problems.push(format!("{error:#}"));
+        }
+    }
+    println!("{}", page::render(&report, &page::machine()));
+    if let Some(path) = &run.json {
+        std::fs::write(path, report.json().to_string()).with_context(|| path.display().to_string())?;
+    }
+    if let Some(docs) = &run.docs {
+        page::write(docs, &report)?;
+    }
+    finish(&report)
+}
+
+fn finish(report: &Report) -> Result<()> {
+    if report.problems.is_empty() {
+        say("nothing lost, nothing doubled, every chat in order");
+        return Ok(());
+    }
+    bail!("{}", report.problems.join("\n"))
+}
+
+async fn one(one: One) -> Result<()> {
+    let core = if one.unpinned { Core::Any } else { Core::Measured };
+    if !one.unpinned {
+        Core::Rest.keep_this_process()?;
+    }
+    let wrap = one.wrap.split_whitespace().map(str::to_owned).collect();
+    let starter = Starter { wrap, ..starter(connector()?, core) };
     let settings: Vec<(&str, &str)> = one.settings.iter().filter_map(|pair| pair.split_once('=')).collect();
     let contender = match one.who.as_str() {
-        "floor" => contender::Contender::Floor,
-        "aiohttp" => contender::Contender::Aiohttp,
-        "faststream" => contender::Contender::FastStream,
-        "node" => contender::Contender::Node,
-        _ => contender::Contender::ours_with(&settings),
+        "floor" => Contender::Floor,
+        "aiohttp" => Contender::Aiohttp,
+        "faststream" => Contender::FastStream,
+        "node" => Contender::Node,
+        _ => Contender::ours_with(&settings),
     };
     let orders = run::Orders {
         chats: one.chats,

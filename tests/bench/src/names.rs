@@ -2,12 +2,12 @@
 
 /// A chat's phone number, which is its token on the bus.
 pub fn phone(chat: u32) -> String {
-    format!("549110{chat:07}")
+    format!("549116{chat:07}")
 }
 
 /// The chat of a phone number.
 pub fn chat(phone: &str) -> Option<u32> {
-    phone.strip_prefix("549110").filter(|rest| rest.len() == 7)?.parse().ok()
+    phone.strip_prefix("549116").filter(|rest| rest.len() == 7)?.parse().ok()
 }
 
 /// A message's WhatsApp id, in the form of WhatsApp Web's own: which chat's, and which of its messages.

@@ -51,19 +51,6 @@ impl Report {
         self.figures.keys().map(String::as_str)
     }
 
-    /// Adds all that another one has.
-    pub fn merge(&mut self, other: Self) {
-        for (name, values) in other.figures {
-            self.figures.entry(name).or_default().extend(values);
-        }
-        for (suite, verdict) in other.verdicts {
-            let so_far = self.verdicts.entry(suite).or_default();
-            *so_far = so_far.and(verdict);
-        }
-        self.problems.extend(other.problems);
-        self.notes.extend(other.notes);
-    }
-
     /// For scripts.
     pub fn json(&self) -> Value {
         let figures = self.figures.iter().map(|(name, values)| {

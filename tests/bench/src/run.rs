@@ -34,18 +34,6 @@ pub struct Orders {
     pub memory: Option<u64>,
 }
 
-impl Orders {
-    /// Messages in all.
-    pub fn messages(&self) -> u32 {
-        self.chats * self.each
-    }
-
-    /// The same with another number of messages, each chat as many as before.
-    pub fn of_messages(self, messages: u32) -> Self {
-        Self { chats: (messages / self.each.max(1)).max(1), ..self }
-    }
-}
-
 /// What a run gave.
 #[derive(Debug, Clone)]
 pub struct Measured {

@@ -177,7 +177,7 @@ fn value<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a str> {
 
 fn write_answer(answer: &mut Vec<u8>, id: &str, from: &str) {
     let body = format!(
-        r#"{{"conversation_id":"whatsapp:{from}","message_id":"{id}","response_text":"Su mesa para cuatro personas queda reservada a las nueve. ¡Gracias!"}}"#
+        r#"{{"conversation_id":"whatsapp:{from}","message_id":"{id}","response_text":"Su mesa para cuatro personas queda reservada a las nueve ({id}). ¡Gracias!"}}"#
     );
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -56,14 +56,6 @@ pub fn memory_mb(root: u32) -> f64 {
     sum(root, "VmRSS:")
 }
 
-/// From now on [`peak_mb`] is counted anew.
-pub fn forget_peak(root: u32) {
-    for pid in tree(root) {
-        // Where that is not allowed, the peak stays the one since the start.
-        let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
-    }
-}
-
 fn sum(root: u32, name: &str) -> f64 {
     let kib = tree(root).into_iter().filter_map(|pid| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
