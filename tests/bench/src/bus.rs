@@ -18,7 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The bus of one run.
 #[derive(Debug)]
 pub struct Bus {
-    _server: Child,
+    /// The server's process.
+    pub server: Child,
     /// How the harness writes and looks.
     pub jetstream: jetstream::Context,
     /// What everything is called.
@@ -60,7 +61,7 @@ impl Bus {
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(Duration::from_secs(30));
         let (subjects, account) = (Subjects::new("wa")?, Account::parse("default")?);
-        Ok(Self { _server: server, jetstream, subjects, account, url })
+        Ok(Self { server, jetstream, subjects, account, url })
     }
 
     /// Where it listens.

@@ -62,6 +62,9 @@ mod tests {
         report.add("drain.aiohttp.aiohttp.cpu_ms", 306.0);
         let svg = render(&report).unwrap_or_default();
         assert_eq!(svg.matches("<rect").count(), 1 + 3);
-        assert!(svg.contains(">this connector<") && svg.contains(">306<") && svg.ends_with("</svg>\n"), "{svg}");
+        assert!(
+            svg.contains(">this connector<") && svg.contains(">306<") && svg.ends_with("</svg>\n"),
+            "{svg}"
+        );
     }
 }

@@ -13,7 +13,12 @@ const END: &str = "<!-- end of bench -->";
 
 /// What goes between the marks.
 pub fn render(report: &Report, machine: &str) -> String {
-    let mut text = format!("{machine}\n\n{}\n{}", table::render(report), table::contenders(report));
+    let mut text = format!(
+        "{machine}\n\n{}\n{}\n{}",
+        table::render(report),
+        table::contenders(report),
+        table::parts(report)
+    );
     if !report.notes.is_empty() {
         text.push('\n');
         for note in &report.notes {
@@ -43,7 +48,8 @@ pub fn machine() -> String {
 pub fn write(docs: &Path, report: &Report) -> Result<()> {
     let path = docs.join("performance.md");
     let page = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let new = between(&page, &render(report, &machine())).context("performance.md has no marks for the table")?;
+    let new =
+        between(&page, &render(report, &machine())).context("performance.md has no marks for the table")?;
     std::fs::write(&path, new)?;
     if let Some(svg) = chart::render(report) {
         std::fs::write(docs.join("performance.svg"), svg)?;

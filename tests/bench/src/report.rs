@@ -53,9 +53,10 @@ impl Report {
 
     /// For scripts.
     pub fn json(&self) -> Value {
-        let figures = self.figures.iter().map(|(name, values)| {
-            (name.clone(), json!({"median": median(values), "values": values}))
-        });
+        let figures = self
+            .figures
+            .iter()
+            .map(|(name, values)| (name.clone(), json!({"median": median(values), "values": values})));
         json!({
             "figures": figures.collect::<serde_json::Map<_, _>>(), "verdicts": self.verdicts,
             "problems": self.problems, "notes": self.notes,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::report::Report;
+use crate::suites::PARTS;
 
 /// Which way is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,10 @@ const fn inverse(figure: &'static str, reach: f64, aim: f64) -> Cell {
 }
 
 const ROWS: &[Row] = &[
-    Row("drain: CPU per 1,000 messages, ours / unordered reqwest loop", &[cell("drain.floor.cpu", "", Less, 1.3, 1.0)]),
+    Row(
+        "drain: CPU per 1,000 messages, ours / unordered reqwest loop",
+        &[cell("drain.floor.cpu", "", Less, 1.3, 1.0)],
+    ),
     Row("drain: throughput, the same", &[cell("drain.floor.speed", "", More, 0.8, 1.0)]),
     Row("drain: CPU of nats-py + aiohttp / ours", &[inverse("drain.aiohttp.cpu", 3.5, 4.5)]),
     Row("drain: CPU of Node + undici / ours", &[inverse("drain.node.cpu", 2.5, 3.0)]),
@@ -44,8 +48,14 @@ const ROWS: &[Row] = &[
     Row("ordered: throughput / what the chain allows", &[cell("ordered.of_allowed", "", More, 0.7, 0.9)]),
     Row("deep, 20 chats × 500: the same", &[cell("deep.few.of_allowed", "", More, 0.7, 0.9)]),
     Row("deep, 100 chats × 1,000: the same", &[cell("deep.many.of_allowed", "", More, 0.7, 0.9)]),
-    Row("deep, 100 chats × 1,000: memory of the process", &[cell("deep.many.peak_mb", "MB", Less, 96.0, 64.0)]),
-    Row("deep, 100 chats × 1,000 within 128 MiB: survived (1)", &[cell("deep.limited.survived", "", More, 1.0, 1.0)]),
+    Row(
+        "deep, 100 chats × 1,000: memory of the process",
+        &[cell("deep.many.peak_mb", "MB", Less, 96.0, 64.0)],
+    ),
+    Row(
+        "deep, 100 chats × 1,000 within 128 MiB: survived (1)",
+        &[cell("deep.limited.survived", "", More, 1.0, 1.0)],
+    ),
     Row(
         "burst, 5,000 chats, backend 2 s: warm; memory",
         &[cell("burst.warm_s", "s", Less, 2.5, 2.3), cell("burst.peak_mb", "MB", Less, 140.0, 100.0)],
@@ -70,7 +80,7 @@ const ROWS: &[Row] = &[
     Row("telemetry and logs: CPU as shipped / off", &[cell("telemetry.cpu", "", Less, 1.1, 1.05)]),
     Row(
         "edge: CPU per message in and answered at 200/s; in a burst",
-        &[cell("edge.cpu_ms", "ms", Less, 0.9, 0.5), cell("edge.burst_cpu_ms", "ms", Less, 0.5, 0.3)],
+        &[cell("edge.cpu_ms", "ms", Less, 0.9, 0.5), cell("burst_of.edge.cpu_ms", "ms", Less, 0.5, 0.3)],
     ),
     Row(
         "edge: offline drain; steady",
@@ -81,11 +91,17 @@ const ROWS: &[Row] = &[
     ),
     Row(
         "whole, hidden numbers, 20/s: p50; p99",
-        &[cell("whole.p50_ms_at_20", "ms", Less, 5.0, 3.0), cell("whole.p99_ms_at_20", "ms", Less, 20.0, 10.0)],
+        &[
+            cell("whole.p50_ms_at_20", "ms", Less, 5.0, 3.0),
+            cell("whole.p99_ms_at_20", "ms", Less, 20.0, 10.0),
+        ],
     ),
     Row(
         "whole, hidden numbers, 200/s: p50; p99",
-        &[cell("whole.p50_ms_at_200", "ms", Less, 12.0, 6.0), cell("whole.p99_ms_at_200", "ms", Less, 40.0, 25.0)],
+        &[
+            cell("whole.p50_ms_at_200", "ms", Less, 12.0, 6.0),
+            cell("whole.p99_ms_at_200", "ms", Less, 40.0, 25.0),
+        ],
     ),
     Row(
         "idle, 1,000 chats: memory of forwarder; edge",
@@ -121,15 +137,31 @@ pub fn render(report: &Report) -> String {
 
 /// What every contender of the drain gave.
 pub fn contenders(report: &Report) -> String {
-    let mut text = "| drain of stored messages | CPU per 1,000 messages | messages/s | peak | keeps a chat's order |\n\
+    let mut text =
+        "| drain of stored messages | CPU per 1,000 messages | messages/s | peak | keeps a chat's order |\n\
                     |---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for (figure, name, order) in CONTENDERS {
         let of = |what: &str| report.median(&format!("drain.{figure}.{what}"));
         let (Some(cpu), Some(speed), Some(peak)) = (of("cpu_ms"), of("per_second"), of("peak_mb")) else {
             continue;
         };
         let _ = writeln!(text, "| {name} | {cpu:.0} ms | {speed:.0} | {peak:.0} MB | {order} |");
+    }
+    text
+}
+
+/// What each process takes of the whole path in a burst.
+pub fn parts(report: &Report) -> String {
+    let mut text =
+        "| whole path, in a burst | memory before | at the most | CPU per message |\n|---|---|---|---|\n"
+            .to_owned();
+    for part in PARTS {
+        let of = |what: &str| report.median(&format!("burst_of.{part}.{what}"));
+        let (Some(idle), Some(peak), Some(cpu)) = (of("idle_mb"), of("peak_mb"), of("cpu_ms")) else {
+            continue;
+        };
+        let _ = writeln!(text, "| {part} | {idle:.0} MB | {peak:.0} MB | {cpu:.2} ms |");
     }
     text
 }
@@ -176,9 +208,9 @@ impl Cell {
     fn measured(&self, report: &Report) -> String {
         let Some(value) = self.value(report) else { return "–".to_owned() };
         let shown = self.with_unit(&digits(value));
-        let range = report.range(self.figure).map(|(least, most)| {
-            if self.inverse { (1.0 / most, 1.0 / least) } else { (least, most) }
-        });
+        let range = report
+            .range(self.figure)
+            .map(|(least, most)| if self.inverse { (1.0 / most, 1.0 / least) } else { (least, most) });
         match range.map(|(least, most)| (digits(least), digits(most))) {
             Some((least, most)) if least != most => format!("{shown} ({least}–{most})"),
             _ => shown,

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::bench::{Bench, say};
 use crate::names;
 use crate::report::Report;
+use crate::usage;
 use crate::world::World;
 
 /// Runs it.
@@ -37,19 +38,41 @@ async fn steady(bench: &Bench, world: &mut World, report: &mut Report) -> Result
 async fn burst(bench: &Bench, world: &mut World, people: u32, report: &mut Report) -> Result<()> {
     let each = bench.size.of(25, 10, 3);
     let messages = f64::from(people * each);
-    let (from, before, began) = (world.written(), world.edge()?.cpu(), names::now_ns());
+    let idle = memory(world)?;
+    let (from, before, began) = (world.written(), cpu(world)?, names::now_ns());
     world.everybody_writes(each).await;
     let answers = world.answers(from).await?;
     report.problems.extend(answers.problems);
-    let used = world.edge()?.cpu().saturating_sub(before);
     let per_second = messages * 1e9 / (answers.last - began) as f64;
-    report.add("edge.burst_cpu_ms", used.as_secs_f64() * 1e3 / messages);
     report.add("edge.steady_per_second", per_second);
-    say(&format!(
-        "edge: {:.2} ms of CPU a message in a burst, {per_second:.0} a second",
-        used.as_secs_f64() * 1e3 / messages
-    ));
+    let pids = pids(world)?;
+    let used = cpu(world)?;
+    for (index, part) in PARTS.into_iter().enumerate() {
+        let used = used[index].saturating_sub(before[index]).as_secs_f64() * 1e3 / messages;
+        report.add(&format!("burst_of.{part}.cpu_ms"), used);
+        report.add(&format!("burst_of.{part}.idle_mb"), idle[index]);
+        report.add(&format!("burst_of.{part}.peak_mb"), usage::peak_mb(pids[index]));
+        say(&format!(
+            "edge: {used:.2} ms of CPU a message in a burst in the {part}, {per_second:.0} a second"
+        ));
+    }
     Ok(())
+}
+
+/// Who takes part in a burst.
+pub const PARTS: [&str; 3] = ["edge", "forwarder", "nats-server"];
+
+fn pids(world: &World) -> Result<[u32; 3]> {
+    let forwarder = world.forwarders.first().context("a forwarder")?.pid();
+    Ok([world.edge()?.pid(), forwarder, world.site.bus.server.pid()])
+}
+
+fn cpu(world: &World) -> Result<[Duration; 3]> {
+    Ok(pids(world)?.map(usage::cpu))
+}
+
+fn memory(world: &World) -> Result<[f64; 3]> {
+    Ok(pids(world)?.map(usage::memory_mb))
 }
 
 async fn offline(bench: &Bench, world: &mut World, people: u32, report: &mut Report) -> Result<()> {

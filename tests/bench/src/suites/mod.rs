@@ -14,6 +14,8 @@ mod start;
 mod telemetry;
 mod whole;
 
+pub use edge::PARTS;
+
 use anyhow::{Context as _, Result};
 
 use crate::bench::Bench;

@@ -35,7 +35,11 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             };
             tries += 1;
             if !bench.again("open", tries, watch.end(), report) {
-                if through_us { times.extend(found) } else { direct_times.extend(found) }
+                if through_us {
+                    times.extend(found)
+                } else {
+                    direct_times.extend(found)
+                }
                 break;
             }
         }
