@@ -206,8 +206,12 @@ async fn run(run: Run) -> Result<()> {
     for suite in suites {
         say(&format!("{suite:?}"));
         if let Err(error) = suite.run(&bench, &mut report).await {
+            say(&format!("failed: {error:#}"));
             report.problems.push(format!("{error:#}"));
         }
+    }
+    if run.smoke {
+        suites::control::run(&bench, &mut report).await.context("the control")?;
     }
     println!("{}", page::render(&report, &page::machine()));
     if let Some(path) = &run.json {

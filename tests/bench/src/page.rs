@@ -40,7 +40,7 @@ pub fn machine() -> String {
         child::processors(),
         model.map_or("unknown", |(_, name)| name),
         kib.unwrap_or(0.0) * 1024.0 / 1e9,
-        kernel.trim()
+        kernel.split('.').take(2).collect::<Vec<_>>().join(".")
     )
 }
 

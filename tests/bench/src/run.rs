@@ -14,7 +14,7 @@ use crate::load::{Pattern, Writer, Written};
 use crate::memory_limit::MemoryLimit;
 use crate::stub::Stub;
 
-/// How long a run may go without a new outcome.
+/// How long a run may go without anything that is delivered or acknowledged.
 const STALLED: Duration = Duration::from_secs(90);
 
 /// What is to be answered.
@@ -95,28 +95,27 @@ impl Site {
         Ok((judge(written, &outcomes, &self.stub.calls()), outcomes))
     }
 
-    /// Waits until `WA_OUT` has `outcomes` and the consumer has nothing left.
-    pub async fn settled(&self, outcomes: u64, forwarders: &mut [Child]) -> Result<()> {
+    /// Waits until all that is stored is acknowledged. What has no outcome then never gets one.
+    pub async fn settled(&self, forwarders: &mut [Child]) -> Result<()> {
         let (mut seen, mut since) = (0, Instant::now());
         loop {
-            let (_, stored) = self.bus.state(self.bus.subjects.stream_out()).await?;
-            if stored >= outcomes {
-                let consumer = self.bus.consumer().await?;
-                if consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
-                    return Ok(());
-                }
+            let consumer = self.bus.consumer().await?;
+            if consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
+                return Ok(());
             }
-            if stored > seen {
-                (seen, since) = (stored, Instant::now());
+            let done = consumer.delivered.consumer_sequence + consumer.ack_floor.consumer_sequence;
+            if done > seen {
+                (seen, since) = (done, Instant::now());
             }
             for forwarder in &mut *forwarders {
                 forwarder.still_runs()?;
             }
             if since.elapsed() > STALLED {
                 let words = forwarders.first().map(Child::last_words).unwrap_or_default();
-                bail!("{stored} of {outcomes} outcomes, and no more comes:\n{words}");
+                let (waiting, in_hand) = (consumer.num_pending, consumer.num_ack_pending);
+                bail!("{waiting} messages wait, {in_hand} are in hand, and nothing happens:\n{words}");
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 }
@@ -139,7 +138,7 @@ pub async fn answered(
     written: &[Written],
     round_trip: Duration,
 ) -> Result<Measured> {
-    let (last, before) = site.bus.state(site.bus.subjects.stream_out()).await?;
+    let (last, _) = site.bus.state(site.bus.subjects.stream_out()).await?;
     site.stub.forget();
     let delivered_before = site.bus.consumer().await?.delivered.consumer_sequence;
     let watch = Watch::begin();
@@ -158,7 +157,7 @@ pub async fn answered(
     let cpu = |forwarders: &[Child]| forwarders.iter().map(Child::cpu).sum::<Duration>();
     let cpu_before = cpu(&forwarders);
     let count = written.len();
-    site.settled(before + u64::try_from(count)?, &mut forwarders).await?;
+    site.settled(&mut forwarders).await?;
     let used = cpu(&forwarders).saturating_sub(cpu_before);
     let disturbed = watch.end();
     let peak_mb = forwarders.iter().map(|one| crate::usage::peak_mb(one.pid())).fold(0.0, f64::max);

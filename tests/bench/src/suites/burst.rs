@@ -42,7 +42,7 @@ async fn once(bench: &Bench, report: &mut Report) -> Result<[f64; 3]> {
     let mut writer = Writer::new(&site.bus).await?;
     writer.write(chats, 1, Pattern::InTurn).await?;
     let mut forwarder = [site.start(&bench.starter, &ours)?];
-    site.settled(u64::from(chats), &mut forwarder).await?;
+    site.settled(&mut forwarder).await?;
     let (verdict, outcomes) = site.judge(&writer.written, 1).await?;
     report.judged("burst", verdict, true);
     let first = site.stub.calls().first().context("no call")?.began;
@@ -51,7 +51,7 @@ async fn once(bench: &Bench, report: &mut Report) -> Result<[f64; 3]> {
     site.stub.forget();
     writer.forget();
     writer.write(chats, 1, Pattern::InTurn).await?;
-    site.settled(u64::from(2 * chats), &mut forwarder).await?;
+    site.settled(&mut forwarder).await?;
     let (verdict, outcomes) = site.judge(&writer.written, u64::from(chats) + 1).await?;
     report.judged("burst", verdict, true);
     let place = writer.written.first().context("no message")?.sequence;

@@ -1,6 +1,7 @@
 //! The suites, each a file. A suite measures one thing and puts its figures into the report.
 
 mod burst;
+pub mod control;
 mod deep;
 mod drain;
 mod edge;

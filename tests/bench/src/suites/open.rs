@@ -90,7 +90,7 @@ async fn through(bench: &Bench, messages: u32, report: &mut Report) -> Result<Ve
     let mut writer = Writer::new(&site.bus).await?;
     writer.one(CHATS).await?;
     writer.all_stored().await?;
-    site.settled(1, &mut forwarder).await?;
+    site.settled(&mut forwarder).await?;
     let first = writer.written[0].sequence + 1;
     let mut clock = interval(Duration::from_secs(1) / PER_SECOND);
     clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -99,7 +99,8 @@ async fn through(bench: &Bench, messages: u32, report: &mut Report) -> Result<Ve
         writer.one(index % CHATS).await?;
         writer.flush().await?;
     }
-    site.settled(u64::from(messages) + 1, &mut forwarder).await?;
+    writer.all_stored().await?;
+    site.settled(&mut forwarder).await?;
     let (verdict, outcomes) = site.judge(&writer.written, 1).await?;
     report.judged("open", verdict, true);
     let bus = &site.bus;

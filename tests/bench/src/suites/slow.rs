@@ -26,7 +26,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     site.stub.first_call().await;
     let mut shares = Vec::new();
     tokio::select! {
-        settled = site.settled(u64::from(chats), &mut forwarder) => settled?,
+        settled = site.settled(&mut forwarder) => settled?,
         () = watch(pid, &mut shares) => {}
     }
     let (verdict, _) = site.judge(&writer.written, 1).await?;
