@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust chaos load fuzz mutants image-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -34,7 +34,7 @@ run: tools rust ## link a real WhatsApp number (QR code in the terminal) and ans
 	cargo build
 	@$(VENV_PYTHON) deploy/demo/run.py
 
-test: test-backend test-deploy test-rust ## all tests
+test: test-backend test-deploy test-rust test-bench ## all tests
 
 test-backend: tools ## the reference backend's tests
 	cd deploy/backend && $(VENV_PYTHON) -m pytest
@@ -45,12 +45,19 @@ test-deploy: tools ## compose.yaml, the Dockerfiles and the Kubernetes manifests
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
 
+test-bench: bench-smoke ## the benchmark's harness: order, losses and duplicates, and that its table renders
+
 chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., CLUSTER=1: see docs/delivery.md
 	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
 
-load: tools rust ## what messages cost in CPU and memory, on a release build; CUSTOMERS=n, MESSAGES=n, FORWARDERS=n, BACKEND_MS=n
-	cargo build --release $(WITH_SIMULATOR)
-	@cargo test --release $(WITH_SIMULATOR) --quiet --test load -- measure
+bench: tools rust bench-tools ## measure everything beside its peers, 30 minutes; SUITE=a,b, QUICK=1, JSON=path, BASE=revision: see docs/performance.md
+	@tests/bench/bench.sh
+
+bench-smoke: tools build ## every suite of the benchmark tiny, judged for correctness only
+	@$(CURDIR)/target/debug/whatsapp-bench run --smoke
+
+bench-tools: tools
+	@tests/bench/peers/install.sh
 
 fuzz: rust ## random bytes for every decoder; FUZZ_SECONDS=n (600 for each target), TARGET=name: see CONTRIBUTING.md
 	@deploy/tools/fuzz.sh

@@ -44,7 +44,7 @@ def test_the_simulator_is_not_in_the_connectors_image() -> None:
 def test_the_dependencies_are_built_before_the_sources_come() -> None:
     dependencies, build = (next(s for s in STAGES if s.name == name) for name in ("dependencies", "build"))
     copied = [word for step in dependencies.steps if step.verb == "COPY" for word in step.words()[:-1]]
-    assert sorted(copied) == ["Cargo.lock", "Cargo.toml", "tests/simulator/Cargo.toml"]
+    assert sorted(copied) == ["Cargo.lock", "Cargo.toml", "tests/bench/Cargo.toml", "tests/simulator/Cargo.toml"]
     assert build.base == "dependencies"
 
 
