@@ -175,6 +175,8 @@ async fn a_pick_is_known_after_a_restart_and_in_its_own_chat_only() {
     assert!(is_text(&content(&streams, &foreign).await, "1"), "that was offered to somebody else");
     say(&customer, "menú", 3).await;
     streams.settled(5).await;
+    // So soon after an answer the kill may cost the ratchet, which the library writes a moment later.
+    stage.logs.may_have("a message could not be decrypted; its sender is asked to send it again");
     edge.process.kill();
     let mut edge = stage.start(Role::Edge).await;
     edge.ready().await;

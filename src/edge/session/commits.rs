@@ -230,7 +230,7 @@ mod tests {
             };
             let release = async {
                 tokio::task::yield_now().await;
-                paper.go_on.add_permits(2);
+                paper.go_on.add_permits(10);
             };
             tokio::join!(calls, release).0
         };

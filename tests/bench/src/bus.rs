@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::consumer::{Info, PullConsumer, pull};
 use async_nats::jetstream::{self, consumer};
 use futures::StreamExt as _;
-use whatsapp_connector::wire::{Account, Subjects};
 
 use crate::child::{Child, Core, Order};
+use crate::wire;
 
 /// What any part may take to start.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,10 +22,6 @@ pub struct Bus {
     pub server: Child,
     /// How the harness writes and looks.
     pub jetstream: jetstream::Context,
-    /// What everything is called.
-    pub subjects: Subjects,
-    /// The one account.
-    pub account: Account,
     url: String,
 }
 
@@ -60,8 +56,7 @@ impl Bus {
         let client = async_nats::connect(&url).await?;
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(Duration::from_secs(30));
-        let (subjects, account) = (Subjects::new("wa")?, Account::parse("default")?);
-        Ok(Self { server, jetstream, subjects, account, url })
+        Ok(Self { server, jetstream, url })
     }
 
     /// Where it listens.
@@ -71,15 +66,15 @@ impl Bus {
 
     /// The forwarders' consumer, as it is now.
     pub async fn consumer(&self) -> Result<Info> {
-        let (stream, name) = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
-        let found: PullConsumer = self.jetstream.get_consumer_from_stream(name, stream).await?;
+        let found: PullConsumer =
+            self.jetstream.get_consumer_from_stream(wire::CONSUMER, wire::STREAM_IN).await?;
         Ok(found.cached_info().clone())
     }
 
     /// Acknowledges all that the forwarders' consumer has, as if it had been answered.
     pub async fn acknowledge_all(&self) -> Result<()> {
-        let (stream, name) = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
-        let mut consumer: PullConsumer = self.jetstream.get_consumer_from_stream(name, stream).await?;
+        let mut consumer: PullConsumer =
+            self.jetstream.get_consumer_from_stream(wire::CONSUMER, wire::STREAM_IN).await?;
         loop {
             let mut batch = consumer.fetch().max_messages(5_000).messages().await?;
             while let Some(message) = batch.next().await {
@@ -94,17 +89,17 @@ impl Bus {
     }
 
     /// The last sequence of a stream, and how many messages it has.
-    pub async fn state(&self, stream: String) -> Result<(u64, u64)> {
+    pub async fn state(&self, stream: &str) -> Result<(u64, u64)> {
         let stream = self.jetstream.get_stream_no_info(stream).await?;
         let state = stream.get_info().await?.state;
         Ok((state.last_sequence, state.messages))
     }
 
     /// All that a stream has on `filter` from `first` on, in order.
-    pub async fn read(&self, stream: String, filter: String, first: u64) -> Result<Vec<Stored>> {
+    pub async fn read(&self, stream: &str, filter: &str, first: u64) -> Result<Vec<Stored>> {
         let stream = self.jetstream.get_stream(stream).await?;
         let config = pull::OrderedConfig {
-            filter_subject: filter,
+            filter_subject: filter.to_owned(),
             headers_only: true,
             deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: first.max(1) },
             ..Default::default()
@@ -131,7 +126,7 @@ impl Bus {
 
     /// How long it takes until a message is known to be stored, on this bus, now.
     pub async fn round_trip(&self) -> Result<Duration> {
-        let subject = format!("wa.in.{}.update.0", self.account);
+        let subject = format!("wa.in.{}.update.0", wire::ACCOUNT);
         let mut times = Vec::new();
         for _ in 0..200 {
             let began = Instant::now();

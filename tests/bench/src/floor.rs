@@ -8,8 +8,9 @@ use futures::StreamExt as _;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use whatsapp_connector::wire::header::rfc3339_ms;
-use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Reply, inbound_message::Content, outcome};
+
+use crate::wire::rfc3339_ms;
+use crate::wire::v1::{InboundMessage, Outcome, Reply, inbound_message::Content, outcome};
 
 /// Pulled at once, and calls at once.
 const AT_ONCE: usize = 256;
@@ -68,7 +69,7 @@ impl Loop {
             message_id: &inbound.message_id,
             from_number: &inbound.chat,
             text,
-            timestamp_iso: rfc3339_ms(inbound.sent_at_ms),
+            timestamp_iso: rfc3339_ms(inbound.sent_at_ms)?,
         };
         let answer: Answer =
             self.http.post(&self.url).json(&question).send().await?.error_for_status()?.json().await?;

@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use prost::Message as _;
-use whatsapp_connector::wire::v1::{
-    ChatKind, Identity, InboundMessage, Outcome, Reply, Text, inbound_message::Content, outcome,
-};
-use whatsapp_connector::wire::{ChatToken, Headers, header, id};
 
 use crate::bus::{Bus, PATIENCE};
 use crate::names;
+use crate::wire::v1::{
+    ChatKind, Identity, InboundMessage, Outcome, Reply, Text, inbound_message::Content, outcome,
+};
+use crate::wire::{self, EXPECTED, IN_CREATED, IN_SEQ, PREV_SEQ, STREAM_IN, STREAM_OUT};
 
 /// After so many the writer waits until the last one is known to be stored: the server drops what it cannot keep up
 /// with.
@@ -54,7 +54,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Goes on where the stream ends.
     pub async fn new(bus: &'a Bus) -> Result<Self> {
-        let (last, _) = bus.state(bus.subjects.stream_in()).await?;
+        let (last, _) = bus.state(STREAM_IN).await?;
         Ok(Self { bus, next: last + 1, ends: Vec::new(), unknown: 0, written: Vec::new() })
     }
 
@@ -65,7 +65,7 @@ impl<'a> Writer<'a> {
 
     /// Others have written what is no message since.
     pub async fn skip_to_the_end(&mut self) -> Result<()> {
-        let (last, _) = self.bus.state(self.bus.subjects.stream_in()).await?;
+        let (last, _) = self.bus.state(STREAM_IN).await?;
         self.next = last + 1;
         Ok(())
     }
@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
         self.flush().await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (last, _) = self.bus.state(self.bus.subjects.stream_in()).await?;
+            let (last, _) = self.bus.state(STREAM_IN).await?;
             if last + 1 == self.next {
                 self.unknown = 0;
                 return Ok(());
@@ -138,19 +138,18 @@ impl<'a> Writer<'a> {
 
     fn message(&self, chat: u32, number: u32, previous: u64) -> Result<(String, HeaderMap, Bytes)> {
         let phone = names::phone(chat);
-        let token = ChatToken::phone(&phone);
         let message_id = names::message(chat, number);
         let now = names::now_ns() / 1_000_000;
         let jid = format!("{phone}@s.whatsapp.net");
-        let inbound_id = id::inbound(&self.bus.account, &token, &phone, &message_id);
-        let mut headers = Headers::cloud_event(&inbound_id, "InboundMessage", self.bus.account.as_str(), now);
-        headers.set(header::MSG_ID, &inbound_id);
-        headers.set(header::PREV_SEQ, &previous.to_string());
-        headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &previous.to_string());
-        headers.set(header::TRACEPARENT, &format!("00-{:032x}-{:016x}-01", self.next, self.next));
+        let previous = previous.to_string();
+        let trace = format!("00-{:032x}-{:016x}-01", self.next, self.next);
+        let more = [(PREV_SEQ, previous.as_str()), (EXPECTED, &previous), ("traceparent", &trace)];
+        let id = wire::inbound_id(&phone, &message_id);
+        let headers = wire::headers(&id, "InboundMessage", now, &more)?;
+        let subject = wire::message_subject(&phone);
         let message = InboundMessage {
-            account: self.bus.account.to_string(),
-            chat: token.as_str().to_owned(),
+            account: wire::ACCOUNT.to_owned(),
+            chat: phone.clone(),
             chat_jid: jid.clone(),
             message_id,
             sender: Some(Identity { jid, phone, lid: String::new() }),
@@ -161,42 +160,38 @@ impl<'a> Writer<'a> {
             content: Some(Content::Text(Text { body: TEXT.to_owned() })),
             ..Default::default()
         };
-        let subject = self.bus.subjects.message(&self.bus.account, &token);
-        Ok((subject, map(&headers)?, Bytes::from(message.encode_to_vec())))
+        Ok((subject, headers, Bytes::from(message.encode_to_vec())))
     }
 }
 
 /// An outcome for each of these messages, as if it had been answered.
 pub async fn outcomes(bus: &Bus, of: &[Written]) -> Result<()> {
-    let created = bus.jetstream.get_stream(bus.subjects.stream_in()).await?.cached_info().created;
+    let created = bus.jetstream.get_stream(STREAM_IN).await?.cached_info().created;
     let created = created.unix_timestamp_nanos().to_string();
     let mut ends = vec![0_u64; of.iter().map(|one| one.chat).max().map_or(0, |most| most as usize + 1)];
-    let (first, _) = bus.state(bus.subjects.stream_out()).await?;
+    let (first, _) = bus.state(STREAM_OUT).await?;
     let client = bus.jetstream.client();
     for (place, one) in (first + 1..).zip(of) {
-        let token = ChatToken::phone(&names::phone(one.chat));
+        let phone = names::phone(one.chat);
         let message_id = names::message(one.chat, one.number);
-        let inbound_id = id::inbound(&bus.account, &token, token.as_str(), &message_id);
-        let outcome_id = id::outcome(&inbound_id);
+        let inbound_id = wire::inbound_id(&phone, &message_id);
         let now = names::now_ns() / 1_000_000;
-        let mut headers = Headers::cloud_event(&outcome_id, "Outcome", bus.account.as_str(), now);
         let end = &mut ends[one.chat as usize];
-        headers.set(header::MSG_ID, &outcome_id);
-        headers.set(header::PREV_SEQ, &end.to_string());
-        headers.set(header::IN_SEQ, &one.sequence.to_string());
-        headers.set(header::IN_CREATED, &created);
+        let (previous, of) = (end.to_string(), one.sequence.to_string());
+        let more = [(PREV_SEQ, previous.as_str()), (IN_SEQ, &of), (IN_CREATED, &created)];
+        let headers = wire::headers(&format!("{inbound_id}/outcome"), "Outcome", now, &more)?;
+        let subject = wire::outcome_subject(&phone);
         let outcome = Outcome {
-            account: bus.account.to_string(),
-            chat: token.as_str().to_owned(),
-            chat_jid: format!("{}@s.whatsapp.net", token.as_str()),
+            account: wire::ACCOUNT.to_owned(),
+            chat_jid: format!("{phone}@s.whatsapp.net"),
+            chat: phone,
             inbound_id,
             message_id,
             decided_at_ms: now,
             result: Some(outcome::Result::Reply(Reply { text: TEXT.to_owned(), ..Default::default() })),
             ..Default::default()
         };
-        let subject = bus.subjects.reply(&bus.account, &token);
-        let (headers, payload) = (map(&headers)?, Bytes::from(outcome.encode_to_vec()));
+        let payload = Bytes::from(outcome.encode_to_vec());
         if place % WINDOW as u64 == 0 {
             let stored = bus.jetstream.publish_with_headers(subject, headers, payload).await?.await?;
             ensure!(stored.sequence == place, "stored at {}, not at {place}", stored.sequence);
@@ -206,12 +201,4 @@ pub async fn outcomes(bus: &Bus, of: &[Written]) -> Result<()> {
         *end = place;
     }
     client.flush().await.context("the bus")
-}
-
-fn map(headers: &Headers) -> Result<HeaderMap> {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers.iter() {
-        map.insert(name.parse::<async_nats::HeaderName>()?, value.parse::<async_nats::HeaderValue>()?);
-    }
-    Ok(map)
 }

@@ -28,6 +28,7 @@ mod suites;
 mod support;
 mod table;
 mod usage;
+mod wire;
 mod world;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use crate::judge::{Outcome, Verdict, judge};
 use crate::load::{Pattern, Writer, Written};
 use crate::memory_limit::MemoryLimit;
 use crate::stub::Stub;
+use crate::wire::{ALL_OUTCOMES, STREAM_OUT};
 
 /// How long a run may go without anything that is delivered or acknowledged.
 const STALLED: Duration = Duration::from_secs(90);
@@ -84,8 +85,7 @@ impl Site {
 
     /// All outcomes from this place on.
     pub async fn outcomes(&self, first: u64) -> Result<Vec<Outcome>> {
-        let subjects = &self.bus.subjects;
-        let stored = self.bus.read(subjects.stream_out(), subjects.all_replies(), first).await?;
+        let stored = self.bus.read(STREAM_OUT, ALL_OUTCOMES, first).await?;
         Ok(stored.iter().map(Outcome::read).collect())
     }
 
@@ -138,16 +138,18 @@ pub async fn answered(
     written: &[Written],
     round_trip: Duration,
 ) -> Result<Measured> {
-    let (last, _) = site.bus.state(site.bus.subjects.stream_out()).await?;
+    let (last, _) = site.bus.state(STREAM_OUT).await?;
     site.stub.forget();
     let delivered_before = site.bus.consumer().await?.delivered.consumer_sequence;
     let watch = Watch::begin();
     let began = Instant::now();
+    // Before what it limits, so that it goes after it.
+    let limit;
     let mut forwarders = Vec::new();
     for _ in 0..orders.forwarders {
         forwarders.push(site.start(starter, contender)?);
     }
-    let limit = orders.memory.map(|bytes| MemoryLimit::set(bytes, &forwarders)).transpose()?;
+    limit = orders.memory.map(|bytes| MemoryLimit::set(bytes, &forwarders)).transpose()?;
     let first = tokio::time::timeout(PATIENCE, site.stub.first_call()).await;
     for forwarder in &mut forwarders {
         forwarder.still_runs()?;

@@ -12,6 +12,7 @@ use crate::load::{Pattern, Writer};
 use crate::report::Report;
 use crate::run::Site;
 use crate::usage;
+use crate::wire::{ALL_MESSAGES, STREAM_IN};
 
 /// Runs it.
 pub async fn run(bench: &Bench, report: &mut Report) -> Result<()> {
@@ -55,8 +56,7 @@ async fn once(bench: &Bench, report: &mut Report) -> Result<[f64; 3]> {
     let (verdict, outcomes) = site.judge(&writer.written, u64::from(chats) + 1).await?;
     report.judged("burst", verdict, true);
     let place = writer.written.first().context("no message")?.sequence;
-    let bus = &site.bus;
-    let stored = bus.read(bus.subjects.stream_in(), bus.subjects.all_messages(), place).await?;
+    let stored = site.bus.read(STREAM_IN, ALL_MESSAGES, place).await?;
     let warm = outcomes.last().context("no outcome")?.at - stored.first().context("no message")?.at;
     Ok([cold as f64 / 1e9, warm as f64 / 1e9, usage::peak_mb(forwarder[0].pid())])
 }

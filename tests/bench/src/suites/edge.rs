@@ -9,6 +9,7 @@ use crate::bench::{Bench, say};
 use crate::names;
 use crate::report::Report;
 use crate::usage;
+use crate::wire::{ALL_MESSAGES, STREAM_IN};
 use crate::world::World;
 
 /// Runs it.
@@ -86,16 +87,15 @@ async fn offline(bench: &Bench, world: &mut World, people: u32, report: &mut Rep
     world.forwarders.clear();
     world.everybody_writes(each).await;
     let bus = &world.site.bus;
-    let (last, _) = bus.state(bus.subjects.stream_in()).await?;
+    let (last, _) = bus.state(STREAM_IN).await?;
     world.start_edge(&bench.starter).await?;
     let messages = usize::try_from(people * each)?;
     let bus = &world.site.bus;
-    let (stream, filter) = (bus.subjects.stream_in(), bus.subjects.all_messages());
     let began = std::time::Instant::now();
     let stored = loop {
-        let (end, _) = bus.state(stream.clone()).await?;
+        let (end, _) = bus.state(STREAM_IN).await?;
         if end.saturating_sub(last) >= u64::from(people * each) {
-            let stored = bus.read(stream.clone(), filter.clone(), last + 1).await?;
+            let stored = bus.read(STREAM_IN, ALL_MESSAGES, last + 1).await?;
             if stored.len() >= messages {
                 break stored;
             }

@@ -17,6 +17,7 @@ use crate::names;
 use crate::report::{Report, percentile};
 use crate::run::Site;
 use crate::stub::Stub;
+use crate::wire::{ALL_MESSAGES, STREAM_IN};
 
 const PER_SECOND: u32 = 200;
 const CHATS: u32 = 500;
@@ -103,8 +104,7 @@ async fn through(bench: &Bench, messages: u32, report: &mut Report) -> Result<Ve
     site.settled(&mut forwarder).await?;
     let (verdict, outcomes) = site.judge(&writer.written, 1).await?;
     report.judged("open", verdict, true);
-    let bus = &site.bus;
-    let stored = bus.read(bus.subjects.stream_in(), bus.subjects.all_messages(), first).await?;
+    let stored = site.bus.read(STREAM_IN, ALL_MESSAGES, first).await?;
     let ends: BTreeMap<u64, i64> = outcomes.iter().map(|outcome| (outcome.of, outcome.at)).collect();
     stored
         .iter()
