@@ -1,5 +1,6 @@
 //! What is left of a delivery when its message is not in memory: enough to answer for it, and to read it again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -24,6 +25,19 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Reads the subject where the server expects the ack, which says all about the delivery:
+    /// `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer's sequence>.<stored at>.<pending>`; in newer servers
+    /// with the domain and the account's hash in front of the stream, and more behind (ADR-15).
+    pub(super) fn read(reply: &str) -> Option<Self> {
+        let tokens = reply.strip_prefix("$JS.ACK.")?.split('.').count();
+        let before = if tokens > 7 { 4 } else { 2 };
+        let mut numbers = reply.split('.').skip(2 + before).map(str::parse::<i64>);
+        let (delivered, sequence) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let stored = numbers.nth(1)?.ok()?;
+        let count = |number: i64| u64::try_from(number).ok();
+        Some(Self::new(count(sequence)?, count(delivered)?, stored / 1_000_000, reply))
+    }
+
     /// The claim of a delivery that expects its ack at `reply`.
     pub fn new(sequence: u64, delivered: u64, stored_at_ms: i64, reply: &str) -> Self {
         Self { sequence, delivered, stored_at_ms, reply: reply.into() }
@@ -78,8 +92,31 @@ impl Bus {
                 envelope,
                 payload: message.payload,
                 claim: claim.clone(),
-                client: self.client.clone(),
+                client: Arc::clone(&self.client),
             })
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_for_the_ack_says_which_delivery_it_is() {
+        let old = "$JS.ACK.WA_IN.forwarder.2.1045.77.1764191234567890123.12";
+        let new = "$JS.ACK._.ACCHASH.WA_IN.forwarder.2.1045.77.1764191234567890123.12.aB3x";
+        for reply in [old, new] {
+            assert_eq!(Claim::read(reply), Some(Claim::new(1045, 2, 1_764_191_234_567, reply)), "{reply}");
+        }
+        for other in [
+            "",
+            "_INBOX.abc.1",
+            "$JS.ACK.WA_IN.forwarder.2.1045",
+            "$JS.ACK.a.b.-1.1.1.1.1",
+            "$JS.ACK.a.b.c.d.e.f.g",
+        ] {
+            assert_eq!(Claim::read(other), None, "{other}");
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Bus {
             refusals,
             capacity: Capacity::default(),
             _watch: Arc::new(watch_versions(&client, &doomed, connected)),
-            client,
+            client: Arc::new(client),
             doomed,
         })
     }

@@ -45,7 +45,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection to the bus. Cheap to clone; all clones share one connection.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    client: async_nats::Client,
+    client: Arc<async_nats::Client>,
     jetstream: jetstream::Context,
     /// What the subjects of JetStream's API begin with: `$JS.API`, or `$JS.<domain>.API`.
     api: Arc<str>,

@@ -4,10 +4,11 @@
 //! at a time, with an idle heartbeat. If the server is silent, a new request is made.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, StatusCode, jetstream, jetstream::AckKind};
+use async_nats::{Client, StatusCode, jetstream::AckKind};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ pub struct Delivery {
     pub payload: Bytes,
     /// Its sequence, its age, and how to answer for it.
     pub claim: Claim,
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
 }
 
 impl Deref for Delivery {
@@ -265,26 +266,20 @@ impl Puller {
 
     /// Reads a delivery. This is the only place that does; all other code gets the typed value.
     async fn delivery(&self, message: async_nats::Message) -> Option<Delivery> {
-        let message = jetstream::Message { message, context: self.bus.jetstream.clone() };
-        let (sequence, delivered, stored) = match message.info() {
-            Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1), info.published),
-            Err(error) => {
-                tracing::warn!(%error, "the pull inbox has got a message that is not a JetStream delivery");
-                return None;
-            }
+        let Some(claim) = message.reply.as_deref().and_then(Claim::read) else {
+            tracing::warn!("the pull inbox has got a message that is not a JetStream delivery");
+            return None;
         };
         let headers = message.headers.as_ref().map(read::headers).unwrap_or_default();
         let Some(envelope) = Envelope::open(&self.subjects, &message.subject, headers) else {
             // Without a chat it can be neither answered nor sent, and no other message waits for it.
-            tracing::error!(sequence, "a message on a subject that no chat has; it is skipped");
-            if let Err(error) = message.ack().await {
-                tracing::debug!(%error, "an ack could not be sent");
-            }
+            tracing::error!(
+                sequence = claim.sequence,
+                "a message on a subject that no chat has; it is skipped"
+            );
+            claim.answer(&self.bus.client, AckKind::Ack).await;
             return None;
         };
-        let reply = message.reply.as_deref().unwrap_or_default();
-        let claim = Claim::new(sequence, delivered, read::ms(stored), reply);
-        let payload = message.message.payload;
-        Some(Delivery { envelope, payload, claim, client: self.bus.client.clone() })
+        Some(Delivery { envelope, payload: message.payload, claim, client: Arc::clone(&self.bus.client) })
     }
 }
