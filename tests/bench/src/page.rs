@@ -19,6 +19,9 @@ pub fn render(report: &Report, machine: &str) -> String {
         table::contenders(report),
         table::parts(report)
     );
+    if chart::render(report).is_some() {
+        text.push_str("\n![CPU per 1,000 messages](performance.svg)\n");
+    }
     if !report.notes.is_empty() {
         text.push('\n');
         for note in &report.notes {

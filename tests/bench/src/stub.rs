@@ -158,12 +158,12 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
 fn call(read: &[u8]) -> Option<(usize, usize)> {
     let head = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let lines = read[..head].split(|byte| *byte == b'\n');
-    let length = lines.filter_map(|line| {
+    let mut lengths = lines.filter_map(|line| {
         let (name, value) = line.split_at_checked(15)?;
         let is_length = name.eq_ignore_ascii_case(b"content-length:");
         is_length.then(|| std::str::from_utf8(value).ok()?.trim().parse::<usize>().ok()).flatten()
     });
-    let end = head + length.last().unwrap_or(0);
+    let end = head + lengths.next_back().unwrap_or(0);
     (read.len() >= end).then_some((head, end))
 }
 

@@ -34,9 +34,9 @@ pub struct World {
     /// The edge; none while it is away.
     edge: Option<Child>,
     admin: Http,
-    /// Bus and backend.
-    pub site: Site,
     simulator: Simulator,
+    /// Bus, backend, and the directory of all.
+    pub site: Site,
     settings: BTreeMap<String, String>,
     customers: Vec<Person>,
 }
@@ -79,7 +79,7 @@ impl World {
         ]);
         let admin = Http::new("");
         let (edge, customers) = (None, Vec::new());
-        let mut world = Self { forwarders: Vec::new(), edge, admin, site, simulator, settings, customers };
+        let mut world = Self { forwarders: Vec::new(), edge, admin, simulator, site, settings, customers };
         world.start_edge(starter).await?;
         let core = if starter.core == Core::Any { Core::Any } else { Core::Rest };
         let starter = Starter { core, ..starter.clone() };
