@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::DropGuard;
 use tower::ServiceExt as _;
@@ -94,6 +95,12 @@ impl Simulator {
         let hub = Hub::new(world);
         hub.resume();
         let stopping = hub.stopping.clone();
+        // Else an answer's ack waits up to 40 ms for the other side's word that it has the one before.
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection may be slow");
+            }
+        });
         let server = axum::serve(listener, control::router(Arc::clone(&hub)))
             .with_graceful_shutdown(async move { stopping.cancelled().await });
         hub.tasks.spawn(async move {
