@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// The payload types.
-#[allow(clippy::all, missing_debug_implementations, unreachable_pub, reason = "generated")]
+#[allow(clippy::all, dead_code, missing_debug_implementations, unreachable_pub, reason = "generated")]
 pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/whatsapp.connector.v1.rs"));
+    include!("../../../proto/generated.rs");
 }
 
 /// Everything from WhatsApp.
