@@ -103,7 +103,8 @@ pub fn judge(written: &[Written], outcomes: &[Outcome], calls: &[Call]) -> Verdi
     for call in calls {
         *called.entry((call.chat, call.number)).or_default() += 1;
         if let Some((number, ended)) = open.insert(call.chat, (call.number, call.ended)) {
-            let early = ended == 0 || call.began < ended;
+            // The same message again is one that was given up, and is counted below.
+            let early = call.number != number && (ended == 0 || call.began < ended);
             verdict.out_of_order += usize::from(early || call.number < number);
         }
     }
@@ -150,9 +151,10 @@ mod tests {
         let verdict = judge(&written(), &more, &calls());
         assert_eq!((verdict.doubled, verdict.is_complete()), (1, false));
         let mut again = calls();
-        again.push(Call { chat: 0, number: 1, began: 40, ended: 50 });
+        again.push(Call { chat: 0, number: 1, began: 30, ended: 50 });
         let verdict = judge(&written(), &outcomes(), &again);
-        assert_eq!((verdict.called_again, verdict.is_clean(), verdict.is_complete()), (1, false, true));
+        assert_eq!((verdict.called_again, verdict.out_of_order), (1, 0));
+        assert!(!verdict.is_clean() && verdict.is_complete());
     }
 
     #[test]

@@ -13,12 +13,13 @@ const END: &str = "<!-- end of bench -->";
 
 /// What goes between the marks.
 pub fn render(report: &Report, machine: &str) -> String {
-    let mut text = format!(
-        "{machine}\n\n{}\n{}\n{}",
-        table::render(report),
-        table::contenders(report),
-        table::parts(report)
-    );
+    let mut text = format!("{machine}\n\n{}", table::render(report));
+    for more in [table::contenders(report), table::parts(report)] {
+        // A heading and the line below it.
+        if more.lines().count() > 2 {
+            let _ = write!(text, "\n{more}");
+        }
+    }
     if chart::render(report).is_some() {
         text.push_str("\n![CPU per 1,000 messages](performance.svg)\n");
     }
