@@ -26,6 +26,7 @@ use super::pair_codes::PairCodes;
 use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
+use super::socket::Sockets;
 use super::store::{LOST_WAITING, Lost, Store};
 use crate::proxy::Proxy;
 use crate::stdout;
@@ -282,9 +283,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         };
         #[cfg(feature = "simulator")]
         if let Some(url) = &self.settings.simulator_url {
-            use whatsapp_rust::transport::TokioWebSocketTransportFactory;
             let bot = bot
-                .with_transport_factory(TokioWebSocketTransportFactory::new().with_url(url.as_str()))
+                .with_transport_factory(Sockets::to(Some(url)))
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
@@ -292,7 +292,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 .await?;
             return Ok((bot, commits));
         }
-        Ok((bot.build().await?, commits))
+        Ok((bot.with_transport_factory(Sockets::to(None)).build().await?, commits))
     }
 
     async fn end(&self, handle: BotHandle) {

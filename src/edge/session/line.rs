@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use whatsapp_rust::Client;
-use whatsapp_rust::transport::{TokioWebSocketTransportFactory, TransportFactory as _};
+use whatsapp_rust::transport::TransportFactory as _;
+
+use super::socket::Sockets;
 
 /// The longest pause between two looks at the client.
 const EVERY: Duration = Duration::from_secs(5);
@@ -126,11 +128,7 @@ impl Line {
     /// Does the address answer? Tried on the client's own way: name, TCP, TLS, and the request for a WebSocket. No
     /// proxy is used, because the client uses none.
     async fn answers(&self) -> bool {
-        let factory = TokioWebSocketTransportFactory::new();
-        let factory = match &self.url {
-            Some(url) => factory.with_url(url.as_str()),
-            None => factory,
-        };
+        let factory = Sockets::to(self.url.as_deref());
         let probe: BoxFuture<'_, _> = Box::pin(factory.create_transport());
         match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
             Ok(Ok((transport, _events))) => {

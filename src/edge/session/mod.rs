@@ -2,7 +2,7 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
+//! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by. `store` stores the session: `commits` writes its `changes`, many in one transaction,
 //! and `tokens` keeps the persons' tokens in memory. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
@@ -26,6 +26,7 @@ mod pair_codes;
 mod presence;
 mod reachability;
 mod resend;
+mod socket;
 mod store;
 mod tokens;
 
