@@ -11,7 +11,7 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{links, propagation, redact};
-use crate::wire::{Account, ChatToken, Envelope};
+use crate::wire::{Account, ChatToken, Envelope, now_ms};
 
 /// One delivery of a message by the bus.
 #[derive(Debug, Clone, Copy)]
@@ -187,7 +187,8 @@ pub fn event<const N: usize>(name: &'static str, attributes: [(&'static str, Val
 
 /// Something happened so long ago, before the current span began.
 pub fn event_since(name: &'static str, ago: Duration) {
-    let at = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    let now = Duration::from_millis(u64::try_from(now_ms()).unwrap_or(0));
+    let at = SystemTime::UNIX_EPOCH + now.saturating_sub(ago);
     Span::current().add_event_with_timestamp(Cow::Borrowed(name), at, Vec::new());
 }
 
