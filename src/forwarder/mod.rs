@@ -276,9 +276,24 @@ impl Forwarder {
     ) {
         let forwarder = Arc::clone(self);
         turns.spawn(async move {
-            turn::run(&forwarder, working, message, slot).await;
+            let mut next = Some((working, message, slot));
+            while let Some((working, message, slot)) = next.take() {
+                turn::run(&forwarder, working, message, slot).await;
+                // Often that was what the next one of its chat has waited for. It needs no other task.
+                next = forwarder.next_at_once();
+            }
             drop(room);
         });
+    }
+
+    /// What could begin without waiting for anything.
+    fn next_at_once(&self) -> Option<(Working, Message, Option<Slot>)> {
+        if self.stop.is_cancelled() || self.breaker.free().is_none() {
+            return None;
+        }
+        let slot = self.slots.one_now()?;
+        let (at_work, message) = self.waiting.next()?;
+        Some((Working::new(&self.waiting, at_work), message, Some(slot)))
     }
 
     /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known

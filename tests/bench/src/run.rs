@@ -52,6 +52,8 @@ pub struct Measured {
     pub redelivered: u64,
     /// Until a message is known to be stored, on the idle bus.
     pub round_trip: Duration,
+    /// How long the backend took for a call, from its last byte to the answer: timers are late by up to a millisecond.
+    pub backend: Duration,
     /// What is wrong.
     pub verdict: Verdict,
     /// What others did meanwhile.
@@ -167,7 +169,9 @@ pub async fn answered(
     drop(forwarders);
     drop(limit);
     let (verdict, outcomes) = site.judge(written, last + 1).await?;
-    let began = site.stub.calls().first().map_or(0, |call| call.began);
+    let calls = site.stub.calls();
+    let began = calls.first().map_or(0, |call| call.began);
+    let took: i64 = calls.iter().map(|call| call.ended - call.began).filter(|took| *took > 0).sum();
     let ended = outcomes.last().map_or(0, |outcome| outcome.at);
     ensure!(began > 0 && ended > began, "a run without a beginning or an end");
     let seconds = (ended - began) as f64 / 1e9;
@@ -179,6 +183,7 @@ pub async fn answered(
         to_first_call,
         redelivered: delivered.saturating_sub(delivered_before + u64::try_from(count)?),
         round_trip,
+        backend: Duration::from_nanos(u64::try_from(took / i64::try_from(calls.len())?.max(1)).unwrap_or(0)),
         verdict,
         disturbed,
     })
