@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How long a test waits before it gives up on something that must happen. Far more than anything
 /// takes: a slow machine makes a test slow, not red. What is promised within a time is measured by
-/// [`super::heart::Watch`] instead.
+/// `heart::Watch` instead.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Asks `probe` again and again until it has an answer; what it says instead of one is shown when

@@ -27,7 +27,7 @@ impl Http {
         &self.base
     }
 
-    /// `GET`: the status and the JSON body. An error is a text, for [`super::eventually`].
+    /// `GET`: the status and the JSON body. An error is a text, for `eventually`.
     pub async fn get(&self, path: &str) -> Result<(u16, Value), String> {
         self.answer(self.client.get(format!("{}{path}", self.base))).await
     }
