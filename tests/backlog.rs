@@ -44,11 +44,12 @@ async fn what_waits_in_hand_is_delivered_once_and_holds_up_nobody() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     written.extend(write(other, 1).await);
     stage.backend.under_way(2).await;
-    let redelivered = metric(&product, "wa_redeliveries_total{consumer=\"forwarder\"} 0").await;
-    redelivered.unwrap_or_else(|metrics| panic!("something was delivered twice: {metrics}"));
     stage.backend.open().await;
 
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
+    // Each has begun by now, and says how often it was delivered.
+    let redelivered = metric(&product, "wa_redeliveries_total{consumer=\"forwarder\"} 0").await;
+    redelivered.unwrap_or_else(|metrics| panic!("something was delivered twice: {metrics}"));
     metric(&product, "wa_turns{state=\"chain\"} 0").await.unwrap_or_else(|metrics| panic!("{metrics}"));
 }
 
