@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
@@ -199,11 +200,12 @@ impl Forwarder {
         }
         drop(helpers);
         self.closed.cancel();
-        self.waiting.give_back().await;
+        let end = Instant::now() + grace;
+        self.waiting.give_back(grace / 2).await;
         if !turns.is_empty() {
             tracing::info!(turns = turns.len(), "finishing what is in flight");
         }
-        if tokio::time::timeout(grace, turns.ended()).await.is_err() {
+        if tokio::time::timeout_at(end, turns.ended()).await.is_err() {
             tracing::warn!(turns = turns.len(), "giving back what did not finish in time");
             self.abandon.cancel();
             turns.ended().await;

@@ -185,11 +185,20 @@ impl Waiting {
         }
     }
 
-    /// Gives everything back that waits.
-    pub(super) async fn give_back(&self) {
-        for claim in self.change(Hand::clear) {
-            self.bus.give_back(&claim, None).await;
-        }
+    /// Gives everything back that waits, as far as that goes within `bound`. The rest comes to others after its
+    /// reservation.
+    pub(super) async fn give_back(&self, bound: Duration) {
+        let all = self.change(Hand::clear);
+        let given = async {
+            for claim in &all {
+                // The client would keep it, and without end if it has kept much already.
+                if !self.bus.is_connected() {
+                    return;
+                }
+                self.bus.give_back(claim, None).await;
+            }
+        };
+        let _ = tokio::time::timeout(bound, given).await;
     }
 
     /// The messages' stream is another one: nothing that waits exists any more.
