@@ -17,7 +17,7 @@ const MEMORY: f64 = 64.0;
 /// Fewer answers than these say nothing.
 const ENOUGH: f64 = 6.0;
 /// Answers that come within this part of the time-out need no limit.
-const AT_EASE: u32 = 64;
+const AT_EASE: u32 = 32;
 /// Answers that take more than this part of the time-out are near it.
 const NEAR: u32 = 4;
 /// A limit that was cut comes back after so long without a call.
@@ -31,8 +31,6 @@ pub(super) struct Call {
     began: Instant,
     /// How many were under way then, this one included.
     at_once: usize,
-    /// There was no room for another one.
-    full: bool,
     /// How many quick answers there had been.
     quick: u64,
 }
@@ -134,6 +132,8 @@ pub(super) struct Limiter {
     /// When the limit was last cut, and where it was then. Calls that began before say nothing of the limit since.
     cut: Option<(Instant, f64)>,
     last: Option<Instant>,
+    /// When there was last no room for another call.
+    full: Option<Instant>,
 }
 
 impl Limiter {
@@ -151,6 +151,7 @@ impl Limiter {
             quick: 0,
             cut: None,
             last: None,
+            full: None,
         }
     }
 
@@ -171,7 +172,10 @@ impl Limiter {
             self.limit = self.start;
             self.slope = Slope::default();
         }
-        Call { began: now, at_once, full, quick: self.quick }
+        if full {
+            self.full = Some(now);
+        }
+        Call { began: now, at_once, quick: self.quick }
     }
 
     /// A call ended, and `others` are under way. Returns whether it is the load that ended it, and not the call itself.
@@ -232,7 +236,7 @@ impl Limiter {
 
     /// Only a limit that is used says anything by being larger.
     fn grow(&mut self, call: &Call, by: f64) {
-        if call.full {
+        if self.full.is_some_and(|full| full >= call.began) {
             self.limit = (self.limit + by).min(self.max);
         }
     }

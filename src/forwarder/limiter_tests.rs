@@ -180,6 +180,20 @@ fn a_backend_that_answers_at_once_gets_everything() {
     assert_eq!((report.calls, report.limits), (2_000, vec![256]));
 }
 
+/// After its start a forwarder finds out what a backend takes, and then it knows.
+#[test]
+fn a_second_burst_is_one_round_of_a_parallel_backend() {
+    let arrivals: Vec<f64> = [0.0, 60.0].into_iter().flat_map(|at| vec![at; 5_000]).collect();
+    for (work, cold) in [(2.0, 8.1), (5.0, 30.1)] {
+        let mut limiters = limiters(1, 5_000, 120.0);
+        let mut model = Model::new(usize::MAX, move |_| work);
+        let report = run(&mut model, &mut limiters, 120.0, &arrivals[..5_000]);
+        assert!(report.took < cold, "{work} s: {report:?}");
+        let report = run(&mut model, &mut limiters, 120.0, &arrivals);
+        assert!(report.took < 60.0 + work + 0.1, "{work} s: {report:?}");
+    }
+}
+
 #[test]
 fn several_forwarders_share_one_slot() {
     // The last ones have 8 calls each to begin with, and 27 are too many.
