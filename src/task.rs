@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::process;
 use std::task::{Context, Poll};
 
-use futures::FutureExt as _;
+use futures::future::{self, FutureExt as _};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -124,27 +124,30 @@ impl TaskSet {
     }
 }
 
-async fn watched<T>(name: &'static str, on_panic: OnPanic, work: impl Future<Output = T>) -> Option<T> {
-    let work = async {
-        crash::panic_at(name);
-        work.await
-    };
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(value) => Some(value),
-        Err(_words) => {
-            match on_panic {
-                OnPanic::Log => {
-                    tracing::error!(task = name, "a task panicked; this is a bug, please report it")
-                }
-                OnPanic::EndProcess => {
-                    tracing::error!(
-                        task = name,
-                        "a task that everything depends on panicked; the process ends with exit code 69"
-                    );
-                    process::exit(EX_UNAVAILABLE.into());
-                }
-            }
-            None
+/// Work whose panic is noticed. Not an async fn: that would hold the work three times over, and thousands may wait.
+fn watched<T>(
+    name: &'static str,
+    on_panic: OnPanic,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
+    let work = future::lazy(move |_| crash::panic_at(name)).then(move |()| work);
+    AssertUnwindSafe(work).catch_unwind().map(move |ended| {
+        if ended.is_err() {
+            panicked(name, on_panic);
+        }
+        ended.ok()
+    })
+}
+
+fn panicked(name: &'static str, on_panic: OnPanic) {
+    match on_panic {
+        OnPanic::Log => tracing::error!(task = name, "a task panicked; this is a bug, please report it"),
+        OnPanic::EndProcess => {
+            tracing::error!(
+                task = name,
+                "a task that everything depends on panicked; the process ends with exit code 69"
+            );
+            process::exit(EX_UNAVAILABLE.into());
         }
     }
 }

@@ -18,9 +18,9 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
-use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, FilterFn, Targets};
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::layer::{self, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use instrument::{Definition, Kind};
@@ -78,7 +78,6 @@ fn log(settings: &Settings, providers: &otel::Providers) {
     let by_terminal = if is_terminal { LogFormat::Pretty } else { LogFormat::Json };
     let format = settings.format.unwrap_or(by_terminal);
     let own = |meta: &tracing::Metadata<'_>| meta.target().starts_with(OWN);
-    let level = || EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let spans = providers.tracer.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(OWN))
@@ -96,20 +95,32 @@ fn log(settings: &Settings, providers: &otel::Providers) {
         .fmt_fields(logs::NoFields)
         .with_ansi(is_terminal)
         .with_writer(io::stderr)
-        .with_filter(level().and(FilterFn::new(own)).or(own_spans()));
+        .with_filter(level(&settings.filter).and(FilterFn::new(own)).or(own_spans()));
     let other = fmt::layer().with_ansi(false).with_writer(|| redact::Redacted(io::stderr()));
-    let other_filter = level().and(FilterFn::new(move |meta| !own(meta)));
+    let other_filter = level(&settings.filter).and(FilterFn::new(move |meta| !own(meta)));
     let other_lines = match format {
         LogFormat::Pretty => other.with_filter(other_filter).boxed(),
         LogFormat::Json => other.json().with_filter(other_filter).boxed(),
     };
     tracing_subscriber::registry()
-        .with(spans.with_filter(own_spans()))
-        .with(providers.uncollected.then_some(uncollected::Places).with_filter(own_spans()))
+        .with(spans.map(|spans| spans.with_filter(own_spans())))
+        .with(providers.uncollected.then(|| uncollected::Places.with_filter(own_spans())))
         .with(logs::Messages.with_filter(own_spans()))
         .with(own_lines)
         .with(other_lines)
         .init();
+}
+
+/// Which lines are shown. An `EnvFilter` looks at each span that is entered. That is needed only if it was asked for what
+/// is in a span, which it has in square brackets.
+fn level<S>(filter: &str) -> Box<dyn layer::Filter<S> + Send + Sync> {
+    let whole = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    match whole.to_string() {
+        plain if !plain.contains('[') => {
+            plain.parse::<Targets>().map_or_else(|_| Box::new(whole) as _, |targets| Box::new(targets) as _)
+        }
+        _ => Box::new(whole),
+    }
 }
 
 impl Telemetry {
