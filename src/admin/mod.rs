@@ -21,6 +21,7 @@ use guard::Guard;
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ pub struct AdminError {
 #[derive(Debug, Default)]
 pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
-    edge: OnceLock<(Account, Connection)>,
+    edge: SetOnce<(Account, Connection)>,
     forwarder: OnceLock<Arc<Forwarder>>,
 }
 

@@ -90,6 +90,14 @@ impl Connection {
         }
     }
 
+    /// Returns when something has changed since this reader last waited for it. Cancel-safe.
+    pub async fn changed(&mut self) {
+        // Without a writer the process is ending; whoever waits is ended too.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The linked number in digits, as soon as it is known.
     pub fn phone(&self) -> Option<String> {
         let client = self.0.borrow().client.clone()?;
