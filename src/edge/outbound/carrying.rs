@@ -127,16 +127,12 @@ impl Carrier {
         }
         // Before the permit: a look-up may take any time, and nobody else waits for it.
         let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else { return false };
-        let Some(permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
+        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
         if job.answers.is_some() {
             // Before it is sent: who is quick chooses before WhatsApp's ack is here.
             self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
         }
-        let settled = self.hand_over(chat, &job, to, whatsapp_id).await;
-        drop(permit);
-        // First on the disk, for a phone that asks for it again: what the bus knows to be sent is not sent once more.
-        self.sender.connection().kept().await;
-        settled
+        self.hand_over(chat, &job, to, whatsapp_id).await
     }
 
     /// Sends it. Returns whether it is settled.
