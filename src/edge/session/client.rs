@@ -39,11 +39,6 @@ const OPEN_PAUSE: Duration = Duration::from_secs(5);
 /// How often the edge checks the connection.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// For how many chats without a message under way the library keeps a task. A task takes 30 KB, and the library's own
-/// number is 5,000. A chat with a message under way keeps its task beyond this number. Any other gets a new one with its
-/// next message.
-const QUIET_LANES: u64 = 64;
-
 /// The settings of the session.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -322,9 +317,5 @@ async fn forget_old(store: &SqliteStore, resend_for: Duration) {
 /// The library keeps what was sent for two hours, and answers no phone that asks for it later. Its person reads
 /// "Waiting for this message" for ever.
 fn cache(resend_for: Duration) -> CacheConfig {
-    CacheConfig {
-        sent_message_ttl_secs: resend_for.as_secs().max(1),
-        chat_lanes_capacity: QUIET_LANES,
-        ..CacheConfig::default()
-    }
+    CacheConfig { sent_message_ttl_secs: resend_for.as_secs().max(1), ..CacheConfig::default() }
 }
