@@ -99,8 +99,7 @@ pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
         Err(code) => return code,
     };
     let telemetry = config.telemetry.clone();
-    // The edge encrypts, and writes to its disk.
-    let threads = if sides == Sides::Forwarder { Threads::One } else { Threads::PerCore };
+    let threads = if sides == Sides::Both { Threads::PerCore } else { Threads::One };
     observed(&telemetry, environment, threads, async |metrics| {
         Box::pin(until_told(config, sides, metrics)).await.map(|()| ExitCode::SUCCESS)
     })

@@ -227,7 +227,7 @@ impl Outbound {
     }
 
     /// Works through one chat's lane, lowest sequence first, until it is empty.
-    async fn work_off(&self, chat: ChatToken) {
+    async fn work_off(self: &Arc<Self>, chat: ChatToken) {
         let _unwinding = Unwinding { outbound: self, chat: &chat };
         loop {
             let (spot, next) = {
@@ -252,10 +252,8 @@ impl Outbound {
                     "an answer was sent before the answer that it follows"
                 );
                 crash::point("edge.before-ack");
-                if self.progress().is_current(spot) {
-                    next.ack().await;
-                    self.finished(spot);
-                }
+                self.finished(spot);
+                self.acknowledge(spot, next);
                 if let Some(lane) = self.lanes().get_mut(&chat) {
                     lane.remove(&spot);
                 }
@@ -264,6 +262,18 @@ impl Outbound {
                 return;
             }
         }
+    }
+
+    /// Tells the bus that a message is dealt with: once it is on the disk for a phone that asks for it again, because the
+    /// bus does not hand it over any more then. The chat's next message does not wait for that.
+    fn acknowledge(self: &Arc<Self>, spot: Spot, delivery: Arc<Delivery>) {
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            this.carrier.connection().kept().await;
+            if this.progress().is_current(spot) {
+                delivery.ack().await;
+            }
+        });
     }
 
     /// Returns whether the delivery is finished. If not, the lane must be checked again.

@@ -4,12 +4,16 @@
 //! (`commits`). The test below reads each back with the library's own calls: a table that changes with the library
 //! is seen there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use diesel::dsl::sql;
+use diesel::dsl::case_when;
 use diesel::sql_types::BigInt;
 use diesel::upsert::excluded;
-use diesel::{ExpressionMethods as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection};
+use diesel::{
+    BoolExpressionMethods as _, ExpressionMethods as _, IntoSql as _, QueryDsl as _, RunQueryDsl as _,
+    SqliteConnection,
+};
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::traits::MsgSecretEntry;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
@@ -99,15 +103,39 @@ diesel::table! {
     }
 }
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The larger one of two.
+    #[sql_name = "MAX"]
+    fn larger(one: BigInt, other: BigInt) -> BigInt;
+}
+
 /// Writes all changes, or none.
 pub(super) fn apply(connection: &mut SqliteConnection, device: i32, changes: &[Arc<[Change]>]) -> Result<()> {
-    let mut changes = changes.iter().flat_map(|call| call.iter()).peekable();
-    if changes.peek().is_none() {
+    let changes = lasting(changes.iter().flat_map(|call| call.iter()));
+    if changes.is_empty() {
         return Ok(());
     }
     connection
-        .immediate_transaction(|connection| changes.try_for_each(|change| put(connection, device, change)))
+        .immediate_transaction(|connection| {
+            changes.iter().try_for_each(|change| put(connection, device, change))
+        })
         .map_err(|error: diesel::result::Error| StoreError::Database(Box::new(error)))
+}
+
+/// The changes that no later one replaces: a copy is often emptied, and a ratchet moved on, in the same transaction.
+fn lasting<'a>(changes: impl DoubleEndedIterator<Item = &'a Change>) -> Vec<&'a Change> {
+    let (mut copies, mut ratchets) = (HashSet::new(), HashSet::new());
+    let mut lasting: Vec<_> = changes
+        .rev()
+        .filter(|change| match change {
+            Change::Copy { chat, sender, id, .. } => copies.insert((chat, sender, id)),
+            Change::Session(address, _) => ratchets.insert(address),
+            _ => true,
+        })
+        .collect();
+    lasting.reverse();
+    lasting
 }
 
 fn put(connection: &mut SqliteConnection, device: i32, change: &Change) -> diesel::QueryResult<()> {
@@ -177,9 +205,11 @@ fn put_secret(
     entry: &MsgSecretEntry,
 ) -> diesel::QueryResult<()> {
     use msg_secrets as rows;
-    let ends = "CASE WHEN msg_secrets.expires_at = 0 OR excluded.expires_at = 0 THEN 0 \
-                ELSE MAX(msg_secrets.expires_at, excluded.expires_at) END";
-    let written = "MAX(msg_secrets.message_ts, excluded.message_ts)";
+    // With text of SQL in it diesel would have the statement compiled for each row again.
+    let endless = rows::expires_at.eq(0).or(excluded(rows::expires_at).eq(0));
+    let ends = case_when(endless, 0_i64.into_sql::<BigInt>())
+        .otherwise(larger(rows::expires_at, excluded(rows::expires_at)));
+    let written = larger(rows::message_ts, excluded(rows::message_ts));
     diesel::insert_into(rows::table)
         .values((
             rows::chat.eq(entry.chat.as_ref()),
@@ -196,8 +226,8 @@ fn put_secret(
         .set((
             rows::secret.eq(excluded(rows::secret)),
             rows::created_at.eq(excluded(rows::created_at)),
-            rows::expires_at.eq(sql::<BigInt>(ends)),
-            rows::message_ts.eq(sql::<BigInt>(written)),
+            rows::expires_at.eq(ends),
+            rows::message_ts.eq(written),
         ))
         .execute(connection)?;
     Ok(())
@@ -248,10 +278,33 @@ mod tests {
         let kept = store.get_msg_secret_with_ts("c@lid", "s@lid", "3EB0").await.expect("it is read");
         assert_eq!(kept, Some((vec![9; 32], 20)));
 
+        commits.later(vec![copy(b"adios")]).await.expect("it is queued");
         commits.later(vec![copy(b"")]).await.expect("it is queued");
         commits.settled().await;
         assert_eq!(pending().await.as_deref(), Some(&b""[..]));
         // The library forgets these rows by their age.
         assert_eq!(store.delete_expired_pending_inbound(i64::MAX).await.expect("they go"), 1);
+    }
+
+    #[test]
+    fn of_several_copies_and_ratchets_the_last_one_is_written() {
+        let copy = |id: &str, message: &[u8]| {
+            let (chat, sender, id) = ("c@lid".to_owned(), "s@lid".to_owned(), id.to_owned());
+            Change::Copy { chat, sender, id, message: message.to_vec() }
+        };
+        let ratchet = |address: &str, record| Change::Session(address.into(), Bytes::from_static(record));
+        let changes = [
+            copy("1", b"hola"),
+            ratchet("s.0", b"1"),
+            copy("2", b"que tal"),
+            Change::UsedPreKey(7),
+            ratchet("t.0", b"1"),
+            copy("1", b""),
+            ratchet("s.0", b"2"),
+            Change::UsedPreKey(7),
+        ];
+        let lasting: Vec<_> = lasting(changes.iter()).iter().map(|change| format!("{change:?}")).collect();
+        let wanted: Vec<_> = [2, 3, 4, 5, 6, 7].map(|place| format!("{:?}", changes[place])).into();
+        assert_eq!(lasting, wanted);
     }
 }

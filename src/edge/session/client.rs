@@ -137,7 +137,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             Listener::new(self.resends.clone(), self.asides.clone(), Arc::clone(&self.outgoing));
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
-        self.connection.client(Some(Arc::clone(&client)));
+        self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
         let mut checks = tokio::time::interval(CHECK_INTERVAL);

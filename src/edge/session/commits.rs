@@ -6,7 +6,7 @@
 //!
 //! A change that is waited for is on the disk when the wait ends, as if it had been written alone. A change that has
 //! time goes with the next one that has none, or without it after [`LINGER`]; a `kill -9` before that costs the change.
-//! Changes are written in the order in which they came.
+//! Changes are written in the order in which they came: none is on the disk before those that were queued earlier.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::task::{OnPanic, Task, spawn};
 
 /// How long a change that has time may wait for others.
 const LINGER: Duration = Duration::from_millis(50);
+/// The same, if somebody will wait for it.
+const SOON: Duration = Duration::from_millis(20);
 /// How many calls may wait for their turn. The library makes at most a few for each of the 64 messages that it works
 /// on; one more waits outside.
 const WAITING: usize = 1_024;
@@ -32,7 +34,8 @@ struct Job {
     changes: Arc<[Change]>,
     /// `None`: nobody waits.
     waits: Option<oneshot::Sender<Result<()>>>,
-    has_time: bool,
+    /// Until then others may join it.
+    by: Instant,
 }
 
 /// Writes changes. The writer ends with it.
@@ -63,17 +66,22 @@ impl Commits {
 
     /// Returns when the changes are on the disk, together with others perhaps.
     pub(super) async fn written(&self, changes: Vec<Change>) -> Result<()> {
-        self.wait(changes, false).await
+        self.wait(changes, Duration::ZERO).await
     }
 
     /// The same, for who has time.
     pub(super) async fn written_sometime(&self, changes: Vec<Change>) -> Result<()> {
-        self.wait(changes, true).await
+        self.wait(changes, LINGER).await
     }
 
     /// Returns at once. The changes follow, or never if the process is killed.
     pub(super) async fn later(&self, changes: Vec<Change>) -> Result<()> {
-        self.queue(Job { changes: changes.into(), waits: None, has_time: true }).await
+        self.queue(Job { changes: changes.into(), waits: None, by: Instant::now() + LINGER }).await
+    }
+
+    /// The same, for what somebody will wait for.
+    pub(super) async fn soon(&self, changes: Vec<Change>) -> Result<()> {
+        self.queue(Job { changes: changes.into(), waits: None, by: Instant::now() + SOON }).await
     }
 
     /// Returns when all that came before is on the disk, or could not be written.
@@ -82,9 +90,15 @@ impl Commits {
         let _ = self.written(Vec::new()).await;
     }
 
-    async fn wait(&self, changes: Vec<Change>, has_time: bool) -> Result<()> {
+    /// The same, for who has time. It hurries nothing.
+    pub(super) async fn settled_sometime(&self) {
+        let _ = self.wait(Vec::new(), LINGER).await;
+    }
+
+    async fn wait(&self, changes: Vec<Change>, time: Duration) -> Result<()> {
         let (waits, done) = oneshot::channel();
-        self.queue(Job { changes: changes.into(), waits: Some(waits), has_time }).await?;
+        let by = Instant::now() + time;
+        self.queue(Job { changes: changes.into(), waits: Some(waits), by }).await?;
         done.await.map_err(|_| ended())?
     }
 
@@ -108,19 +122,26 @@ where
 {
     let mut batch = Vec::new();
     while jobs.recv_many(&mut batch, TOGETHER).await > 0 {
-        let until = Instant::now() + LINGER;
-        while batch.len() < TOGETHER && batch.iter().all(|job| job.has_time) {
-            let room = TOGETHER - batch.len();
-            let more = jobs.recv_many(&mut batch, room);
-            // Nothing: the time is over, or nobody can send any more.
-            if !matches!(timeout_at(until, more).await, Ok(1..)) {
-                break;
-            }
-        }
+        company(&mut jobs, &mut batch).await;
         // Who has stopped waiting before it is begun takes it back.
         batch.retain(|job| !job.waits.as_ref().is_some_and(oneshot::Sender::is_closed));
         if !batch.is_empty() {
             together(&mut batch, &commit).await;
+        }
+    }
+}
+
+/// Lets more jobs come, as long as all of them have time.
+async fn company(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
+    while let Some(by) = batch.iter().map(|job| job.by).min()
+        && by > Instant::now()
+        && batch.len() < TOGETHER
+    {
+        let room = TOGETHER - batch.len();
+        let more = jobs.recv_many(batch, room);
+        // Nothing: the time is over, or nobody can send any more.
+        if !matches!(timeout_at(by, more).await, Ok(1..)) {
+            return;
         }
     }
 }
@@ -265,6 +286,12 @@ mod tests {
         let began = Instant::now();
         paper.commits.settled().await;
         assert_eq!((paper.written().concat(), began.elapsed()), (vec![1, 2, 3], Duration::ZERO));
+        // And soon if somebody will wait for it.
+        let began = Instant::now();
+        paper.commits.soon(change(4)).await.expect("it is queued");
+        paper.commits.later(change(5)).await.expect("it is queued");
+        paper.commits.settled_sometime().await;
+        assert_eq!((paper.written().concat(), began.elapsed()), (vec![1, 2, 3, 4, 5], SOON));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use whatsapp_rust::Client;
 
 use super::announce::News;
+use super::commits::Commits;
 use super::link::{Input, State, Then};
 use crate::telemetry::metrics;
 
@@ -18,6 +19,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 struct Now {
     /// The client, while one runs.
     client: Option<Arc<Client>>,
+    /// What writes its store.
+    commits: Option<Arc<Commits>>,
     /// The state of the link.
     state: State,
 }
@@ -36,9 +39,9 @@ impl std::fmt::Debug for ConnectionWriter {
 }
 
 impl ConnectionWriter {
-    /// Sets the current client.
-    pub fn client(&self, client: Option<Arc<Client>>) {
-        self.now.send_modify(|now| now.client = client);
+    /// Sets the current client, and what writes its store.
+    pub(super) fn client(&self, client: Option<(Arc<Client>, Arc<Commits>)>) {
+        self.now.send_modify(|now| (now.client, now.commits) = client.unzip());
     }
 
     /// Moves the link to its next state, informs the readers, and says what to do with the client.
@@ -115,6 +118,15 @@ impl Connection {
                 None if now.changed().await.is_err() => std::future::pending().await,
                 None => {}
             }
+        }
+    }
+
+    /// Returns when all that was sent until now is on the disk, for a phone that asks for it again.
+    pub(crate) async fn kept(&self) {
+        let commits = self.0.borrow().commits.clone();
+        // A client that has ended has written all.
+        if let Some(commits) = commits {
+            commits.settled_sometime().await;
         }
     }
 

@@ -10,10 +10,15 @@
 //! behind. So "no copy" has one meaning only: lost on the way to the disk. Second, such a message is not
 //! acknowledged but requested again: its sender encrypts it anew, under the same id.
 //!
-//! What is written for each message goes through `commits`: the copy, the ratchet, the answer and its secret are on the
-//! disk when the library's call returns, as before. Only the emptying of the copy is written a moment later. If the
-//! process is killed in that moment, the whole copy stays: if WhatsApp hands the message over again, the hook gets it a
-//! second time, and the bus knows its id.
+//! What is written for each message goes through `commits`, in the order in which the library gives it. The library
+//! waits for ratchets. The copy, its emptying and what is sent are written with the next ratchet, or a moment later. If
+//! the process is killed in that moment, and WhatsApp hands the message over again:
+//!
+//! - The ratchet is not on the disk either. The message is decrypted once more. If it is on the bus, its id is known
+//!   there.
+//! - The ratchet is on the disk. So is the copy, which was queued before it, and the hook gets that.
+//!
+//! What is sent is on the disk before the bus hears that it is sent (`Connection::kept`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,6 +80,11 @@ impl Store {
     async fn written(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
         let changes: Vec<_> = changes.into_iter().collect();
         if changes.is_empty() { Ok(()) } else { self.commits.written(changes).await }
+    }
+
+    async fn later(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        let changes: Vec<_> = changes.into_iter().collect();
+        if changes.is_empty() { Ok(()) } else { self.commits.later(changes).await }
     }
 }
 
@@ -174,7 +184,6 @@ handed_on! {
         fn put_group_metadata(group_jid: &str, blob: &[u8]) -> Result<()>;
         fn delete_group_metadata(group_jid: &str) -> Result<()>;
         fn get_all_tc_token_jids() -> Result<Vec<String>>;
-        fn take_sent_message(chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>>;
         fn delete_expired_sent_messages(cutoff_timestamp: i64) -> Result<u32>;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> Result<()>;
         fn delete_pending_inbound(chat: &str, sender: &str, id: &str) -> Result<()>;
@@ -231,17 +240,22 @@ handed_on! {
 
             async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
                 let rows = rows.iter().filter(|row| !crash::switched_off_for("copy", row.id));
-                self.written(rows.map(|row| copy(row.chat, row.sender, row.id, row.message))).await
+                self.later(rows.map(|row| copy(row.chat, row.sender, row.id, row.message))).await
             }
 
             async fn delete_pending_inbound_batch(&self, keys: &[PendingInboundKey<'_>]) -> Result<()> {
-                let emptied = keys.iter().map(|key| copy(key.chat, key.sender, key.id, &[]));
-                self.commits.later(emptied.collect()).await
+                self.later(keys.iter().map(|key| copy(key.chat, key.sender, key.id, &[]))).await
             }
 
             async fn store_sent_message(&self, chat_jid: &str, message_id: &str, payload: &[u8]) -> Result<()> {
                 let (chat, id, message) = (chat_jid.to_owned(), message_id.to_owned(), payload.to_vec());
-                self.written([Change::Sent { chat, id, message }]).await
+                self.commits.soon(vec![Change::Sent { chat, id, message }]).await
+            }
+
+            async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+                // It may have been sent a moment ago.
+                self.commits.settled().await;
+                self.inner.take_sent_message(chat_jid, message_id).await
             }
         }
     }
