@@ -22,6 +22,10 @@ export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2)
 # One set of flags for build and test, so that nothing is compiled twice.
 WITH_SIMULATOR := --workspace --features simulator
 
+# For the same reason: the build script of `waproto` writes a file that it also watches. The next cargo would take that for a
+# change, and compile it and the client library above it once more.
+SETTLED := find "$${CARGO_TARGET_DIR:-target}" -path '*/build/waproto-*/out/*' -exec touch -d @0 {} + 2>/dev/null || true
+
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -71,6 +75,7 @@ image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it;
 lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; every warning is an error
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@$(SETTLED)
 	cargo clippy $(WITH_SIMULATOR) --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(WITH_SIMULATOR) --no-deps
 	$(VENV_PYTHON) deploy/tools/check-crates.py
@@ -78,6 +83,7 @@ lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; ever
 
 build: rust ## the connector with its simulator feature, and the simulator
 	cargo build $(WITH_SIMULATOR)
+	@$(SETTLED)
 
 tools: ## install nats-server and the Python parts into .tools/
 	@deploy/tools/install.sh
@@ -87,3 +93,4 @@ clean-tools: ## remove .tools/
 
 rust:
 	@deploy/tools/check-rust.sh
+	@$(SETTLED)
