@@ -16,7 +16,7 @@ TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 CONNECTORS = {name: s for name, s in SERVICES.items() if s["image"] == "whatsapp-connector" or name == "simulated-connector"}
-ROLES = {"run", "edge", "forwarder", "provision"}
+ROLES = {"run", "edge", "forwarder", "provision", "status"}
 
 
 def parsed(text: str) -> PyCompose:
@@ -43,7 +43,7 @@ def test_what_is_wrong_is_seen(broken: str) -> None:
 
 
 def test_every_variable_of_a_connector_is_a_setting() -> None:
-    assert len(CONNECTORS) == 4
+    assert len(CONNECTORS) == 5
     for name, service in CONNECTORS.items():
         assert not settings.unknown(set(service["environment"])), name
 
