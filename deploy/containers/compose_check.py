@@ -63,7 +63,7 @@ def check(parts: list[str], full: bool, keep: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="compose-check-") as scratch, stand_ins.standing(bases(), full) as absent:
         for image in sorted(absent):
             say(f"nothing stands for {image} here; what needs it is left out")
-        project = Project(NAME, Path(scratch))
+        project = Project(NAME, Path(scratch), full)
         project.remove()
         try:
             for part in parts:

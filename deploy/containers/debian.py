@@ -73,7 +73,12 @@ def debootstrap(suite: str, packages: list[str], root: Path, cache: Path) -> Non
         command = str(unpacked / "usr/sbin/debootstrap")
         env["DEBOOTSTRAP_DIR"] = str(unpacked / "usr/share/debootstrap")
     shutil.rmtree(root, ignore_errors=True)
-    words = [command, "--variant=minbase", f"--include={','.join(packages)}", f"--keyring={KEYRING}", suite, str(root), MIRROR]
-    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    words = [command, "--variant=minbase", f"--include={','.join(packages)}", f"--keyring={KEYRING}", suite, ".", MIRROR]
+    # dpkg waits for the disk after each file. In memory, that nobody else sees, it takes a third of the time.
+    scratch = cache / "scratch"
+    scratch.mkdir(exist_ok=True)
+    script = 'mount -t tmpfs tmpfs "$1" && cd "$1" && "${@:3}" && cp -a "$1" "$2"'
+    in_memory = ["unshare", "--mount", "bash", "-euc", script, "debootstrap", str(scratch), str(root)]
+    done = subprocess.run([*in_memory, *words], capture_output=True, text=True, env=env)
     if done.returncode:
         raise Missing(f"debootstrap ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")

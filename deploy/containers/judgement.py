@@ -93,13 +93,13 @@ def image_faults(filesystem: BinaryIO, programs: set[str], owned: Iterable[str])
 
 # ---------------------------------------------------------------- logs
 
-# What the edge draws on its terminal while no number is linked: see src/admin/terminal.rs.
-_PICTURE = re.compile(r"[ █▀▄]*|Scan this with WhatsApp on the phone: .*")
+# What the connector says to people, on standard output: see `stdout::notice` in src/. An engine keeps both streams together.
+_NOTICE = re.compile(r"[ █▀▄]*|Scan this with WhatsApp on the phone: .*|admin: http://\S+|the bus is ready for .*")
 
 
 def log_faults(log: str) -> list[str]:
-    """Lines of a connector that are no JSON object with a time, a level and a message."""
-    return [line for line in lines_of(log) if not _PICTURE.fullmatch(line) and not _is_entry(line)]
+    """Lines of a connector that are neither a JSON object with a time and a level, nor for people."""
+    return [line for line in lines_of(log) if not _NOTICE.fullmatch(line) and not _is_entry(line)]
 
 
 def _is_entry(line: str) -> bool:

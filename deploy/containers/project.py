@@ -33,8 +33,10 @@ BUILD_S = 1800
 class Project:
     """Commands are given as docs have them, `docker compose …`; the check's own words come in between."""
 
-    def __init__(self, name: str, scratch: Path) -> None:
+    def __init__(self, name: str, scratch: Path, full: bool = False) -> None:
         self.name = name
+        self.full = full
+        """The images are built as they are shipped."""
         self.documented: list[str] = []
         """Every command that was run as it stands in the documentation."""
         self.ports = dict(PUBLISHED)

@@ -126,18 +126,20 @@ class Builder:
         to = root / (target if target.startswith("/") else f"{workdir}/{target}").lstrip("/")
         for source in sources:
             files = origin / source.lstrip("/")
-            place = to / files.name if target.endswith("/") or target in (".", "./") else to
             if files.is_dir():
-                # As in a Dockerfile: a directory's contents.
-                place = to
-                shutil.copytree(files, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                # As in a Dockerfile: a directory's contents, and these alone have its flags.
+                shutil.copytree(files, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                copied = [to / path.relative_to(files) for path in files.rglob("*")]
             else:
+                place = to / files.name if target.endswith("/") or target in (".", "./") else to
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(files, place)
-            if owner := step.flags.get("chown"):
-                os.chown(place, *map(int, owner.split(":")))
-            if mode := step.flags.get("chmod"):
-                place.chmod(int(mode, 8))
+                copied = [place]
+            for place in copied:
+                if owner := step.flags.get("chown"):
+                    os.chown(place, *map(int, owner.split(":")))
+                if mode := step.flags.get("chmod"):
+                    place.chmod(int(mode, 8))
 
     def run(self, step: dockerfile.Step, name: str, root: Path, workdir: str) -> None:
         say(f"{name}, line {step.line}: RUN {step.rest[:60]}…")

@@ -138,9 +138,11 @@ def test_a_start_waits_for_what_it_needs() -> None:
         waited for s in SERVICES.values() if isinstance(s.get("depends_on"), dict)
         for waited, how in s["depends_on"].items() if how["condition"] == "service_healthy"
     }  # fmt: skip
-    has_check = {"backend": "deploy/backend/Dockerfile"}
+    has_check = {"backend": "deploy/backend/Dockerfile", "simulator": "deploy/Dockerfile"}
     for name in healthy:
         assert "healthcheck" in SERVICES[name] or "HEALTHCHECK" in (ROOT / has_check[name]).read_text(), name
+    # `up --wait` fails on one that has the image switched off.
+    assert not any("disable" in service.get("healthcheck", {}) for service in SERVICES.values())
 
 
 def test_the_shape() -> None:

@@ -132,9 +132,9 @@ def test_the_files_of_an_image(more: list[tuple[str, bytes | None, int, int]], f
 # ---------------------------------------------------------------- logs
 
 
-def test_a_log_is_json_and_the_picture_of_a_code() -> None:
+def test_a_log_is_json_and_what_is_for_people() -> None:
     entry = '{"timestamp":"2026-11-27T00:00:00Z","level":"INFO","message":"stopping"}'
-    assert judgement.log_faults(f"{entry}\r\n\n █▀▀ ▄█\r\nScan this with WhatsApp on the phone: Settings.\r\n") == []
+    assert judgement.log_faults(f"{entry}\r\n\nadmin: http://0.0.0.0:8080\n █▀▀ ▄█\r\nScan this with WhatsApp on the phone: Settings.\r\n") == []
     for bad in ("thread 'main' panicked", '{"level":"INFO"}', "[1]", "  INFO stopping"):
         assert judgement.log_faults(f"{entry}\n{bad}\n") == [bad]
 
