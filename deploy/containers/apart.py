@@ -28,7 +28,7 @@ def prepared(project: Project) -> Project:
     """The simulator asks for no password, so it answers to loopback only: the edge shares the simulator's."""
     image = f"{project.name}/whatsapp-connector-simulator"
     port = free_port()
-    mounted = ["./deploy/demo:/demo:ro", "./deploy/containers:/check:ro"]
+    mounted = ["./deploy/demo:/repository/deploy/demo:ro", "./deploy/containers:/repository/deploy/containers:ro"]
     changed = project.with_also(
         {
             "simulator": {"profiles": Reset(), "ports": [f"127.0.0.1:{port}:8080"]},
@@ -43,7 +43,7 @@ def prepared(project: Project) -> Project:
             "customer": {"depends_on": Replaced(["simulator", "edge"])},
             "talk": {
                 "image": f"{project.name}/whatsapp-connector-backend", "profiles": ["talk"], "network_mode": "service:simulator",
-                "entrypoint": ["python3", "/check/talk.py"], "volumes": mounted,
+                "entrypoint": ["python3", "/repository/deploy/containers/talk.py"], "volumes": mounted,
             },
         },
         "apart",

@@ -7,10 +7,10 @@ import json
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-# Where compose.yaml mounts the demo's parts for the service `customer`.
-sys.path.append("/demo")
+sys.path.append(str(Path(__file__).resolve().parents[1] / "demo"))
 
 import judgement
 from parts import call

@@ -103,6 +103,13 @@ def test_the_session_is_in_a_directory_of_its_own_on_its_volume() -> None:
         assert where.startswith(volume.split(":")[1] + "/"), name
 
 
+def test_the_customer_finds_its_neighbours_where_it_is_mounted() -> None:
+    (volume,) = SERVICES["customer"]["volumes"]
+    source, target, _ = volume.split(":")
+    assert target.endswith(source.removeprefix(".")), "deploy/demo/parts.py looks two directories up"
+    assert SERVICES["customer"]["entrypoint"][1] == f"{target}/customer.py"
+
+
 def test_every_host_and_port_is_somebodys() -> None:
     """`name:port` in settings, and what is published, are ports on which that service listens."""
     listens = {
