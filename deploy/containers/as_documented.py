@@ -16,7 +16,7 @@ LIMIT = 40_000_000
 VOLUMES = {"connector": ["/var/lib/whatsapp"], "simulator": ["/var/lib/whatsapp", "/var/lib/simulator"]}
 PROGRAMS = {"connector": {"whatsapp-connector"}, "simulator": {"whatsapp-connector", "whatsapp-simulator"}}
 # The healthcheck's interval and timeout, three times, and what a busy machine adds.
-RED_WITHIN_S = 90
+RED_WITHIN_S = 60
 ENDS_WELL = {"provision"}
 
 
@@ -159,7 +159,8 @@ def logs(project: Project) -> str:
     for service in ("edge", "forwarder", "provision", "simulated-connector"):
         if faults := judgement.log_faults(project.logs(service)):
             raise Failure(f"{service} writes what is no JSON", "\n".join(faults[:5]))
-    everything = project.logs()
+    # The simulator's numbers are nobody's, and its log tells whose turn it is.
+    everything = "".join(project.logs(service) for service in project.services() if service != "simulator")
     if found := judgement.told(everything, [*LINES, *ANSWERS, "5491112345678", "5491100000000"]):
         raise Failure("a text or a number is in a log", "\n".join(found[:5]))
     return f"{len(judgement.lines_of(everything))} lines: JSON where they are the connector's, no text and no number in any"

@@ -54,7 +54,7 @@ def run(
     given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=timeout_s, env=_environment | (env or {}), errors="replace", **given
+            words, capture_output=True, text=True, timeout=timeout_s, env=_environment if env is None else env, errors="replace", **given
         )
     except subprocess.TimeoutExpired as late:
         said = "".join(part.decode(errors="replace") for part in (late.stdout, late.stderr) if isinstance(part, bytes))

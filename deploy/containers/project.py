@@ -24,8 +24,8 @@ PUBLISHED = {"nats": 4222, "backend": 8000, "edge": 8080}
 
 OURS = "whatsapp-connector"
 
-# The file's variables are those of the check, not of whoever runs it.
-ALONE = {name: "" for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text())}
+VARIABLES = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
+"""Of the file's: those that whoever runs the check has set do not count. An empty one would count more than `.env`."""
 HEALTHY_S = 120
 BUILD_S = 1800
 
@@ -97,11 +97,11 @@ class Project:
 
     @staticmethod
     def environment() -> dict[str, str]:
-        return engine.environment() | ALONE
+        return {name: value for name, value in engine.environment().items() if name not in VARIABLES}
 
     def run(self, command: str, check: bool = True, timeout_s: float = HEALTHY_S, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         try:
-            return engine.run(*self.words(command), check=check, timeout_s=timeout_s, env=ALONE, stdin=stdin)
+            return engine.run(*self.words(command), check=check, timeout_s=timeout_s, env=self.environment(), stdin=stdin)
         except Failure as failure:
             raise Failure(f"`{command}`: {str(failure).rsplit('` ', 1)[-1]}", failure.look) from None
 
@@ -160,7 +160,10 @@ class Project:
         until(f"{service} to be {wanted}", lambda: self.health(service) == wanted, within_s, lambda: self.logs(service))
 
     def logs(self, *services: str) -> str:
-        return self.run(f"docker compose logs --no-color --no-log-prefix {' '.join(services)}").stdout
+        """Of all containers without a name, both streams: what `docker compose logs` shows, without its colours."""
+        containers = [container for service in services or ("",) for container in self.containers(service)]
+        shown = [engine.run("docker", "logs", container["Id"]) for container in containers]
+        return "".join(one.stdout + one.stderr for one in shown)
 
     def http(self, service: str, path: str, token: str = "") -> tuple[int, str]:
         """Status and body, through the published port; 0 where nobody answers."""
