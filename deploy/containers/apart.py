@@ -259,6 +259,24 @@ def volume_old(project: Project) -> str:
     return f"an open root is taken, an open session refused ({refusal[0].strip()[:120]}), and taken after the chmod"
 
 
+ROOTS = "import os; [os.chown(os.path.join(at, name), 0, 0) for at, _, names in os.walk('.') for name in (*names, '.')]"
+# CHANGELOG.md has it too.
+TO_THE_USER = (
+    "docker compose run --rm --no-deps --user root --cap-add CHOWN --cap-add DAC_OVERRIDE --entrypoint chown nats -R 65532:65532 /data"
+)
+
+
+def streams_of_root(project: Project) -> str:
+    """As nats-server made them when it ran as root; nothing is lost when they get another owner."""
+    write(project, QUIET_CHATS)
+    project.run("docker compose stop")
+    in_volume(project, "streams", ROOTS)
+    project.run(TO_THE_USER)
+    project.run("docker compose up --wait")
+    until("the edge to be ready", lambda: project.ready("edge")[0] == 200, 60, lambda: project.logs("edge", "nats"))
+    return f"given to the server's user; {judged(project)}"
+
+
 def logs(project: Project) -> str:
     for service in ("edge", "forwarder", "provision"):
         if faults := judgement.log_faults(project.logs(service)):
@@ -272,5 +290,6 @@ def logs(project: Project) -> str:
 
 STEPS = [
     link, three_forwarders, edge_restarted, forwarder_killed, nats_restarted, stop_finishes_calls, whatsapp_offline, backend_stopped,
-    logs, down_and_up, volume_fresh, volume_old,
+    logs, down_and_up, volume_fresh,
+    volume_old, streams_of_root,
 ]  # fmt: skip

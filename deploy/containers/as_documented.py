@@ -53,15 +53,16 @@ def images(project: Project) -> str:
 
 
 def by_hand(project: Project) -> str:
-    """deploy/Dockerfile's own words; all of it is in the builder's cache by now."""
-    command = "docker build -f deploy/Dockerfile -t whatsapp-connector ."
-    project.documented.append(command)
-    project.run(command.replace("-t whatsapp-connector", f"-t {project.name}/by-hand --build-arg REVISION=of-the-check"), timeout_s=BUILD_S)
-    found = inspect("image", f"{project.name}/by-hand")
+    """In the words of the Dockerfiles; all of it is in the builder's cache by now."""
+    for command in ("docker build -f deploy/Dockerfile -t whatsapp-connector .", "docker build -t whatsapp-connector-backend deploy/backend"):
+        project.documented.append(command)
+        tagged = command.replace("-t ", f"--build-arg REVISION=of-the-check -t {project.name}/whatsapp-connector-by-hand/")
+        project.run(tagged, timeout_s=BUILD_S)
+    found = inspect("image", f"{project.name}/whatsapp-connector-by-hand/whatsapp-connector")
     labels = found["Config"]["Labels"] if found else {}
     if labels.get("org.opencontainers.image.revision") != "of-the-check" or not labels.get("org.opencontainers.image.version"):
         raise Failure(f"the image's labels are {labels}")
-    return f"version {labels['org.opencontainers.image.version']}, {found['Architecture'] if found else ''}"
+    return f"version {labels['org.opencontainers.image.version']} for {found['Architecture'] if found else ''}"
 
 
 def three_answers(project: Project) -> str:

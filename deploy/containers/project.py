@@ -184,8 +184,11 @@ class Project:
     def remove(self, images: bool = True) -> None:
         """Whatever is left of it; with `images`, also what was built."""
         self.run("docker compose --profile * down --volumes --remove-orphans --timeout 2", check=False)
-        for image in docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={self.name}/{OURS}*").split() if images else []:
-            docker("rmi", image, check=False)
+        if images:
+            kept = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+            for image in kept:
+                if image.startswith(f"{self.name}/{OURS}"):
+                    docker("rmi", image, check=False)
 
 
 class Replaced(list[str]):
