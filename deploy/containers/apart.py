@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def customers_write(project: Project) -> Iterator[None]:
     name = f"{project.name}-writes"
     project.run(f"docker compose run --detach --no-deps --name {name} talk write")
     try:
-        until("the customers to write", lambda: talk.ENTRY, 1)
+        until("the customers to write", lambda: talk.WRITING in docker("logs", name), 60, lambda: docker("logs", name))
         yield
     finally:
         docker("stop", "--time", "30", name)
@@ -105,7 +106,11 @@ def link(project: Project) -> str:
     project.documented.append(follow)
     with subprocess.Popen(project.words(follow), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=project.environment()) as shown:
         assert shown.stdout
+        # It goes on for ever; the lines end when it is killed.
+        late = threading.Timer(60, shown.kill)
+        late.start()
         seen = any("Scan this with WhatsApp" in line for line in shown.stdout)
+        late.cancel()
         shown.kill()
     if not seen:
         raise Failure("the edge's log shows no QR code", project.logs("edge"))
@@ -196,6 +201,8 @@ def whatsapp_offline(project: Project) -> str:
 
 
 def backend_stopped(project: Project) -> str:
+    # One, so that it is the one that calls.
+    project.run("docker compose up --wait --scale forwarder=1")
     project.as_documented("docker compose stop backend")
     write(project, QUIET_CHATS)
     ready = "docker compose exec forwarder whatsapp-connector healthcheck --ready"
@@ -277,6 +284,11 @@ def streams_of_root(project: Project) -> str:
     return f"given to the server's user; {judged(project)}"
 
 
+def forgotten(project: Project) -> str:
+    project.as_documented("docker compose down --volumes")
+    return project.nothing_left()
+
+
 def logs(project: Project) -> str:
     for service in ("edge", "forwarder", "provision"):
         if faults := judgement.log_faults(project.logs(service)):
@@ -291,5 +303,5 @@ def logs(project: Project) -> str:
 STEPS = [
     link, three_forwarders, edge_restarted, forwarder_killed, nats_restarted, stop_finishes_calls, whatsapp_offline, backend_stopped,
     logs, down_and_up, volume_fresh,
-    volume_old, streams_of_root,
+    volume_old, streams_of_root, forgotten,
 ]  # fmt: skip

@@ -181,6 +181,12 @@ class Project:
         status, body = self.http(service, "/readyz")
         return status, [f"{reason['part']}/{reason['code']}" for reason in json.loads(body)["reasons"]] if status else []
 
+    def nothing_left(self) -> str:
+        """After `down --volumes`."""
+        if left := [*docker("volume", "ls", "-q", "--filter", f"label=com.docker.compose.project={self.name}").split(), *self.containers()]:
+            raise Failure(f"`down --volumes` leaves {left}")
+        return "with --volumes nothing is left"
+
     def remove(self, images: bool = True) -> None:
         """Whatever is left of it; with `images`, also what was built."""
         self.run("docker compose --profile * down --volumes --remove-orphans --timeout 2", check=False)

@@ -20,6 +20,8 @@ CUSTOMERS = [f"54911555500{n:02}" for n in range(6)]
 SIMULATOR = "http://127.0.0.1:7080"
 ENTRY = "a very private text"
 """Part of every text, to be looked for in logs."""
+WRITING = "writing"
+"""The line that says that the first message is written."""
 
 
 def main() -> int:
@@ -60,6 +62,8 @@ def write(count: int, pause_s: float) -> int:
         text = f"{ENTRY} {before[customer] + written // len(CUSTOMERS)} of {customer}"
         expect("POST", f"/sim/customers/{customer}/messages", {"to": ACCOUNT, "text": text})
         written += 1
+        if written == 1:
+            print(WRITING, flush=True)
         # The pace of people who write; nothing is waited for here.
         time.sleep(pause_s)
     return written
