@@ -65,6 +65,7 @@ def check(parts: list[str], full: bool, keep: bool) -> None:
             say(f"nothing stands for {image} here; what needs it is left out")
         project = Project(NAME, Path(scratch), full)
         project.remove()
+        left = False
         try:
             for part in parts:
                 staged = apart.prepared(project) if part == "apart" else project
@@ -74,12 +75,13 @@ def check(parts: list[str], full: bool, keep: bool) -> None:
             if parts == list(PARTS):
                 every_sentence(project)
         except Failure:
-            if keep:
-                say(f"KEEP: the containers of the project {NAME} are left as they are")
-                raise
-            project.remove()
+            left = keep
             raise
-        project.remove()
+        finally:
+            if left:
+                say(f"KEEP: the containers of the project {NAME} are left as they are")
+            else:
+                project.remove()
     say(f"passed in {time.monotonic() - began:.0f} s")
 
 

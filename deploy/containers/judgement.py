@@ -93,13 +93,10 @@ def image_faults(filesystem: BinaryIO, programs: set[str], owned: Iterable[str])
 
 # ---------------------------------------------------------------- logs
 
-# What the connector says to people, on standard output: see `stdout::notice` in src/. An engine keeps both streams together.
-_NOTICE = re.compile(r"[ █▀▄]*|Scan this with WhatsApp on the phone: .*|admin: http://\S+|the bus is ready for .*")
-
 
 def log_faults(log: str) -> list[str]:
-    """Lines of a connector that are neither a JSON object with a time and a level, nor for people."""
-    return [line for line in lines_of(log) if not _NOTICE.fullmatch(line) and not _is_entry(line)]
+    """Lines of a connector's standard error that are no JSON object with a time and a level."""
+    return [line for line in lines_of(log) if not _is_entry(line)]
 
 
 def _is_entry(line: str) -> bool:
@@ -111,8 +108,7 @@ def _is_entry(line: str) -> bool:
 
 
 def lines_of(log: str) -> list[str]:
-    """A container's log on a terminal has carriage returns."""
-    return [line for line in (line.rstrip("\r") for line in log.split("\n")) if line.strip()]
+    return [line for line in log.split("\n") if line.strip()]
 
 
 def told(log: str, secrets: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import engine
+import judgement
 import yaml
 from engine import ROOT, Failure, docker, until
 from judgement import words_of
@@ -160,10 +161,15 @@ class Project:
         until(f"{service} to be {wanted}", lambda: self.health(service) == wanted, within_s, lambda: self.logs(service))
 
     def logs(self, *services: str) -> str:
-        """Of all containers without a name, both streams: what `docker compose logs` shows, without its colours."""
+        """Of all containers without a name, both streams."""
+        return "".join(one.stdout + one.stderr for one in self._logs(*services))
+
+    def standard_error(self, *services: str) -> str:
+        return "".join(one.stderr for one in self._logs(*services))
+
+    def _logs(self, *services: str) -> list[subprocess.CompletedProcess[str]]:
         containers = [container for service in services or ("",) for container in self.containers(service)]
-        shown = [engine.run("docker", "logs", container["Id"]) for container in containers]
-        return "".join(one.stdout + one.stderr for one in shown)
+        return [engine.run("docker", "logs", container["Id"]) for container in containers]
 
     def http(self, service: str, path: str, token: str = "") -> tuple[int, str]:
         """Status and body, through the published port; 0 where nobody answers."""
@@ -180,6 +186,18 @@ class Project:
         """The status of /readyz, and `part/code` of each reason."""
         status, body = self.http(service, "/readyz")
         return status, [f"{reason['part']}/{reason['code']}" for reason in json.loads(body)["reasons"]] if status else []
+
+    def private_logs(self, connectors: list[str], secrets: list[str]) -> str:
+        """A connector logs JSON, and nobody logs a text or a number."""
+        for service in connectors:
+            log = self.standard_error(service)
+            if not log or judgement.log_faults(log):
+                raise Failure(f"{service} logs nothing, or what is no JSON", "\n".join(judgement.log_faults(log)[:5]))
+        # The simulator's numbers are nobody's, and its log tells whose turn it is.
+        everything = self.logs(*(service for service in self.services() if service != "simulator"))
+        if found := judgement.told(everything, secrets):
+            raise Failure("a text or a number is in a log", "\n".join(found[:5]))
+        return f"{len(judgement.lines_of(everything))} lines: JSON where they are the connector's, no text and no number in any"
 
     def nothing_left(self) -> str:
         """After `down --volumes`."""
