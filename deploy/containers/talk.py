@@ -20,6 +20,8 @@ CUSTOMERS = [f"54911555500{n:02}" for n in range(6)]
 SIMULATOR = "http://127.0.0.1:7080"
 ENTRY = "a very private text"
 """Part of every text, to be looked for in logs."""
+AT_LEAST = 50
+"""So many are written in any case, so that some are under way when something happens, and some come after it."""
 WRITING = "writing"
 """The line that says that the first message is written."""
 
@@ -57,7 +59,7 @@ def write(count: int, pause_s: float) -> int:
         expect("POST", "/sim/customers", {"phone": customer, "name": "Ana", "addressing": "lid"})
     before = {customer: len(sent(customer)) for customer in CUSTOMERS}
     written = 0
-    while not stopped and (count == 0 or written < count):
+    while written < count if count else not (stopped and written >= AT_LEAST):
         customer = CUSTOMERS[written % len(CUSTOMERS)]
         text = f"{ENTRY} {before[customer] + written // len(CUSTOMERS)} of {customer}"
         expect("POST", f"/sim/customers/{customer}/messages", {"to": ACCOUNT, "text": text})
