@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import engine
-import judgement
 import talk
 from engine import Failure, docker, until
 from project import Project, Replaced, Reset, free_port
@@ -286,7 +285,7 @@ def streams_of_root(project: Project) -> str:
 
 def forgotten(project: Project) -> str:
     project.as_documented("docker compose down --volumes")
-    return project.nothing_left()
+    return project.nothing_left(but="simulated-")
 
 
 def logs(project: Project) -> str:

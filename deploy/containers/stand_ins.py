@@ -9,7 +9,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -92,7 +91,8 @@ def bootstrapped() -> Path:
         for name in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
             shutil.rmtree(root / name, ignore_errors=True)
         # Whom this machine trusts: the registries may be reached by a mirror that has an authority of its own.
-        shutil.copyfile(AUTHORITIES, root / str(AUTHORITIES)[1:])
+        if AUTHORITIES.exists():
+            shutil.copyfile(AUTHORITIES, root / str(AUTHORITIES)[1:])
         (root / "complete").touch()
     return root
 
@@ -205,6 +205,7 @@ def standing(images: Iterable[str], full: bool) -> Iterator[set[str]]:
                     absent.add(image)
                     continue
                 say(f"making a stand-in for {image}")
+                docker("rmi", KEPT + image, check=False)
                 make(image, made, mark)
             docker("tag", KEPT + image, image)
             tagged.append(image)
@@ -212,7 +213,3 @@ def standing(images: Iterable[str], full: bool) -> Iterator[set[str]]:
     finally:
         for image in tagged:
             docker("rmi", "--no-prune", image, check=False)
-
-
-if __name__ == "__main__":
-    sys.exit("make compose-check")
