@@ -172,6 +172,14 @@ def test_the_pages_have_commands() -> None:
         assert found[page], page
 
 
+def test_every_documented_command_is_in_a_step() -> None:
+    """The check itself fails as well, if the step is not taken; that is seen only where there is an engine."""
+    steps = "".join((ROOT / "deploy/containers" / name).read_text() for name in ("as_documented.py", "apart.py"))
+    written = {command for path in judgement.pages(ROOT) for command in judgement.documented(path.read_text())}
+    assert compose_check.NOT_RUN < written
+    assert [command for command in sorted(written - compose_check.NOT_RUN) if f'"{command}"' not in steps] == []
+
+
 # ---------------------------------------------------------------- images and the project
 
 
