@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -71,6 +71,9 @@ mutants: rust ## change the files that decide in small ways, and see that a test
 
 image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it; root, debootstrap and a long while
 	@$(VENV_PYTHON) deploy/image/check.py
+
+compose-check: tools rust ## build the images and run compose.yaml as docs say, where a container engine answers; FULL=1, KEEP=1: see CONTRIBUTING.md
+	@$(VENV_PYTHON) -u deploy/containers/compose_check.py $(PART)
 
 lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; every warning is an error
 	cargo fmt --all --check

@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import distroless
 import dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,8 +31,6 @@ SUITE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 # What of the image `rust:*-slim` comes from Debian.
 BUILD_PACKAGES = "ca-certificates,gcc,libc6-dev"
-# What distroless/static is made of, as far as a program can see it.
-RUNTIME_PACKAGES = ["base-files", "ca-certificates", "netbase", "tzdata"]
 
 
 def main() -> int:
@@ -100,7 +99,8 @@ class Builder:
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         elif image.startswith("gcr.io/distroless/static-"):
             shutil.rmtree(root, ignore_errors=True)
-            distroless_static(root)
+            say(f"unpacking {' '.join(distroless.PACKAGES)}")
+            distroless.static(root)
         else:
             sys.exit(f"image-check: nothing stands for the image {image} here")
         return root
@@ -126,18 +126,20 @@ class Builder:
         to = root / (target if target.startswith("/") else f"{workdir}/{target}").lstrip("/")
         for source in sources:
             files = origin / source.lstrip("/")
-            place = to / files.name if target.endswith("/") or target in (".", "./") else to
             if files.is_dir():
-                # As in a Dockerfile: a directory's contents.
-                place = to
-                shutil.copytree(files, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                # As in a Dockerfile: a directory's contents, and these alone have its flags.
+                shutil.copytree(files, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                copied = [to / path.relative_to(files) for path in files.rglob("*")]
             else:
+                place = to / files.name if target.endswith("/") or target in (".", "./") else to
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(files, place)
-            if owner := step.flags.get("chown"):
-                os.chown(place, *map(int, owner.split(":")))
-            if mode := step.flags.get("chmod"):
-                place.chmod(int(mode, 8))
+                copied = [place]
+            for place in copied:
+                if owner := step.flags.get("chown"):
+                    os.chown(place, *map(int, owner.split(":")))
+                if mode := step.flags.get("chmod"):
+                    place.chmod(int(mode, 8))
 
     def run(self, step: dockerfile.Step, name: str, root: Path, workdir: str) -> None:
         say(f"{name}, line {step.line}: RUN {step.rest[:60]}…")
@@ -171,29 +173,6 @@ def empty(workdir: Path) -> None:
     for left in workdir.iterdir():
         if left.name != "target":
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def distroless_static(root: Path) -> None:
-    """Packages unpacked, not installed, and what distroless adds: the user, the bundle of certificates."""
-    say(f"unpacking {' '.join(RUNTIME_PACKAGES)}")
-    root.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        # apt fetches as its own user.
-        os.chmod(scratch, 0o777)
-        subprocess.run(["apt-get", "-qq", "download", *RUNTIME_PACKAGES], cwd=scratch, check=True)
-        for package in sorted(Path(scratch).glob("*.deb")):
-            subprocess.run(["dpkg-deb", "-x", package, root], check=True)
-    for name in ("tmp", "home/nonroot", "proc", "dev", "etc/ssl/certs"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "tmp").chmod(0o1777)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
-    (root / "etc/group").write_text("root:x:0:\nnonroot:x:65532:\n")
-    (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
-    bundle = b"".join(path.read_bytes() for path in sorted((root / "usr/share/ca-certificates").rglob("*.crt")))
-    (root / "etc/ssl/certs/ca-certificates.crt").write_bytes(bundle)
-    # Tools of these packages that distroless leaves out.
-    for name in ("usr/sbin/update-ca-certificates", "usr/sbin/tzconfig"):
-        (root / name).unlink(missing_ok=True)
 
 
 def is_elf(path: Path) -> bool:

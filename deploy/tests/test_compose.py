@@ -16,7 +16,7 @@ TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 CONNECTORS = {name: s for name, s in SERVICES.items() if s["image"] == "whatsapp-connector" or name == "simulated-connector"}
-ROLES = {"run", "edge", "forwarder", "provision"}
+ROLES = {"run", "edge", "forwarder", "provision", "status"}
 
 
 def parsed(text: str) -> PyCompose:
@@ -43,7 +43,7 @@ def test_what_is_wrong_is_seen(broken: str) -> None:
 
 
 def test_every_variable_of_a_connector_is_a_setting() -> None:
-    assert len(CONNECTORS) == 4
+    assert len(CONNECTORS) == 5
     for name, service in CONNECTORS.items():
         assert not settings.unknown(set(service["environment"])), name
 
@@ -103,6 +103,13 @@ def test_the_session_is_in_a_directory_of_its_own_on_its_volume() -> None:
         assert where.startswith(volume.split(":")[1] + "/"), name
 
 
+def test_the_customer_finds_its_neighbours_where_it_is_mounted() -> None:
+    (volume,) = SERVICES["customer"]["volumes"]
+    source, target, _ = volume.split(":")
+    assert target.endswith(source.removeprefix(".")), "deploy/demo/parts.py looks two directories up"
+    assert SERVICES["customer"]["entrypoint"][1] == f"{target}/customer.py"
+
+
 def test_every_host_and_port_is_somebodys() -> None:
     """`name:port` in settings, and what is published, are ports on which that service listens."""
     listens = {
@@ -138,9 +145,11 @@ def test_a_start_waits_for_what_it_needs() -> None:
         waited for s in SERVICES.values() if isinstance(s.get("depends_on"), dict)
         for waited, how in s["depends_on"].items() if how["condition"] == "service_healthy"
     }  # fmt: skip
-    has_check = {"backend": "deploy/backend/Dockerfile"}
+    has_check = {"backend": "deploy/backend/Dockerfile", "simulator": "deploy/Dockerfile"}
     for name in healthy:
         assert "healthcheck" in SERVICES[name] or "HEALTHCHECK" in (ROOT / has_check[name]).read_text(), name
+    # `up --wait` fails on one that has the image switched off.
+    assert not any("disable" in service.get("healthcheck", {}) for service in SERVICES.values())
 
 
 def test_the_shape() -> None:

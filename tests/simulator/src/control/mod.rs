@@ -27,6 +27,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/", get(help))
         .route("/sim/help", get(help))
+        .route("/livez", get(alive))
         .route("/ws/chat", any(web_socket))
         .route("/sim/state", get(state::show))
         .route("/sim/accounts", post(accounts::create))
@@ -54,6 +55,11 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 
 async fn help() -> &'static str {
     HELP
+}
+
+/// As the connector has it, so that one healthcheck fits both.
+async fn alive() -> &'static str {
+    "alive\n"
 }
 
 async fn web_socket(

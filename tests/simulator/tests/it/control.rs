@@ -148,6 +148,14 @@ async fn help_lists_the_calls() -> Result<()> {
 }
 
 #[tokio::test]
+async fn it_says_that_it_is_alive() -> Result<()> {
+    let world = World::new().await?;
+    let (status, text) = call(world.address(), "GET", "/livez", None).await?;
+    assert_eq!((status, text.trim()), (200, "alive"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_address_that_others_can_reach_is_refused() -> Result<()> {
     let config = Config { listen: "0.0.0.0:0".parse()?, state: None };
     let error = Simulator::start(config).await.err().context("started")?;
