@@ -10,10 +10,6 @@ use whatsapp_connector::commands;
 use whatsapp_connector::process;
 use whatsapp_connector::run::{Sides, run};
 
-/// A quarter of a call's CPU was glibc's: docs/performance.md.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     process::hide_words_of_panics();
     let command = Cli::parse().command;
