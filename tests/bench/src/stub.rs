@@ -3,13 +3,14 @@
 //! It must never be the limit, so it knows no more of HTTP than its callers need, and takes the message's id out of the
 //! body without reading the rest as JSON.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -17,6 +18,10 @@ use crate::names;
 
 /// The longest call that it reads.
 const MAX_CALL: usize = 1 << 20;
+
+/// So many connections may wait to be accepted, as far as the system lets them. One too many waits a whole second before it is
+/// tried again.
+const QUEUE: u32 = 65_535;
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +54,9 @@ pub struct Stub {
 impl Stub {
     /// Starts it on a free port.
     pub async fn start(thinks: Duration) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let listener = socket.listen(QUEUE)?;
         let url = format!("http://{}", listener.local_addr()?);
         let shared = Arc::new(Shared::default());
         let serving = Arc::clone(&shared);
