@@ -27,8 +27,6 @@ pub(super) struct Waiting {
     hand: Mutex<Hand<Box<Delivery>>>,
     ready: Notify,
     elsewhere: Notify,
-    /// Something waits, and before nothing did.
-    first: Notify,
 }
 
 impl Waiting {
@@ -40,7 +38,6 @@ impl Waiting {
             hand: Mutex::new(Hand::new(if crash::switched_off("kept") { 0 } else { BUDGET })),
             ready: Notify::new(),
             elsewhere: Notify::new(),
-            first: Notify::new(),
         }
     }
 
@@ -62,9 +59,6 @@ impl Waiting {
         drop(hand);
         if now != before {
             metrics::TURNS.change(difference(now, before), ["chain"]);
-        }
-        if before == 0 && now > 0 {
-            self.first.notify_one();
         }
         if is_ready {
             self.ready.notify_one();
@@ -181,10 +175,6 @@ impl Waiting {
         let mut ticks = tokio::time::interval(self.ack_wait / 6);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // Most of the time nothing waits, and nobody has to wake up for it.
-            while self.hand().waiting() == 0 {
-                self.first.notified().await;
-            }
             ticks.tick().await;
             // Bound, so that the lock is not held while they are sent.
             let renewals = self.hand().renewals(Instant::now(), self.ack_wait);
