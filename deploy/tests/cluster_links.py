@@ -72,7 +72,9 @@ def ports(world: World) -> Iterator[str]:
                 if port["port"] not in there:
                     yield f"{_name(policy)} opens port {port['port']}, which none of its pods has"
     for monitor in world.of("ServiceMonitor"):
-        services = [service for service in world.of("Service") if matches(monitor["spec"]["selector"], service["metadata"].get("labels", {}))]
+        services = [
+            service for service in world.of("Service") if matches(monitor["spec"]["selector"], service["metadata"].get("labels", {}))
+        ]
         if not services:
             yield f"{_name(monitor)} selects no service"
         for endpoint in monitor["spec"]["endpoints"]:
@@ -117,7 +119,9 @@ def _secrets(workload: Workload) -> Iterator[tuple[str, str | None]]:
 def sessions(world: World) -> Iterator[str]:
     """One process on one session, and one that an update can replace."""
     for workload in world.workloads:
-        claims = [claim["persistentVolumeClaim"]["claimName"] for claim in workload.pod.get("volumes", []) if "persistentVolumeClaim" in claim]
+        claims = [
+            claim["persistentVolumeClaim"]["claimName"] for claim in workload.pod.get("volumes", []) if "persistentVolumeClaim" in claim
+        ]
         if workload.kind == "Deployment" and claims and workload.spec.get("strategy", {}).get("type") != "Recreate":
             yield f"{workload.name}: the new pod waits for the volume, and the old one for the new pod: it takes Recreate, or a StatefulSet"
         if not workload.has_session:
@@ -232,7 +236,9 @@ def connections(world: World) -> Iterator[str]:
 
 def _lets(rules: list[dict[str, Any]], namespace: str, port: int) -> bool:
     for rule in rules:
-        spaces = {peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") for peer in rule.get("to", [])}
+        spaces = {
+            peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") for peer in rule.get("to", [])
+        }
         if namespace in spaces and port in [allowed["port"] for allowed in rule["ports"]]:
             return True
     return False

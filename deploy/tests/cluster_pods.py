@@ -153,8 +153,10 @@ def _mount(workload: Workload, path: str) -> dict[str, Any] | None:
 
 def _writable(workload: Workload, path: str) -> bool:
     mount = _mount(workload, path)
-    source = _volumes(workload).get(mount["name"], {}) if mount else {}
-    return bool(mount) and not mount.get("readOnly") and "secret" not in source and "configMap" not in source
+    if mount is None or mount.get("readOnly"):
+        return False
+    source = _volumes(workload).get(mount["name"], {})
+    return "secret" not in source and "configMap" not in source
 
 
 def grace(world: World) -> Iterator[str]:

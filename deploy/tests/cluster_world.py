@@ -145,4 +145,4 @@ def seconds(duration: str) -> int | None:
 
 
 def default_grace() -> int:
-    return seconds(settings.defaults()["SHUTDOWN_GRACE"])
+    return seconds(settings.defaults()["SHUTDOWN_GRACE"]) or 0

@@ -93,7 +93,10 @@ def policy(o: Objects, name: str) -> dict[str, Any]:
 MISTAKES: dict[str, tuple[Callable[[Objects], Any], str]] = {
     "two of one name": (lambda o: o.objects.append(copy.deepcopy(o.objects[0])), "is there twice"),
     "service without pods": (lambda o: o.spec("Service", "edge")["selector"].update(x="y"), "Service edge selects no pod"),
-    "budget without pods": (lambda o: o.spec("PodDisruptionBudget", "forwarder")["selector"]["matchLabels"].update(x="y"), "selects no pod"),
+    "budget without pods": (
+        lambda o: o.spec("PodDisruptionBudget", "forwarder")["selector"]["matchLabels"].update(x="y"),
+        "selects no pod",
+    ),
     "policy without pods": (lambda o: policy(o, "whatsapp-connector")["podSelector"]["matchLabels"].update(x="y"), "selects no pod"),
     "labels not in the template": (lambda o: o.edge["selector"]["matchLabels"].update(x="y"), "StatefulSet edge selects the pods of []"),
     "somebody else's pods": (
@@ -198,7 +201,10 @@ MISTAKES: dict[str, tuple[Callable[[Objects], Any], str]] = {
     "a session at the root": (lambda o: o.setting("WHATSAPP_AUTH_DIR", "/var/lib/whatsapp"), "is the root of its volume"),
     "a session that is lost": (session_on({"emptyDir": {}}), "is lost with its pod"),
     "a volume of root": (lambda o: o.edge_pod["securityContext"].pop("fsGroup"), "volume belongs to root"),
-    "a session opened at each start": (lambda o: o.edge_pod["securityContext"].pop("fsGroupChangePolicy"), "opens the session to the group"),
+    "a session opened at each start": (
+        lambda o: o.edge_pod["securityContext"].pop("fsGroupChangePolicy"),
+        "opens the session to the group",
+    ),
     "killed too early": (lambda o: o.edge_pod.update(terminationGracePeriodSeconds=45), "killed after 45 s"),
     "a grace nobody gave": (lambda o: o.edge_pod.pop("terminationGracePeriodSeconds"), "killed after 30 s"),
     "a pause before": (lambda o: o.edge_container.update(lifecycle={"preStop": {"sleep": {"seconds": 20}}}), "may take 65 s"),
