@@ -221,6 +221,17 @@ def test_a_job_that_would_change_gets_another_name() -> None:
     assert name({}) == name({"edge": {"settings": {"PRESENCE": "available"}}}), "nothing of the job has changed"
 
 
+def test_a_text_stays_a_text() -> None:
+    texts = {
+        f"T{place}": text
+        for place, text in enumerate(["on", "true", "3", "1e3", "0755", "12:30", "null", "~", "a: b", 'a"b', "a\nb", "{{x}}"])
+    }
+    objects = render({"settings": texts, "edge": {"settings": {f"E_{name}": text for name, text in texts.items()}}})
+    assert texts.items() <= one(objects, "ConfigMap", "whatsapp-connector")["data"].items()
+    variables = one(objects, "StatefulSet", "edge")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {f"E_{name}": text for name, text in texts.items()}.items() <= {found["name"]: found.get("value") for found in variables}.items()
+
+
 # ---------------------------------------------------------------- what is refused
 
 
