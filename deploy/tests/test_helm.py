@@ -148,10 +148,14 @@ SHAPES: dict[str, Values] = {
             "pullSecrets": ["pull"],
             "pullPolicy": "Always",
         },
-        "edge": {"storage": {"size": "5Gi", "className": "fast", "accessMode": "ReadWriteOnce"}, "nodeSelector": {"disk": "ssd"}},
-        "forwarder": {"tolerations": [{"key": "spot", "operator": "Exists"}], "podAnnotations": {"a": "b"}},
+        **{side: {"nodeSelector": {"disk": side}, "tolerations": [{"key": side}]} for side in [*STAYING, "provision"]},
         "monitoring": {"labels": {"release": "prometheus"}},
     },
+    "other volumes": {
+        side: {"storage": {"size": "5Gi", "className": "fast", "accessMode": "ReadWriteOnce"}, "podAnnotations": {"a": "b"}}
+        for side in ("edge", "connector")
+    },
+    "annotated": {"forwarder": {"podAnnotations": {"a": "b"}}},
 }
 
 
@@ -189,11 +193,41 @@ def test_what_a_shape_is_for() -> None:
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in workload(SHAPES["no collector"], "edge").environment
     assert "NATS_KEY" not in workload(SHAPES["no tls"], "edge").environment
     assert workload(SHAPES["a token"], "edge").environment["HTTP_TOKEN"] == "(secret)"
-    assert workload(SHAPES["elsewhere"], "edge").container["image"] == f"registry.example/connector@sha256:{'0' * 64}"
     kinds = {found["kind"] for found in render(SHAPES["nack"] | SHAPES["no monitoring"] | SHAPES["no policies"])}
     assert not kinds & {"Job", "ServiceMonitor", "NetworkPolicy"}
     (autoscaler,) = [found for found in render(SHAPES["hpa"]) if found["kind"] == "HorizontalPodAutoscaler"]
     assert {metric["external"]["target"]["averageValue"] for metric in autoscaler["spec"]["metrics"]} == {"1000000"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pods_go_where_and_are_made_of_what_the_values_say(mode: str) -> None:
+    for workload in World(render({"mode": mode, **SHAPES["elsewhere"]})).workloads:
+        side = workload.name.removesuffix("-standby")
+        assert workload.container["image"] == f"registry.example/connector@sha256:{'0' * 64}"
+        assert workload.container["imagePullPolicy"] == "Always"
+        assert workload.pod["imagePullSecrets"] == [{"name": "pull"}]
+        assert workload.pod["nodeSelector"] == {"disk": side}
+        assert workload.pod["tolerations"] == [{"key": side}]
+    for found in render({"mode": mode, **SHAPES["other volumes"]}):
+        if found["kind"] == "StatefulSet":
+            (claim,) = found["spec"]["volumeClaimTemplates"]
+            assert claim["spec"] == {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": "fast",
+                "resources": {"requests": {"storage": "5Gi"}},
+            }
+            assert found["spec"]["template"]["metadata"]["annotations"]["a"] == "b"
+
+
+def test_what_helm_and_others_find_things_by() -> None:
+    for mode in MODES:
+        for found in render({"mode": mode}):
+            labels = found["metadata"]["labels"]
+            assert labels["helm.sh/chart"].startswith("whatsapp-connector-"), found["kind"]
+            assert labels["app.kubernetes.io/managed-by"] == "Helm", found["kind"]
+    assert one(render(SHAPES["elsewhere"]), "ServiceMonitor", "whatsapp-connector")["metadata"]["labels"]["release"] == "prometheus"
+    annotated = one(render(SHAPES["annotated"]), "Deployment", "forwarder")
+    assert annotated["spec"]["template"]["metadata"]["annotations"] == {"a": "b"}
 
 
 def test_a_changed_setting_replaces_the_pods_that_have_it_and_no_others() -> None:
