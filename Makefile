@@ -43,7 +43,7 @@ test: test-backend test-deploy test-rust test-bench ## all tests
 test-backend: tools ## the reference backend's tests
 	cd deploy/backend && $(VENV_PYTHON) -m pytest
 
-test-deploy: tools ## compose.yaml, the Dockerfiles and the Kubernetes manifests, without an engine or a cluster
+test-deploy: tools ## compose.yaml, the Dockerfiles, the Kubernetes manifests and the Helm chart, without an engine or a cluster
 	cd deploy/tests && $(VENV_PYTHON) -m pytest
 
 test-rust: tools build ## the connector's and the simulator's tests, on real parts

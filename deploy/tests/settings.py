@@ -21,3 +21,12 @@ def known() -> set[str]:
 def unknown(variables: set[str]) -> set[str]:
     names = known()
     return {name for name in variables if name not in names and name.removesuffix("_FILE") not in names}
+
+
+def defaults() -> dict[str, str]:
+    """What a setting is if nobody sets it, where its row has that in code."""
+    found: dict[str, str] = {}
+    for row in (ROOT / "docs/configuration.md").read_text().splitlines():
+        if match := re.match(r"\| `([A-Z][A-Z0-9_]+)` \| `([^`]+)` \|", row):
+            found[match[1]] = match[2]
+    return found

