@@ -11,7 +11,9 @@ from parties import NODES, Cut, Network
 
 SHORT_S = 5
 LONG_S = 40
-"""Longer than the lease (30 s) and than the ack wait of both sides (15 s and 30 s)."""
+"""Longer than the lease (30 s) and than the ack wait of an edge (30 s)."""
+LONG_FOR_A_FORWARDER_S = 20
+"""It has no lease, and its ack wait is 15 s."""
 POOR_S = 20
 RECOVERED_S = 10.0
 """After the mend everything that was written before it is answered within this, and what the harness itself is late."""
@@ -56,8 +58,8 @@ ROUNDS = [
     Round((LEADER,), SHORT_S, always=True),
     Round((EDGE_NATS,), LONG_S, always=True),
     Round((EDGE_WHATSAPP,), LONG_S),
-    Round((FORWARDER_NATS,), LONG_S, always=True),
-    Round((FORWARDER_BACKEND,), LONG_S),
+    Round((FORWARDER_NATS,), LONG_FOR_A_FORWARDER_S, always=True),
+    Round((FORWARDER_BACKEND,), LONG_FOR_A_FORWARDER_S),
     Round((BACKEND,), LONG_S),
     Round((LEADER,), LONG_S),
     *(

@@ -1,6 +1,6 @@
 //! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -180,11 +180,28 @@ impl Outbound {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async || self.capacity().await,
+                async |may_have_lost| {
+                    if may_have_lost {
+                        self.recall().await;
+                    }
+                    self.capacity().await
+                },
                 async |delivery| self.take(*delivery).await,
                 || {},
             )
             .await
+    }
+
+    /// What was on its way over a connection that broke, or to an edge that is gone, comes at once and not after the ack
+    /// wait. No other edge has any of it: this one has the lease.
+    async fn recall(&self) {
+        self.bus.connected().await;
+        let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+        let here: HashSet<u64> = self.in_flight().iter().map(|delivery| delivery.sequence).collect();
+        let has = |sequence| here.contains(&sequence) || self.progress().is_done(sequence);
+        if let Err(error) = self.bus.recall(&stream, &consumer, has).await {
+            tracing::debug!(%error, "what was on its way comes after the ack wait");
+        }
     }
 
     /// How many more messages may be pulled. Waits until WhatsApp is connected and the number is at least one.

@@ -7,6 +7,7 @@ Netem does this too, in kernels that have it. A packet filter and its queue are 
 
 import argparse
 import collections
+import ipaddress
 import select
 import signal
 import socket
@@ -16,7 +17,6 @@ import sys
 import time
 
 CHAINS = {"out": ("OUTPUT", "-d"), "in": ("INPUT", "-s")}
-QUEUE = 7
 
 
 def main() -> int:
@@ -30,9 +30,12 @@ def main() -> int:
     ways = list(CHAINS) if args.way == "both" else [args.way]
     over, waker = socket.socketpair()
     signal.signal(signal.SIGTERM, lambda *_: waker.send(b"."))
-    late = Late(args.delay_ms / 1000) if args.delay_ms else None
+    # A party may be cut off from two networks at once.
+    place = ipaddress.ip_interface(args.subnet)
+    queue = int(place.ip) >> 8 & 0xFFFF
+    late = Late(args.delay_ms / 1000, queue) if args.delay_ms else None
     for way in ways:
-        filter_packets(way, args)
+        filter_packets(way, f"{way}-{place.ip}", queue, args)
     print("cut", flush=True)
     try:
         while over not in select.select([over, *([late.socket] if late else [])], [], [], late.next_s() if late else None)[0]:
@@ -40,8 +43,10 @@ def main() -> int:
                 late.work()
     finally:
         for way in ways:
-            chain, _ = CHAINS[way]
-            iptables("-D", chain, "-j", f"cut-{way}")
+            own = f"{way}-{place.ip}"
+            iptables("-D", CHAINS[way][0], "-j", own)
+            iptables("-F", own)
+            iptables("-X", own)
         # What waits may go on at once: the line is good again.
         if late:
             late.let_go()
@@ -49,17 +54,15 @@ def main() -> int:
     return 0
 
 
-def filter_packets(way: str, args: argparse.Namespace) -> None:
+def filter_packets(way: str, own: str, queue: int, args: argparse.Namespace) -> None:
     chain, match = CHAINS[way]
-    gateway = args.gateway
-    own = f"cut-{way}"
     iptables("-N", own)
-    iptables("-A", own, match, gateway, "-j", "RETURN")
+    iptables("-A", own, match, args.gateway, "-j", "RETURN")
     random = ["-m", "statistic", "--mode", "random", "--probability", str(args.loss / 100)] if args.loss < 100 else []
     if args.loss:
         iptables("-A", own, match, args.subnet, *random, "-j", "DROP")
     if args.delay_ms:
-        iptables("-A", own, match, args.subnet, "-j", "NFQUEUE", "--queue-num", str(QUEUE))
+        iptables("-A", own, match, args.subnet, "-j", "NFQUEUE", "--queue-num", str(queue))
     # Last, so that the cut begins as a whole.
     iptables("-I", chain, "-j", own)
 
@@ -82,10 +85,10 @@ class Late:
     AT_MOST = 65_536
     """Packets that wait; the kernel drops what is more."""
 
-    def __init__(self, delay_s: float) -> None:
+    def __init__(self, delay_s: float, queue: int) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.NETLINK_NETFILTER)
         self.socket.bind((0, 0))
-        self._delay_s = delay_s
+        self._delay_s, self._queue = delay_s, queue
         self._waiting: collections.deque[tuple[float, int]] = collections.deque()
         self._send(self.CONFIG, self._attribute(self.COMMAND, struct.pack(">BxH", self.BIND, socket.AF_INET)))
         self._send(self.CONFIG, self._attribute(self.PARAMETERS, struct.pack(">IB", 0, self.COPY_META)))
@@ -126,7 +129,7 @@ class Late:
 
     def _send(self, kind: int, attributes: bytes) -> None:
         header = struct.pack("=IHHII", 20 + len(attributes), self.SUBSYSTEM | kind, self.REQUEST, 0, 0)
-        self.socket.send(header + struct.pack(">BBH", socket.AF_UNSPEC, 0, QUEUE) + attributes)
+        self.socket.send(header + struct.pack(">BBH", socket.AF_UNSPEC, 0, self._queue) + attributes)
 
 
 if __name__ == "__main__":
