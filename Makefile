@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -74,6 +74,9 @@ image-check: tools rust ## build deploy/Dockerfile in a clean Debian and run it;
 
 compose-check: tools rust ## build the images and run compose.yaml as docs say, where a container engine answers; FULL=1, KEEP=1: see CONTRIBUTING.md
 	@$(VENV_PYTHON) -u deploy/containers/compose_check.py $(PART)
+
+network-check: tools rust ## cut the lines between NATS, edges, forwarders and WhatsApp, where a container engine answers; FULL=1, ROUND=, KEEP=1
+	@$(VENV_PYTHON) -u tests/network/network_check.py
 
 lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; every warning is an error
 	cargo fmt --all --check

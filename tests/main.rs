@@ -55,6 +55,7 @@ mod production_build;
 mod rates;
 mod raw_kinds;
 mod reconnect;
+mod recall;
 mod recovery;
 mod restart;
 mod screens;

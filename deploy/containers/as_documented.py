@@ -27,9 +27,11 @@ def first_start(project: Project) -> str:
     project.as_documented("docker compose --profile simulator up --wait", timeout_s=BUILD_S)
     states = {name: state for name, state in ((c["Config"]["Labels"]["com.docker.compose.service"], c["State"]) for c in project.containers())}
     for service, state in states.items():
-        well = state["Status"] == "exited" and state["ExitCode"] == 0 if service in ENDS_WELL else state["Status"] == "running"
-        if not well or state.get("Health", {}).get("Status", "healthy") != "healthy":
-            raise Failure(f"{service} is {state['Status']}", project.logs(service))
+        # Whoever has ended has no health any more.
+        health = state.get("Health", {}).get("Status", "healthy") if state["Running"] else "healthy"
+        well = state["Status"] == "exited" and state["ExitCode"] == 0 if service in ENDS_WELL else state["Running"]
+        if not well or health != "healthy":
+            raise Failure(f"{service} is {state['Status']} ({state['ExitCode']}), {health}", project.logs(service))
     return f"{len(project.containers())} containers are up, {', '.join(sorted(states))}"
 
 

@@ -9,7 +9,6 @@ it was when a step failed. A name takes the steps of one part only: `as_document
 """
 
 import argparse
-import fcntl
 import os
 import sys
 import tempfile
@@ -28,7 +27,7 @@ import dockerfile
 import engine
 import judgement
 import stand_ins
-from engine import CACHE, ROOT, Failure, say
+from engine import ROOT, Failure, say
 from project import Project
 
 PARTS = {"as_documented": as_documented.STEPS, "apart": apart.STEPS}
@@ -44,17 +43,14 @@ def main() -> int:
     if not (version := engine.answers()):
         say("no container engine answers; passed over")
         return 0
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (Path(tempfile.gettempdir()) / "whatsapp-connector-compose-check.lock").open("w") as lock:
-        # Two at once would take each other's stand-ins away.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
+    try:
+        with engine.alone():
             say(f"engine {version}, compose {engine.with_compose()}")
             check(args.part or list(PARTS), full=bool(os.environ.get("FULL")), keep=bool(os.environ.get("KEEP")))
-        except (Failure, debian.Missing) as failure:
-            print(getattr(failure, "look", ""), file=sys.stderr)
-            print(f"compose-check: FAILED: {failure}", file=sys.stderr)
-            return 1
+    except (Failure, debian.Missing) as failure:
+        print(getattr(failure, "look", ""), file=sys.stderr)
+        print(f"compose-check: FAILED: {failure}", file=sys.stderr)
+        return 1
     return 0
 
 

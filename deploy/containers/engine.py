@@ -1,12 +1,16 @@
 """The container engine, by its command line: `docker`, and `docker compose` of version 2."""
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,6 @@ def environment() -> dict[str, str]:
     return dict(_environment)
 
 
-
 class Failure(Exception):
     """What was expected and did not come; `look` is what helps to see why."""
 
@@ -35,7 +38,16 @@ class Failure(Exception):
 
 
 def say(text: str) -> None:
-    print(f"compose-check: {text}", flush=True)
+    print(f"{Path(sys.argv[0]).stem.replace('_', '-')}: {text}", flush=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Two checks at once would take each other's stand-ins away."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (Path(tempfile.gettempdir()) / "whatsapp-connector-containers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def answers() -> str:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,10 +116,6 @@ def told(log: str, secrets: Iterable[str]) -> list[str]:
 
 
 # ---------------------------------------------------------------- documentation
-
-
-def words_of(command: str) -> list[str]:
-    return shlex.split(command)
 
 
 def documented(text: str) -> list[str]:

@@ -17,35 +17,29 @@ from typing import Any
 import engine
 import judgement
 import yaml
-from engine import ROOT, Failure, docker, until
-from judgement import words_of
+from composed import Composed
+from engine import ROOT, Failure, docker
 
 PUBLISHED = {"nats": 4222, "backend": 8000, "edge": 8080}
 """What compose.yaml publishes on loopback."""
 
 OURS = "whatsapp-connector"
 
-VARIABLES = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
-"""Of the file's: those that whoever runs the check has set do not count. An empty one would count more than `.env`."""
-HEALTHY_S = 120
 BUILD_S = 1800
 
 
-class Project:
-    """Commands are given as docs have them, `docker compose …`; the check's own words come in between."""
+class Project(Composed):
+    """compose.yaml, with what the check has to change in it."""
 
     def __init__(self, name: str, scratch: Path, full: bool = False) -> None:
-        self.name = name
+        super().__init__(name, [ROOT / "compose.yaml"], scratch / "settings.env")
         self.full = full
         """The images are built as they are shipped."""
         self.documented: list[str] = []
         """Every command that was run as it stands in the documentation."""
         self.ports = dict(PUBLISHED)
         self._scratch = scratch
-        # Stands for the `.env` beside compose.yaml: an operator's own is not read, so that all machines are the same.
-        self._settings = scratch / "settings.env"
-        self._settings.touch()
-        self._files = [ROOT / "compose.yaml", self._override("check", self._changes())]
+        self._files.append(self._override("check", self._changes()))
 
     @staticmethod
     def services() -> dict[str, dict[str, Any]]:
@@ -80,31 +74,7 @@ class Project:
         other.__dict__ = self.__dict__ | {"_files": [*self._files, self._override(name, services)]}
         return other
 
-    def setting(self, name: str, value: str) -> None:
-        """A line of `.env`, for the next `up`."""
-        with self._settings.open("a") as file:
-            file.write(f"{name}={value}\n")
-
     # ---------------------------------------------------------------- commands
-
-    def words(self, command: str) -> list[str]:
-        """Of `docker compose …`, `docker …` or `curl …`, as a person would write it."""
-        name, *rest = words_of(command)
-        if [name, *rest[:1]] != ["docker", "compose"]:
-            return [name, *rest]
-        files = [word for path in self._files for word in ("-f", str(path))]
-        own = ["--project-directory", str(ROOT), "--env-file", str(self._settings), "-p", self.name, "--ansi", "never", "--progress", "plain"]
-        return ["docker", "compose", *own, *files, *rest[1:]]
-
-    @staticmethod
-    def environment() -> dict[str, str]:
-        return {name: value for name, value in engine.environment().items() if name not in VARIABLES}
-
-    def run(self, command: str, check: bool = True, timeout_s: float = HEALTHY_S, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        try:
-            return engine.run(*self.words(command), check=check, timeout_s=timeout_s, env=self.environment(), stdin=stdin)
-        except Failure as failure:
-            raise Failure(f"`{command}`: {str(failure).rsplit('` ', 1)[-1]}", failure.look) from None
 
     def as_documented(self, command: str, **how: Any) -> subprocess.CompletedProcess[str]:
         self.documented.append(command)
@@ -138,38 +108,6 @@ class Project:
             process.kill()
             os.close(parent)
         return shown.decode(errors="replace").replace("\r\n", "\n")
-
-    # ---------------------------------------------------------------- containers
-
-    def containers(self, service: str = "") -> list[dict[str, Any]]:
-        """What the engine knows of each, stopped ones included, by its name."""
-        label = [f"label=com.docker.compose.project={self.name}", *([f"label=com.docker.compose.service={service}"] if service else [])]
-        ids = docker("ps", "-aq", *(word for one in label for word in ("--filter", one))).split()
-        found: list[dict[str, Any]] = json.loads(docker("inspect", *ids)) if ids else []
-        return sorted(found, key=lambda container: str(container["Name"]))
-
-    def one(self, service: str) -> dict[str, Any]:
-        found = self.containers(service)
-        if not found:
-            raise Failure(f"there is no container of {service}")
-        return found[0]
-
-    def health(self, service: str) -> str:
-        return str(self.one(service)["State"].get("Health", {}).get("Status", "none"))
-
-    def until_health(self, service: str, wanted: str, within_s: float) -> None:
-        until(f"{service} to be {wanted}", lambda: self.health(service) == wanted, within_s, lambda: self.logs(service))
-
-    def logs(self, *services: str) -> str:
-        """Of all containers without a name, both streams."""
-        return "".join(one.stdout + one.stderr for one in self._logs(*services))
-
-    def standard_error(self, *services: str) -> str:
-        return "".join(one.stderr for one in self._logs(*services))
-
-    def _logs(self, *services: str) -> list[subprocess.CompletedProcess[str]]:
-        containers = [container for service in services or ("",) for container in self.containers(service)]
-        return [engine.run("docker", "logs", container["Id"]) for container in containers]
 
     def http(self, service: str, path: str, token: str = "") -> tuple[int, str]:
         """Status and body, through the published port; 0 where nobody answers."""
@@ -208,7 +146,7 @@ class Project:
 
     def remove(self, images: bool = True) -> None:
         """Whatever is left of it; with `images`, also what was built."""
-        self.run("docker compose --profile * down --volumes --remove-orphans --timeout 2", check=False)
+        super().remove()
         if images:
             kept = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
             for image in kept:

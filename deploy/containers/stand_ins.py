@@ -6,10 +6,10 @@ there under the real name is the real one: it is used, and never touched."""
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,17 +26,6 @@ SUITE = "bookworm"
 # What the images `rust:*-slim` and `python:*-slim` have of Debian's.
 PACKAGES = ["ca-certificates", "gcc", "libc6-dev", "python3"]
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-
-QUICK = """\
-# Of a check the containers matter, not how fast the program in them is.
-[profile.release]
-lto = "off"
-opt-level = 0
-codegen-units = 16
-
-[profile.release.package.waproto]
-opt-level = 0
-"""
 
 # As the image `nats:alpine` has it.
 NATS_ENTRYPOINT = """\
@@ -60,7 +49,7 @@ class Content:
 
 def fingerprint(full: bool) -> str:
     """What a stand-in is made of; one of another making is made anew."""
-    digest = hashlib.sha256(rustc("-vV").encode() + str(full).encode())
+    digest = hashlib.sha256(rustc("-vV").encode() + (b"" if full else quick(ROOT / "Cargo.toml").encode()))
     for source in (Path(__file__), Path(debian.__file__), Path(distroless.__file__)):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -76,6 +65,8 @@ def content(image: str, full: bool) -> Content | None:
         return rust(image, full)
     if image.startswith("python:"):
         return python()
+    if image.startswith("debian:"):
+        return Content(trees=[(bootstrapped(), "")])
     if image.startswith("nats:"):
         return nats()
     if image.startswith("gcr.io/distroless/static-"):
@@ -106,12 +97,19 @@ def rust(image: str, full: bool) -> Content:
         trees=[(bootstrapped(), ""), *((sysroot / name, f"usr/local/rust/{name}") for name in ("bin", "lib", "libexec"))],
         changes=["ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "ENV CARGO_HOME=/usr/local/cargo"],
     )
-    # What was fetched before need not be fetched again.
-    registry = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo")) / "registry"
-    made.trees += [(registry / name, f"usr/local/cargo/registry/{name}") for name in ("cache", "index") if (registry / name).is_dir()]
     if not full:
-        made.files["usr/local/cargo/config.toml"] = (QUICK.encode(), 0o644)
+        made.files["usr/local/cargo/config.toml"] = (quick(ROOT / "Cargo.toml").encode(), 0o644)
     return made
+
+
+def quick(manifest: Path) -> str:
+    """Of a check the containers matter, not how fast the program in them is: nothing is optimized, whatever the release
+    profile says of the whole and of single packages."""
+    release = tomllib.loads(manifest.read_text())["profile"]["release"]
+    lines = ["[profile.release]", 'lto = "off"', "opt-level = 0", "codegen-units = 16", 'strip = "none"']
+    for package in release["package"]:
+        lines += [f'[profile.release.package."{package}"]', "opt-level = 0"]
+    return "\n".join(lines) + "\n"
 
 
 def python() -> Content:

@@ -53,12 +53,11 @@ def free_port() -> int:
         return port
 
 
-def call(method: str, url: str, body: object = None, timeout_s: float = 10.0) -> tuple[int, Any]:
+def call(method: str, url: str, body: object = None, timeout_s: float = 10.0, token: str = "") -> tuple[int, Any]:
     """Status and JSON (or text) of any HTTP answer; OSError when there is none."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data, {"Content-Type": "application/json"}, method=method
-    )
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
         with _opener.open(request, timeout=timeout_s) as response:
             return response.status, _decoded(response.read())

@@ -14,6 +14,7 @@ mod gone;
 pub mod permissions;
 mod pull;
 mod read;
+mod recall;
 mod refusals;
 mod requests;
 mod survey;

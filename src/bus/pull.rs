@@ -86,8 +86,10 @@ impl Delivery {
 enum Pulled {
     /// A message.
     Message(Box<Delivery>),
-    /// The request is used up, has expired or is lost: make another.
+    /// The request is used up or has expired: make another.
     End,
+    /// The request is lost, and with it perhaps what was on its way.
+    Silence,
     /// The consumer or its stream no longer exists.
     Gone,
     /// The consumer counts from the start again, so it or its stream was made anew meanwhile.
@@ -104,8 +106,9 @@ impl Bus {
 
     /// Pulls from a durable consumer (its stream's name and its own) until `stop`, or until the consumer is gone. It
     /// may have been made anew by then.
-    /// `room` returns how many messages could be started now, and waits until that is at least one. `take` starts
-    /// one.
+    /// `room` returns how many messages could be started now, and waits until that is at least one. It is told whether
+    /// deliveries may have been lost on the way since it was asked last: at the start, and after a silence. `take` starts
+    /// one message.
     ///
     /// Messages that still arrive after `stop` are given back. After the call of `closed`, a message that is given back
     /// is not delivered here again. A message on a subject that no chat has is skipped with an ERROR.
@@ -114,12 +117,14 @@ impl Bus {
         subjects: &Subjects,
         (stream, consumer): (String, String),
         stop: &CancellationToken,
-        room: impl AsyncFn() -> usize,
+        room: impl AsyncFn(bool) -> usize,
         take: impl AsyncFn(Box<Delivery>),
         closed: impl FnOnce(),
     ) -> Result<(), ReadError> {
         let mut puller = Puller::new(self, subjects, &stream, &consumer).await?;
-        while let Some(room) = stop.run_until_cancelled(room()).await {
+        let mut may_have_lost = true;
+        while let Some(room) = stop.run_until_cancelled(room(may_have_lost)).await {
+            may_have_lost = false;
             match stop.run_until_cancelled(puller.request(room)).await {
                 Some(requested) => requested?,
                 None => break,
@@ -128,6 +133,10 @@ impl Bus {
                 match pulled {
                     Pulled::Message(delivery) => take(delivery).await,
                     Pulled::End => break,
+                    Pulled::Silence => {
+                        may_have_lost = true;
+                        break;
+                    }
                     Pulled::Gone => return Ok(()),
                     Pulled::Anew => {
                         puller.drain(|| {}).await;
@@ -200,7 +209,7 @@ impl Puller {
                 Ok(None) => return Pulled::Gone,
                 Err(_silence) => {
                     self.missing = 0;
-                    return Pulled::End;
+                    return Pulled::Silence;
                 }
             };
             match message.status {

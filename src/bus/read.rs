@@ -40,6 +40,8 @@ pub struct ConsumerState {
     pub ack_floor: u64,
     /// The last stream sequence that was ever delivered.
     pub delivered: u64,
+    /// How many deliveries there were.
+    pub delivered_count: u64,
     /// How many messages are in flight: delivered and not acknowledged.
     pub ack_pending: usize,
     /// How many messages are not delivered yet.
@@ -125,6 +127,7 @@ impl Bus {
         Ok(ConsumerState {
             ack_floor: info.ack_floor.stream_sequence,
             delivered: info.delivered.stream_sequence,
+            delivered_count: info.delivered.consumer_sequence,
             ack_pending: info.num_ack_pending,
             not_delivered: info.num_pending,
         })
@@ -219,7 +222,7 @@ mod tests {
         for (delivered, ack_pending, alone) in
             [(7, 1, true), (9, 1, true), (6, 1, false), (7, 2, false), (7, 0, false)]
         {
-            let state = ConsumerState { ack_floor: 3, delivered, ack_pending, not_delivered: 0 };
+            let state = ConsumerState { ack_floor: 3, delivered, ack_pending, ..ConsumerState::default() };
             assert_eq!(state.is_alone(7), alone, "{state:?}");
         }
     }

@@ -220,7 +220,7 @@ impl Forwarder {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async || self.capacity().await,
+                async |_may_have_lost| self.capacity().await,
                 async |delivery| self.take(delivery, turns),
                 || self.closed.cancel(),
             )

@@ -1,6 +1,7 @@
 //! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const MAX_BATCH: usize = 256;
 const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
 /// How often a message that waits for its predecessor checks the consumer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often nats-server is asked in a row what is on its way. After that the next pull request goes first.
+const RECALL_TRIES: usize = 3;
 
 /// The sending half of the edge.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Outbound {
     /// What `WA_OUT` has no more.
     gone: Gone,
     in_flight: Mutex<HashMap<ChatToken, Lane>>,
+    /// What was on its way when nats-server fell silent is asked for.
+    recalled: AtomicBool,
     /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
     tasks: Tasks,
@@ -96,6 +101,7 @@ impl Outbound {
             account,
             topology,
             in_flight: Mutex::default(),
+            recalled: AtomicBool::new(false),
             moved: Notify::new(),
             tasks: Tasks::new("edge lane"),
             stop,
@@ -180,11 +186,36 @@ impl Outbound {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async || self.capacity().await,
+                async |may_have_lost| {
+                    self.recall(may_have_lost).await;
+                    self.capacity().await
+                },
                 async |delivery| self.take(*delivery).await,
                 || {},
             )
             .await
+    }
+
+    /// What was on its way over a connection that broke, or to an edge that is gone, comes at once and not after the ack
+    /// wait. No other edge has any of it: this one has the lease.
+    async fn recall(&self, may_have_lost: bool) {
+        if may_have_lost {
+            self.recalled.store(false, Ordering::Relaxed);
+        }
+        // The question may be lost as well, with the connection that it was asked on.
+        for _ in 0..RECALL_TRIES {
+            if self.recalled.load(Ordering::Relaxed) {
+                return;
+            }
+            self.bus.connected().await;
+            let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+            let here: HashSet<u64> = self.in_flight().iter().map(|delivery| delivery.sequence).collect();
+            let has = |sequence| here.contains(&sequence) || self.progress().is_done(sequence);
+            match self.bus.recall(&stream, &consumer, has).await {
+                Ok(()) => self.recalled.store(true, Ordering::Relaxed),
+                Err(error) => tracing::debug!(%error, "what was on its way is not recalled yet"),
+            }
+        }
     }
 
     /// How many more messages may be pulled. Waits until WhatsApp is connected and the number is at least one.

@@ -1,7 +1,7 @@
 //! The order in which outcomes are sent. Pure.
 //!
-//! After a crash the bus redelivers the unacknowledged messages, each when its own ack wait ends, so a chat's
-//! second reply may come before its first. An outcome names its predecessor (`Wa-Prev-Seq`), so the edge can tell.
+//! After a crash the bus redelivers the unacknowledged messages, mixed with new ones, so a chat's second reply may come
+//! before its first. An outcome names its predecessor (`Wa-Prev-Seq`), so the edge can tell.
 
 use std::collections::BTreeSet;
 

@@ -212,6 +212,7 @@ fn log_in(
         world.close(before);
     }
     world.counters.logins += 1;
+    world.visits.begin(id, number.clone(), device);
     world.send(id, stanza::success(number.lid_jid(device)));
     tracing::info!(account = %number, device, "device online");
     Some(id)
@@ -273,6 +274,7 @@ async fn read(
                 let Some((number, device)) = linked_at(world, id) else {
                     return; // unlinked or replaced; the connection is about to end
                 };
+                world.visits.heard(id);
                 let sender = Asker { number: &number, device, connection: id };
                 routing::handle(world, &sender, &node);
             });

@@ -36,6 +36,7 @@ mod stanza;
 mod store;
 mod timers;
 mod usync;
+mod visits;
 mod world;
 
 pub use records::LoadError;

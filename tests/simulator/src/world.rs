@@ -21,6 +21,7 @@ use crate::records;
 use crate::signal::Bundle;
 use crate::stanza;
 use crate::store::Store;
+use crate::visits::Visits;
 
 /// One client's connection, for as long as it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +70,7 @@ pub(crate) struct World {
     /// Other forms of customers' numbers, for look-ups.
     pub(crate) aliases: BTreeMap<PhoneNumber, PhoneNumber>,
     pub(crate) counters: Counters,
+    pub(crate) visits: Visits,
     pub(crate) store: Store,
     effects: Vec<(ConnectionId, Outgoing)>,
     pub(crate) jobs: Vec<Job>,
@@ -87,6 +89,7 @@ impl World {
             timers: BTreeMap::new(),
             aliases: BTreeMap::new(),
             counters: Counters::default(),
+            visits: Visits::default(),
             store,
             effects: Vec::new(),
             jobs: Vec::new(),
@@ -187,6 +190,7 @@ impl World {
         let Some(connection) = self.connections.remove(&id) else {
             return;
         };
+        self.visits.end(id);
         if let Role::Device(number, device) = connection.role
             && let Some(device) = self.device_mut(&number, device)
             && device.online == Some(id)

@@ -102,6 +102,14 @@ pub(super) async fn show(
     hub.read(|world| world.accounts.get(&phone).map(view)).map(Json).ok_or_else(|| unknown(&phone))
 }
 
+pub(super) async fn visits(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+) -> Result<Json<Value>, ApiError> {
+    let visits = hub.read(|world| world.accounts.contains_key(&phone).then(|| world.visits.at(&phone)));
+    visits.map(|visits| Json(json!({ "visits": visits }))).ok_or_else(|| unknown(&phone))
+}
+
 pub(super) fn unknown(phone: &PhoneNumber) -> ApiError {
     ApiError::not_found(format!("no account {phone}; create it with POST /sim/accounts"))
 }

@@ -32,6 +32,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/state", get(state::show))
         .route("/sim/accounts", post(accounts::create))
         .route("/sim/accounts/{phone}", get(accounts::show))
+        .route("/sim/accounts/{phone}/visits", get(accounts::visits))
         .route("/sim/accounts/{phone}/scan", post(accounts::scan))
         .route("/sim/accounts/{phone}/pair-code", post(accounts::pair_code))
         .route("/sim/accounts/{phone}/messages", post(accounts::write))

@@ -1,0 +1,32 @@
+//! What was on its way to an edge that is gone comes to the next one at once. The ack wait is longer than any test here.
+
+use crate::support::oracle::Written;
+use crate::support::{Customer, Layout, PATIENCE, Role, Stage, warning};
+
+/// The first answer was in the dead edge's hand. The second one must not overtake it, and waits for it.
+#[tokio::test]
+async fn the_next_edge_sends_at_once_what_a_killed_one_had_in_hand() {
+    let stage = Stage::plan().setting("EDGE_ACK_WAIT", "1h").set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    stage.logs.may_have(warning::SENT_AGAIN);
+    let mut first = product.edge;
+    first.process.kill();
+    let mut dying = stage.start_with(Role::Edge, &[("CRASH_AT", "edge.before-send")]).await;
+    dying.ready().await;
+    let mut written = vec![say(&customer, "uno").await];
+    dying.process.end_by_kill(PATIENCE).await;
+    streams.decided(1).await;
+
+    written.push(say(&customer, "dos").await);
+    let mut edge = stage.start(Role::Edge).await;
+    edge.ready().await;
+
+    customer.receives(2).await;
+    stage.evidence(2, std::slice::from_ref(&customer)).await.assert_kept(&written);
+}
+
+async fn say(customer: &Customer, text: &str) -> Written {
+    Written::echoed(customer.phone(), customer.write(text).await, text)
+}

@@ -1,0 +1,96 @@
+//! Who was online, and when: a judge sees here whether two devices of one account were online at once.
+
+use std::collections::VecDeque;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::ids::PhoneNumber;
+use crate::world::ConnectionId;
+
+/// Older visits are forgotten.
+const KEPT: usize = 10_000;
+
+/// One login of a linked device, until its connection ended. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Visit {
+    #[serde(skip)]
+    connection: ConnectionId,
+    #[serde(skip)]
+    account: PhoneNumber,
+    device: u16,
+    since: u64,
+    /// Its last stanza that was taken. Behind a cut a connection may seem to be there long after this.
+    last_heard: u64,
+    until: Option<u64>,
+}
+
+/// All visits, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Visits(VecDeque<Visit>);
+
+impl Visits {
+    pub(crate) fn begin(&mut self, connection: ConnectionId, account: PhoneNumber, device: u16) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        let since = now();
+        self.0.push_back(Visit { connection, account, device, since, last_heard: since, until: None });
+    }
+
+    pub(crate) fn heard(&mut self, connection: ConnectionId) {
+        if let Some(visit) = self.of(connection) {
+            visit.last_heard = now();
+        }
+    }
+
+    pub(crate) fn end(&mut self, connection: ConnectionId) {
+        if let Some(visit) = self.of(connection) {
+            visit.until.get_or_insert_with(now);
+        }
+    }
+
+    pub(crate) fn at(&self, account: &PhoneNumber) -> Vec<Visit> {
+        self.0.iter().filter(|visit| visit.account == *account).cloned().collect()
+    }
+
+    fn of(&mut self, connection: ConnectionId) -> Option<&mut Visit> {
+        self.0.iter_mut().rev().find(|visit| visit.connection == connection)
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_lasts_from_the_login_to_the_end_of_its_connection() {
+        let number: PhoneNumber = "5491100000000".parse().unwrap();
+        let mut visits = Visits::default();
+        visits.begin(ConnectionId(1), number.clone(), 1);
+        visits.end(ConnectionId(1));
+        visits.begin(ConnectionId(2), number.clone(), 2);
+        visits.heard(ConnectionId(2));
+        let [first, second] = visits.at(&number).try_into().unwrap();
+        assert_eq!((first.device, first.until.is_some()), (1, true));
+        assert!(first.until <= Some(second.since));
+        assert_eq!((second.device, second.until), (2, None));
+        assert!(second.last_heard >= second.since);
+        assert_eq!(visits.at(&PhoneNumber::nobody()), []);
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let mut visits = Visits::default();
+        for n in 0..=KEPT as u64 {
+            visits.begin(ConnectionId(n), PhoneNumber::nobody(), 1);
+        }
+        assert_eq!(visits.0.len(), KEPT);
+        assert_eq!(visits.0.front().map(|visit| visit.connection), Some(ConnectionId(1)));
+    }
+}
