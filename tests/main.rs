@@ -21,6 +21,7 @@ mod crash_loop;
 mod dead_letters;
 mod decoders;
 mod embedded;
+mod every_kind;
 mod forgetful;
 mod full;
 mod healthcheck;

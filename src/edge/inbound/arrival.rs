@@ -4,8 +4,10 @@ use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
 use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 
 use super::content::{self, Mapped};
+use super::context;
 use super::under_way::Key;
 use crate::edge::addressing::identity;
+use crate::wire::v1::Context;
 
 /// What the rest of `inbound` needs of the message.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Arrival<'a> {
     pub mapped: Mapped,
     /// The WhatsApp id of the message that it quotes. Empty: it quotes none.
     pub quoted: String,
+    /// What it says beside its content.
+    pub context: Option<Context>,
     /// The chat's disappearing timer, as far as it tells.
     pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
@@ -33,12 +37,13 @@ impl<'a> Arrival<'a> {
         let mapped = match info.category {
             // Traffic between the linked number's own devices.
             MessageCategory::Peer => Mapped::Nothing,
-            _ => content::map(&incoming.message),
+            _ => content::by_whom(content::map(&incoming.message), info),
         };
         Self {
             timer: content::timer(&incoming.message, &mapped, info.source.is_from_me),
             mapped,
-            quoted: content::quoted(&incoming.message),
+            quoted: context::quoted_id(&incoming.message),
+            context: context::context(&incoming.message),
             ..Self::unread(info)
         }
     }
@@ -52,6 +57,7 @@ impl<'a> Arrival<'a> {
             timer: None,
             mapped: Mapped::Nothing,
             quoted: String::new(),
+            context: None,
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

@@ -68,7 +68,7 @@ async fn work(mut queue: mpsc::Receiver<Aside>, inbound: &Inbound, connection: &
     while let Some(aside) = queue.recv().await {
         let client = connection.any_client().await;
         match aside {
-            Aside::Content(message) => inbound.late(&client, &message).await,
+            Aside::Content(message) => Box::pin(inbound.late(&client, &message)).await,
             Aside::Missing { info, kind } => inbound.placeholder(&client, &info, kind).await,
         }
     }

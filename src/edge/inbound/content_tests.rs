@@ -3,7 +3,9 @@
 use whatsapp_rust::prelude::MessageField;
 
 use super::*;
-use crate::wire::v1::{ButtonReply, Contacts, ListReply};
+use crate::wire::v1::{
+    Album, ButtonReply, Contacts, Event, GroupInvite, ListReply, Location, Order, Poll, Product,
+};
 
 fn text(body: &str) -> wa::Message {
     wa::Message { conversation: Some(body.into()), ..Default::default() }
@@ -77,15 +79,16 @@ fn revokes_edits_and_reactions_are_updates_and_key_shares_are_nothing() {
         ..Default::default()
     };
     let target_message_id = "ABC".to_owned();
-    assert_eq!(
-        map(&protocol(Type::Revoke, key())),
-        Mapped::Update(Content::Revoke(Revoke { target_message_id: target_message_id.clone() }))
-    );
+    assert_eq!(map(&protocol(Type::Revoke, key())), Mapped::Update(revoke_of(&target_message_id)));
     assert_eq!(
         map(&protocol(Type::MessageEdit, key())),
         Mapped::Update(Content::Edit(Edit { target_message_id, body: "nuevo".into() }))
     );
     assert_eq!(map(&protocol(Type::AppStateSyncKeyShare, MessageField::none())), Mapped::Nothing);
+}
+
+fn revoke_of(id: &str) -> Content {
+    Content::Revoke(Revoke { target_message_id: id.into(), ..Revoke::default() })
 }
 
 /// One line for each kind of file; a picture, a video and a document have a caption.
@@ -111,7 +114,10 @@ fn a_file_is_told_by_its_kind_its_type_and_its_size() {
             Content::Image(with_caption("image/jpeg")),
         ),
         (message!(video_message: video()), Content::Video(with_caption("video/mp4"))),
-        (message!(ptv_message: video()), Content::Video(with_caption("video/mp4"))),
+        (
+            message!(ptv_message: video()),
+            Content::Video(Media { video_note: true, ..with_caption("video/mp4") }),
+        ),
         (
             message!(audio_message: part!(AudioMessage { mimetype: some("audio/ogg"), file_length: file_length })),
             Content::Audio(media("audio/ogg")),
@@ -131,7 +137,7 @@ fn a_file_is_told_by_its_kind_its_type_and_its_size() {
 }
 
 #[test]
-fn a_place_is_told_with_its_name_and_a_live_one_only_as_live() {
+fn a_place_is_told_with_its_name_and_a_live_one_as_live() {
     use wa::message::{LiveLocationMessage, LocationMessage};
     let location = || {
         part!(LocationMessage {
@@ -139,21 +145,37 @@ fn a_place_is_told_with_its_name_and_a_live_one_only_as_live() {
             degrees_longitude: Some(-58.4),
             name: some("Obelisco"),
             address: some("Av. 9 de Julio"),
+            comment: some("acá"),
+            url: some("https://maps.example/1"),
+            accuracy_in_meters: Some(12),
         })
     };
-    let live_location = || part!(LiveLocationMessage { degrees_latitude: Some(-34.6) });
+    let live_location = || {
+        part!(LiveLocationMessage {
+            degrees_latitude: Some(-34.6),
+            caption: some("voy"),
+            accuracy_in_meters: Some(30),
+        })
+    };
     let place = Location {
         latitude: -34.6,
         longitude: -58.4,
         name: "Obelisco".into(),
         address: "Av. 9 de Julio".into(),
+        text: "acá".into(),
+        url: "https://maps.example/1".into(),
+        accuracy_m: 12,
         live: false,
     };
-    let live = Location { live: true, ..Location::default() };
+    let live =
+        Location { latitude: -34.6, live: true, text: "voy".into(), accuracy_m: 30, ..Location::default() };
+    let marked = message!(location_message: part!(LocationMessage { is_live: Some(true) }));
+    let live_too = Location { live: true, ..Location::default() };
     for (message, want) in [
         (message!(location_message: location()), place.clone()),
         (message!(live_location_message: live_location()), live),
         (message!(location_message: location(), live_location_message: live_location()), place),
+        (marked, live_too),
     ] {
         assert_eq!(map(&message), Mapped::Message(Content::Location(want)));
     }
@@ -215,17 +237,29 @@ fn what_was_pressed_or_picked_is_told_in_the_words_that_were_shown() {
 
 #[test]
 fn a_poll_of_any_version_is_a_poll() {
-    use wa::message::PollCreationMessage;
+    use wa::message::{PollCreationMessage, PollType};
     let option = |name: &str| wa::message::poll_creation_message::Option {
         option_name: Some(name.into()),
         ..Default::default()
     };
     let poll = || {
         part!(PollCreationMessage {
-            name: some("¿Cuándo?"), options: vec![option("hoy"), option("mañana")]
+            name: some("¿Cuándo?"),
+            options: vec![option("hoy"), option("mañana")],
+            selectable_options_count: Some(1),
+            poll_type: Some(PollType::Quiz),
+            correct_answer: MessageField::some(option("hoy")),
+            end_time: Some(1_800_000_000),
         })
     };
-    let want = Poll { question: "¿Cuándo?".into(), options: vec!["hoy".into(), "mañana".into()] };
+    let want = Poll {
+        question: "¿Cuándo?".into(),
+        options: vec!["hoy".into(), "mañana".into()],
+        selectable: 1,
+        quiz: true,
+        correct_option: "hoy".into(),
+        ends_at_ms: 1_800_000_000_000,
+    };
     for message in [
         message!(poll_creation_message: poll()),
         message!(poll_creation_message_v2: poll()),
@@ -240,8 +274,8 @@ fn a_poll_of_any_version_is_a_poll() {
 }
 
 #[test]
-fn reactions_and_votes_are_about_an_earlier_message() {
-    use wa::message::{PollUpdateMessage, ReactionMessage};
+fn reactions_votes_and_answers_are_about_an_earlier_message() {
+    use wa::message::{EncEventResponseMessage, PollUpdateMessage, ReactionMessage};
     let key = || part!(wa::MessageKey { id: some("ABC") });
     let target_message_id = "ABC".to_owned();
     let reaction = Reaction { target_message_id: target_message_id.clone(), emoji: "👍".into() };
@@ -252,7 +286,14 @@ fn reactions_and_votes_are_about_an_earlier_message() {
         ),
         (
             message!(poll_update_message: part!(PollUpdateMessage { poll_creation_message_key: key() })),
-            Content::PollVote(PollVote { target_message_id, options: Vec::new() }),
+            Content::PollVote(PollVote {
+                target_message_id: target_message_id.clone(),
+                ..PollVote::default()
+            }),
+        ),
+        (
+            message!(enc_event_response_message: part!(EncEventResponseMessage { event_creation_message_key: key() })),
+            Content::EventAnswer(EventAnswer { target_message_id, ..EventAnswer::default() }),
         ),
     ] {
         assert_eq!(map(&message), Mapped::Update(want));
@@ -267,7 +308,8 @@ fn only_a_message_about_something_takes_it_back() {
         let key = part!(wa::MessageKey { id: id.map(str::to_owned) });
         message!(protocol_message: part!(ProtocolMessage { r#type: kind, key: key }))
     };
-    let revoke = Mapped::Update(Content::Revoke(Revoke { target_message_id: "ABC".into() }));
+    let revoke = Mapped::Update(revoke_of("ABC"));
+    let number = Mapped::Message(unsupported("protocolMessage.SHARE_PHONE_NUMBER".into()));
     let newer = Mapped::Message(Content::Unsupported(Unsupported {
         kind: "protocolMessage".into(),
         target_message_id: "ABC".into(),
@@ -278,6 +320,7 @@ fn only_a_message_about_something_takes_it_back() {
         (Some(Type::Revoke), None, Mapped::Nothing),
         (None, None, Mapped::Nothing),
         (Some(Type::HistorySyncNotification), Some("ABC"), Mapped::Nothing),
+        (Some(Type::SharePhoneNumber), None, number),
     ] {
         assert_eq!(map(&protocol(kind, id)), want, "{kind:?} {id:?}");
     }
@@ -285,7 +328,7 @@ fn only_a_message_about_something_takes_it_back() {
 
 #[test]
 fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
-    use wa::message::{AlbumMessage, Call, PinInChatMessage, SenderKeyDistributionMessage};
+    use wa::message::{Call, PinInChatMessage, SenderKeyDistributionMessage, StickerPackMessage};
     let keys = || part!(SenderKeyDistributionMessage { group_id: some("120363") });
     let call = part!(Call { call_key: Some(vec![1]) });
     let secret = part!(wa::MessageContextInfo { message_secret: Some(vec![7; 32]) });
@@ -301,8 +344,8 @@ fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
             Mapped::Message(unsupported("pinInChatMessage".into())),
         ),
         (
-            message!(album_message: part!(AlbumMessage { expected_image_count: Some(2) })),
-            Mapped::Message(unsupported("albumMessage".into())),
+            message!(sticker_pack_message: part!(StickerPackMessage { name: some("gatos") })),
+            Mapped::Message(unsupported("stickerPackMessage".into())),
         ),
         // What the schema does not know is left out when a message is read.
         (wa::Message::default(), Mapped::Message(unsupported("unknown".into()))),
@@ -313,19 +356,12 @@ fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
 }
 
 #[test]
-fn what_a_message_quotes_is_known_by_its_id() {
-    let context_info = part!(wa::ContextInfo { stanza_id: some("ABC") });
-    let extended = part!(wa::message::ExtendedTextMessage { text: some("sí"), context_info: context_info });
-    assert_eq!(quoted(&message!(extended_text_message: extended)), "ABC");
-    assert_eq!(quoted(&text("sí")), "");
-}
-
-#[test]
 fn of_what_is_too_large_all_but_the_content_is_kept() {
     let content = Some(Content::Text(Text { body: "x".repeat(100) }));
-    let message = InboundMessage { message_id: "ABC".into(), content, ..InboundMessage::default() };
+    let context = Some(crate::wire::v1::Context { forwarded: true, ..Default::default() });
+    let message = InboundMessage { message_id: "ABC".into(), content, context, ..InboundMessage::default() };
     let content = Some(unsupported("too-large".into()));
-    assert_eq!(too_large(message.clone()), InboundMessage { content, ..message });
+    assert_eq!(too_large(message.clone()), InboundMessage { content, context: None, ..message });
 }
 
 #[test]
@@ -423,7 +459,11 @@ fn a_press_of_a_native_flow_button_has_its_label_and_its_id() {
     use wa::message::InteractiveResponseMessage;
     use wa::message::interactive_response_message::{Body, NativeFlowResponseMessage};
     let press = |body: Option<&str>, params: &str| {
-        let flow = NativeFlowResponseMessage { params_json: Some(params.to_owned()), ..Default::default() };
+        let flow = NativeFlowResponseMessage {
+            name: some("quick_reply"),
+            params_json: Some(params.to_owned()),
+            ..Default::default()
+        };
         let body = part!(Body { text: body.map(str::to_owned) });
         message!(interactive_response_message: part!(InteractiveResponseMessage {
             body: body,
@@ -440,7 +480,9 @@ fn a_press_of_a_native_flow_button_has_its_label_and_its_id() {
         (Some("Sí"), r#"["id"]"#, "", "Sí"),
         (None, r#"{"id":{"id":"x"}}"#, "", ""),
     ] {
-        let want = ButtonReply { button_id: id.into(), text: label.into(), ..Default::default() };
+        let (button_id, text, params_json) = (id.into(), label.into(), params.into());
+        let flow = "quick_reply".into();
+        let want = ButtonReply { button_id, text, flow, params_json, ..Default::default() };
         assert_eq!(map(&press(body, params)), Mapped::Message(Content::ButtonReply(want)), "{params}");
     }
 }
@@ -497,23 +539,262 @@ fn an_edited_caption_has_its_words() {
 
 /// A phone sends a picture twice, the second time in a better quality and with the same caption.
 #[test]
-fn a_better_copy_of_a_file_does_not_say_its_words_again() {
-    use wa::message::ImageMessage;
-    use whatsapp_rust::waproto::whatsapp::message_association::AssociationType;
-    let child = |kind| {
-        let association = part!(wa::MessageAssociation { association_type: Some(kind) });
+fn a_better_copy_of_a_file_is_about_the_first_one_and_does_not_say_its_words_again() {
+    use wa::message::{ImageMessage, VideoMessage};
+    let child = |kind, of: Option<&str>, inside: wa::Message| {
+        let key = part!(wa::MessageKey { id: of.map(str::to_owned) });
+        let association =
+            part!(wa::MessageAssociation { association_type: Some(kind), parent_message_key: key });
         let context = part!(wa::MessageContextInfo { message_association: association });
-        let image = part!(ImageMessage { caption: some("¿tienen?") });
+        message!(associated_child_message: wrapper(inside), message_context_info: context)
+    };
+    let image = || message!(image_message: part!(ImageMessage { caption: some("¿tienen?"), mimetype: some("image/jpeg") }));
+    let video = || message!(video_message: part!(VideoMessage { caption: some("¿tienen?") }));
+    let file =
+        |caption: &str| Media { caption: caption.into(), mime_type: "image/jpeg".into(), ..Media::default() };
+    let copy = |file| {
+        let target_message_id = "ABC".into();
+        Mapped::Update(Content::BetterCopy(BetterCopy { target_message_id, file: Some(file) }))
+    };
+    for (kind, of, inside, want) in [
+        (
+            AssociationType::MediaAlbum,
+            Some("ABC"),
+            image(),
+            Mapped::Message(Content::Image(file("¿tienen?"))),
+        ),
+        (AssociationType::HdImageDualUpload, Some("ABC"), image(), copy(file(""))),
+        (AssociationType::HdVideoDualUpload, Some("ABC"), video(), copy(Media::default())),
+        (AssociationType::HevcVideoDualUpload, Some("ABC"), video(), copy(Media::default())),
+        // It does not say of what.
+        (AssociationType::HdImageDualUpload, None, image(), Mapped::Message(Content::Image(file("")))),
+        (
+            AssociationType::HdVideoDualUpload,
+            None,
+            video(),
+            Mapped::Message(Content::Video(Media::default())),
+        ),
+        (
+            AssociationType::HdImageDualUpload,
+            Some("ABC"),
+            text("hola"),
+            Mapped::Message(Content::Text(Text { body: "hola".into() })),
+        ),
+    ] {
+        assert_eq!(map(&child(kind, of, inside)), want, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_a_file_is_like_is_told() {
+    use wa::message::{AudioMessage, DocumentMessage, ImageMessage, StickerMessage, VideoMessage};
+    let image = part!(ImageMessage { width: Some(3), height: Some(4) });
+    let video =
+        part!(VideoMessage { gif_playback: Some(true), seconds: Some(5), width: Some(3), height: Some(4) });
+    let audio = part!(AudioMessage { ptt: Some(true), seconds: Some(5) });
+    let sticker = |is_animated, is_lottie| message!(sticker_message: part!(StickerMessage { is_animated: is_animated, is_lottie: is_lottie }));
+    let animated = || Content::Sticker(Media { animated: true, ..Media::default() });
+    let document = part!(DocumentMessage { title: some("Carta"), page_count: Some(2) });
+    let size = || Media { width: 3, height: 4, ..Media::default() };
+    for (message, want) in [
+        (message!(image_message: image), Content::Image(size())),
+        (message!(video_message: video), Content::Video(Media { gif: true, seconds: 5, ..size() })),
+        (
+            message!(audio_message: audio),
+            Content::Audio(Media { voice: true, seconds: 5, ..Media::default() }),
+        ),
+        (sticker(Some(true), None), animated()),
+        (sticker(Some(false), Some(true)), animated()),
+        (sticker(None, Some(false)), Content::Sticker(Media::default())),
+        (
+            message!(document_message: document),
+            Content::Document(Media { file_name: "Carta".into(), pages: 2, ..Media::default() }),
+        ),
+    ] {
+        assert_eq!(map(&message), Mapped::Message(want));
+    }
+}
+
+#[test]
+fn an_event_an_album_and_an_invitation_are_told_with_what_they_say() {
+    use wa::message::{AlbumMessage, EventMessage, GroupInviteMessage, LocationMessage};
+    let location = part!(LocationMessage { name: some("Obelisco") });
+    let event = part!(EventMessage {
+        name: some("Cata"),
+        description: some("de vinos"),
+        start_time: Some(1_800_000_000),
+        end_time: Some(1_800_003_600_000),
+        location: location,
+        join_link: some("https://call.example/1"),
+        is_canceled: Some(true),
+    });
+    let want = Event {
+        name: "Cata".into(),
+        description: "de vinos".into(),
+        starts_at_ms: 1_800_000_000_000,
+        ends_at_ms: 1_800_003_600_000,
+        location: Some(Location { name: "Obelisco".into(), ..Location::default() }),
+        join_link: "https://call.example/1".into(),
+        canceled: true,
+    };
+    assert_eq!(map(&message!(event_message: event)), Mapped::Message(Content::Event(want)));
+    let event = part!(EventMessage { start_time: Some(-5) });
+    assert_eq!(map(&message!(event_message: event)), Mapped::Message(Content::Event(Event::default())));
+    let album = part!(AlbumMessage { expected_image_count: Some(2), expected_video_count: Some(3) });
+    let want = Album { expected_images: 2, expected_videos: 3 };
+    assert_eq!(map(&message!(album_message: album)), Mapped::Message(Content::Album(want)));
+    let invite = part!(GroupInviteMessage {
+        group_jid: some("120363@g.us"),
+        invite_code: some("c0de"),
+        invite_expiration: Some(1_800_000_000),
+        group_name: some("Vecinos"),
+        caption: some("sumate"),
+    });
+    let want = GroupInvite {
+        group_jid: "120363@g.us".into(),
+        code: "c0de".into(),
+        group_name: "Vecinos".into(),
+        text: "sumate".into(),
+        expires_at_ms: 1_800_000_000_000,
+    };
+    assert_eq!(map(&message!(group_invite_message: invite)), Mapped::Message(Content::GroupInvite(want)));
+}
+
+#[test]
+fn a_product_is_told_with_its_price_and_what_was_written_with_it() {
+    use wa::message::ProductMessage;
+    use wa::message::product_message::ProductSnapshot;
+    let snapshot = part!(ProductSnapshot {
+        product_id: some("77"),
+        title: some("Silla"),
+        description: some("de pino"),
+        currency_code: some("UYU"),
+        price_amount1000: Some(18_250_000),
+        sale_price_amount1000: Some(17_000_000),
+        retailer_id: some("sku-1"),
+        url: some("https://shop.example/77"),
+    });
+    let product = part!(ProductMessage {
+        product: snapshot,
+        body: some("¿queda?"),
+        business_owner_jid: some("54911@s.whatsapp.net"),
+    });
+    let want = Product {
+        product_id: "77".into(),
+        title: "Silla".into(),
+        description: "de pino".into(),
+        text: "¿queda?".into(),
+        price_thousandths: 18_250_000,
+        sale_price_thousandths: 17_000_000,
+        currency: "UYU".into(),
+        retailer_id: "sku-1".into(),
+        url: "https://shop.example/77".into(),
+        seller: context::person("54911@s.whatsapp.net"),
+    };
+    assert_eq!(map(&message!(product_message: product)), Mapped::Message(Content::Product(want)));
+    let bare = message!(product_message: part!(ProductMessage { body: some("¿queda?") }));
+    let want = Product { text: "¿queda?".into(), ..Product::default() };
+    assert_eq!(map(&bare), Mapped::Message(Content::Product(want)));
+}
+
+#[test]
+fn a_message_is_pinned_for_a_while_or_taken_down() {
+    use wa::message::PinInChatMessage;
+    use wa::message::pin_in_chat_message::Type;
+    let pin = |kind, id: Option<&str>| {
+        let key = part!(wa::MessageKey { id: id.map(str::to_owned) });
+        let context = part!(wa::MessageContextInfo { message_add_on_duration_in_secs: Some(86_400) });
         message!(
-            associated_child_message: wrapper(message!(image_message: image)),
+            pin_in_chat_message: part!(PinInChatMessage { key: key, r#type: kind }),
             message_context_info: context
         )
     };
-    let image = |caption: &str| {
-        Mapped::Message(Content::Image(Media { caption: caption.into(), ..Media::default() }))
+    let want = |pinned| {
+        Mapped::Update(Content::Pin(Pin { target_message_id: "ABC".into(), pinned, seconds: 86_400 }))
     };
-    assert_eq!(map(&child(AssociationType::MediaAlbum)), image("¿tienen?"));
-    assert_eq!(map(&child(AssociationType::HdImageDualUpload)), image(""));
+    let unknown = || Mapped::Message(unsupported("pinInChatMessage".into()));
+    for (kind, id, want) in [
+        (Some(Type::PinForAll), Some("ABC"), want(true)),
+        (Some(Type::UnpinForAll), Some("ABC"), want(false)),
+        (Some(Type::PinForAll), None, unknown()),
+        (Some(Type::UnknownType), Some("ABC"), unknown()),
+        (None, Some("ABC"), unknown()),
+    ] {
+        assert_eq!(map(&pin(kind, id)), want, "{kind:?}");
+    }
+}
+
+#[test]
+fn who_takes_a_message_back_is_its_writer_or_an_admin() {
+    use whatsapp_rust::Jid;
+    use whatsapp_rust::wacore::types::message::MessageSource;
+    let (ana, ana_hidden, luis) = (Jid::pn("54911"), Jid::lid("987"), "54912@s.whatsapp.net");
+    let info = |edit, is_group| MessageInfo {
+        source: MessageSource {
+            sender: ana.clone(),
+            sender_alt: Some(ana_hidden.clone()),
+            is_group,
+            ..MessageSource::default()
+        },
+        edit,
+        ..MessageInfo::default()
+    };
+    let rows = [
+        (EditAttribute::AdminRevoke, true, Some(luis), true),
+        (EditAttribute::AdminRevoke, true, None, true),
+        (EditAttribute::SenderRevoke, true, Some(luis), false),
+        // An older phone says neither.
+        (EditAttribute::Empty, true, Some(luis), true),
+        (EditAttribute::Empty, true, Some("54911@s.whatsapp.net"), false),
+        (EditAttribute::Empty, true, Some("987@lid"), false),
+        (EditAttribute::Empty, true, None, false),
+        (EditAttribute::Empty, false, Some(luis), false),
+    ];
+    for (edit, is_group, author, by_admin) in rows {
+        let author = author.and_then(context::person);
+        let revoke = Revoke { target_message_id: "ABC".into(), by_admin: false, author: author.clone() };
+        let info = info(edit.clone(), is_group);
+        let judged = by_whom(Mapped::Update(Content::Revoke(revoke.clone())), &info);
+        let want = Revoke { by_admin, author: author.filter(|_| by_admin), ..revoke };
+        assert_eq!(judged, Mapped::Update(Content::Revoke(want)), "{edit:?}");
+    }
+    let other = map(&text("hola"));
+    assert_eq!(by_whom(other.clone(), &info(EditAttribute::AdminRevoke, true)), other);
+}
+
+/// Every text of a message is cut off somewhere, whatever its kind.
+#[test]
+fn nothing_from_outside_is_without_a_bound() {
+    use prost::Message as _;
+    use wa::message::{
+        DocumentMessage, EventMessage, ExtendedTextMessage, PollCreationMessage, ProtocolMessage,
+    };
+    let huge = || Some("€".repeat(400_000));
+    let options = (0..5_000)
+        .map(|_| wa::message::poll_creation_message::Option {
+            option_name: Some("€".repeat(100)),
+            ..Default::default()
+        })
+        .collect();
+    let key = || part!(wa::MessageKey { id: huge() });
+    for message in [
+        message!(conversation: huge()),
+        message!(extended_text_message: part!(ExtendedTextMessage { text: huge() })),
+        message!(document_message: part!(DocumentMessage { caption: huge(), file_name: huge(), mimetype: huge() })),
+        message!(poll_creation_message: part!(PollCreationMessage { name: huge(), options: options })),
+        message!(event_message: part!(EventMessage { name: huge(), description: huge(), join_link: huge() })),
+        message!(protocol_message: part!(ProtocolMessage {
+            key: key(),
+            r#type: Some(wa::message::protocol_message::Type::MessageEdit),
+            edited_message: MessageField::some(message!(conversation: huge()))
+        })),
+    ] {
+        let (Mapped::Message(content) | Mapped::Update(content)) = map(&message) else {
+            panic!("{message:?}")
+        };
+        let size = InboundMessage { content: Some(content), ..InboundMessage::default() }.encoded_len();
+        assert!(size < 800_000, "{size}");
+    }
 }
 
 /// Whatever a phone sends, it is something. Wrappers are opened in any nesting.
@@ -527,7 +808,7 @@ mod whatever_comes {
         #[test]
         fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(message) = message_decode(&bytes) {
-                let _ = (map(&message), quoted(&message));
+                let _ = (map(&message), context::quoted_id(&message), context::context(&message));
             }
         }
 
@@ -547,7 +828,7 @@ mod whatever_comes {
             prost::encoding::string::encode(inner, &text, &mut inside);
             prost::encoding::bytes::encode(field, &inside, &mut encoded);
             if let Ok(message) = message_decode(&encoded) {
-                let _ = (map(&message), quoted(&message));
+                let _ = (map(&message), context::quoted_id(&message), context::context(&message));
             }
         }
     }

@@ -15,6 +15,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::append::Appender;
 use super::arrival::{Arrival, lanes};
+use super::bound;
 use super::content::{self, Mapped};
 use super::under_way::UnderWay;
 use crate::bus::Bus;
@@ -25,7 +26,7 @@ use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::Resends;
 use crate::telemetry::{metrics, spans};
-use crate::wire::v1::{ChatKind, InboundMessage, inbound_message::Content};
+use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// Why a message is refused. WhatsApp redelivers it.
@@ -189,7 +190,7 @@ impl Inbound {
 
     async fn store(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let appender = &self.0.appender;
-        let Storing { content, place } = storing;
+        let Storing { mut content, place } = storing;
         let (info, source) = (arrival.info, &arrival.info.source);
         let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
@@ -202,6 +203,12 @@ impl Inbound {
             ChatKind::Direct => learned.as_ref(),
             _ => source.sender_alt.as_ref(),
         };
+        let sender = identity::identity(&source.sender, sender_other);
+        let mut context = arrival.context.clone();
+        let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
+        for person in people(&mut content, context.as_mut()) {
+            identity::complete(person, &known);
+        }
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let message = InboundMessage {
@@ -209,8 +216,8 @@ impl Inbound {
             chat: chat.token.as_str().to_owned(),
             chat_jid: peer.jid,
             message_id: arrival.id.clone(),
-            sender: Some(identity::identity(&source.sender, sender_other)),
-            push_name: info.push_name.clone(),
+            sender: Some(sender),
+            push_name: bound::line(Some(&info.push_name)),
             from_me: source.is_from_me,
             self_chat,
             chat_kind: peer.kind.into(),
@@ -221,6 +228,7 @@ impl Inbound {
             replay: None,
             disappears_after_s,
             content: Some(content),
+            context,
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
         if place == Place::Placeholder {
@@ -237,6 +245,22 @@ impl Inbound {
         .instrument(span)
         .await
     }
+}
+
+/// Everybody whom a message names.
+fn people<'a>(
+    content: &'a mut Content,
+    context: Option<&'a mut Context>,
+) -> impl Iterator<Item = &'a mut Identity> {
+    let author = match content {
+        Content::Revoke(revoke) => revoke.author.as_mut(),
+        _ => None,
+    };
+    let named = context.into_iter().flat_map(|context| {
+        let quoted = context.quoted.as_mut().and_then(|quoted| quoted.author.as_mut());
+        quoted.into_iter().chain(&mut context.mentions)
+    });
+    author.into_iter().chain(named)
 }
 
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
