@@ -73,5 +73,6 @@ mod timers;
 mod trace;
 mod unheard;
 mod unreadable;
+mod votes;
 mod walls;
 mod wire_format;

@@ -5,8 +5,10 @@ use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 
 use super::content::{self, Mapped};
 use super::context;
+use super::sealed::{self, Sealed};
 use super::under_way::Key;
 use crate::edge::addressing::identity;
+use crate::edge::session::Poll;
 use crate::wire::v1::Context;
 
 /// What the rest of `inbound` needs of the message.
@@ -20,6 +22,10 @@ pub(super) struct Arrival<'a> {
     pub quoted: String,
     /// What it says beside its content.
     pub context: Option<Context>,
+    /// The vote or the answer in it.
+    pub sealed: Option<Sealed>,
+    /// What has to be kept of it, so that votes or answers can be read.
+    pub kept: Option<Poll>,
     /// The chat's disappearing timer, as far as it tells.
     pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
@@ -44,6 +50,8 @@ impl<'a> Arrival<'a> {
             mapped,
             quoted: context::quoted_id(&incoming.message),
             context: context::context(&incoming.message),
+            sealed: sealed::sealed(&incoming.message),
+            kept: sealed::kept(&incoming.message),
             ..Self::unread(info)
         }
     }
@@ -58,6 +66,8 @@ impl<'a> Arrival<'a> {
             mapped: Mapped::Nothing,
             quoted: String::new(),
             context: None,
+            sealed: None,
+            kept: None,
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

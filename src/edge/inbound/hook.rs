@@ -17,6 +17,7 @@ use super::append::Appender;
 use super::arrival::{Arrival, lanes};
 use super::bound;
 use super::content::{self, Mapped};
+use super::sealed;
 use super::under_way::UnderWay;
 use crate::bus::Bus;
 use crate::crash;
@@ -24,7 +25,7 @@ use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
-use crate::edge::session::Resends;
+use crate::edge::session::{Poll, Polls, Resends};
 use crate::telemetry::{metrics, spans};
 use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
@@ -48,8 +49,22 @@ pub(crate) struct Inbound(Arc<Shared>);
 struct Shared {
     appender: Appender,
     resends: Resends,
+    polls: Polls,
     under_way: UnderWay,
     timers: Timers,
+}
+
+/// What is known of earlier messages.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What was offered last in each chat.
+    pub offers: Offers,
+    /// The chats' disappearing timers.
+    pub timers: Timers,
+    /// The messages that must come again.
+    pub resends: Resends,
+    /// The polls whose votes can be read.
+    pub polls: Polls,
 }
 
 #[async_trait::async_trait]
@@ -98,14 +113,13 @@ impl Inbound {
         bus: Bus,
         subjects: Subjects,
         account: Account,
-        resends: Resends,
-        offers: Offers,
-        timers: Timers,
+        memory: Memory,
         stop: CancellationToken,
     ) -> Self {
+        let Memory { offers, timers, resends, polls } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
-        Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default(), timers }))
+        Self(Arc::new(Shared { appender, resends, polls, under_way: UnderWay::default(), timers }))
     }
 
     /// The chats that messages came from.
@@ -209,6 +223,7 @@ impl Inbound {
         for person in people(&mut content, context.as_mut()) {
             identity::complete(person, &known);
         }
+        self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let message = InboundMessage {
@@ -245,6 +260,30 @@ impl Inbound {
         .instrument(span)
         .await
     }
+
+    /// Keeps a poll or an event before it is on the bus; opens a vote or an answer.
+    async fn votes(&self, arrival: &Arrival<'_>, chat: &ChatToken, content: &mut Content, by: Identity) {
+        let polls = &self.0.polls;
+        if let Some(kept) = &arrival.kept {
+            let poll = Poll { creator: by, ..kept.clone() };
+            if let Err(error) = polls.keep(chat, &arrival.id, poll).await {
+                tracing::warn!(%error, "a poll or an event cannot be kept; its votes will not be readable");
+            }
+        } else if let Some(sealed) = &arrival.sealed {
+            let poll = polls.find(chat, &sealed.about).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the session's store cannot be read; a vote stays unread");
+                None
+            });
+            sealed::open(content, sealed, poll.as_ref(), &by);
+        }
+    }
+}
+
+/// The person with both addresses, if they are known.
+fn with_both(person: &Identity, known: &[Identity]) -> Identity {
+    let mut person = person.clone();
+    identity::complete(&mut person, known);
+    person
 }
 
 /// Everybody whom a message names.

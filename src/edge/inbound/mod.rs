@@ -1,7 +1,7 @@
 //! WhatsApp → bus: a customer's message is stored before WhatsApp may mark it "received".
 //!
 //! Every message passes `hook`. `arrival` reads a message: `content` says where it belongs, `kinds` and `business` what
-//! it is, `context` what it says beside that, with `peel`, `name` and `bound` (all pure). `append` puts it at the end of
+//! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound` (all pure). `append` puts it at the end of
 //! its chat's list. `aside` does so with what passes the hook by. May import: `session` (the messages that must come
 //! again), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
 
@@ -16,7 +16,8 @@ mod hook;
 mod kinds;
 mod name;
 mod peel;
+mod sealed;
 mod under_way;
 
 pub(super) use aside::Latecomers;
-pub(super) use hook::Inbound;
+pub(super) use hook::{Inbound, Memory};

@@ -23,6 +23,7 @@ use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
 use super::pair_codes::PairCodes;
+use super::polls::Polls;
 use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
@@ -66,6 +67,8 @@ pub(crate) struct Session<Hook> {
     pub hook: Hook,
     /// The messages that must come again. Each one holds its chat until then.
     pub resends: Resends,
+    /// The polls whose votes can be read.
+    pub polls: Polls,
     /// Receives what WhatsApp reports about sent messages.
     pub outgoing: Arc<dyn OutgoingObserver>,
     /// Takes what passes the hook by.
@@ -192,11 +195,18 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         };
         drop((subscription, stanzas));
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
-        self.connection.client(None);
+        self.let_go();
         then
     }
 
+    /// Nobody uses the client or its store any more.
+    fn let_go(&self) {
+        self.polls.close();
+        self.connection.client(None);
+    }
+
     fn unopened(&self, error: &(dyn std::error::Error + Send + Sync)) -> Then {
+        self.let_go();
         tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
         Then::Rebuild { after: OPEN_PAUSE }
     }
@@ -266,6 +276,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         forget_old(&store, self.settings.resend_for).await;
+        self.polls.open(&store).await?;
         let store = Store::new(store, self.resends.clone(), lost);
         let commits = store.commits();
         let bot = Bot::builder()

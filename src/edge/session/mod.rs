@@ -4,7 +4,7 @@
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! and `tokens` keeps the persons' tokens in memory. `resend` tracks the messages that must come again.
+//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -23,6 +23,7 @@ mod line;
 pub mod link;
 mod lock;
 mod pair_codes;
+mod polls;
 mod presence;
 mod reachability;
 mod resend;
@@ -44,4 +45,5 @@ pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
 pub(super) use lease::Lease;
 pub(super) use lock::AuthDir;
+pub(super) use polls::{Poll, Polls};
 pub(super) use resend::Resends;
