@@ -69,7 +69,7 @@ pub struct InboundMessage {
     pub context: ::core::option::Option<Context>,
     #[prost(
         oneof = "inbound_message::Content",
-        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 49"
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 49"
     )]
     pub content: ::core::option::Option<inbound_message::Content>,
 }
@@ -128,6 +128,8 @@ pub mod inbound_message {
         BetterCopy(super::BetterCopy),
         #[prost(message, tag = "46")]
         EventAnswer(super::EventAnswer),
+        #[prost(message, tag = "47")]
+        MissedCall(super::MissedCall),
         /// The chat's disappearing timer was set or switched off.
         #[prost(message, tag = "49")]
         ChatTimer(super::ChatTimer),
@@ -513,6 +515,13 @@ pub struct EventAnswer {
     /// Why it is not: `unknown` (this edge has not seen the event), or `unreadable`.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+}
+/// A call that nobody took. The call's own id is the `message_id`; it comes once at most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MissedCall {
+    /// false: it was not, or that is not known.
+    #[prost(bool, tag = "1")]
+    pub video: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -15,6 +15,7 @@ mod admin;
 mod asked_again;
 mod backlog;
 mod bus_outage;
+mod calls;
 mod check;
 mod closed_output;
 mod crash_loop;

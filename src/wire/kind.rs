@@ -50,6 +50,7 @@ kinds! {
     Pin, "pin", "pin";
     BetterCopy, "better_copy", "better-copy";
     EventAnswer, "event_answer", "event-answer";
+    MissedCall, "missed_call", "missed-call";
     ChatTimer, "chat_timer", "chat-timer";
 }
 
@@ -97,6 +98,7 @@ mod tests {
             (Content::Pin(Pin::default()), "pin"),
             (Content::BetterCopy(BetterCopy::default()), "better-copy"),
             (Content::EventAnswer(EventAnswer::default()), "event-answer"),
+            (Content::MissedCall(MissedCall::default()), "missed-call"),
         ] {
             assert_eq!(content(Some(&kind)), name);
         }

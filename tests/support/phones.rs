@@ -44,6 +44,13 @@ impl Simulator {
 }
 
 impl Customer {
+    /// Calls the business; the call ends at once, for this reason. Returns the call's id.
+    pub async fn calls(&self, reason: Option<&str>) -> String {
+        let call = json!({"to": BUSINESS, "reason": reason, "video": true});
+        let answer = self.http.make(&format!("/sim/customers/{}/calls", self.phone()), &call).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
     /// Sets the chat's disappearing timer; 0: off. With `silent` only the next messages tell of it.
     pub async fn sets_timer(&self, seconds: u32, silent: bool) {
         let timer = json!({"to": BUSINESS, "seconds": seconds, "silent": silent});

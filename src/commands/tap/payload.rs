@@ -241,6 +241,7 @@ fn about(update: &Content, mask: &Mask, fields: &mut Fields) {
             fields.put("text", mask.text(reaction.emoji.clone()));
         }
         Content::ChatTimer(timer) => fields.put("seconds", timer.seconds),
+        Content::MissedCall(call) => fields.put("video", call.video),
         Content::PollVote(vote) => {
             fields.put("target", mask.id(&vote.target_message_id));
             fields.put("decrypted", vote.decrypted);

@@ -27,7 +27,7 @@ use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::{Poll, Polls, Resends};
 use crate::telemetry::{metrics, spans};
-use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, inbound_message::Content};
+use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// Why a message is refused. WhatsApp redelivers it.
@@ -166,13 +166,20 @@ impl Inbound {
     /// Stores word of a message that nobody can read.
     pub(super) async fn placeholder(&self, client: &Client, info: &MessageInfo, kind: &str) {
         let content = content::unsupported(kind.to_owned());
+        self.aside(client, info, Storing { content, place: Place::Placeholder }).await;
+    }
+
+    /// Stores word of a call that nobody took.
+    pub(super) async fn missed_call(&self, client: &Client, info: &MessageInfo, video: bool) {
+        let content = Content::MissedCall(MissedCall { video });
+        self.aside(client, info, Storing { content, place: Place::Update }).await;
+    }
+
+    async fn aside(&self, client: &Client, info: &MessageInfo, storing: Storing) {
         let arrival = Arrival::unread(info);
         let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
         // An error says that the process is stopping.
-        let _ = self
-            .store(client, &arrival, Storing { content, place: Place::Placeholder })
-            .instrument(span)
-            .await;
+        let _ = self.store(client, &arrival, storing).instrument(span).await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.

@@ -176,3 +176,7 @@ fn instant_ms(time: Option<i64>) -> i64 {
         ms => ms.max(0),
     }
 }
+
+#[cfg(test)]
+#[path = "kinds_tests.rs"]
+mod tests;

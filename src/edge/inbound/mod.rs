@@ -5,6 +5,10 @@
 //! its chat's list. `aside` does so with what passes the hook by. May import: `session` (the messages that must come
 //! again), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
 
+#[cfg(test)]
+#[macro_use]
+mod parts;
+
 mod append;
 mod arrival;
 mod aside;

@@ -11,6 +11,7 @@ use whatsapp_rust::wacore::types::events::{
 use whatsapp_rust::wacore_binary::OwnedNodeRef;
 
 use super::aside::{Aside, Asides, Unreadable, unreadable};
+use super::calls::{self, Calls};
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
@@ -51,6 +52,7 @@ pub(super) enum Heard {
 pub(super) struct Listener {
     resends: Resends,
     asides: Asides,
+    calls: Calls,
     outgoing: Arc<dyn OutgoingObserver>,
     link: mpsc::Sender<Heard>,
 }
@@ -63,7 +65,7 @@ impl Listener {
         outgoing: Arc<dyn OutgoingObserver>,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
-        (Arc::new(Self { resends, asides, outgoing, link }), heard)
+        (Arc::new(Self { resends, asides, calls: Calls::default(), outgoing, link }), heard)
     }
 }
 
@@ -87,6 +89,12 @@ impl EventHandler for Listener {
                     self.asides.push(Aside::Content(message.clone()));
                 }
             }
+            Event::IncomingCall(call) => {
+                if let Some(missed) = self.calls.heard(call) {
+                    self.asides.push(Aside::Call(missed));
+                }
+            }
+            Event::MissedCall(call) => self.asides.push(Aside::Call(calls::away(call))),
             // The library sends this event once WhatsApp's queue is drained.
             Event::Connected(_) => self.resends.drained(),
             _ => {}

@@ -3,13 +3,14 @@
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
-//! passes the hook by. `store` stores the session: `commits` writes its `changes`, many in one transaction,
+//! passes the hook by, `calls` among it. `store` stores the session: `commits` writes its `changes`, many in one transaction,
 //! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
 mod aside;
+mod calls;
 mod changes;
 mod client;
 mod commits;
