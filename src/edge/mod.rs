@@ -27,7 +27,7 @@ use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
 use session::{Asides, AuthDir, ConnectionWriter, Lease, News, Polls, Resends, Session};
-pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
+pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -145,7 +145,13 @@ impl Parts {
     ) -> Inbound {
         let (bus, subjects, account) =
             (self.bus.clone(), self.subjects.clone(), self.settings.account.clone());
-        let memory = Memory { offers, timers, resends: resends.clone(), polls: polls.clone() };
+        let memory = Memory {
+            offers,
+            timers,
+            resends: resends.clone(),
+            polls: polls.clone(),
+            extra: self.settings.session.extra,
+        };
         Inbound::new(bus, subjects, account, memory, stop.clone())
     }
 

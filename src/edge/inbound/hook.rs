@@ -25,7 +25,7 @@ use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
-use crate::edge::session::{Poll, Polls, Resends};
+use crate::edge::session::{Extra, Poll, Polls, Resends};
 use crate::telemetry::{metrics, spans};
 use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
@@ -50,6 +50,7 @@ struct Shared {
     appender: Appender,
     resends: Resends,
     polls: Polls,
+    extra: Extra,
     under_way: UnderWay,
     timers: Timers,
 }
@@ -65,6 +66,8 @@ pub(crate) struct Memory {
     pub resends: Resends,
     /// The polls whose votes can be read.
     pub polls: Polls,
+    /// What goes on the bus beside what people write to the number.
+    pub extra: Extra,
 }
 
 #[async_trait::async_trait]
@@ -116,10 +119,10 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls } = memory;
+        let Memory { offers, timers, resends, polls, extra } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
-        Self(Arc::new(Shared { appender, resends, polls, under_way: UnderWay::default(), timers }))
+        Self(Arc::new(Shared { appender, resends, polls, extra, under_way: UnderWay::default(), timers }))
     }
 
     /// The chats that messages came from.
@@ -132,6 +135,7 @@ impl Inbound {
         let Shared { resends, .. } = &*self.0;
         let received = match std::mem::replace(&mut arrival.mapped, Mapped::Nothing) {
             Mapped::Nothing => Ok(()),
+            _ if !self.0.extra.wants(&arrival.info.source.chat) => Ok(()),
             Mapped::Update(content) => {
                 self.once(client, &arrival, Storing { content, place: Place::Update }).await
             }

@@ -17,6 +17,7 @@ use super::aside::Asides;
 use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
+use super::extra::Extra;
 use super::http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub pair_phone: Option<String>,
     /// The simulator's address, in builds that can use one.
     pub simulator_url: Option<String>,
+    /// What goes on the bus beside what people write to the number.
+    pub extra: Extra,
     /// What WhatsApp is told of the connector's presence.
     pub presence: Presence,
     /// For how long a phone may ask for a sent message again.
@@ -136,8 +139,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
-        let (listener, mut inputs) =
-            Listener::new(self.resends.clone(), self.asides.clone(), Arc::clone(&self.outgoing));
+        let (listener, mut inputs) = self.listener();
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
         self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
@@ -197,6 +199,11 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.let_go();
         then
+    }
+
+    fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
+        let asides = (self.asides.clone(), self.settings.extra);
+        Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
     }
 
     /// Nobody uses the client or its store any more.

@@ -202,7 +202,9 @@ fn deliver(
         push_name: &owner.record.name,
     };
     let builder = stamp.shape.from(envelope.open_unsigned(), customer, owner.record.addressing);
-    let stanza = builder.children(stamp.shape.content(sealed, parcel.media_type)).build();
+    let content = stamp.shape.published(parcel.message, parcel.raw);
+    let content = content.unwrap_or_else(|| stamp.shape.content(sealed, parcel.media_type));
+    let stanza = builder.children(content).build();
     world.enqueue(parcel.account, device, Class::Message, stamp.id, stanza);
 }
 
