@@ -1,9 +1,9 @@
 //! WhatsApp → bus: a customer's message is stored before WhatsApp may mark it "received".
 //!
 //! Every message passes `hook`. `arrival` reads a message: `content` says where it belongs, `kinds` and `business` what
-//! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound` (all pure). `append` puts it at the end of
-//! its chat's list. `aside` does so with what passes the hook by. May import: `session` (the messages that must come
-//! again), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
+//! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound` (all pure).
+//! `append` puts it at the end of its chat's list. `aside` does so with what passes the hook by. May import: `session`
+//! (the messages that must come again, the polls), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
 
 #[cfg(test)]
 #[macro_use]
