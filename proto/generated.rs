@@ -64,9 +64,12 @@ pub struct InboundMessage {
     /// seconds. 0: it is off. Unset: not known.
     #[prost(uint32, optional, tag = "60")]
     pub disappears_after_s: ::core::option::Option<u32>,
+    /// What it says beside its content; unset if nothing.
+    #[prost(message, optional, tag = "61")]
+    pub context: ::core::option::Option<Context>,
     #[prost(
         oneof = "inbound_message::Content",
-        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 39, 40, 41, 42, 43, 49"
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 49"
     )]
     pub content: ::core::option::Option<inbound_message::Content>,
 }
@@ -98,6 +101,15 @@ pub mod inbound_message {
         Poll(super::Poll),
         #[prost(message, tag = "31")]
         Order(super::Order),
+        /// An album begins. Its pictures and videos are messages of their own; each has its id in `context`.
+        #[prost(message, tag = "32")]
+        Album(super::Album),
+        #[prost(message, tag = "33")]
+        Event(super::Event),
+        #[prost(message, tag = "34")]
+        Product(super::Product),
+        #[prost(message, tag = "35")]
+        GroupInvite(super::GroupInvite),
         /// A kind this connector has no field for yet.
         #[prost(message, tag = "39")]
         Unsupported(super::Unsupported),
@@ -110,10 +122,86 @@ pub mod inbound_message {
         Reaction(super::Reaction),
         #[prost(message, tag = "43")]
         PollVote(super::PollVote),
+        #[prost(message, tag = "44")]
+        Pin(super::Pin),
+        #[prost(message, tag = "45")]
+        BetterCopy(super::BetterCopy),
+        #[prost(message, tag = "46")]
+        EventAnswer(super::EventAnswer),
+        #[prost(message, tag = "47")]
+        MissedCall(super::MissedCall),
         /// The chat's disappearing timer was set or switched off.
         #[prost(message, tag = "49")]
         ChatTimer(super::ChatTimer),
     }
+}
+/// What a message says beside its content, in the words of the phone that wrote it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Context {
+    /// The message that it quotes, as the writer's phone has it. `quoted_message_id` is its id.
+    #[prost(message, optional, tag = "1")]
+    pub quoted: ::core::option::Option<Quoted>,
+    /// Whom it mentions: the first 256.
+    #[prost(message, repeated, tag = "2")]
+    pub mentions: ::prost::alloc::vec::Vec<Identity>,
+    /// It mentions everybody in its group.
+    #[prost(bool, tag = "3")]
+    pub mentions_all: bool,
+    #[prost(bool, tag = "4")]
+    pub forwarded: bool,
+    /// How often it was forwarded on its way. Phones show "forwarded many times" from 5 on.
+    #[prost(uint32, tag = "5")]
+    pub forwarding_score: u32,
+    /// It was written from an advertisement.
+    #[prost(message, optional, tag = "6")]
+    pub ad: ::core::option::Option<Ad>,
+    /// How the writer came to the chat, in WhatsApp's words (`ctwa_ad`, `click_to_chat_link`).
+    #[prost(string, tag = "7")]
+    pub entry_point: ::prost::alloc::string::String,
+    /// The `message_id` of the album that it is a part of.
+    #[prost(string, tag = "8")]
+    pub album_message_id: ::prost::alloc::string::String,
+    /// It may be opened once on a phone.
+    #[prost(bool, tag = "9")]
+    pub view_once: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Quoted {
+    #[prost(message, optional, tag = "1")]
+    pub author: ::core::option::Option<Identity>,
+    /// The quoted words: at most 1000 characters.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// Its kind, as the header `Wa-Kind` would name it. Empty: not known.
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+}
+/// A click-to-WhatsApp advertisement.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ad {
+    /// WhatsApp's word for what it is (`ad`, `post`).
+    #[prost(string, tag = "1")]
+    pub source_type: ::prost::alloc::string::String,
+    /// The advertisement's id.
+    #[prost(string, tag = "2")]
+    pub source_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub source_url: ::prost::alloc::string::String,
+    /// Where it was shown (`facebook`, `instagram`).
+    #[prost(string, tag = "4")]
+    pub source_app: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub headline: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub body: ::prost::alloc::string::String,
+    /// The id of this one click (`ctwa_clid`).
+    #[prost(string, tag = "7")]
+    pub click_id: ::prost::alloc::string::String,
+    /// What the advertiser has put into the link.
+    #[prost(string, tag = "8")]
+    pub r#ref: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub media_url: ::prost::alloc::string::String,
 }
 /// Where a replayed message comes from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -143,6 +231,28 @@ pub struct Media {
     pub file_name: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
     pub size_bytes: u64,
+    /// Of a video: it plays in a loop and without sound.
+    #[prost(bool, tag = "5")]
+    pub gif: bool,
+    /// Of a video: it was recorded in the chat, and is shown round.
+    #[prost(bool, tag = "6")]
+    pub video_note: bool,
+    /// Of an audio: it was recorded in the chat.
+    #[prost(bool, tag = "7")]
+    pub voice: bool,
+    /// Of a sticker.
+    #[prost(bool, tag = "8")]
+    pub animated: bool,
+    /// Of an audio or a video.
+    #[prost(uint32, tag = "9")]
+    pub seconds: u32,
+    #[prost(uint32, tag = "10")]
+    pub width: u32,
+    #[prost(uint32, tag = "11")]
+    pub height: u32,
+    /// Of a document.
+    #[prost(uint32, tag = "12")]
+    pub pages: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
@@ -154,8 +264,16 @@ pub struct Location {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub address: ::prost::alloc::string::String,
+    /// It is where the person was when the sharing began. WhatsApp sends no later places as messages.
     #[prost(bool, tag = "5")]
     pub live: bool,
+    /// What was written with it.
+    #[prost(string, tag = "6")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub url: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "8")]
+    pub accuracy_m: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Contacts {
@@ -173,6 +291,12 @@ pub struct ButtonReply {
     /// The words of a person who chose by writing: the option's number, or its label. Empty if a button was pressed.
     #[prost(string, tag = "3")]
     pub written: ::prost::alloc::string::String,
+    /// Of a native-flow button: WhatsApp's name of the flow (`quick_reply`, ...).
+    #[prost(string, tag = "4")]
+    pub flow: ::prost::alloc::string::String,
+    /// Of a native-flow button: all that it answered, as JSON.
+    #[prost(string, tag = "5")]
+    pub params_json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReply {
@@ -192,6 +316,90 @@ pub struct Poll {
     pub question: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many options one person may pick. 0: as many as there are.
+    #[prost(uint32, tag = "3")]
+    pub selectable: u32,
+    /// One option is right.
+    #[prost(bool, tag = "4")]
+    pub quiz: bool,
+    /// The option that is right, if the poll says so.
+    #[prost(string, tag = "5")]
+    pub correct_option: ::prost::alloc::string::String,
+    /// When it ends; 0: never. Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "6")]
+    pub ends_at_ms: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Album {
+    #[prost(uint32, tag = "1")]
+    pub expected_images: u32,
+    #[prost(uint32, tag = "2")]
+    pub expected_videos: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Event {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub description: ::prost::alloc::string::String,
+    /// 0: not said. Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "3")]
+    pub starts_at_ms: i64,
+    #[prost(int64, tag = "4")]
+    pub ends_at_ms: i64,
+    #[prost(message, optional, tag = "5")]
+    pub location: ::core::option::Option<Location>,
+    /// A call's link.
+    #[prost(string, tag = "6")]
+    pub join_link: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub canceled: bool,
+}
+/// A product of a catalogue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Product {
+    #[prost(string, tag = "1")]
+    pub product_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub title: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub description: ::prost::alloc::string::String,
+    /// What the customer wrote with it.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// In thousandths of the currency's unit.
+    #[prost(int64, tag = "5")]
+    pub price_thousandths: i64,
+    /// 0: it is on no sale.
+    #[prost(int64, tag = "6")]
+    pub sale_price_thousandths: i64,
+    /// Three letters (ISO 4217).
+    #[prost(string, tag = "7")]
+    pub currency: ::prost::alloc::string::String,
+    /// The shop's own name of it.
+    #[prost(string, tag = "8")]
+    pub retailer_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub url: ::prost::alloc::string::String,
+    /// Whose catalogue it is in.
+    #[prost(message, optional, tag = "10")]
+    pub seller: ::core::option::Option<Identity>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GroupInvite {
+    #[prost(string, tag = "1")]
+    pub group_jid: ::prost::alloc::string::String,
+    /// With it, one joins the group.
+    #[prost(string, tag = "2")]
+    pub code: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub group_name: ::prost::alloc::string::String,
+    /// What was written with it.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// 0: not said. Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "5")]
+    pub expires_at_ms: i64,
 }
 /// An order from the number's catalogue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -214,7 +422,7 @@ pub struct Order {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unsupported {
-    /// WhatsApp's name of the kind (`pinInChatMessage`, ...); `unknown`: a kind newer than this connector;
+    /// WhatsApp's name of the kind (`keepInChatMessage`, ...); `unknown`: a kind newer than this connector;
     /// `too-large`: it did not fit on the bus. A placeholder, for a message that could not be read:
     /// `view-once`, `hosted`, `bot`: it never comes; `waiting`: if it comes, it comes under the same `message_id`.
     #[prost(string, tag = "1")]
@@ -230,10 +438,17 @@ pub struct Edit {
     #[prost(string, tag = "2")]
     pub body: ::prost::alloc::string::String,
 }
+/// Who takes the message back is the `sender`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Revoke {
     #[prost(string, tag = "1")]
     pub target_message_id: ::prost::alloc::string::String,
+    /// An admin of the group takes back what somebody else wrote.
+    #[prost(bool, tag = "2")]
+    pub by_admin: bool,
+    /// Who wrote it, if `by_admin`.
+    #[prost(message, optional, tag = "3")]
+    pub author: ::core::option::Option<Identity>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reaction {
@@ -249,12 +464,64 @@ pub struct ChatTimer {
     #[prost(uint32, tag = "1")]
     pub seconds: u32,
 }
+/// The person's whole vote. It takes the place of an earlier one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PollVote {
     #[prost(string, tag = "1")]
     pub target_message_id: ::prost::alloc::string::String,
+    /// What was picked. None, if `decrypted`: the vote was taken back.
     #[prost(string, repeated, tag = "2")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The options are known.
+    #[prost(bool, tag = "3")]
+    pub decrypted: bool,
+    /// Why they are not: `unknown` (this edge has not seen the poll), or `unreadable`.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pin {
+    #[prost(string, tag = "1")]
+    pub target_message_id: ::prost::alloc::string::String,
+    /// false: it was taken down.
+    #[prost(bool, tag = "2")]
+    pub pinned: bool,
+    /// For how long. 0: not said.
+    #[prost(uint32, tag = "3")]
+    pub seconds: u32,
+}
+/// The same picture or video once more, in a better quality. Its words came with the first copy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BetterCopy {
+    /// The first copy.
+    #[prost(string, tag = "1")]
+    pub target_message_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub file: ::core::option::Option<Media>,
+}
+/// The person's whole answer to an event. It takes the place of an earlier one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventAnswer {
+    #[prost(string, tag = "1")]
+    pub target_message_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "EventAnswerWord", tag = "2")]
+    pub answer: i32,
+    /// How many people the person brings.
+    #[prost(uint32, tag = "3")]
+    pub extra_guests: u32,
+    /// The answer is known.
+    #[prost(bool, tag = "4")]
+    pub decrypted: bool,
+    /// Why it is not: `unknown` (this edge has not seen the event), or `unreadable`.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// A call that nobody took. The call's own id is the `message_id`; it comes once at most.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MissedCall {
+    /// false: it was not, or that is not known.
+    #[prost(bool, tag = "1")]
+    pub video: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -290,6 +557,38 @@ impl ChatKind {
             "CHAT_KIND_STATUS" => Some(Self::Status),
             "CHAT_KIND_NEWSLETTER" => Some(Self::Newsletter),
             "CHAT_KIND_BROADCAST" => Some(Self::Broadcast),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EventAnswerWord {
+    Unspecified = 0,
+    Going = 1,
+    NotGoing = 2,
+    Maybe = 3,
+}
+impl EventAnswerWord {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EVENT_ANSWER_WORD_UNSPECIFIED",
+            Self::Going => "EVENT_ANSWER_WORD_GOING",
+            Self::NotGoing => "EVENT_ANSWER_WORD_NOT_GOING",
+            Self::Maybe => "EVENT_ANSWER_WORD_MAYBE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EVENT_ANSWER_WORD_UNSPECIFIED" => Some(Self::Unspecified),
+            "EVENT_ANSWER_WORD_GOING" => Some(Self::Going),
+            "EVENT_ANSWER_WORD_NOT_GOING" => Some(Self::NotGoing),
+            "EVENT_ANSWER_WORD_MAYBE" => Some(Self::Maybe),
             _ => None,
         }
     }

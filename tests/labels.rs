@@ -10,7 +10,7 @@ use crate::support::{Addressing, Layout, PATIENCE, Stage, eventually};
 
 #[tokio::test]
 async fn each_sort_of_chat_has_its_own_label() {
-    let stage = Stage::plan().set().await;
+    let stage = Stage::plan().setting("INBOUND_EXTRA", "status,newsletter").set().await;
     let _product = stage.product(Layout::OneProcess).await;
     let ana = stage.simulator.customer("5491133330001", Addressing::Phone).await;
     let leo = stage.simulator.customer("5491133330002", Addressing::Lid).await;
@@ -62,6 +62,30 @@ async fn each_sort_of_chat_has_its_own_label() {
         })
         .collect();
     assert_eq!(reasons, [NoReplyReason::NotDirect; 4]);
+}
+
+/// What is passed over is not held either: the customer's chat goes on.
+#[tokio::test]
+async fn status_posts_and_newsletters_go_on_the_bus_only_if_they_are_asked_for() {
+    for (extra, wanted) in [("", 1), ("newsletter", 2), ("status", 2), ("status,newsletter", 3)] {
+        let stage = Stage::plan().setting("INBOUND_EXTRA", extra).set().await;
+        let _product = stage.product(Layout::OneProcess).await;
+        let customer = stage.customer().await;
+        for address in ["status@broadcast", "120363000000000043@newsletter"] {
+            customer.write_with(json!({"text": "a todos", "through": address})).await;
+        }
+        customer.write("hola").await;
+        customer.receives(1).await;
+        let streams = stage.streams().await;
+        streams.settled(wanted).await;
+        let mut kinds: Vec<_> =
+            streams.messages().await.iter().map(|entry| entry.inbound().chat_kind()).collect();
+        kinds.sort_unstable();
+        let named = |name: &str, kind| extra.contains(name).then_some(kind);
+        let named = [named("status", ChatKind::Status), named("newsletter", ChatKind::Newsletter)];
+        let all: Vec<_> = [Some(ChatKind::Direct)].into_iter().chain(named).flatten().collect();
+        assert_eq!(kinds, all, "{extra}");
+    }
 }
 
 /// Such a receipt says nothing of the chat with the person.

@@ -100,7 +100,8 @@ async fn content(streams: &Streams, id: &str) -> Content {
 }
 
 fn button(id: &str, text: &str, written: &str) -> Content {
-    Content::ButtonReply(ButtonReply { button_id: id.into(), text: text.into(), written: written.into() })
+    let (button_id, text, written) = (id.into(), text.into(), written.into());
+    Content::ButtonReply(ButtonReply { button_id, text, written, ..Default::default() })
 }
 
 fn is_text(content: &Content, body: &str) -> bool {

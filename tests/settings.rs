@@ -40,6 +40,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),
+        ("INBOUND_EXTRA", "groups", "status, newsletter"),
         ("LOG_FORMAT", "xml", "json"),
         ("LOOP_LIMIT", "often", "a number per minute, or off"),
         ("NATS_IN_MAX_BYTES", "64", "64MiB"),

@@ -147,6 +147,7 @@ fn edge(
     let account = check.read(&given.whatsapp_account, |text| Account::parse(text).ok());
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
+    let extra = check.read(&given.inbound_extra, edge::Extra::parse);
     let presence = check.read(&given.presence, read::presence);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
     // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
@@ -160,6 +161,7 @@ fn edge(
         session: edge::SessionSettings {
             pair_phone,
             simulator_url,
+            extra: extra.unwrap_or_default(),
             presence: presence?,
             resend_for: ages.outbound?,
             proxy: proxies.of(edge::HOST).cloned(),

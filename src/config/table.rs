@@ -217,6 +217,8 @@ settings! {
         .takes("1 to 64 of a-z, 0-9, _ and -");
     whatsapp_pair_phone: "WHATSAPP_PAIR_PHONE", Setting::of(Edge).or_else("QR code only")
         .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
+    inbound_extra: "INBOUND_EXTRA", Setting::of(Edge).or_else("neither")
+        .takes("status, newsletter, or both separated by a comma");
     presence: "PRESENCE", Setting::of(Edge).or("unavailable").takes("unavailable or available");
     send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);
     send_total: "SEND_TOTAL", Setting::of(Edge).or("50/1s").takes(rate::TAKES);

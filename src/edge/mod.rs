@@ -22,12 +22,12 @@ use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
 use addressing::timers::Timers;
-use inbound::{Inbound, Latecomers};
+use inbound::{Inbound, Latecomers, Memory};
 use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
-use session::{Asides, AuthDir, ConnectionWriter, Lease, News, Resends, Session};
-pub use session::{Connection, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
+use session::{Asides, AuthDir, ConnectionWriter, Lease, News, Polls, Resends, Session};
+pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -139,20 +139,27 @@ impl Parts {
 
     fn hook(
         &self,
-        resends: &Resends,
+        (resends, polls): (&Resends, &Polls),
         (offers, timers): (Offers, Timers),
         stop: &CancellationToken,
     ) -> Inbound {
         let (bus, subjects, account) =
             (self.bus.clone(), self.subjects.clone(), self.settings.account.clone());
-        Inbound::new(bus, subjects, account, resends.clone(), offers, timers, stop.clone())
+        let memory = Memory {
+            offers,
+            timers,
+            resends: resends.clone(),
+            polls: polls.clone(),
+            extra: self.settings.session.extra,
+        };
+        Inbound::new(bus, subjects, account, memory, stop.clone())
     }
 
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
-        let resends = Resends::default();
+        let (resends, polls) = (Resends::default(), Polls::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
@@ -166,7 +173,7 @@ impl Parts {
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
-        let hook = self.hook(&resends, (offers, timers), &stop);
+        let hook = self.hook((&resends, &polls), (offers, timers), &stop);
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
             self.subjects.clone(),
@@ -191,6 +198,7 @@ impl Parts {
             auth: Arc::clone(&self.auth),
             hook,
             resends,
+            polls,
             asides,
             outgoing: Arc::new(Feedback { acks, receipts }),
             connection: self.writer.clone(),

@@ -80,8 +80,8 @@ pub fn question(
     })
 }
 
-/// The text of a message: plain text, a caption, what was written with an order, or the choice: its label, or the
-/// person's own words if it was written.
+/// The text of a message: plain text, a caption, what was written with an order or a product, or the choice: its label,
+/// or the person's own words if it was written.
 fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,
@@ -91,6 +91,7 @@ fn text(message: &InboundMessage) -> Option<&str> {
         Content::ListReply(reply) if reply.written.is_empty() => &reply.title,
         Content::ListReply(reply) => &reply.written,
         Content::Order(order) => &order.text,
+        Content::Product(product) => &product.text,
         _ => return None,
     };
     Some(text.as_str()).filter(|text| !text.trim().is_empty())
@@ -151,7 +152,7 @@ mod tests {
     fn what_was_chosen_is_asked_in_the_words_that_the_person_saw() {
         let button = |written: &str| {
             let (button_id, text, written) = ("yes-1".into(), "Sí".into(), written.into());
-            Content::ButtonReply(v1::ButtonReply { button_id, text, written })
+            Content::ButtonReply(v1::ButtonReply { button_id, text, written, ..Default::default() })
         };
         let row = |written: &str| {
             let (row_id, title, description) = ("4".into(), "Mesa".into(), "de dos".into());
@@ -159,6 +160,7 @@ mod tests {
         };
         let media = || Media { caption: "mira".into(), ..Media::default() };
         let order = v1::Order { text: "para hoy".into(), ..v1::Order::default() };
+        let product = v1::Product { text: "¿queda?".into(), ..v1::Product::default() };
         for (content, want) in [
             (button(""), Ok("Sí")),
             (row(""), Ok("Mesa")),
@@ -169,6 +171,8 @@ mod tests {
             (Content::Document(media()), Ok("mira")),
             (Content::Order(order), Ok("para hoy")),
             (Content::Order(v1::Order::default()), Err(NoReplyReason::NotText)),
+            (Content::Product(product), Ok("¿queda?")),
+            (Content::Product(v1::Product::default()), Err(NoReplyReason::NotText)),
             (Content::Sticker(media()), Err(NoReplyReason::NotText)),
             (Content::Text(Text { body: " \n".into() }), Err(NoReplyReason::NotText)),
             (Content::ButtonReply(v1::ButtonReply::default()), Err(NoReplyReason::NotText)),

@@ -13,6 +13,8 @@ pub const PREV_SEQ: &str = "Wa-Prev-Seq";
 pub const IN_SEQ: &str = "Wa-In-Seq";
 /// On an outcome: when `WA_IN` was created. [`IN_SEQ`] counts within one incarnation of the stream only.
 pub const IN_CREATED: &str = "Wa-In-Created";
+/// On a message or an update: its kind, by the name of its field in the schema. With it a reader skips without decoding.
+pub const KIND: &str = "Wa-Kind";
 /// W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 /// CloudEvents: the event's id, derived from what it is about, never random.
@@ -28,7 +30,7 @@ const CE_SPECVERSION: &str = "ce-specversion";
 const CONTENT_TYPE: &str = "content-type";
 
 /// The names that most messages have. They need no memory of their own.
-const USUAL: [&str; 13] = [
+const USUAL: [&str; 14] = [
     CE_ID,
     CE_TYPE,
     CE_SOURCE,
@@ -41,6 +43,7 @@ const USUAL: [&str; 13] = [
     IN_CREATED,
     MSG_ID,
     EXPECTED_LAST_SUBJECT_SEQUENCE,
+    KIND,
     "tracestate",
 ];
 

@@ -28,6 +28,13 @@ impl Simulator {
         self.http.make(&format!("/sim/accounts/{BUSINESS}/rename"), &json!({"name": name})).await;
     }
 
+    /// The owner sends a message to a customer on the business's own phone, given as protobuf in Base64.
+    pub async fn owner_sends(&self, customer: &Customer, raw: &str) -> String {
+        let message = json!({"to": customer.phone(), "raw": raw});
+        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
     /// The business's owner types a pairing code into the phone; the refusal, if it is refused.
     pub async fn type_code(&self, code: &str) -> Result<(), String> {
         let path = format!("/sim/accounts/{BUSINESS}/pair-code");
@@ -37,6 +44,13 @@ impl Simulator {
 }
 
 impl Customer {
+    /// Calls the business; the call ends at once, for this reason. Returns the call's id.
+    pub async fn calls(&self, reason: Option<&str>) -> String {
+        let call = json!({"to": BUSINESS, "reason": reason, "video": true});
+        let answer = self.http.make(&format!("/sim/customers/{}/calls", self.phone()), &call).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
     /// Sets the chat's disappearing timer; 0: off. With `silent` only the next messages tell of it.
     pub async fn sets_timer(&self, seconds: u32, silent: bool) {
         let timer = json!({"to": BUSINESS, "seconds": seconds, "silent": silent});

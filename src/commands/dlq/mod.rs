@@ -174,6 +174,9 @@ pub fn replayed(subjects: &Subjects, letter: &Stored, now_ms: i64) -> Result<Rec
     let replay_id = id::replay(inbound_id, letter.sequence);
     let mut headers = Headers::cloud_event(&replay_id, "InboundMessage", account.as_str(), now_ms);
     headers.set(header::MSG_ID, &replay_id);
+    if let Some(content) = &message.content {
+        headers.set(header::KIND, kind::field(content));
+    }
     // The replay belongs to the trace of the message that it repeats.
     for name in ["traceparent", "tracestate"] {
         if let Some(value) = letter.headers.get(name) {
@@ -246,6 +249,8 @@ fn text(content: Option<&Content>) -> String {
         }
         Some(Content::ButtonReply(reply)) => written_or(&reply.written, &reply.text),
         Some(Content::ListReply(reply)) => written_or(&reply.written, &reply.title),
+        Some(Content::Order(order)) => order.text.clone(),
+        Some(Content::Product(product)) => product.text.clone(),
         _ => String::new(),
     }
 }

@@ -8,8 +8,9 @@ use crate::wire::header::rfc3339_ms;
 use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
-    ChatKind, DeadReason, Identity, InboundMessage, Media, NoReplyReason, Outcome, Receipt, ReceiptStatus,
-    Reply, SendMessage, SessionAction, SessionEvent, SessionState, outcome, send_message,
+    ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
+    Receipt, ReceiptStatus, Reply, SendMessage, SessionAction, SessionEvent, SessionState, outcome,
+    send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -61,8 +62,13 @@ fn named<E: TryFrom<i32>>(value: i32, name: impl Fn(&E) -> &'static str, prefix:
 
 fn inbound(message: &InboundMessage, mask: &mut Mask) -> Fields {
     let sender = message.sender.clone().unwrap_or_default();
-    for number in [&sender.jid, &sender.phone, &sender.lid, &message.chat_jid, &message.chat] {
+    for number in [&message.chat_jid, &message.chat] {
         mask.hide(number);
+    }
+    for person in people(message).chain([&sender]) {
+        for number in [&person.jid, &person.phone, &person.lid] {
+            mask.hide(number);
+        }
     }
     let mut fields = Fields::default();
     fields.put("content", kind::content(message.content.as_ref()));
@@ -81,7 +87,48 @@ fn inbound(message: &InboundMessage, mask: &mut Mask) -> Fields {
         fields.put("replay", json!({ "of": of, "dead_letter": replay.dead_letter, "at": at }));
     }
     content(message.content.as_ref(), mask, &mut fields);
+    if let Some(said) = &message.context {
+        context(said, mask, &mut fields);
+    }
     fields
+}
+
+/// Everybody whom the message names, but for its sender.
+fn people(message: &InboundMessage) -> impl Iterator<Item = &Identity> {
+    let named = match &message.content {
+        Some(Content::Revoke(revoke)) => revoke.author.as_ref(),
+        Some(Content::Product(product)) => product.seller.as_ref(),
+        _ => None,
+    };
+    let context = message.context.iter();
+    let said =
+        context.flat_map(|said| said.quoted.iter().flat_map(|quoted| &quoted.author).chain(&said.mentions));
+    named.into_iter().chain(said)
+}
+
+/// What a message says beside its content.
+fn context(said: &Context, mask: &Mask, fields: &mut Fields) {
+    if let Some(quoted) = &said.quoted {
+        fields.put("quoted_author", quoted.author.as_ref().and_then(|author| from(author, mask)));
+        fields.put("quoted_kind", mask.code(&quoted.kind));
+        fields.put("quoted_text", mask.text(quoted.text.clone()));
+    }
+    if !said.mentions.is_empty() {
+        fields.put("mentions", said.mentions.len());
+    }
+    fields.put("mentions_all", said.mentions_all);
+    fields.put("forwarded", said.forwarded);
+    fields.put("album", mask.id(&said.album_message_id));
+    fields.put("view_once", said.view_once);
+    fields.put("entry_point", mask.code(&said.entry_point));
+    if let Some(ad) = &said.ad {
+        fields.put("from_ad", true);
+        let whole = json!({
+            "source_type": ad.source_type, "source_id": ad.source_id, "source_url": ad.source_url,
+            "headline": ad.headline, "body": ad.body, "click_id": ad.click_id,
+        });
+        fields.put("ad", mask.text(whole));
+    }
 }
 
 fn from(sender: &Identity, mask: &Mask) -> Option<String> {
@@ -144,21 +191,81 @@ fn content(content: Option<&Content>, mask: &Mask, fields: &mut Fields) {
                 fields.put("target", mask.id(&other.target_message_id));
             }
         }
-        Some(Content::Edit(edit)) => {
+        Some(other) => more(other, mask, fields),
+    }
+}
+
+/// The same, for what is less usual.
+fn more(content: &Content, mask: &Mask, fields: &mut Fields) {
+    match content {
+        Content::Album(album) => {
+            fields.put("expected_images", album.expected_images);
+            fields.put("expected_videos", album.expected_videos);
+        }
+        Content::Event(event) => {
+            fields.time("starts_at", event.starts_at_ms);
+            fields.put("canceled", event.canceled);
+            fields.put("text", mask.text(event.name.clone()));
+            fields.put("description", mask.text(event.description.clone()));
+        }
+        Content::Product(product) => {
+            fields.put("text", mask.text(product.text.clone()));
+            let whole = json!({
+                "product_id": product.product_id, "title": product.title,
+                "price_thousandths": product.price_thousandths, "currency": product.currency,
+            });
+            fields.put("product", mask.text(whole));
+        }
+        Content::GroupInvite(invite) => {
+            fields.put("text", mask.text(invite.text.clone()));
+            fields.put("group_name", mask.text(invite.group_name.clone()));
+        }
+        update => about(update, mask, fields),
+    }
+}
+
+/// What is about an earlier message, or about the chat.
+fn about(update: &Content, mask: &Mask, fields: &mut Fields) {
+    match update {
+        Content::Edit(edit) => {
             fields.put("target", mask.id(&edit.target_message_id));
             fields.put("text", mask.text(edit.body.clone()));
         }
-        Some(Content::Revoke(revoke)) => fields.put("target", mask.id(&revoke.target_message_id)),
-        Some(Content::Reaction(reaction)) => {
+        Content::Revoke(revoke) => {
+            fields.put("target", mask.id(&revoke.target_message_id));
+            fields.put("by_admin", revoke.by_admin);
+        }
+        Content::Reaction(reaction) => {
             fields.put("target", mask.id(&reaction.target_message_id));
             fields.put("taken_back", reaction.emoji.is_empty());
             fields.put("text", mask.text(reaction.emoji.clone()));
         }
-        Some(Content::ChatTimer(timer)) => fields.put("seconds", timer.seconds),
-        Some(Content::PollVote(vote)) => {
+        Content::ChatTimer(timer) => fields.put("seconds", timer.seconds),
+        Content::MissedCall(call) => fields.put("video", call.video),
+        Content::PollVote(vote) => {
             fields.put("target", mask.id(&vote.target_message_id));
+            fields.put("decrypted", vote.decrypted);
+            fields.put("reason", mask.code(&vote.reason));
             fields.put("options", mask.text(vote.options.clone()));
         }
+        Content::Pin(pin) => {
+            fields.put("target", mask.id(&pin.target_message_id));
+            fields.put("pinned", pin.pinned);
+        }
+        Content::BetterCopy(copy) => {
+            fields.put("target", mask.id(&copy.target_message_id));
+            if let Some(media) = &copy.file {
+                file(media, mask, fields);
+            }
+        }
+        Content::EventAnswer(answer) => {
+            fields.put("target", mask.id(&answer.target_message_id));
+            fields.put("decrypted", answer.decrypted);
+            fields.put("reason", mask.code(&answer.reason));
+            let word = named(answer.answer, EventAnswerWord::as_str_name, "EVENT_ANSWER_WORD_");
+            fields.put("answer", mask.text(word));
+        }
+        _ => {}
     }
 }
 
@@ -166,6 +273,14 @@ fn file(media: &Media, mask: &Mask, fields: &mut Fields) {
     fields.put("mime_type", mask.code(&media.mime_type));
     if media.size_bytes > 0 {
         fields.put("size_bytes", media.size_bytes);
+    }
+    for (name, is_it) in [
+        ("gif", media.gif),
+        ("video_note", media.video_note),
+        ("voice", media.voice),
+        ("animated", media.animated),
+    ] {
+        fields.put(name, is_it);
     }
     fields.put("text", mask.text(media.caption.clone()));
     fields.put("file_name", mask.text(media.file_name.clone()));

@@ -47,10 +47,16 @@ fn message(people: &People, content: Option<Content>) -> InboundMessage {
 }
 
 /// Everything that a message can be.
+#[expect(clippy::too_many_lines, reason = "a row for each kind")]
 fn contents() -> Vec<Option<Content>> {
     let text = || CANARY.to_owned();
-    let media =
-        || Media { caption: text(), mime_type: "image/png".to_owned(), file_name: text(), size_bytes: 3 };
+    let media = || Media {
+        caption: text(),
+        mime_type: "image/png".to_owned(),
+        file_name: text(),
+        size_bytes: 3,
+        ..Media::default()
+    };
     let target = || "3EB0CD".to_owned();
     vec![
         None,
@@ -67,14 +73,25 @@ fn contents() -> Vec<Option<Content>> {
             ..Location::default()
         })),
         Some(Content::Contacts(Contacts { display_names: vec![text()], vcards: vec![text()] })),
-        Some(Content::ButtonReply(ButtonReply { button_id: text(), text: text(), written: text() })),
+        Some(Content::ButtonReply(ButtonReply {
+            button_id: text(),
+            text: text(),
+            written: text(),
+            params_json: text(),
+            ..ButtonReply::default()
+        })),
         Some(Content::ListReply(ListReply {
             row_id: text(),
             title: text(),
             description: text(),
             written: text(),
         })),
-        Some(Content::Poll(Poll { question: text(), options: vec![text()] })),
+        Some(Content::Poll(Poll {
+            question: text(),
+            options: vec![text()],
+            correct_option: text(),
+            ..Poll::default()
+        })),
         Some(Content::Order(Order {
             order_id: text(),
             text: text(),
@@ -85,10 +102,23 @@ fn contents() -> Vec<Option<Content>> {
         })),
         Some(Content::Unsupported(Unsupported { kind: "album".to_owned(), target_message_id: target() })),
         Some(Content::Edit(Edit { target_message_id: target(), body: text() })),
-        Some(Content::Revoke(Revoke { target_message_id: target() })),
+        Some(Content::Revoke(Revoke { target_message_id: target(), ..Revoke::default() })),
         Some(Content::Reaction(Reaction { target_message_id: target(), emoji: text() })),
         Some(Content::ChatTimer(ChatTimer { seconds: 86_400 })),
-        Some(Content::PollVote(PollVote { target_message_id: target(), options: vec![text()] })),
+        Some(Content::PollVote(PollVote {
+            target_message_id: target(),
+            options: vec![text()],
+            decrypted: true,
+            ..PollVote::default()
+        })),
+        Some(Content::Album(Album { expected_images: 2, expected_videos: 3 })),
+        Some(Content::Event(Event { name: text(), description: text(), ..Event::default() })),
+        Some(Content::Product(Product { text: text(), title: text(), ..Product::default() })),
+        Some(Content::GroupInvite(GroupInvite { text: text(), code: text(), ..GroupInvite::default() })),
+        Some(Content::Pin(Pin { target_message_id: target(), pinned: true, seconds: 3 })),
+        Some(Content::BetterCopy(BetterCopy { target_message_id: target(), file: Some(media()) })),
+        Some(Content::EventAnswer(EventAnswer { target_message_id: target(), ..EventAnswer::default() })),
+        Some(Content::MissedCall(MissedCall { video: true })),
     ]
 }
 
@@ -202,7 +232,15 @@ fn each_payload_says_what_it_is() {
         json!({ "content": "revoke", "target": "3EB0CD" }),
         json!({ "content": "reaction", "target": "3EB0CD" }),
         json!({ "content": "chat-timer", "seconds": 86_400 }),
-        json!({ "content": "poll-vote", "target": "3EB0CD" }),
+        json!({ "content": "poll-vote", "target": "3EB0CD", "decrypted": true }),
+        json!({ "content": "album", "expected_images": 2, "expected_videos": 3 }),
+        json!({ "content": "event" }),
+        json!({ "content": "product" }),
+        json!({ "content": "group-invite" }),
+        json!({ "content": "pin", "target": "3EB0CD", "pinned": true }),
+        json!({ "content": "better-copy", "target": "3EB0CD", "media": media }),
+        json!({ "content": "event-answer", "target": "3EB0CD" }),
+        json!({ "content": "missed-call", "video": true }),
     ];
     assert_eq!(wants.len(), contents().len());
     for (content, mut want) in contents().into_iter().zip(wants) {
@@ -249,6 +287,44 @@ fn each_payload_says_what_it_is() {
     assert_eq!(others.len(), wants.len());
     for ((kind, bytes), want) in others.iter().zip(wants) {
         assert_eq!(shown(kind, bytes, false), want);
+    }
+}
+
+#[test]
+fn what_is_beside_the_content_is_told_without_words_and_numbers() {
+    let ana = ana();
+    let person = Identity { jid: format!("{}@lid", ana.lid), phone: ana.phone.clone(), lid: ana.lid.clone() };
+    let quoted = Quoted { author: Some(person.clone()), text: CANARY.to_owned(), kind: "image".to_owned() };
+    let context = Context {
+        quoted: Some(quoted),
+        mentions: vec![person.clone(), Identity { phone: "4988877766655".to_owned(), ..Identity::default() }],
+        forwarded: true,
+        ad: Some(Ad { headline: CANARY.to_owned(), ..Ad::default() }),
+        entry_point: "ctwa_ad".to_owned(),
+        album_message_id: "3EB0EF".to_owned(),
+        ..Context::default()
+    };
+    let revoke = Revoke { by_admin: true, author: Some(person), ..Revoke::default() };
+    let message = InboundMessage { context: Some(context), ..message(&ana, Some(Content::Revoke(revoke))) };
+    let bytes = message.encode_to_vec();
+    for texts in [false, true] {
+        let shown = shown("update", &bytes, texts);
+        for (field, want) in [
+            ("quoted_author", json!("…5678")),
+            ("quoted_kind", json!("image")),
+            ("mentions", json!(2)),
+            ("forwarded", json!(true)),
+            ("from_ad", json!(true)),
+            ("entry_point", json!("ctwa_ad")),
+            ("album", json!("3EB0EF")),
+            ("by_admin", json!(true)),
+        ] {
+            assert_eq!(shown[field], want, "{field}");
+        }
+        assert_eq!((shown["quoted_text"] == CANARY, shown["ad"]["headline"] == CANARY), (texts, texts));
+        let shown = shown.to_string();
+        assert!(!shown.contains("12345678") && !shown.contains("88877766655"), "{shown}");
+        assert!(texts || !shown.contains(CANARY), "{shown}");
     }
 }
 

@@ -32,6 +32,23 @@ pub(crate) fn identity(jid: &Jid, other: Option<&Jid>) -> Identity {
     identity
 }
 
+/// The linked number itself, by both addresses.
+pub(crate) fn own(phone: Option<&Jid>, lid: Option<&Jid>) -> Identity {
+    phone.or(lid).map_or_else(Identity::default, |one| identity(one, lid))
+}
+
+/// Adds the address that is missing, if the person is one of those who are known.
+pub(crate) fn complete(person: &mut Identity, known: &[Identity]) {
+    let same = |one: &str, other: &str| !one.is_empty() && one == other;
+    let is_same = |one: &&Identity| same(&one.phone, &person.phone) || same(&one.lid, &person.lid);
+    let Some(one) = known.iter().find(is_same) else { return };
+    for (address, known) in [(&mut person.phone, &one.phone), (&mut person.lid, &one.lid)] {
+        if address.is_empty() {
+            address.clone_from(known);
+        }
+    }
+}
+
 /// Has the owner written it on the phone itself, to the own number? What other linked devices write there is not meant:
 /// one of them may be a program that answers as well, and the two would answer each other for ever.
 pub(crate) fn is_note_to_self(source: &MessageSource, own: [Option<&Jid>; 2]) -> bool {
@@ -184,6 +201,32 @@ mod tests {
         }
         // It may be any of the person's devices.
         assert_eq!(identity(&Jid::pn_device("54911", 3), None).jid, "54911@s.whatsapp.net");
+    }
+
+    #[test]
+    fn who_is_known_by_both_addresses_is_told_by_both() {
+        let known = [
+            own(Some(&Jid::pn_device("15551", 3)), Some(&Jid::lid("77"))),
+            identity(&Jid::lid("987"), Some(&Jid::pn("54911"))),
+        ];
+        let rows = [
+            (Jid::lid("77"), ("77@lid", "15551", "77")),
+            (Jid::pn("15551"), ("15551@s.whatsapp.net", "15551", "77")),
+            (Jid::pn("54911"), ("54911@s.whatsapp.net", "54911", "987")),
+            // The same digits as a hidden id are somebody else.
+            (Jid::lid("54911"), ("54911@lid", "", "54911")),
+            (Jid::pn("54912"), ("54912@s.whatsapp.net", "54912", "")),
+            (Jid::group("120363"), ("120363@g.us", "", "")),
+        ];
+        for (jid, (want, phone, lid)) in rows {
+            let mut person = identity(&jid, None);
+            complete(&mut person, &known);
+            assert_eq!(person, Identity { jid: want.into(), phone: phone.into(), lid: lid.into() });
+        }
+        let mut nobody = Identity::default();
+        complete(&mut nobody, &[own(None, None)]);
+        assert_eq!(nobody, Identity::default());
+        assert_eq!(own(None, Some(&Jid::lid("77"))).lid, "77");
     }
 
     #[test]

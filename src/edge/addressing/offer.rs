@@ -128,7 +128,12 @@ impl Choice {
     fn content(&self, written: &str) -> Content {
         let (id, title, written) = (self.id.clone(), self.title.clone(), written.to_owned());
         match self.kind {
-            Kind::Button => Content::ButtonReply(ButtonReply { button_id: id, text: title, written }),
+            Kind::Button => Content::ButtonReply(ButtonReply {
+                button_id: id,
+                text: title,
+                written,
+                ..Default::default()
+            }),
             Kind::Row => Content::ListReply(ListReply {
                 row_id: id,
                 title,

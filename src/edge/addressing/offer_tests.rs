@@ -85,7 +85,8 @@ fn a_number_or_a_label_picks_an_option() {
 
 #[test]
 fn what_was_written_stays_beside_what_it_means() {
-    let button = ButtonReply { button_id: "b-Sí".into(), text: "Sí".into(), written: " si\n".into() };
+    let (button_id, text, written) = ("b-Sí".into(), "Sí".into(), " si\n".into());
+    let button = ButtonReply { button_id, text, written, ..Default::default() };
     assert_eq!(menu().picked(" si\n"), Some(Content::ButtonReply(button)));
     let row = ListReply {
         row_id: "r-2".into(),

@@ -166,6 +166,9 @@ impl Appender {
         let mut headers =
             Headers::cloud_event(id, "InboundMessage", self.account.as_str(), message.received_at_ms);
         headers.set(header::MSG_ID, id);
+        if let Some(content) = &message.content {
+            headers.set(header::KIND, kind::field(content));
+        }
         propagation::inject(&mut headers);
         Record { subject, headers, payload: Bytes::from(message.encode_to_vec()) }
     }

@@ -4,8 +4,12 @@ use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
 use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 
 use super::content::{self, Mapped};
+use super::context;
+use super::sealed::{self, Sealed};
 use super::under_way::Key;
 use crate::edge::addressing::identity;
+use crate::edge::session::Poll;
+use crate::wire::v1::Context;
 
 /// What the rest of `inbound` needs of the message.
 #[derive(Debug)]
@@ -16,6 +20,12 @@ pub(super) struct Arrival<'a> {
     pub mapped: Mapped,
     /// The WhatsApp id of the message that it quotes. Empty: it quotes none.
     pub quoted: String,
+    /// What it says beside its content.
+    pub context: Option<Context>,
+    /// The vote or the answer in it.
+    pub sealed: Option<Sealed>,
+    /// What has to be kept of it, so that votes or answers can be read.
+    pub kept: Option<Poll>,
     /// The chat's disappearing timer, as far as it tells.
     pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
@@ -33,12 +43,15 @@ impl<'a> Arrival<'a> {
         let mapped = match info.category {
             // Traffic between the linked number's own devices.
             MessageCategory::Peer => Mapped::Nothing,
-            _ => content::map(&incoming.message),
+            _ => content::by_whom(content::map(&incoming.message), info),
         };
         Self {
             timer: content::timer(&incoming.message, &mapped, info.source.is_from_me),
             mapped,
-            quoted: content::quoted(&incoming.message),
+            quoted: context::quoted_id(&incoming.message),
+            context: context::context(&incoming.message),
+            sealed: sealed::sealed(&incoming.message),
+            kept: sealed::kept(&incoming.message),
             ..Self::unread(info)
         }
     }
@@ -52,6 +65,9 @@ impl<'a> Arrival<'a> {
             timer: None,
             mapped: Mapped::Nothing,
             quoted: String::new(),
+            context: None,
+            sealed: None,
+            kept: None,
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

@@ -1,6 +1,7 @@
-//! What passes the hook by: messages that the owner's phone hands over, and word of those that nobody can read.
+//! What passes the hook by: messages that the owner's phone hands over, word of those that nobody can read, and missed
+//! calls.
 //!
-//! WhatsApp counts both as received already, so nothing brings them again. They are stored at once, and tried again
+//! WhatsApp counts all of them as received already, so nothing brings them again. They are stored at once, and tried again
 //! while the bus is away. A process that dies before that loses them.
 //!
 //! A placeholder has an id of its own. So the message itself, should it come, is stored beside it and answered.
@@ -68,8 +69,9 @@ async fn work(mut queue: mpsc::Receiver<Aside>, inbound: &Inbound, connection: &
     while let Some(aside) = queue.recv().await {
         let client = connection.any_client().await;
         match aside {
-            Aside::Content(message) => inbound.late(&client, &message).await,
+            Aside::Content(message) => Box::pin(inbound.late(&client, &message)).await,
             Aside::Missing { info, kind } => inbound.placeholder(&client, &info, kind).await,
+            Aside::Call(missed) => inbound.missed_call(&client, &missed.info, missed.video).await,
         }
     }
 }

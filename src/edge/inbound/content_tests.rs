@@ -3,27 +3,9 @@
 use whatsapp_rust::prelude::MessageField;
 
 use super::*;
-use crate::wire::v1::{ButtonReply, Contacts, ListReply};
 
 fn text(body: &str) -> wa::Message {
     wa::Message { conversation: Some(body.into()), ..Default::default() }
-}
-
-/// A message with these fields.
-macro_rules! message {
-    ($($field:ident: $value:expr),* $(,)?) => { wa::Message { $($field: $value),*, ..Default::default() } };
-}
-
-/// A part of a message, of this type and with these fields.
-macro_rules! part {
-    ($part:path { $($field:ident: $value:expr),* $(,)? }) => {
-        MessageField::some({
-            use $part as Part;
-            #[allow(clippy::needless_update, reason = "a few parts have one field only")]
-            let part = Part { $($field: $value),*, ..Default::default() };
-            part
-        })
-    };
 }
 
 fn some<T: From<&'static str>>(text: &'static str) -> Option<T> {
@@ -77,10 +59,7 @@ fn revokes_edits_and_reactions_are_updates_and_key_shares_are_nothing() {
         ..Default::default()
     };
     let target_message_id = "ABC".to_owned();
-    assert_eq!(
-        map(&protocol(Type::Revoke, key())),
-        Mapped::Update(Content::Revoke(Revoke { target_message_id: target_message_id.clone() }))
-    );
+    assert_eq!(map(&protocol(Type::Revoke, key())), Mapped::Update(revoke_of(&target_message_id)));
     assert_eq!(
         map(&protocol(Type::MessageEdit, key())),
         Mapped::Update(Content::Edit(Edit { target_message_id, body: "nuevo".into() }))
@@ -88,160 +67,13 @@ fn revokes_edits_and_reactions_are_updates_and_key_shares_are_nothing() {
     assert_eq!(map(&protocol(Type::AppStateSyncKeyShare, MessageField::none())), Mapped::Nothing);
 }
 
-/// One line for each kind of file; a picture, a video and a document have a caption.
-#[test]
-fn a_file_is_told_by_its_kind_its_type_and_its_size() {
-    use wa::message::{AudioMessage, DocumentMessage, ImageMessage, StickerMessage, VideoMessage};
-    let (caption, file_length) = (some("mira"), Some(1_024));
-    let media =
-        |mime_type: &str| Media { mime_type: mime_type.into(), size_bytes: 1_024, ..Media::default() };
-    let with_caption = |mime_type: &str| Media { caption: "mira".into(), ..media(mime_type) };
-    let video = || {
-        part!(VideoMessage {
-            caption: caption.clone(),
-            mimetype: some("video/mp4"),
-            file_length: file_length
-        })
-    };
-    let file_name = some("menú.pdf");
-    let document = Media { file_name: "menú.pdf".into(), ..with_caption("application/pdf") };
-    let rows = [
-        (
-            message!(image_message: part!(ImageMessage { caption: caption.clone(), mimetype: some("image/jpeg"), file_length: file_length })),
-            Content::Image(with_caption("image/jpeg")),
-        ),
-        (message!(video_message: video()), Content::Video(with_caption("video/mp4"))),
-        (message!(ptv_message: video()), Content::Video(with_caption("video/mp4"))),
-        (
-            message!(audio_message: part!(AudioMessage { mimetype: some("audio/ogg"), file_length: file_length })),
-            Content::Audio(media("audio/ogg")),
-        ),
-        (
-            message!(sticker_message: part!(StickerMessage { mimetype: some("image/webp"), file_length: file_length })),
-            Content::Sticker(media("image/webp")),
-        ),
-        (
-            message!(document_message: part!(DocumentMessage { caption: caption.clone(), mimetype: some("application/pdf"), file_length: file_length, file_name: file_name })),
-            Content::Document(document),
-        ),
-    ];
-    for (message, want) in rows {
-        assert_eq!(map(&message), Mapped::Message(want));
-    }
+fn revoke_of(id: &str) -> Content {
+    Content::Revoke(Revoke { target_message_id: id.into(), ..Revoke::default() })
 }
 
 #[test]
-fn a_place_is_told_with_its_name_and_a_live_one_only_as_live() {
-    use wa::message::{LiveLocationMessage, LocationMessage};
-    let location = || {
-        part!(LocationMessage {
-            degrees_latitude: Some(-34.6),
-            degrees_longitude: Some(-58.4),
-            name: some("Obelisco"),
-            address: some("Av. 9 de Julio"),
-        })
-    };
-    let live_location = || part!(LiveLocationMessage { degrees_latitude: Some(-34.6) });
-    let place = Location {
-        latitude: -34.6,
-        longitude: -58.4,
-        name: "Obelisco".into(),
-        address: "Av. 9 de Julio".into(),
-        live: false,
-    };
-    let live = Location { live: true, ..Location::default() };
-    for (message, want) in [
-        (message!(location_message: location()), place.clone()),
-        (message!(live_location_message: live_location()), live),
-        (message!(location_message: location(), live_location_message: live_location()), place),
-    ] {
-        assert_eq!(map(&message), Mapped::Message(Content::Location(want)));
-    }
-}
-
-#[test]
-fn one_contact_and_several_are_the_same_kind() {
-    use wa::message::{ContactMessage, ContactsArrayMessage};
-    let contact = |name: &str| ContactMessage {
-        display_name: Some(name.into()),
-        vcard: Some(format!("FN:{name}")),
-        ..Default::default()
-    };
-    let array = part!(ContactsArrayMessage { contacts: vec![contact("Ana"), contact("Luis")] });
-    for (message, want) in [
-        (message!(contact_message: MessageField::some(contact("Ana"))), vec!["Ana"]),
-        (message!(contacts_array_message: array), vec!["Ana", "Luis"]),
-    ] {
-        let display_names = want.iter().map(|name| (*name).to_owned()).collect();
-        let vcards = want.iter().map(|name| format!("FN:{name}")).collect();
-        assert_eq!(map(&message), Mapped::Message(Content::Contacts(Contacts { display_names, vcards })));
-    }
-}
-
-#[test]
-fn what_was_pressed_or_picked_is_told_in_the_words_that_were_shown() {
-    use wa::message::buttons_response_message::Response;
-    use wa::message::list_response_message::SingleSelectReply;
-    use wa::message::{ButtonsResponseMessage, ListResponseMessage, TemplateButtonReplyMessage};
-    let button = |text: &str| {
-        Content::ButtonReply(ButtonReply { button_id: "b1".into(), text: text.into(), ..Default::default() })
-    };
-    let pressed =
-        |response| part!(ButtonsResponseMessage { selected_button_id: some("b1"), response: response });
-    let shown = Some(Response::SelectedDisplayText("Sí".into()));
-    let template =
-        part!(TemplateButtonReplyMessage { selected_id: some("b1"), selected_display_text: some("Sí") });
-    let row = part!(SingleSelectReply { selected_row_id: some("r4") });
-    let picked = part!(ListResponseMessage {
-        title: some("Mesa"),
-        description: some("de dos"),
-        single_select_reply: row
-    });
-    let row = ListReply {
-        row_id: "r4".into(),
-        title: "Mesa".into(),
-        description: "de dos".into(),
-        ..Default::default()
-    };
-    for (message, want) in [
-        (message!(buttons_response_message: pressed(shown)), button("Sí")),
-        (message!(buttons_response_message: pressed(None)), button("")),
-        (message!(template_button_reply_message: template), button("Sí")),
-        (message!(list_response_message: picked), Content::ListReply(row)),
-    ] {
-        assert_eq!(map(&message), Mapped::Message(want));
-    }
-}
-
-#[test]
-fn a_poll_of_any_version_is_a_poll() {
-    use wa::message::PollCreationMessage;
-    let option = |name: &str| wa::message::poll_creation_message::Option {
-        option_name: Some(name.into()),
-        ..Default::default()
-    };
-    let poll = || {
-        part!(PollCreationMessage {
-            name: some("¿Cuándo?"), options: vec![option("hoy"), option("mañana")]
-        })
-    };
-    let want = Poll { question: "¿Cuándo?".into(), options: vec!["hoy".into(), "mañana".into()] };
-    for message in [
-        message!(poll_creation_message: poll()),
-        message!(poll_creation_message_v2: poll()),
-        message!(poll_creation_message_v3: poll()),
-        message!(poll_creation_message_v4: wrapper(message!(poll_creation_message: poll()))),
-        message!(poll_creation_message_v4: wrapper(message!(poll_creation_message_v3: poll()))),
-        message!(poll_creation_message_v5: poll()),
-        message!(poll_creation_message_v6: poll()),
-    ] {
-        assert_eq!(map(&message), Mapped::Message(Content::Poll(want.clone())));
-    }
-}
-
-#[test]
-fn reactions_and_votes_are_about_an_earlier_message() {
-    use wa::message::{PollUpdateMessage, ReactionMessage};
+fn reactions_votes_and_answers_are_about_an_earlier_message() {
+    use wa::message::{EncEventResponseMessage, PollUpdateMessage, ReactionMessage};
     let key = || part!(wa::MessageKey { id: some("ABC") });
     let target_message_id = "ABC".to_owned();
     let reaction = Reaction { target_message_id: target_message_id.clone(), emoji: "👍".into() };
@@ -252,7 +84,14 @@ fn reactions_and_votes_are_about_an_earlier_message() {
         ),
         (
             message!(poll_update_message: part!(PollUpdateMessage { poll_creation_message_key: key() })),
-            Content::PollVote(PollVote { target_message_id, options: Vec::new() }),
+            Content::PollVote(PollVote {
+                target_message_id: target_message_id.clone(),
+                ..PollVote::default()
+            }),
+        ),
+        (
+            message!(enc_event_response_message: part!(EncEventResponseMessage { event_creation_message_key: key() })),
+            Content::EventAnswer(EventAnswer { target_message_id, ..EventAnswer::default() }),
         ),
     ] {
         assert_eq!(map(&message), Mapped::Update(want));
@@ -267,7 +106,8 @@ fn only_a_message_about_something_takes_it_back() {
         let key = part!(wa::MessageKey { id: id.map(str::to_owned) });
         message!(protocol_message: part!(ProtocolMessage { r#type: kind, key: key }))
     };
-    let revoke = Mapped::Update(Content::Revoke(Revoke { target_message_id: "ABC".into() }));
+    let revoke = Mapped::Update(revoke_of("ABC"));
+    let number = Mapped::Message(unsupported("protocolMessage.SHARE_PHONE_NUMBER".into()));
     let newer = Mapped::Message(Content::Unsupported(Unsupported {
         kind: "protocolMessage".into(),
         target_message_id: "ABC".into(),
@@ -278,6 +118,7 @@ fn only_a_message_about_something_takes_it_back() {
         (Some(Type::Revoke), None, Mapped::Nothing),
         (None, None, Mapped::Nothing),
         (Some(Type::HistorySyncNotification), Some("ABC"), Mapped::Nothing),
+        (Some(Type::SharePhoneNumber), None, number),
     ] {
         assert_eq!(map(&protocol(kind, id)), want, "{kind:?} {id:?}");
     }
@@ -285,7 +126,7 @@ fn only_a_message_about_something_takes_it_back() {
 
 #[test]
 fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
-    use wa::message::{AlbumMessage, Call, PinInChatMessage, SenderKeyDistributionMessage};
+    use wa::message::{Call, PinInChatMessage, SenderKeyDistributionMessage, StickerPackMessage};
     let keys = || part!(SenderKeyDistributionMessage { group_id: some("120363") });
     let call = part!(Call { call_key: Some(vec![1]) });
     let secret = part!(wa::MessageContextInfo { message_secret: Some(vec![7; 32]) });
@@ -301,8 +142,8 @@ fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
             Mapped::Message(unsupported("pinInChatMessage".into())),
         ),
         (
-            message!(album_message: part!(AlbumMessage { expected_image_count: Some(2) })),
-            Mapped::Message(unsupported("albumMessage".into())),
+            message!(sticker_pack_message: part!(StickerPackMessage { name: some("gatos") })),
+            Mapped::Message(unsupported("stickerPackMessage".into())),
         ),
         // What the schema does not know is left out when a message is read.
         (wa::Message::default(), Mapped::Message(unsupported("unknown".into()))),
@@ -313,19 +154,12 @@ fn keys_alone_are_nothing_and_what_nobody_knows_is_unsupported() {
 }
 
 #[test]
-fn what_a_message_quotes_is_known_by_its_id() {
-    let context_info = part!(wa::ContextInfo { stanza_id: some("ABC") });
-    let extended = part!(wa::message::ExtendedTextMessage { text: some("sí"), context_info: context_info });
-    assert_eq!(quoted(&message!(extended_text_message: extended)), "ABC");
-    assert_eq!(quoted(&text("sí")), "");
-}
-
-#[test]
 fn of_what_is_too_large_all_but_the_content_is_kept() {
     let content = Some(Content::Text(Text { body: "x".repeat(100) }));
-    let message = InboundMessage { message_id: "ABC".into(), content, ..InboundMessage::default() };
+    let context = Some(crate::wire::v1::Context { forwarded: true, ..Default::default() });
+    let message = InboundMessage { message_id: "ABC".into(), content, context, ..InboundMessage::default() };
     let content = Some(unsupported("too-large".into()));
-    assert_eq!(too_large(message.clone()), InboundMessage { content, ..message });
+    assert_eq!(too_large(message.clone()), InboundMessage { content, context: None, ..message });
 }
 
 #[test]
@@ -419,56 +253,6 @@ fn every_wrapper_is_opened_and_what_it_is_in_does_not_matter() {
 }
 
 #[test]
-fn a_press_of_a_native_flow_button_has_its_label_and_its_id() {
-    use wa::message::InteractiveResponseMessage;
-    use wa::message::interactive_response_message::{Body, NativeFlowResponseMessage};
-    let press = |body: Option<&str>, params: &str| {
-        let flow = NativeFlowResponseMessage { params_json: Some(params.to_owned()), ..Default::default() };
-        let body = part!(Body { text: body.map(str::to_owned) });
-        message!(interactive_response_message: part!(InteractiveResponseMessage {
-            body: body,
-            interactive_response_message: flow.into()
-        }))
-    };
-    for (body, params, id, label) in [
-        (Some("Mañana"), r#"{"id":"b-7"}"#, "b-7", "Mañana"),
-        (Some("Mañana"), r#"{"display_text":"mañana","id":"b-7"}"#, "b-7", "Mañana"),
-        (None, r#"{"display_text":"Al mediodía","id":"noon"}"#, "noon", "Al mediodía"),
-        (Some(" "), r#"{"id":12,"title":"Doce"}"#, "12", "Doce"),
-        (Some("Sí"), "", "", "Sí"),
-        (Some("Sí"), "[1", "", "Sí"),
-        (Some("Sí"), r#"["id"]"#, "", "Sí"),
-        (None, r#"{"id":{"id":"x"}}"#, "", ""),
-    ] {
-        let want = ButtonReply { button_id: id.into(), text: label.into(), ..Default::default() };
-        assert_eq!(map(&press(body, params)), Mapped::Message(Content::ButtonReply(want)), "{params}");
-    }
-}
-
-#[test]
-fn an_order_has_its_words_and_its_sum() {
-    let order = part!(wa::message::OrderMessage {
-        order_id: some("77"),
-        item_count: Some(3),
-        message: some("para las ocho"),
-        order_title: some("Parrilla"),
-        total_amount1000: Some(41_500_000),
-        total_currency_code: some("ARS"),
-    });
-    let want = Order {
-        order_id: "77".into(),
-        text: "para las ocho".into(),
-        title: "Parrilla".into(),
-        item_count: 3,
-        total_thousandths: 41_500_000,
-        currency: "ARS".into(),
-    };
-    assert_eq!(map(&message!(order_message: order)), Mapped::Message(Content::Order(want)));
-    let odd = part!(wa::message::OrderMessage { item_count: Some(-1) });
-    assert_eq!(map(&message!(order_message: odd)), Mapped::Message(Content::Order(Order::default())));
-}
-
-#[test]
 fn an_edited_caption_has_its_words() {
     use wa::message::protocol_message::Type;
     use wa::message::{DocumentMessage, ImageMessage, ProtocolMessage, VideoMessage};
@@ -497,23 +281,150 @@ fn an_edited_caption_has_its_words() {
 
 /// A phone sends a picture twice, the second time in a better quality and with the same caption.
 #[test]
-fn a_better_copy_of_a_file_does_not_say_its_words_again() {
-    use wa::message::ImageMessage;
-    use whatsapp_rust::waproto::whatsapp::message_association::AssociationType;
-    let child = |kind| {
-        let association = part!(wa::MessageAssociation { association_type: Some(kind) });
+fn a_better_copy_of_a_file_is_about_the_first_one_and_does_not_say_its_words_again() {
+    use wa::message::{ImageMessage, VideoMessage};
+    let child = |kind, of: Option<&str>, inside: wa::Message| {
+        let key = part!(wa::MessageKey { id: of.map(str::to_owned) });
+        let association =
+            part!(wa::MessageAssociation { association_type: Some(kind), parent_message_key: key });
         let context = part!(wa::MessageContextInfo { message_association: association });
-        let image = part!(ImageMessage { caption: some("¿tienen?") });
+        message!(associated_child_message: wrapper(inside), message_context_info: context)
+    };
+    let image = || message!(image_message: part!(ImageMessage { caption: some("¿tienen?"), mimetype: some("image/jpeg") }));
+    let video = || message!(video_message: part!(VideoMessage { caption: some("¿tienen?") }));
+    let file =
+        |caption: &str| Media { caption: caption.into(), mime_type: "image/jpeg".into(), ..Media::default() };
+    let copy = |file| {
+        let target_message_id = "ABC".into();
+        Mapped::Update(Content::BetterCopy(BetterCopy { target_message_id, file: Some(file) }))
+    };
+    for (kind, of, inside, want) in [
+        (
+            AssociationType::MediaAlbum,
+            Some("ABC"),
+            image(),
+            Mapped::Message(Content::Image(file("¿tienen?"))),
+        ),
+        (AssociationType::HdImageDualUpload, Some("ABC"), image(), copy(file(""))),
+        (AssociationType::HdVideoDualUpload, Some("ABC"), video(), copy(Media::default())),
+        (AssociationType::HevcVideoDualUpload, Some("ABC"), video(), copy(Media::default())),
+        // It does not say of what.
+        (AssociationType::HdImageDualUpload, None, image(), Mapped::Message(Content::Image(file("")))),
+        (
+            AssociationType::HdVideoDualUpload,
+            None,
+            video(),
+            Mapped::Message(Content::Video(Media::default())),
+        ),
+        (
+            AssociationType::HdImageDualUpload,
+            Some("ABC"),
+            text("hola"),
+            Mapped::Message(Content::Text(Text { body: "hola".into() })),
+        ),
+    ] {
+        assert_eq!(map(&child(kind, of, inside)), want, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_message_is_pinned_for_a_while_or_taken_down() {
+    use wa::message::PinInChatMessage;
+    use wa::message::pin_in_chat_message::Type;
+    let pin = |kind, id: Option<&str>| {
+        let key = part!(wa::MessageKey { id: id.map(str::to_owned) });
+        let context = part!(wa::MessageContextInfo { message_add_on_duration_in_secs: Some(86_400) });
         message!(
-            associated_child_message: wrapper(message!(image_message: image)),
+            pin_in_chat_message: part!(PinInChatMessage { key: key, r#type: kind }),
             message_context_info: context
         )
     };
-    let image = |caption: &str| {
-        Mapped::Message(Content::Image(Media { caption: caption.into(), ..Media::default() }))
+    let want = |pinned| {
+        Mapped::Update(Content::Pin(Pin { target_message_id: "ABC".into(), pinned, seconds: 86_400 }))
     };
-    assert_eq!(map(&child(AssociationType::MediaAlbum)), image("¿tienen?"));
-    assert_eq!(map(&child(AssociationType::HdImageDualUpload)), image(""));
+    let unknown = || Mapped::Message(unsupported("pinInChatMessage".into()));
+    for (kind, id, want) in [
+        (Some(Type::PinForAll), Some("ABC"), want(true)),
+        (Some(Type::UnpinForAll), Some("ABC"), want(false)),
+        (Some(Type::PinForAll), None, unknown()),
+        (Some(Type::UnknownType), Some("ABC"), unknown()),
+        (None, Some("ABC"), unknown()),
+    ] {
+        assert_eq!(map(&pin(kind, id)), want, "{kind:?}");
+    }
+}
+
+#[test]
+fn who_takes_a_message_back_is_its_writer_or_an_admin() {
+    use whatsapp_rust::Jid;
+    use whatsapp_rust::wacore::types::message::MessageSource;
+    let (ana, ana_hidden, luis) = (Jid::pn("54911"), Jid::lid("987"), "54912@s.whatsapp.net");
+    let info = |edit, is_group| MessageInfo {
+        source: MessageSource {
+            sender: ana.clone(),
+            sender_alt: Some(ana_hidden.clone()),
+            is_group,
+            ..MessageSource::default()
+        },
+        edit,
+        ..MessageInfo::default()
+    };
+    let rows = [
+        (EditAttribute::AdminRevoke, true, Some(luis), true),
+        (EditAttribute::AdminRevoke, true, None, true),
+        (EditAttribute::SenderRevoke, true, Some(luis), false),
+        // An older phone says neither.
+        (EditAttribute::Empty, true, Some(luis), true),
+        (EditAttribute::Empty, true, Some("54911@s.whatsapp.net"), false),
+        (EditAttribute::Empty, true, Some("987@lid"), false),
+        (EditAttribute::Empty, true, None, false),
+        (EditAttribute::Empty, false, Some(luis), false),
+    ];
+    for (edit, is_group, author, by_admin) in rows {
+        let author = author.and_then(context::person);
+        let revoke = Revoke { target_message_id: "ABC".into(), by_admin: false, author: author.clone() };
+        let info = info(edit.clone(), is_group);
+        let judged = by_whom(Mapped::Update(Content::Revoke(revoke.clone())), &info);
+        let want = Revoke { by_admin, author: author.filter(|_| by_admin), ..revoke };
+        assert_eq!(judged, Mapped::Update(Content::Revoke(want)), "{edit:?}");
+    }
+    let other = map(&text("hola"));
+    assert_eq!(by_whom(other.clone(), &info(EditAttribute::AdminRevoke, true)), other);
+}
+
+/// Every text of a message is cut off somewhere, whatever its kind.
+#[test]
+fn nothing_from_outside_is_without_a_bound() {
+    use prost::Message as _;
+    use wa::message::{
+        DocumentMessage, EventMessage, ExtendedTextMessage, PollCreationMessage, ProtocolMessage,
+    };
+    let huge = || Some("€".repeat(400_000));
+    let options = (0..5_000)
+        .map(|_| wa::message::poll_creation_message::Option {
+            option_name: Some("€".repeat(100)),
+            ..Default::default()
+        })
+        .collect();
+    let key = || part!(wa::MessageKey { id: huge() });
+    for message in [
+        message!(conversation: huge()),
+        message!(extended_text_message: part!(ExtendedTextMessage { text: huge() })),
+        message!(document_message: part!(DocumentMessage { caption: huge(), file_name: huge(), mimetype: huge() })),
+        message!(poll_creation_message: part!(PollCreationMessage { name: huge(), options: options })),
+        message!(event_message: part!(EventMessage { name: huge(), description: huge(), join_link: huge() })),
+        message!(protocol_message: part!(ProtocolMessage {
+            key: key(),
+            r#type: Some(wa::message::protocol_message::Type::MessageEdit),
+            edited_message: MessageField::some(message!(conversation: huge()))
+        })),
+    ] {
+        let (Mapped::Message(content) | Mapped::Update(content)) = map(&message) else {
+            panic!("{message:?}")
+        };
+        let size = InboundMessage { content: Some(content), ..InboundMessage::default() }.encoded_len();
+        assert!(size < 800_000, "{size}");
+    }
 }
 
 /// Whatever a phone sends, it is something. Wrappers are opened in any nesting.
@@ -527,7 +438,7 @@ mod whatever_comes {
         #[test]
         fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(message) = message_decode(&bytes) {
-                let _ = (map(&message), quoted(&message));
+                let _ = (map(&message), context::quoted_id(&message), context::context(&message));
             }
         }
 
@@ -547,7 +458,7 @@ mod whatever_comes {
             prost::encoding::string::encode(inner, &text, &mut inside);
             prost::encoding::bytes::encode(field, &inside, &mut encoded);
             if let Ok(message) = message_decode(&encoded) {
-                let _ = (map(&message), quoted(&message));
+                let _ = (map(&message), context::quoted_id(&message), context::context(&message));
             }
         }
     }

@@ -15,7 +15,9 @@ use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::append::Appender;
 use super::arrival::{Arrival, lanes};
+use super::bound;
 use super::content::{self, Mapped};
+use super::sealed;
 use super::under_way::UnderWay;
 use crate::bus::Bus;
 use crate::crash;
@@ -23,9 +25,9 @@ use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
-use crate::edge::session::Resends;
+use crate::edge::session::{Extra, Poll, Polls, Resends};
 use crate::telemetry::{metrics, spans};
-use crate::wire::v1::{ChatKind, InboundMessage, inbound_message::Content};
+use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// Why a message is refused. WhatsApp redelivers it.
@@ -47,8 +49,25 @@ pub(crate) struct Inbound(Arc<Shared>);
 struct Shared {
     appender: Appender,
     resends: Resends,
+    polls: Polls,
+    extra: Extra,
     under_way: UnderWay,
     timers: Timers,
+}
+
+/// What is known of earlier messages.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What was offered last in each chat.
+    pub offers: Offers,
+    /// The chats' disappearing timers.
+    pub timers: Timers,
+    /// The messages that must come again.
+    pub resends: Resends,
+    /// The polls whose votes can be read.
+    pub polls: Polls,
+    /// What goes on the bus beside what people write to the number.
+    pub extra: Extra,
 }
 
 #[async_trait::async_trait]
@@ -97,14 +116,13 @@ impl Inbound {
         bus: Bus,
         subjects: Subjects,
         account: Account,
-        resends: Resends,
-        offers: Offers,
-        timers: Timers,
+        memory: Memory,
         stop: CancellationToken,
     ) -> Self {
+        let Memory { offers, timers, resends, polls, extra } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
-        Self(Arc::new(Shared { appender, resends, under_way: UnderWay::default(), timers }))
+        Self(Arc::new(Shared { appender, resends, polls, extra, under_way: UnderWay::default(), timers }))
     }
 
     /// The chats that messages came from.
@@ -117,6 +135,7 @@ impl Inbound {
         let Shared { resends, .. } = &*self.0;
         let received = match std::mem::replace(&mut arrival.mapped, Mapped::Nothing) {
             Mapped::Nothing => Ok(()),
+            _ if !self.0.extra.wants(&arrival.info.source.chat) => Ok(()),
             Mapped::Update(content) => {
                 self.once(client, &arrival, Storing { content, place: Place::Update }).await
             }
@@ -151,13 +170,20 @@ impl Inbound {
     /// Stores word of a message that nobody can read.
     pub(super) async fn placeholder(&self, client: &Client, info: &MessageInfo, kind: &str) {
         let content = content::unsupported(kind.to_owned());
+        self.aside(client, info, Storing { content, place: Place::Placeholder }).await;
+    }
+
+    /// Stores word of a call that nobody took.
+    pub(super) async fn missed_call(&self, client: &Client, info: &MessageInfo, video: bool) {
+        let content = Content::MissedCall(MissedCall { video });
+        self.aside(client, info, Storing { content, place: Place::Update }).await;
+    }
+
+    async fn aside(&self, client: &Client, info: &MessageInfo, storing: Storing) {
         let arrival = Arrival::unread(info);
         let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
         // An error says that the process is stopping.
-        let _ = self
-            .store(client, &arrival, Storing { content, place: Place::Placeholder })
-            .instrument(span)
-            .await;
+        let _ = self.store(client, &arrival, storing).instrument(span).await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.
@@ -189,7 +215,7 @@ impl Inbound {
 
     async fn store(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let appender = &self.0.appender;
-        let Storing { content, place } = storing;
+        let Storing { mut content, place } = storing;
         let (info, source) = (arrival.info, &arrival.info.source);
         let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
@@ -202,6 +228,13 @@ impl Inbound {
             ChatKind::Direct => learned.as_ref(),
             _ => source.sender_alt.as_ref(),
         };
+        let sender = identity::identity(&source.sender, sender_other);
+        let mut context = arrival.context.clone();
+        let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
+        for person in people(&mut content, context.as_mut()) {
+            identity::complete(person, &known);
+        }
+        self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let message = InboundMessage {
@@ -209,8 +242,8 @@ impl Inbound {
             chat: chat.token.as_str().to_owned(),
             chat_jid: peer.jid,
             message_id: arrival.id.clone(),
-            sender: Some(identity::identity(&source.sender, sender_other)),
-            push_name: info.push_name.clone(),
+            sender: Some(sender),
+            push_name: bound::line(Some(&info.push_name)),
             from_me: source.is_from_me,
             self_chat,
             chat_kind: peer.kind.into(),
@@ -221,6 +254,7 @@ impl Inbound {
             replay: None,
             disappears_after_s,
             content: Some(content),
+            context,
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
         if place == Place::Placeholder {
@@ -237,6 +271,46 @@ impl Inbound {
         .instrument(span)
         .await
     }
+
+    /// Keeps a poll or an event before it is on the bus; opens a vote or an answer.
+    async fn votes(&self, arrival: &Arrival<'_>, chat: &ChatToken, content: &mut Content, by: Identity) {
+        let polls = &self.0.polls;
+        if let Some(kept) = &arrival.kept {
+            let poll = Poll { creator: by, ..kept.clone() };
+            if let Err(error) = polls.keep(chat, &arrival.id, poll).await {
+                tracing::warn!(%error, "a poll or an event cannot be kept; its votes will not be readable");
+            }
+        } else if let Some(sealed) = &arrival.sealed {
+            let poll = polls.find(chat, &sealed.about).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the session's store cannot be read; a vote stays unread");
+                None
+            });
+            sealed::open(content, sealed, poll.as_ref(), &by);
+        }
+    }
+}
+
+/// The person with both addresses, if they are known.
+fn with_both(person: &Identity, known: &[Identity]) -> Identity {
+    let mut person = person.clone();
+    identity::complete(&mut person, known);
+    person
+}
+
+/// Everybody whom a message names.
+fn people<'a>(
+    content: &'a mut Content,
+    context: Option<&'a mut Context>,
+) -> impl Iterator<Item = &'a mut Identity> {
+    let author = match content {
+        Content::Revoke(revoke) => revoke.author.as_mut(),
+        _ => None,
+    };
+    let named = context.into_iter().flat_map(|context| {
+        let quoted = context.quoted.as_mut().and_then(|quoted| quoted.author.as_mut());
+        quoted.into_iter().chain(&mut context.mentions)
+    });
+    author.into_iter().chain(named)
 }
 
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {

@@ -5,28 +5,44 @@
 //! they are nested, down to a limit.
 
 use whatsapp_rust::prelude::{MessageField, wa};
-use whatsapp_rust::waproto::whatsapp::message_association::AssociationType;
 
 /// How deep wrappers may be nested. Phones nest three at the most.
 const DEPTH: usize = 8;
 
-/// A message without its wrappers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peeled<'a> {
-    /// What is inside. A wrapper, if it is empty or nested too deep.
-    pub inside: &'a wa::Message,
-    /// It is another copy of a file that came before, in a better quality.
-    pub better_copy: bool,
+/// The message, what is in it, what is in that, and so on. The last one is no wrapper, or an empty one, or it is nested
+/// too deep.
+pub(super) fn layers(message: &wa::Message) -> impl Iterator<Item = &wa::Message> {
+    std::iter::successors(Some(message), |layer| wrapped(layer)).take(DEPTH + 1)
 }
 
 /// Opens every wrapper.
-pub(super) fn peel(message: &wa::Message) -> Peeled<'_> {
-    let mut peeled = Peeled { inside: message, better_copy: better_copy(message) };
-    for _ in 0..DEPTH {
-        let Some(inside) = wrapped(peeled.inside) else { break };
-        peeled = Peeled { inside, better_copy: peeled.better_copy || better_copy(inside) };
-    }
-    peeled
+pub(super) fn peel(message: &wa::Message) -> &wa::Message {
+    layers(message).last().unwrap_or(message)
+}
+
+/// What a message says of itself beside its kind, in any layer.
+pub(super) fn beside<'a, T>(
+    message: &'a wa::Message,
+    what: impl Fn(&'a wa::MessageContextInfo) -> Option<T>,
+) -> Option<T> {
+    layers(message).find_map(|layer| what(layer.message_context_info.as_option()?))
+}
+
+/// May it be opened once only?
+pub(super) fn view_once(message: &wa::Message) -> bool {
+    let wrapper = |layer: &wa::Message| {
+        layer.view_once_message.as_option().is_some()
+            || layer.view_once_message_v2.as_option().is_some()
+            || layer.view_once_message_v2_extension.as_option().is_some()
+    };
+    let base = peel(message);
+    let videos = [&base.video_message, &base.ptv_message];
+    let flags = [
+        base.image_message.as_option().and_then(|image| image.view_once),
+        videos.into_iter().find_map(|video| video.as_option()).and_then(|video| video.view_once),
+        base.audio_message.as_option().and_then(|audio| audio.view_once),
+    ];
+    flags.contains(&Some(true)) || layers(message).any(wrapper)
 }
 
 fn wrapped(message: &wa::Message) -> Option<&wa::Message> {
@@ -69,20 +85,4 @@ fn wrappers(message: &wa::Message) -> [&Wrapper; 27] {
         &message.newsletter_admin_profile_message_v2,
         &message.newsletter_admin_profile_status_message,
     ]
-}
-
-fn better_copy(message: &wa::Message) -> bool {
-    let association = message
-        .message_context_info
-        .as_option()
-        .and_then(|context| context.message_association.as_option())
-        .and_then(|association| association.association_type);
-    matches!(
-        association,
-        Some(
-            AssociationType::HdVideoDualUpload
-                | AssociationType::HdImageDualUpload
-                | AssociationType::HevcVideoDualUpload
-        )
-    )
 }

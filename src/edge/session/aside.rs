@@ -1,8 +1,8 @@
 //! What passes the hook by.
 //!
-//! Two kinds of news of a message come as events of the client library only. The owner's phone may hand over a message
-//! that this device could not decrypt. And of some messages there is only word that they exist. WhatsApp counts both
-//! as received before anybody has stored them, so they go on at once.
+//! Three kinds of news come as events of the client library only. The owner's phone may hand over a message that this
+//! device could not decrypt. Of some messages there is only word that they exist. And there are calls. WhatsApp counts
+//! all of them as received before anybody has stored them, so they go on at once.
 
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use whatsapp_rust::wacore::types::events::{
 };
 use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 use whatsapp_rust::wacore_binary::JidExt as _;
+
+use super::calls::Missed;
 
 /// How many may wait. A phone hands over a handful after an outage. One more is lost, with an ERROR.
 const WAITING: usize = 4_096;
@@ -28,6 +30,8 @@ pub(crate) enum Aside {
         /// Why, as a code.
         kind: &'static str,
     },
+    /// A call that nobody took.
+    Call(Missed),
 }
 
 /// Takes what passes the hook by.
@@ -57,7 +61,7 @@ impl Aside {
     pub(crate) fn chat(&self) -> String {
         let info = match self {
             Self::Content(message) => &message.info,
-            Self::Missing { info, .. } => info,
+            Self::Missing { info, .. } | Self::Call(Missed { info, .. }) => info,
         };
         info.source.chat.to_string()
     }

@@ -17,12 +17,14 @@ use super::aside::Asides;
 use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
+use super::extra::Extra;
 use super::http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
 use super::pair_codes::PairCodes;
+use super::polls::Polls;
 use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub pair_phone: Option<String>,
     /// The simulator's address, in builds that can use one.
     pub simulator_url: Option<String>,
+    /// What goes on the bus beside what people write to the number.
+    pub extra: Extra,
     /// What WhatsApp is told of the connector's presence.
     pub presence: Presence,
     /// For how long a phone may ask for a sent message again.
@@ -66,6 +70,8 @@ pub(crate) struct Session<Hook> {
     pub hook: Hook,
     /// The messages that must come again. Each one holds its chat until then.
     pub resends: Resends,
+    /// The polls whose votes can be read.
+    pub polls: Polls,
     /// Receives what WhatsApp reports about sent messages.
     pub outgoing: Arc<dyn OutgoingObserver>,
     /// Takes what passes the hook by.
@@ -133,8 +139,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
-        let (listener, mut inputs) =
-            Listener::new(self.resends.clone(), self.asides.clone(), Arc::clone(&self.outgoing));
+        let (listener, mut inputs) = self.listener();
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
         self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
@@ -192,11 +197,23 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         };
         drop((subscription, stanzas));
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
-        self.connection.client(None);
+        self.let_go();
         then
     }
 
+    fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
+        let asides = (self.asides.clone(), self.settings.extra);
+        Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
+    }
+
+    /// Nobody uses the client or its store any more.
+    fn let_go(&self) {
+        self.polls.close();
+        self.connection.client(None);
+    }
+
     fn unopened(&self, error: &(dyn std::error::Error + Send + Sync)) -> Then {
+        self.let_go();
         tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
         Then::Rebuild { after: OPEN_PAUSE }
     }
@@ -266,6 +283,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let path = self.auth.store();
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         forget_old(&store, self.settings.resend_for).await;
+        self.polls.open(&store).await?;
         let store = Store::new(store, self.resends.clone(), lost);
         let commits = store.commits();
         let bot = Bot::builder()

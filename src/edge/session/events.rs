@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use whatsapp_rust::wacore::types::events::{
     ConnectFailureReason, Event, EventHandler, InboundMessage, LoggedOut, PairingCode, Receipt, ServerAck,
 };
-use whatsapp_rust::wacore_binary::OwnedNodeRef;
+use whatsapp_rust::wacore_binary::{JidExt as _, OwnedNodeRef};
 
 use super::aside::{Aside, Asides, Unreadable, unreadable};
+use super::calls::{self, Calls};
+use super::extra::Extra;
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
@@ -51,6 +53,8 @@ pub(super) enum Heard {
 pub(super) struct Listener {
     resends: Resends,
     asides: Asides,
+    extra: Extra,
+    calls: Calls,
     outgoing: Arc<dyn OutgoingObserver>,
     link: mpsc::Sender<Heard>,
 }
@@ -59,11 +63,11 @@ impl Listener {
     /// A listener, and the channel on which the link's state machine receives its events.
     pub(super) fn new(
         resends: Resends,
-        asides: Asides,
+        (asides, extra): (Asides, Extra),
         outgoing: Arc<dyn OutgoingObserver>,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
-        (Arc::new(Self { resends, asides, outgoing, link }), heard)
+        (Arc::new(Self { resends, asides, extra, calls: Calls::default(), outgoing, link }), heard)
     }
 }
 
@@ -80,13 +84,24 @@ impl EventHandler for Listener {
                     self.asides.push(Aside::Missing { info: Arc::clone(&message.info), kind });
                 }
             },
-            // The owner's phone hands it over. Nobody has stored it, and WhatsApp does not bring it again.
+            // The owner's phone hands it over, or it is of a newsletter. Nobody has stored it, and WhatsApp does not
+            // bring it again.
             Event::Messages(batch) if !batch.hook_committed => {
-                let recovered = |message: &&InboundMessage| message.info.unavailable_request_id.is_some();
-                for message in batch.iter().filter(recovered) {
+                let passes_by = |message: &&InboundMessage| {
+                    let chat = &message.info.source.chat;
+                    let handed_over = message.info.unavailable_request_id.is_some();
+                    self.extra.wants(chat) && (handed_over || chat.is_newsletter())
+                };
+                for message in batch.iter().filter(passes_by) {
                     self.asides.push(Aside::Content(message.clone()));
                 }
             }
+            Event::IncomingCall(call) => {
+                if let Some(missed) = self.calls.heard(call) {
+                    self.asides.push(Aside::Call(missed));
+                }
+            }
+            Event::MissedCall(call) => self.asides.push(Aside::Call(calls::away(call))),
             // The library sends this event once WhatsApp's queue is drained.
             Event::Connected(_) => self.resends.drained(),
             _ => {}

@@ -3,18 +3,20 @@
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
-//! passes the hook by. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! and `tokens` keeps the persons' tokens in memory. `resend` tracks the messages that must come again.
+//! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
+//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
 mod aside;
+mod calls;
 mod changes;
 mod client;
 mod commits;
 mod connection;
 mod events;
+mod extra;
 mod http;
 mod inspect;
 mod kept_out;
@@ -23,6 +25,7 @@ mod line;
 pub mod link;
 mod lock;
 mod pair_codes;
+mod polls;
 mod presence;
 mod reachability;
 mod resend;
@@ -32,6 +35,7 @@ mod tokens;
 
 pub use client::Settings;
 pub use connection::Connection;
+pub use extra::Extra;
 pub use http::HOST;
 pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
@@ -44,4 +48,5 @@ pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
 pub(super) use lease::Lease;
 pub(super) use lock::AuthDir;
+pub(super) use polls::{Poll, Polls};
 pub(super) use resend::Resends;

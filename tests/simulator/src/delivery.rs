@@ -13,7 +13,7 @@ use waproto::whatsapp as wa;
 
 use crate::content::{self, Kind, Reading};
 use crate::hub::Hub;
-use crate::ids::{PhoneNumber, new_message_id, rfc3339_now, unix_now};
+use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::owner;
 use crate::pairing;
 use crate::party::{Handset, Mail, MailBody, Sent, Status};
@@ -202,7 +202,9 @@ fn deliver(
         push_name: &owner.record.name,
     };
     let builder = stamp.shape.from(envelope.open_unsigned(), customer, owner.record.addressing);
-    let stanza = builder.children(stamp.shape.content(sealed, parcel.media_type)).build();
+    let content = stamp.shape.published(parcel.message, parcel.raw);
+    let content = content.unwrap_or_else(|| stamp.shape.content(sealed, parcel.media_type));
+    let stanza = builder.children(content).build();
     world.enqueue(parcel.account, device, Class::Message, stamp.id, stanza);
 }
 
@@ -401,7 +403,7 @@ pub(crate) fn owner_writes(
     hub: &Arc<Hub>,
     account: &PhoneNumber,
     customer: &PhoneNumber,
-    text: &str,
+    (text, raw): (&str, Option<&Blob>),
     id: Option<String>,
 ) -> Result<String, SendError> {
     let handset = hub
@@ -419,10 +421,14 @@ pub(crate) fn owner_writes(
         Addressing::Lid | Addressing::Hidden => customer.lid_jid(0),
     };
     let id = id.unwrap_or_else(new_message_id);
+    let inside = match raw {
+        Some(raw) => waproto::codec::message_decode(&raw.0).unwrap_or_default(),
+        None => content::compose(Kind::Text, text, None),
+    };
     let message = wa::Message {
         device_sent_message: MessageField::some(wa::message::DeviceSentMessage {
             destination_jid: Some(chat.to_string()),
-            message: MessageField::some(content::compose(Kind::Text, text, None)),
+            message: MessageField::some(inside),
             ..Default::default()
         }),
         ..Default::default()

@@ -6,7 +6,7 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
 use crate::faults::FaultKind;
-use crate::ids::{Blob, PhoneNumber, rfc3339_now, unix_now};
+use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::iq::{self, Asker};
 use crate::party::{MailBody, Status, Typing};
 use crate::queue::Class;
@@ -254,5 +254,51 @@ pub(crate) fn customer_types(
             .children([NodeBuilder::new(state).build()])
             .build();
         world.send(connection, stanza);
+    }
+}
+
+/// The customer calls the account, and the call ends for this reason.
+pub(crate) fn customer_calls(
+    world: &mut World,
+    customer: &PhoneNumber,
+    addressing: Addressing,
+    account: &PhoneNumber,
+    (id, reason, video): (&str, Option<&str>, bool),
+) {
+    let online: Vec<_> = world
+        .accounts
+        .get(account)
+        .into_iter()
+        .flat_map(|account| account.devices.values())
+        .filter_map(|device| device.online)
+        .collect();
+    let person = match addressing {
+        Addressing::Pn => customer.pn_jid(0),
+        Addressing::Lid | Addressing::Hidden => customer.lid_jid(0),
+    };
+    let action =
+        |name: &'static str| NodeBuilder::new(name).attr("call-id", id).attr("call-creator", person.clone());
+    let mut offer = action("offer");
+    if addressing == Addressing::Lid {
+        offer = offer.attr("caller_pn", customer.pn_jid(0));
+    }
+    if video {
+        offer = offer.children([NodeBuilder::new("video").build()]);
+    }
+    let mut end = action("terminate");
+    if let Some(reason) = reason {
+        end = end.attr("reason", reason);
+    }
+    let (offer, end) = (offer.build(), end.build());
+    for connection in online {
+        for action in [offer.clone(), end.clone()] {
+            let stanza = NodeBuilder::new("call")
+                .attr("from", person.clone())
+                .attr("id", new_message_id())
+                .attr("t", unix_now())
+                .children([action])
+                .build();
+            world.send(connection, stanza);
+        }
     }
 }

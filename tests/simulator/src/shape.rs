@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, JidExt as _, Node};
+use waproto::whatsapp as wa;
 
 use crate::ids::{Blob, PhoneNumber};
 use crate::signal::Sealed;
@@ -89,7 +90,11 @@ impl Shape {
         let Some(address) = self.address() else {
             return stanza::from_person(builder, number, 0, addressing);
         };
+        let newsletter = address.is_newsletter();
         let builder = builder.attr("from", address);
+        if newsletter {
+            return builder.attr("server_id", "1");
+        }
         match addressing {
             Addressing::Pn => builder
                 .attr("participant", number.pn_jid(0))
@@ -103,6 +108,13 @@ impl Shape {
                 builder.attr("participant", number.lid_jid(0)).attr("addressing_mode", "lid")
             }
         }
+    }
+
+    /// What the stanza of a newsletter holds: nothing of it is encrypted. `None`: it is of no newsletter.
+    pub(crate) fn published(&self, message: &wa::Message, raw: Option<&[u8]>) -> Option<Vec<Node>> {
+        let bytes = || raw.map_or_else(|| waproto::codec::message_to_vec(message), <[u8]>::to_vec);
+        let newsletter = self.address().is_some_and(|address| address.is_newsletter());
+        newsletter.then(|| vec![NodeBuilder::new("plaintext").bytes(bytes()).build()])
     }
 
     /// What the stanza holds.
@@ -129,8 +141,8 @@ impl Shape {
     }
 }
 
-/// Is this the address of a group or of a broadcast list?
+/// Is this the address of a group, of a broadcast list or of a newsletter?
 pub(crate) fn shared(text: &str) -> bool {
-    let shared = |jid: Jid| jid.is_group() || jid.to_string().ends_with("@broadcast");
+    let shared = |jid: Jid| jid.is_group() || jid.is_newsletter() || jid.to_string().ends_with("@broadcast");
     text.len() <= 100 && text.parse().is_ok_and(shared)
 }

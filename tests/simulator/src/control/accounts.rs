@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::delivery;
 use crate::hub::Hub;
-use crate::ids::PhoneNumber;
+use crate::ids::{Blob, PhoneNumber};
 use crate::owner;
 use crate::pair_code;
 use crate::pairing;
@@ -183,8 +183,10 @@ pub(super) async fn hand_over(
 #[serde(deny_unknown_fields)]
 pub(super) struct Write {
     to: String,
+    #[serde(default)]
     text: String,
     id: Option<String>,
+    raw: Option<Blob>,
 }
 
 pub(super) async fn write(
@@ -195,7 +197,9 @@ pub(super) async fn write(
     let request: Write = body(&bytes)?;
     let to = number("to", &request.to)?;
     let id = message_id(request.id)?;
-    let work = move |hub: &Arc<Hub>| delivery::owner_writes(hub, &phone, &to, &request.text, id);
+    let work = move |hub: &Arc<Hub>| {
+        delivery::owner_writes(hub, &phone, &to, (&request.text, request.raw.as_ref()), id)
+    };
     let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
     Ok(Json(json!({"id": id})))
 }

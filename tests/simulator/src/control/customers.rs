@@ -172,7 +172,7 @@ pub(super) async fn write(
     let request: Write = body(&bytes)?;
     if request.through.as_deref().is_some_and(|through| !shape::shared(through)) {
         return Err(ApiError::bad(
-            "`through`: write a group's or a broadcast list's address, such as 120363000000000001@g.us",
+            "`through`: write a group's, a broadcast list's or a newsletter's address, such as 120363000000000001@g.us",
         ));
     }
     // What is unavailable is with the account's own phone, or nowhere.

@@ -44,6 +44,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/sent", get(customers::sent))
         .route("/sim/customers/{phone}/typing", post(customers::typing))
         .route("/sim/accounts/{phone}/rename", post(phones::rename))
+        .route("/sim/customers/{phone}/calls", post(phones::call))
         .route("/sim/customers/{phone}/timer", post(phones::timer))
         .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
         .route("/sim/customers/{phone}/read-through", post(phones::read_through))

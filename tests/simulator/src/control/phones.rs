@@ -14,13 +14,45 @@ use super::error::{ApiError, Phone, body, name, number};
 use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
-use crate::ids::{PhoneNumber, random_hex, unix_now};
+use crate::ids::{PhoneNumber, new_message_id, random_hex, unix_now};
 use crate::queue::Class;
+use crate::routing;
 use crate::shape::{self, Shape};
 use crate::stanza;
 
 fn unknown(phone: &PhoneNumber) -> ApiError {
     ApiError::not_found(format!("no customer {phone}; create it with POST /sim/customers"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call {
+    to: String,
+    reason: Option<String>,
+    #[serde(default)]
+    video: bool,
+}
+
+/// The customer calls, and the call ends at once. Devices that are offline hear nothing of it.
+pub(super) async fn call(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Call = body(&bytes)?;
+    let to = number("to", &request.to)?;
+    let id = new_message_id();
+    hub.update(|world| {
+        let customer = world.customers.get(&phone).ok_or_else(|| unknown(&phone))?;
+        let addressing = customer.record.addressing;
+        if !world.accounts.contains_key(&to) {
+            return Err(accounts::unknown(&to));
+        }
+        let call = (id.as_str(), request.reason.as_deref(), request.video);
+        routing::customer_calls(world, &phone, addressing, &to, call);
+        Ok(())
+    })?;
+    Ok(Json(json!({"id": id})))
 }
 
 #[derive(Deserialize)]
