@@ -122,15 +122,24 @@ impl Bus {
 
     /// How far the durable `consumer` of `stream` has come.
     pub async fn consumer_state(&self, stream: &str, name: &str) -> Result<ConsumerState, ReadError> {
-        let answer = self.ask::<consumer::Info>(&format!("CONSUMER.INFO.{stream}.{name}")).await?;
-        let info = answer.ok_or_else(|| ReadError::new(&"the consumer does not exist"))?;
-        Ok(ConsumerState {
+        let state = self.consumer_state_if_any(stream, name).await?;
+        state.ok_or_else(|| ReadError::new(&"the consumer does not exist"))
+    }
+
+    /// The same; `None` if the consumer does not exist.
+    pub(super) async fn consumer_state_if_any(
+        &self,
+        stream: &str,
+        name: &str,
+    ) -> Result<Option<ConsumerState>, ReadError> {
+        let info = self.ask::<consumer::Info>(&format!("CONSUMER.INFO.{stream}.{name}")).await?;
+        Ok(info.map(|info| ConsumerState {
             ack_floor: info.ack_floor.stream_sequence,
             delivered: info.delivered.stream_sequence,
             delivered_count: info.delivered.consumer_sequence,
             ack_pending: info.num_ack_pending,
             not_delivered: info.num_pending,
-        })
+        }))
     }
 
     /// Removes a message from a stream. Returns whether it existed.

@@ -17,7 +17,9 @@ impl Bus {
         consumer: &str,
         has: impl Fn(u64) -> bool,
     ) -> Result<(), ReadError> {
-        let state = self.consumer_state(stream, consumer).await?;
+        let Some(state) = self.consumer_state_if_any(stream, consumer).await? else {
+            return Ok(());
+        };
         let range = state.delivered.saturating_sub(state.ack_floor);
         if state.ack_pending == 0 || range > AT_MOST {
             return Ok(());

@@ -26,8 +26,10 @@ const MAX_BATCH: usize = 256;
 const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
 /// How often a message that waits for its predecessor checks the consumer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often nats-server is asked in a row what is on its way. After that the next pull request goes first.
-const RECALL_TRIES: usize = 3;
+/// How often nats-server is asked in a row what is on its way, for up to two seconds each time. Whoever does not answer this
+/// hands out nothing either, and a connection that was cut is noticed after six seconds. After so many the next pull
+/// request goes first.
+const RECALL_TRIES: usize = 15;
 
 /// The sending half of the edge.
 #[derive(Debug)]
