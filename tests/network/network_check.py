@@ -4,7 +4,7 @@
 Three NATS nodes, two edges of one account, two forwarders, the backend and the simulator: compose.yaml beside this file. Needs
 a container engine on this machine, and root. Where no engine answers it says so and ends well.
 
-FULL=1 plays all rounds, a quarter of an hour; without it those that have to hold at each change. ROUND=text plays those alone whose name has
+FULL=1 plays all rounds; without it those that have to hold at each change. ROUND=text plays those alone whose name has
 the text in it. KEEP=1 leaves everything as it was when a round failed.
 """
 
