@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::heart::Watch;
 use crate::support::oracle::Written;
-use crate::support::{Connector, Layout, Role, Stage};
+use crate::support::{Connector, Layout, Role, Stage, eventually};
 
 #[tokio::test]
 async fn a_standby_edge_takes_over_at_once_when_the_first_one_stops() {
@@ -33,6 +33,26 @@ async fn an_edge_that_was_killed_need_not_wait_for_its_own_lease() {
     let mut again = stage.start(Role::Run).await;
     again.ready().await;
     killed.within(Duration::from_secs(10), "to be online again").await;
+}
+
+/// Another one may take the lease 30 s after it was renewed last. Without a connection to NATS each try fails at once:
+/// that is no answer either.
+#[tokio::test]
+async fn an_edge_without_nats_leaves_whatsapp_before_another_one_may_come() {
+    let mut stage = Stage::plan().set().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    stage.logs.expects("the lease cannot be renewed");
+    let mut product = stage.product(Layout::OneProcess).await;
+    assert!(stage.simulator.somebody_is_online().await);
+    stage.nats.kill();
+    let away = Watch::start();
+    eventually("the edge to leave WhatsApp", Duration::from_secs(60), async || {
+        if stage.simulator.somebody_is_online().await { Err("it is online".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    away.within(Duration::from_secs(20), "to leave").await;
+    stage.nats.restart().await;
+    product.edge.ready().await;
 }
 
 /// A linked edge, and another one with a copy of its session.

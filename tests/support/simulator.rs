@@ -152,6 +152,12 @@ impl Simulator {
         counts.sum()
     }
 
+    /// Is one of the business's devices connected?
+    pub async fn somebody_is_online(&self) -> bool {
+        let visits: Value = self.http.read(&format!("/sim/accounts/{BUSINESS}/visits")).await;
+        visits["visits"].as_array().into_iter().flatten().any(|visit| visit["until"].is_null())
+    }
+
     /// How many messages WhatsApp has refused.
     pub async fn refused(&self) -> u64 {
         let state: Value = self.http.read("/sim/state").await;

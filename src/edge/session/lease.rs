@@ -196,11 +196,12 @@ async fn keep(
                     lost.cancel();
                     return;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(error)) if !left.is_zero() => {
                     tracing::debug!(%error, "the lease is not renewed yet");
                     tokio::time::sleep(POLL_INTERVAL.min(left)).await;
                 }
-                Err(_elapsed) => {
+                // Also if it fails at once, as it does without a connection.
+                Ok(Err(_)) | Err(_) => {
                     tracing::warn!(
                         "the lease cannot be renewed; disconnecting from WhatsApp, which keeps the messages, until it can"
                     );
