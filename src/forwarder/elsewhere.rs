@@ -27,6 +27,9 @@ impl Forwarder {
             self.waiting.elsewhere().await;
             match self.bus.wakes(&self.subjects.all_replies()).await {
                 Ok(wakes) => {
+                    // The bus takes what one connection sends in its order: once it has answered this, the subscription
+                    // before it is in force. If it does not answer, that is found out by the looks.
+                    let _ = self.bus.stream_created(&self.subjects.stream_in()).await;
                     self.waiting.listening(Some(Instant::now()));
                     self.look_after(wakes).await;
                     self.waiting.listening(None);

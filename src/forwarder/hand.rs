@@ -13,15 +13,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chain::Place;
+use super::looks::Elsewhere;
 use crate::bus::Claim;
 use crate::crash;
 
-/// What a chat waits for elsewhere is looked up at least this often.
-const STALE: Duration = Duration::from_secs(1);
-/// How long an outcome may take between passing by and being stored and readable.
-const SETTLE: Duration = Duration::from_millis(50);
-/// How often an outcome that passed by is looked for: after 1, 2, 4 ... ms.
-const LOOKS: u32 = 9;
 /// Up to here a waiting message is reserved for one ack wait at a time: its turn may come soon. Behind that, for more.
 const NEAR: usize = 64;
 /// So many ack waits.
@@ -100,17 +95,8 @@ struct Chat<K> {
     waiting: BTreeMap<u64, Held<K>>,
     is_ready: bool,
     elsewhere: Option<Elsewhere>,
-}
-
-/// The first that waits has to wait for what another process does.
-#[derive(Debug)]
-struct Elsewhere {
-    sequence: u64,
-    read_at: Instant,
-    /// When to look next. `None`: somebody looks at this moment, or nobody listens yet.
-    due: Option<Instant>,
-    /// The outcome passed by, and so many looks have not found it yet.
-    looks: Option<u32>,
+    /// The latest of its outcomes that passed by while nothing of it waited elsewhere: of this message.
+    passed: Option<u64>,
 }
 
 /// All that is in hand.
@@ -236,13 +222,16 @@ impl<K> Hand<K> {
             |chat: &&mut Chat<K>| chat.at_work.is_some_and(|(_, number)| number == at_work.number);
         let Some(chat) = self.chats.get_mut(&at_work.chat).filter(is_at_work) else { return Some(held) };
         chat.at_work = None;
-        let sequence = held.place.sequence;
+        let Place { sequence, previous } = held.place;
+        // It may have passed by after the bus was asked, and before anybody knew that it is waited for.
+        let passed = chat.passed.take().is_some_and(|passed| passed >= previous);
+        let elsewhere = Elsewhere::new(sequence, held.since, read_at, passed);
         held.has_waited = true;
         self.put(&at_work.chat, held);
         if let Some(chat) = self.chats.get_mut(&at_work.chat)
             && chat.waiting.keys().next() == Some(&sequence)
         {
-            chat.elsewhere = Some(Elsewhere { sequence, read_at, due: None, looks: None });
+            chat.elsewhere = Some(elsewhere);
             self.waiting_elsewhere += 1;
             self.schedule(&at_work.chat);
         }
@@ -266,12 +255,17 @@ impl<K> Hand<K> {
 
     /// The outcome of message `sequence` of `chat` passed by. Returns whether somebody has waited for it.
     pub(super) fn heard(&mut self, chat: &str, sequence: u64, now: Instant) -> bool {
-        let Some((key, chat)) = self.chats.get_key_value(chat) else { return false };
+        let Some((key, _)) = self.chats.get_key_value(chat) else { return false };
         let key = Arc::clone(key);
+        let Some(chat) = self.chats.get_mut(&key) else { return false };
         let wanted = chat.waiting.first_key_value().map(|(_, held)| held.place.previous);
-        let waits = chat.elsewhere.is_some() && wanted.is_some_and(|wanted| sequence >= wanted);
-        if waits && let Some(elsewhere) = self.chats.get_mut(&key).and_then(|chat| chat.elsewhere.as_mut()) {
-            elsewhere.looks = Some(0);
+        let Some(elsewhere) = chat.elsewhere.as_mut() else {
+            chat.passed = chat.passed.max(Some(sequence));
+            return false;
+        };
+        let waits = wanted.is_some_and(|wanted| sequence >= wanted);
+        if waits {
+            elsewhere.passed();
             if let Some(due) = elsewhere.due.replace(now) {
                 self.due.remove(&(due, Arc::clone(&key)));
             }
@@ -304,9 +298,8 @@ impl<K> Hand<K> {
         else {
             return;
         };
-        elsewhere.read_at = read_at;
         if found == Found::Nothing {
-            elsewhere.looks = elsewhere.looks.map(|looks| looks + 1).filter(|looks| *looks < LOOKS);
+            elsewhere.found_nothing(read_at);
             return self.schedule(&look.chat);
         }
         if found == Found::NothingBefore
@@ -395,14 +388,7 @@ impl<K> Hand<K> {
         let Some(elsewhere) = self.chats.get_mut(key).and_then(|chat| chat.elsewhere.as_mut()) else {
             return;
         };
-        let due = match elsewhere.looks {
-            // The copy on the wire is ahead of the stored one.
-            Some(looks) => elsewhere.read_at + Duration::from_millis((1 << looks) >> 1),
-            // What was stored before anybody listened is never heard; nor what passed before and was not stored yet.
-            None if elsewhere.read_at < since => since,
-            None if elsewhere.read_at < since + SETTLE => since + SETTLE,
-            None => elsewhere.read_at + STALE,
-        };
+        let due = elsewhere.next(since);
         if let Some(before) = elsewhere.due.replace(due) {
             self.due.remove(&(before, Arc::clone(key)));
         }
@@ -412,7 +398,7 @@ impl<K> Hand<K> {
 
 impl<K> Chat<K> {
     fn new(at_work: Option<(u64, u64)>) -> Self {
-        Self { at_work, waiting: BTreeMap::new(), is_ready: false, elsewhere: None }
+        Self { at_work, waiting: BTreeMap::new(), is_ready: false, elsewhere: None, passed: None }
     }
 }
 

@@ -1,3 +1,4 @@
+use super::super::looks::{LOOKS, SETTLE, STALE};
 use super::*;
 use proptest::prelude::*;
 
@@ -123,19 +124,54 @@ fn what_waits_elsewhere_is_looked_up_when_it_is_useful() {
     assert!(!hand.heard("b", 7, now));
     assert!(hand.heard("a", 7, now - SETTLE));
     // It is not stored yet, and then not at all: its append was refused.
-    let (mut at, mut looks) = (now - SETTLE, 0);
-    while hand.next_look().unwrap() < now + STALE / 2 {
+    let (heard_at, mut at) = (now - SETTLE, now - SETTLE);
+    for _ in 0..LOOKS {
+        let before = at;
         at = hand.next_look().unwrap();
+        assert!(at - before <= before - heard_at + Duration::from_millis(1), "as late again at most");
         let look = hand.look(at).unwrap();
         hand.looked(&look, Found::Nothing, at);
-        looks += 1;
     }
-    assert_eq!((looks, hand.next_look()), (LOOKS, Some(at + STALE)));
+    assert_eq!(hand.next_look(), Some(at + STALE));
+    assert!(at - heard_at > STALE - SETTLE, "there is no gap in which it would be a second late");
     let look = hand.look(at + STALE).unwrap();
     hand.looked(&look, Found::NothingBefore, at + STALE);
     let (_, message) = hand.next().unwrap();
     assert_eq!((message.place.previous, message.has_waited, hand.is_elsewhere()), (0, true, false));
     assert_eq!(hand.next_look(), None);
+}
+
+/// The bus said that there is no outcome, it passed by, and only then is it known that it is waited for.
+#[test]
+fn an_outcome_that_passes_while_the_bus_is_asked_is_looked_up_at_once() {
+    for (passed, is_waited_for) in [(7, true), (6, false)] {
+        let (mut hand, start) = (Hand::new(1_000), Instant::now());
+        hand.listening(Some(start));
+        let read_at = start + STALE;
+        let at_work = begins(hand.arrives("a", held(9, 7, start), true));
+        assert!(!hand.heard("a", passed, read_at));
+        assert!(!hand.heard("a", 5, read_at), "a later word is not an earlier one's end");
+        assert!(hand.waits_elsewhere(&at_work, held(9, 7, start), read_at).is_none());
+        let due = if is_waited_for { read_at } else { read_at + STALE };
+        assert_eq!(hand.next_look(), Some(due));
+        // It counts once.
+        let look = hand.look(due).unwrap();
+        hand.looked(&look, Found::Turn, due);
+        let (again, message) = hand.next().unwrap();
+        assert!(hand.waits_elsewhere(&again, message, due).is_none());
+        assert_eq!(hand.next_look(), Some(due + STALE));
+    }
+}
+
+/// The outcome passed by before the message was in hand, and was not readable yet when the bus was asked.
+#[test]
+fn what_is_asked_for_right_after_it_came_is_looked_up_once_more_when_that_has_settled() {
+    let (mut hand, start) = (Hand::new(1_000), Instant::now());
+    hand.listening(Some(start));
+    let came = start + STALE;
+    let at_work = begins(hand.arrives("a", held(9, 7, came), true));
+    assert!(hand.waits_elsewhere(&at_work, held(9, 7, came), came + SETTLE / 2).is_none());
+    assert_eq!(hand.next_look(), Some(came + SETTLE));
 }
 
 #[test]

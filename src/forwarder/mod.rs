@@ -30,6 +30,7 @@ mod elsewhere;
 mod hand;
 mod hold;
 mod limiter;
+mod looks;
 pub mod numbers;
 pub mod policy;
 pub mod records;
