@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod otel;
 pub mod propagation;
 pub mod redact;
+mod seldom;
 pub mod spans;
 mod uncollected;
 mod variables;
@@ -25,6 +26,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use instrument::{Definition, Kind};
 pub use logs::LogFormat;
+pub(crate) use seldom::Seldom;
 
 /// This program's own log lines need no redaction: they never hold what would be redacted.
 const OWN: &str = "whatsapp_connector";

@@ -26,7 +26,7 @@ use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::{Extra, Poll, Polls, Resends};
-use crate::telemetry::{metrics, spans};
+use crate::telemetry::{Seldom, metrics, spans};
 use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
@@ -50,6 +50,7 @@ struct Shared {
     appender: Appender,
     resends: Resends,
     polls: Polls,
+    unkept: Seldom,
     extra: Extra,
     under_way: UnderWay,
     timers: Timers,
@@ -122,7 +123,9 @@ impl Inbound {
         let Memory { offers, timers, resends, polls, extra } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
-        Self(Arc::new(Shared { appender, resends, polls, extra, under_way: UnderWay::default(), timers }))
+        let under_way = UnderWay::default();
+        let shared = Shared { appender, resends, polls, unkept: Seldom::default(), extra, under_way, timers };
+        Self(Arc::new(shared))
     }
 
     /// The chats that messages came from.
@@ -277,12 +280,16 @@ impl Inbound {
         let polls = &self.0.polls;
         if let Some(kept) = &arrival.kept {
             let poll = Poll { creator: by, ..kept.clone() };
-            if let Err(error) = polls.keep(chat, &arrival.id, poll).await {
-                tracing::warn!(%error, "a poll or an event cannot be kept; its votes will not be readable");
+            if let Err(error) = polls.keep(chat, &arrival.id, poll).await
+                && let Some(more) = self.0.unkept.due()
+            {
+                tracing::warn!(%error, more, "a poll or an event cannot be kept; its votes will not be readable");
             }
         } else if let Some(sealed) = &arrival.sealed {
             let poll = polls.find(chat, &sealed.about).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the session's store cannot be read; a vote stays unread");
+                if let Some(more) = self.0.unkept.due() {
+                    tracing::warn!(%error, more, "the session's store cannot be read; a vote stays unread");
+                }
                 None
             });
             sealed::open(content, sealed, poll.as_ref(), &by);

@@ -19,7 +19,7 @@ use crate::bus::{Bus, Record};
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::Connection;
-use crate::telemetry::{metrics, propagation, spans};
+use crate::telemetry::{Seldom, metrics, propagation, spans};
 use crate::wire::v1::{ChatKind, Receipt, ReceiptStatus};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
 
@@ -32,7 +32,10 @@ const WAITING: usize = 20_000;
 
 /// Takes receipts. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Receipts(mpsc::Sender<Incoming>);
+pub(crate) struct Receipts {
+    queue: mpsc::Sender<Incoming>,
+    lost: Arc<Seldom>,
+}
 
 /// Publishes receipts on the bus.
 #[derive(Debug)]
@@ -67,22 +70,25 @@ impl Receipts {
         sent_as: SentAs,
         stop: CancellationToken,
     ) -> (Self, Announcer) {
-        let (sender, heard) = mpsc::channel(WAITING);
+        let (queue, heard) = mpsc::channel(WAITING);
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
         let teller = Teller { bus, subjects, account, messages, chats, connection, sent_as, stop };
-        (Self(sender), Announcer { heard, teller })
+        (Self { queue, lost: Arc::default() }, Announcer { heard, teller })
     }
 
     /// A receipt has come. Receipts from the number's own devices, from groups and from lists say nothing about the
     /// person that a chat is with.
     pub(crate) fn heard(&self, receipt: &Incoming) {
         if status(&receipt.r#type).is_some() && of_a_person(&receipt.source) {
-            match self.0.try_send(receipt.clone()) {
+            match self.queue.try_send(receipt.clone()) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    tracing::warn!(
-                        waiting = WAITING,
-                        "receipts come faster than the bus stores them; one is lost"
-                    );
+                    if let Some(more) = self.lost.due() {
+                        tracing::warn!(
+                            waiting = WAITING,
+                            more,
+                            "receipts come faster than the bus stores them; one is lost"
+                        );
+                    }
                 }
                 // The channel is closed: the edge is stopping.
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}

@@ -14,9 +14,12 @@ use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::calls::Missed;
+use crate::telemetry::Seldom;
 
 /// How many may wait. A phone hands over a handful after an outage. One more is lost, with an ERROR.
 const WAITING: usize = 4_096;
+/// So many places are for messages alone. Anybody can call as often as they like; a missed call is only told.
+const FOR_MESSAGES: usize = WAITING / 2;
 
 /// A message that passes the hook by.
 #[derive(Debug, Clone)]
@@ -36,21 +39,31 @@ pub(crate) enum Aside {
 
 /// Takes what passes the hook by.
 #[derive(Debug, Clone)]
-pub(crate) struct Asides(mpsc::Sender<Aside>);
+pub(crate) struct Asides {
+    queue: mpsc::Sender<Aside>,
+    lost: Arc<Seldom>,
+}
 
 impl Asides {
     /// The queue.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Aside>) {
-        let (sender, heard) = mpsc::channel(WAITING);
-        (Self(sender), heard)
+        let (queue, heard) = mpsc::channel(WAITING);
+        (Self { queue, lost: Arc::default() }, heard)
     }
 
     /// Must not wait: it is called on the library's own task.
     pub(super) fn push(&self, aside: Aside) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.0.try_send(aside) {
+        let is_call = matches!(aside, Aside::Call(_));
+        let has_room = !is_call || self.queue.capacity() > FOR_MESSAGES;
+        if has_room && !matches!(self.queue.try_send(aside), Err(mpsc::error::TrySendError::Full(_))) {
+            return;
+        }
+        if let Some(more) = self.lost.due() {
+            let what = if is_call { "a missed call" } else { "a message" };
             tracing::error!(
                 waiting = WAITING,
-                "messages come past the hook faster than the bus stores them; one is lost"
+                more,
+                "{what} is lost: such news come past the hook faster than the bus stores them"
             );
         }
     }
@@ -124,6 +137,27 @@ mod tests {
     fn of(chat: Jid, is_group: bool) -> MessageInfo {
         let source = MessageSource { chat, is_group, ..MessageSource::default() };
         MessageInfo { source, ..MessageInfo::default() }
+    }
+
+    fn missed_call() -> Aside {
+        let info = Arc::new(of(Jid::pn("54911"), false));
+        Aside::Call(Missed { info, video: false })
+    }
+
+    #[test]
+    fn calls_leave_room_for_messages() {
+        let (asides, mut heard) = Asides::channel();
+        for _ in 0..WAITING {
+            asides.push(missed_call());
+        }
+        let info = Arc::new(of(Jid::pn("54912"), false));
+        asides.push(Aside::Missing { info, kind: WAITING_FOR_IT });
+        let mut waiting = Vec::new();
+        while let Ok(aside) = heard.try_recv() {
+            waiting.push(aside);
+        }
+        assert_eq!(waiting.len(), WAITING - FOR_MESSAGES + 1);
+        assert!(matches!(waiting.last(), Some(Aside::Missing { .. })));
     }
 
     #[test]

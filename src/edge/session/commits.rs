@@ -18,6 +18,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use super::changes::{Change, apply};
 use crate::task::{OnPanic, Task, spawn};
+use crate::telemetry::Seldom;
 
 /// How long a change that has time may wait for others.
 const LINGER: Duration = Duration::from_millis(50);
@@ -120,13 +121,13 @@ async fn write<Written>(mut jobs: mpsc::Receiver<Job>, commit: impl Fn(Changes) 
 where
     Written: Future<Output = Result<()>>,
 {
-    let mut batch = Vec::new();
+    let (mut batch, lost) = (Vec::new(), Seldom::default());
     while jobs.recv_many(&mut batch, TOGETHER).await > 0 {
         company(&mut jobs, &mut batch).await;
         // Who has stopped waiting before it is begun takes it back.
         batch.retain(|job| !job.waits.as_ref().is_some_and(oneshot::Sender::is_closed));
         if !batch.is_empty() {
-            together(&mut batch, &commit).await;
+            together(&mut batch, &commit, &lost).await;
         }
     }
 }
@@ -147,7 +148,7 @@ async fn company(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) {
 }
 
 /// Writes the jobs in one transaction; if that fails, each in one of its own, so that none fails for another's sake.
-async fn together<Written>(batch: &mut Vec<Job>, commit: &impl Fn(Changes) -> Written)
+async fn together<Written>(batch: &mut Vec<Job>, commit: &impl Fn(Changes) -> Written, lost: &Seldom)
 where
     Written: Future<Output = Result<()>>,
 {
@@ -170,8 +171,11 @@ where
             // Nobody may be there any more to hear it.
             Some(waits) => drop(waits.send(result)),
             None => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a change of the session's store that nobody waits for is lost");
+                // A copy that is lost can be asked for again by a phone, in vain.
+                if let Err(error) = result
+                    && let Some(more) = lost.due()
+                {
+                    tracing::warn!(%error, more, "a change of the session's store that nobody waits for is lost");
                 }
             }
         }

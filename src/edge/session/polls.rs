@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use diesel::sql_types::{BigInt, Integer};
+use diesel::sql_types::{BigInt, Integer, Text};
 use diesel::{
     ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
     sql_query,
@@ -21,6 +21,8 @@ use crate::wire::{ChatToken, now_ms};
 const AGE_MS: i64 = 90 * 24 * 3_600 * 1_000;
 /// How many are kept. Of more, the oldest go.
 const MOST: i64 = 5_000;
+/// How many of one chat. Nobody can push out the polls of others by making many.
+const MOST_OF_A_CHAT: i64 = 100;
 /// The longest list of options that is kept, in bytes. Phones write a tenth of it. A poll with more stays unknown.
 const OPTIONS: usize = 16_384;
 
@@ -78,6 +80,12 @@ const FORGET: &str = "DELETE FROM connector_polls WHERE device_id = ?1 AND kept_
     SELECT kept_at_ms FROM connector_polls WHERE device_id = ?1 ORDER BY kept_at_ms DESC LIMIT 1 OFFSET ?3
 ) + 1, 0))";
 
+/// The oldest of too many of one chat.
+const FORGET_OF_CHAT: &str = "DELETE FROM connector_polls WHERE device_id = ?1 AND chat = ?2 AND id IN (
+    SELECT id FROM connector_polls WHERE device_id = ?1 AND chat = ?2
+    ORDER BY kept_at_ms DESC, rowid DESC LIMIT -1 OFFSET ?3
+)";
+
 impl Polls {
     /// Uses this store from now on.
     pub(super) async fn open(&self, store: &SqliteStore) -> Result<()> {
@@ -116,7 +124,7 @@ impl Polls {
                 diesel::insert_or_ignore_into(rows::table)
                     .values((
                         rows::device_id.eq(device),
-                        rows::chat.eq(chat),
+                        rows::chat.eq(&chat),
                         rows::id.eq(id),
                         rows::secret.eq(poll.secret),
                         rows::options.eq(options),
@@ -124,6 +132,11 @@ impl Polls {
                         rows::creator_lid.eq(poll.creator.lid),
                         rows::kept_at_ms.eq(at_ms),
                     ))
+                    .execute(connection)?;
+                sql_query(FORGET_OF_CHAT)
+                    .bind::<Integer, _>(device)
+                    .bind::<Text, _>(chat)
+                    .bind::<BigInt, _>(MOST_OF_A_CHAT)
                     .execute(connection)?;
                 sql_query(FORGET)
                     .bind::<Integer, _>(device)
@@ -212,6 +225,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_makes_many_pushes_out_none_of_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (polls, mine, other) = (Polls::default(), ChatToken::phone("54911"), ChatToken::phone("54912"));
+        polls.open(&store(&dir).await).await.expect("a table");
+        polls.keep_at(&other, "P0", poll("sí"), 1).await.expect("it is kept");
+        for number in 0..=MOST_OF_A_CHAT {
+            // Of the same millisecond: the order in which they came decides.
+            polls.keep_at(&mine, &format!("P{number}"), poll("sí"), 2).await.expect("it is kept");
+        }
+        let known = async |chat, id: &str| polls.find(chat, id).await.expect("it is read").is_some();
+        let newest = format!("P{MOST_OF_A_CHAT}");
+        assert_eq!(
+            [known(&mine, "P0").await, known(&mine, "P1").await, known(&mine, &newest).await],
+            [false, true, true]
+        );
+        assert!(known(&other, "P0").await);
+    }
+
+    #[tokio::test]
     async fn of_too_many_the_oldest_go() {
         let dir = tempfile::tempdir().expect("a directory");
         let (polls, chat) = (Polls::default(), ChatToken::phone("54911"));
@@ -219,14 +251,19 @@ mod tests {
         polls.open(&store).await.expect("a table");
         let fill = format!(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MOST})
-             INSERT INTO connector_polls SELECT {}, '54911', 'P' || i, x'07', '[]', '', '', i FROM n",
+             INSERT INTO connector_polls SELECT {}, '54' || (i / 50), 'P' || i, x'07', '[]', '', '', i FROM n",
             store.device_id()
         );
         let fill =
             move |connection: &mut SqliteConnection| sql_query(fill).execute(connection).map_err(broken);
         store.shared().run(fill).await.expect("they are written");
         polls.keep_at(&chat, "new", poll("sí"), MOST + 1).await.expect("it is kept");
-        let known = async |id: &str| polls.find(&chat, id).await.expect("it is read").is_some();
-        assert_eq!([known("P1").await, known("P2").await, known("new").await], [false, true, true]);
+        let known =
+            async |chat: &ChatToken, id: &str| polls.find(chat, id).await.expect("it is read").is_some();
+        let first = ChatToken::phone("540");
+        assert_eq!(
+            [known(&first, "P1").await, known(&first, "P2").await, known(&chat, "new").await],
+            [false, true, true]
+        );
     }
 }
