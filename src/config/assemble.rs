@@ -113,6 +113,7 @@ fn forwarder(
     let unknown_numbers = check.read(&given.unknown_numbers, read::unknown_numbers);
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
+    let format = check.read(&given.reply_format, read::format);
     let mode = check.read(&given.backend_mode, read::mode);
     let shadow_delay = check.read(&given.shadow_delay, read::delay);
     Some(forwarder::Settings {
@@ -132,6 +133,7 @@ fn forwarder(
         concurrency: concurrency?,
         retry_for: retry_for?,
         fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
+        format: format?,
         mode: mode?,
         shadow_delay: shadow_delay?,
     })

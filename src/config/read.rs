@@ -10,9 +10,9 @@ use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::{access, topology};
 use crate::edge::Presence;
-use crate::forwarder::Mode;
 use crate::forwarder::backend::Url;
 use crate::forwarder::eligible::UnknownNumbers;
+use crate::forwarder::{Format, Mode};
 use crate::telemetry::{self, LogFormat};
 
 /// Reads settings, and collects those that cannot be used.
@@ -164,6 +164,15 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
     match text {
         "answer" => Some(Mode::Answer),
         "shadow" => Some(Mode::Shadow),
+        _ => None,
+    }
+}
+
+/// `text` or `markdown`.
+pub(super) fn format(text: &str) -> Option<Format> {
+    match text {
+        "text" => Some(Format::Text),
+        "markdown" => Some(Format::Markdown),
         _ => None,
     }
 }

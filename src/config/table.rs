@@ -208,6 +208,7 @@ settings! {
     unknown_numbers: "UNKNOWN_NUMBERS", Setting::of(Forwarder).or("chat").takes("silent or chat");
     self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
+    reply_format: "REPLY_FORMAT", Setting::of(Forwarder).or("text").takes("text or markdown");
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::backend::Reply;
+use super::markdown;
 use crate::wire::v1::{self, Dead, DeadReason, NoReply, NoReplyReason, outcome};
+use crate::wire::visible;
 
 /// A decided outcome, not stored yet.
 pub(super) type Decision = outcome::Result;
@@ -17,8 +19,24 @@ pub enum Mode {
     Shadow,
 }
 
-/// The backend has an answer.
-pub(super) fn answered(mode: Mode, reply: Reply) -> Decision {
+/// How the backend writes its answers (`REPLY_FORMAT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As a phone shows it: nothing is changed.
+    Text,
+    /// In markdown, which becomes WhatsApp's own marks.
+    Markdown,
+}
+
+/// The backend has an answer. What goes on the bus is what is sent.
+pub(super) fn answered(mode: Mode, format: Format, mut reply: Reply) -> Decision {
+    if format == Format::Markdown {
+        let shown = markdown::to_whatsapp(&reply.text);
+        // Of what only markdown's readers would not see, a person sees all.
+        if visible::is_any(&shown) {
+            reply.text = shown;
+        }
+    }
     let reply = v1::Reply::from(reply);
     match mode {
         Mode::Answer => Decision::Reply(reply),
@@ -63,11 +81,27 @@ mod tests {
 
     #[test]
     fn in_shadow_an_answer_is_kept_whole_and_is_none() {
-        let Decision::Reply(answer) = answered(Mode::Answer, reply()) else { panic!("no reply") };
-        let Decision::None(none) = answered(Mode::Shadow, reply()) else { panic!("a reply") };
+        let Decision::Reply(answer) = answered(Mode::Answer, Format::Text, reply()) else {
+            panic!("no reply")
+        };
+        let Decision::None(none) = answered(Mode::Shadow, Format::Text, reply()) else { panic!("a reply") };
         assert_eq!(none.reason(), NoReplyReason::Shadow);
         assert_eq!(none.would_be.as_ref(), Some(&answer));
         assert_eq!(answer.interactive.unwrap().buttons, ["Sí", "No"]);
+    }
+
+    #[test]
+    fn markdown_becomes_whatsapps_marks_if_the_backend_writes_it() {
+        for (format, want) in [(Format::Text, "**Sí** (`a`)"), (Format::Markdown, "*Sí* (`a`)")] {
+            let reply = Reply { text: "**Sí** (`a`)".to_owned(), ..Reply::default() };
+            let Decision::Reply(reply) = answered(Mode::Answer, format, reply) else { panic!("no reply") };
+            assert_eq!(reply.text, want);
+        }
+        let unseen = Reply { text: "[a]: https://a.example".to_owned(), ..Reply::default() };
+        let Decision::Reply(reply) = answered(Mode::Answer, Format::Markdown, unseen) else {
+            panic!("no reply")
+        };
+        assert_eq!(reply.text, "[a]: https://a.example");
     }
 
     #[test]

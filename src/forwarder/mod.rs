@@ -31,6 +31,7 @@ mod hand;
 mod hold;
 mod limiter;
 mod looks;
+mod markdown;
 pub mod numbers;
 pub mod policy;
 pub mod records;
@@ -54,7 +55,7 @@ use attempts::Attempts;
 use backend::Backend;
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
-pub use decision::Mode;
+pub use decision::{Format, Mode};
 use slots::{Slot, Slots};
 use waiting::{Message, Waiting, Working};
 
@@ -76,6 +77,8 @@ pub struct Settings {
     pub retry_for: Duration,
     /// What the customer gets instead of an answer. Empty: nothing.
     pub fallback_text: String,
+    /// How the backend writes its answers.
+    pub format: Format,
     /// What happens to the backend's answers.
     pub mode: Mode,
     /// In shadow: how long after a message was stored the live service may ask first.

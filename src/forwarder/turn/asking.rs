@@ -114,7 +114,8 @@ impl Turn<'_> {
         let (reason, retry_after) = match class {
             Class::Answered(reply) => {
                 breaker.answered(chat, began);
-                return Ok(Then::Decided(decision::answered(self.forwarder.settings.mode, *reply)));
+                let super::Settings { mode, format, .. } = self.forwarder.settings;
+                return Ok(Then::Decided(decision::answered(mode, format, *reply)));
             }
             Class::Silent => {
                 breaker.answered(chat, began);
