@@ -63,8 +63,10 @@ def check(full: bool, keep: bool, named: str) -> None:
             with Customers(network.simulator()) as customers:
                 play = Play(network, customers)
                 play_all(play, network, customers, full, named)
-                engine.say(f"{customers.written()} messages, each answered once and in order; never two edges online")
             print(table(play.table))
+            if play.late:
+                raise Failure("\n".join(play.late))
+            engine.say(f"{customers.written()} messages, each answered once and in order; never two edges online")
         except Failure:
             left = keep
             raise

@@ -106,8 +106,11 @@ impl Line {
 
     /// Returns when a new client should take the place of this one, which is not connected.
     pub(super) async fn is_back(&self, client: &Client) {
+        let mut looked = Instant::now();
         loop {
-            tokio::time::sleep(EVERY - JITTER.mul_f64(chance())).await;
+            // A probe that nobody answers is a part of the pause: each second of it somebody may wait.
+            tokio::time::sleep_until(looked + EVERY - JITTER.mul_f64(chance())).await;
+            looked = Instant::now();
             if client.is_connected() {
                 self.attempts().connected(client.is_logged_in());
                 continue;
