@@ -1,5 +1,7 @@
 //! What was on its way to an edge that is gone comes to the next one at once. The ack wait is longer than any test here.
 
+use futures::StreamExt as _;
+
 use crate::support::oracle::Written;
 use crate::support::{Customer, Layout, PATIENCE, Role, Stage, warning};
 
@@ -25,6 +27,37 @@ async fn the_next_edge_sends_at_once_what_a_killed_one_had_in_hand() {
 
     customer.receives(2).await;
     stage.evidence(2, std::slice::from_ref(&customer)).await.assert_kept(&written);
+}
+
+/// nats-server hands what is recalled to whoever has a request open. Behind a cut line that may be nobody any more.
+#[tokio::test]
+async fn what_is_recalled_into_an_old_request_is_recalled_again() {
+    let stage = Stage::plan().setting("EDGE_ACK_WAIT", "1h").set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let streams = stage.streams().await;
+    stage.logs.may_have(warning::SENT_AGAIN);
+    let mut first = product.edge;
+    first.process.kill();
+    let mut dying = stage.start_with(Role::Edge, &[("CRASH_AT", "edge.before-send")]).await;
+    dying.ready().await;
+    let written = say(&customer, "uno").await;
+    dying.process.end_by_kill(PATIENCE).await;
+    streams.decided(1).await;
+    // The request of an edge that is gone, and that nats-server still believes in.
+    let ghost = async_nats::connect(stage.nats.url()).await.expect("a connection");
+    let mut taken = ghost.subscribe("ghost").await.expect("a subscription");
+    let next = "$JS.API.CONSUMER.MSG.NEXT.WA_OUT.edge-default";
+    ghost.publish_with_reply(next, "ghost", "1".into()).await.expect("a request");
+    ghost.flush().await.expect("it is sent");
+
+    let mut edge = stage.start(Role::Edge).await;
+    edge.ready().await;
+    let lost = tokio::time::timeout(PATIENCE, taken.next()).await.expect("it is recalled");
+    assert!(lost.is_some_and(|message| message.subject.as_str().contains(".reply.")), "into the old request");
+
+    customer.receives(1).await;
+    stage.evidence(1, std::slice::from_ref(&customer)).await.assert_kept(&[written]);
 }
 
 async fn say(customer: &Customer, text: &str) -> Written {

@@ -34,7 +34,7 @@ pub use capacity::Full;
 pub use claim::Claim;
 pub use connect::{ConnectError, Settings};
 pub use gone::{Gone, StreamState};
-pub use pull::Delivery;
+pub use pull::{Delivery, EXPIRES as PULL_EXPIRES};
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 
 pub use requests::{Answers, Questions};

@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_millis(1250);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request stays open. If the line is cut without a word, nats-server sends what comes into the void for so
 /// long, and each of these messages is delivered again only after its ack wait.
-const EXPIRES: Duration = Duration::from_secs(5);
+pub const EXPIRES: Duration = Duration::from_secs(5);
 /// What a delivery takes beside its bytes: itself, its ids and its route; and a header beside its own.
 const PER_DELIVERY: usize = 1024;
 const PER_HEADER: usize = 64;

@@ -1,16 +1,17 @@
 //! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::carrying::{Carrier, Means};
 use super::order::{Progress, Spot};
+use super::recalls::Recalls;
 use super::reports::Reporter;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, Gone, ReadError};
@@ -45,8 +46,7 @@ pub(crate) struct Outbound {
     /// What `WA_OUT` has no more.
     gone: Gone,
     in_flight: Mutex<HashMap<ChatToken, Lane>>,
-    /// What was on its way when nats-server fell silent is asked for.
-    recalled: AtomicBool,
+    recalls: Mutex<Recalls>,
     /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
     tasks: Tasks,
@@ -103,7 +103,7 @@ impl Outbound {
             account,
             topology,
             in_flight: Mutex::default(),
-            recalled: AtomicBool::new(false),
+            recalls: Mutex::new(Recalls::Due),
             moved: Notify::new(),
             tasks: Tasks::new("edge lane"),
             stop,
@@ -202,12 +202,13 @@ impl Outbound {
     /// What was on its way over a connection that broke, or to an edge that is gone, comes at once and not after the ack
     /// wait. No other edge has any of it: this one has the lease.
     async fn recall(&self, may_have_lost: bool) {
+        let recalls = || self.recalls.lock().unwrap_or_else(PoisonError::into_inner);
         if may_have_lost {
-            self.recalled.store(false, Ordering::Relaxed);
+            recalls().lost();
         }
         // The question may be lost as well, with the connection that it was asked on.
         for _ in 0..RECALL_TRIES {
-            if self.recalled.load(Ordering::Relaxed) {
+            if !recalls().is_due(Instant::now()) {
                 return;
             }
             self.bus.connected().await;
@@ -215,7 +216,7 @@ impl Outbound {
             let here: HashSet<u64> = self.in_flight().iter().map(|delivery| delivery.sequence).collect();
             let has = |sequence| here.contains(&sequence) || self.progress().is_done(sequence);
             match self.bus.recall(&stream, &consumer, has).await {
-                Ok(()) => self.recalled.store(true, Ordering::Relaxed),
+                Ok(()) => recalls().asked(Instant::now()),
                 Err(error) => tracing::debug!(%error, "what was on its way is not recalled yet"),
             }
         }

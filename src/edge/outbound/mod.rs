@@ -13,6 +13,7 @@ mod loop_breaker;
 mod order;
 pub mod rate;
 mod rate_limit;
+mod recalls;
 mod receipts;
 mod reports;
 mod sending;
