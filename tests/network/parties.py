@@ -103,7 +103,8 @@ class Network(Composed):
             device = until("an edge to be online", lambda: now_online(customers.visits()), 60)
             return [self.edge_of[device]]
         if party == "leader":
-            return [str(self.stream("WA_IN")["cluster"]["leader"])]
+            # There is none while they elect one.
+            return [until("WA_IN to have a leader", lambda: self.stream("WA_IN")["cluster"].get("leader"), 30)]
         return {"edges": EDGES, "forwarders": FORWARDERS}.get(party, [party])
 
     # ---------------------------------------------------------------- cuts

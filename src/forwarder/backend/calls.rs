@@ -17,6 +17,11 @@ use crate::wire::now_ms;
 pub(super) const IDLE: Duration = Duration::from_millis(1_500);
 /// The time limit for a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// How long a peer may be silent before it is asked whether it is there, and how long it may owe an ack. The peer's system
+/// answers, however busy its programs are. Behind a cut line, or a router that has forgotten the connection, nobody does.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
+pub(super) const KEEP_ALIVE_TRIES: u32 = 2;
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// A larger answer does not count as an answer.
 pub(super) const MAX_BODY: usize = 1 << 20;
 
@@ -91,9 +96,14 @@ pub(super) fn general(settings: &Settings) -> Result<reqwest::Client, ClientErro
         // After a redirect the key would go to another address.
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(IDLE)
+        .tcp_keepalive(KEEP_ALIVE)
+        .tcp_keepalive_interval(KEEP_ALIVE)
+        .tcp_keepalive_retries(KEEP_ALIVE_TRIES)
         .connect_timeout(CONNECT.min(settings.timeout))
         .timeout(settings.timeout)
         .user_agent(AGENT);
+    #[cfg(target_os = "linux")]
+    let http = http.tcp_user_timeout(UNACKNOWLEDGED);
     let http = match &settings.proxy {
         Some(proxy) => http.proxy(reqwest::Proxy::all(proxy.url())?),
         None => http,

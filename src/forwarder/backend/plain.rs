@@ -21,15 +21,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::calls::{CONNECT, Heard, IDLE, MAX_BODY};
+use super::calls::{CONNECT, Heard, IDLE, KEEP_ALIVE, KEEP_ALIVE_TRIES, MAX_BODY, UNACKNOWLEDGED};
 use super::{Failure, Url};
 use crate::task::Tasks;
-
-/// How long a peer may be silent before it is asked whether it is there, and how long it may owe an ack: as reqwest has
-/// it.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const KEEP_ALIVE_TRIES: u32 = 3;
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// The connections to one address.
 #[derive(Debug)]
@@ -72,6 +66,7 @@ impl Connections {
         connector.set_keepalive(Some(KEEP_ALIVE));
         connector.set_keepalive_interval(Some(KEEP_ALIVE));
         connector.set_keepalive_retries(Some(KEEP_ALIVE_TRIES));
+        #[cfg(target_os = "linux")]
         connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         Some(Self {
             connector: TowerToHyperService::new(connector),
