@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::access::OWN_API;
+use super::isolation::Asked;
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::{Headers, header};
 
@@ -99,12 +100,25 @@ pub enum AppendError {
 impl Bus {
     /// Publishes once and waits for the PubAck, for a while.
     pub async fn append(&self, record: &Record) -> Result<Appended, AppendError> {
-        let appended = tokio::time::timeout(REQUEST_TIMEOUT, self.publish(record)).await;
-        appended.unwrap_or_else(|_elapsed| Err(AppendError::Unknown("timed out".to_owned())))
+        match self.publish(record, REQUEST_TIMEOUT).await {
+            Some(appended) => appended,
+            None => Err(AppendError::Unknown("timed out".to_owned())),
+        }
     }
 
-    /// Publishes once and waits for the PubAck. Has no time limit.
-    async fn publish(&self, record: &Record) -> Result<Appended, AppendError> {
+    /// Publishes once and waits for the PubAck. `None`: it did not come in time.
+    async fn publish(&self, record: &Record, limit: Duration) -> Option<Result<Appended, AppendError>> {
+        let published = tokio::time::timeout(limit, self.publish_whenever(record)).await.ok();
+        match &published {
+            // No responders: nobody leads the stream, as far as this node knows.
+            None | Some(Err(AppendError::Unknown(_))) => self.unanswered(Asked::Publish).await,
+            Some(_) => self.answered(Asked::Publish),
+        }
+        published
+    }
+
+    /// Has no time limit.
+    async fn publish_whenever(&self, record: &Record) -> Result<Appended, AppendError> {
         if !self.is_connected() {
             // The client would buffer it and send it later, one more copy for each attempt.
             return Err(AppendError::Unknown("nats-server is away".to_owned()));
@@ -172,13 +186,13 @@ impl Bus {
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(AppendError::Stopped),
-                result = tokio::time::timeout(limit, self.publish(record)) => result,
+                result = self.publish(record, limit) => result,
             };
             let (error, pause) = match result {
-                Ok(Err(AppendError::Unknown(error))) => (error, waits.next().unwrap_or(AGAIN)),
-                Ok(Err(AppendError::Full(error))) => (error, FULL),
-                Ok(result) => return result,
-                Err(_elapsed) => (format!("no answer within {limit:?}"), waits.next().unwrap_or(AGAIN)),
+                Some(Err(AppendError::Unknown(error))) => (error, waits.next().unwrap_or(AGAIN)),
+                Some(Err(AppendError::Full(error))) => (error, FULL),
+                Some(result) => return result,
+                None => (format!("no answer within {limit:?}"), waits.next().unwrap_or(AGAIN)),
             };
             tracing::debug!(error, "the result of a publish is unknown; publishing again");
             limit = patience.next().unwrap_or(REQUEST_TIMEOUT);

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::capacity::Capacity;
+use super::isolation::Isolation;
 use super::refusals::Refusals;
 use super::{Access, AccessError, Bus, REQUEST_TIMEOUT};
 use crate::task::{OnPanic, Task, spawn};
@@ -137,7 +138,8 @@ impl Bus {
         access.probe()?;
         let refusals = Refusals::new(access.inbox_prefix());
         let (connects, connected) = watch::channel(0_u64);
-        let options = options(settings, &access, connects, refusals.clone());
+        let isolation = Isolation::default();
+        let options = options(settings, &access, connects, refusals.clone(), isolation.clone());
         let client = options.connect(servers).await.map_err(refusal)?;
         check_version(&client)?;
         let api = access.api_prefix();
@@ -152,6 +154,7 @@ impl Bus {
             api: api.into(),
             refusals,
             capacity: Capacity::default(),
+            isolation,
             _watch: Arc::new(watch_versions(&client, &doomed, connected)),
             client: Arc::new(client),
             doomed,
@@ -292,6 +295,7 @@ fn options(
     access: &Access,
     connects: watch::Sender<u64>,
     refusals: Refusals,
+    isolation: Isolation,
 ) -> ConnectOptions {
     let complaint = Complaint::default();
     let ends = settings.private.clone();
@@ -314,6 +318,7 @@ fn options(
         .reconnect_delay_callback(|attempt| {
             Duration::from_millis(50 * (1 << attempt.min(4)) as u64).min(LONGEST_WAIT)
         })
+        .reconnect_to_server_callback(move |servers, _| std::future::ready(isolation.choose(servers)))
         .event_callback(move |event| {
             match &event {
                 Event::Connected => {

@@ -11,6 +11,7 @@ mod claim;
 mod connect;
 pub mod embedded;
 mod gone;
+mod isolation;
 pub mod permissions;
 mod pull;
 mod read;
@@ -54,6 +55,8 @@ pub struct Bus {
     refusals: refusals::Refusals,
     /// The streams that are full.
     capacity: capacity::Capacity,
+    /// Whether the node that this is connected to answers.
+    isolation: isolation::Isolation,
     /// Cancelled when the connection can never work again (a server too old after a fail-over).
     doomed: CancellationToken,
     /// Checks each server that the connection is made to. Ends with the last clone.

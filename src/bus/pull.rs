@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::isolation::Asked;
 use super::{Bus, Claim, ReadError, read};
 use crate::wire::{Envelope, Subjects};
 
@@ -210,9 +211,13 @@ impl Puller {
                 Ok(None) => return Pulled::Gone,
                 Err(_silence) => {
                     self.missing = 0;
+                    self.bus.unanswered(Asked::Pull).await;
                     return Pulled::Silence;
                 }
             };
+            if message.status != Some(StatusCode::NO_RESPONDERS) {
+                self.bus.answered(Asked::Pull);
+            }
             match message.status {
                 None | Some(StatusCode::OK) => {
                     self.missing -= 1;
@@ -237,6 +242,7 @@ impl Puller {
                     let gone = text.contains("consumer deleted") || text.contains("stream deleted");
                     if status == StatusCode::NO_RESPONDERS {
                         // An election, a restart, or a missing consumer. The next request shows which.
+                        self.bus.unanswered(Asked::Pull).await;
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         return Pulled::Gone;
                     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
+use super::isolation::Asked;
 use super::{Bus, topology};
 use crate::wire::Headers;
 
@@ -171,8 +172,18 @@ impl Bus {
     pub(super) async fn ask<T: DeserializeOwned>(&self, api: &str) -> Result<Option<T>, ReadError> {
         let subject = format!("{}.{api}", self.api);
         let request = self.client.request(subject.clone(), Bytes::new());
-        let message = self.unless_refused(&subject, request).await?;
-        match serde_json::from_slice(&message.payload).map_err(|error| ReadError::new(&error))? {
+        let message = self.unless_refused(&subject, request).await;
+        let answer = message.and_then(|message| {
+            let read: Result<Response<T>, _> = serde_json::from_slice(&message.payload);
+            read.map_err(|error| ReadError::new(&error))
+        });
+        match &answer {
+            Err(ReadError::Unanswered(_)) => self.unanswered(Asked::State).await,
+            // This node knows of nobody who leads the cluster.
+            Ok(Response::Err { error }) if error.code() == 503 => self.unanswered(Asked::State).await,
+            Ok(_) | Err(ReadError::Forbidden(_)) => self.answered(Asked::State),
+        }
+        match answer? {
             Response::Ok(info) => Ok(Some(info)),
             Response::Err { error } if error.code() == 404 => Ok(None),
             Response::Err { error } => Err(ReadError::new(&error)),

@@ -18,7 +18,8 @@ POOR_S = 20
 RECOVERED_S = 10.0
 """After the mend everything that was written before it is answered within this, and what the harness itself is late."""
 AFTER_A_FORWARDER_S = 15 + 2.0
-"""What was on its way to a forwarder may be lost there, as if it had been killed: it goes on after the ack wait, and 2 s."""
+"""What was on its way to a forwarder may be lost there, as if it had been killed: it goes on after the ack wait, and 2 s. So may what
+was on its way when a node comes back, because the nodes elect again."""
 
 
 @dataclass
@@ -44,7 +45,8 @@ class Round:
         return f"{' and '.join(cut.in_words() for cut in self.cuts)}, {self.lasts_s:.0f} s"
 
     def recovered_s(self) -> float:
-        return AFTER_A_FORWARDER_S if any(cut.network == "forwarders" for cut in self.cuts) else RECOVERED_S
+        loses = any(cut.network in ("forwarders", "cluster") for cut in self.cuts)
+        return AFTER_A_FORWARDER_S if loses else RECOVERED_S
 
 
 EDGE_NATS = Cut("edge", "edges")
