@@ -18,6 +18,7 @@ use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::extra::Extra;
+use super::hosts::Hosts;
 use super::http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
@@ -286,10 +287,12 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.polls.open(&store).await?;
         let store = Store::new(store, self.resends.clone(), lost);
         let commits = store.commits();
+        let hosts = Hosts::of(self.settings.simulator_url.as_deref());
+        let http = http::client(hosts, self.settings.proxy.as_ref())?;
         let bot = Bot::builder()
             .with_backend(store)
             .with_cache_config(cache(self.settings.resend_for))
-            .with_http_client(http::client(self.settings.proxy.as_ref())?)
+            .with_http_client(http)
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {

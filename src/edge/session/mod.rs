@@ -2,7 +2,7 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
+//! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
 //! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
@@ -17,6 +17,7 @@ mod commits;
 mod connection;
 mod events;
 mod extra;
+mod hosts;
 mod http;
 mod inspect;
 mod kept_out;
