@@ -36,6 +36,7 @@ mod labels;
 mod lease;
 mod logs;
 mod lookups;
+mod media;
 mod metrics;
 mod nats_accounts;
 mod nats_connection;

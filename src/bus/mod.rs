@@ -11,6 +11,7 @@ mod claim;
 mod connect;
 pub mod embedded;
 mod gone;
+mod objects;
 pub mod permissions;
 mod pull;
 mod read;
@@ -34,6 +35,7 @@ pub use capacity::Full;
 pub use claim::Claim;
 pub use connect::{ConnectError, Settings};
 pub use gone::{Gone, StreamState};
+pub use objects::{Object, ObjectError};
 pub use pull::Delivery;
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 

@@ -168,6 +168,11 @@ pub(super) fn mode(text: &str) -> Option<Mode> {
     }
 }
 
+/// Are files fetched: `off` or `inbound`.
+pub(super) fn media(text: &str) -> Option<bool> {
+    ["off", "inbound"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)

@@ -21,7 +21,7 @@ pub(super) enum Foreign {
 
 /// The servers that may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hosts {
+pub(crate) enum Hosts {
     /// WhatsApp's, with TLS.
     WhatsApp,
     /// The simulator: its host and port, without TLS.
@@ -35,7 +35,7 @@ pub(super) enum Hosts {
 
 impl Hosts {
     /// Those of the simulator with this WebSocket address. `None`: WhatsApp's.
-    pub(super) fn of(simulator_url: Option<&str>) -> Self {
+    pub(crate) fn of(simulator_url: Option<&str>) -> Self {
         let simulator = simulator_url.and_then(|url| {
             let url = Url::parse(url).ok()?;
             Some(Self::Simulator { host: url.host_str()?.to_owned(), port: url.port_or_known_default()? })
@@ -71,7 +71,6 @@ impl Hosts {
 
     /// The address of a file: `path` is the sender's word for where it is on `host`, `query` what WhatsApp wants beside
     /// it. The path cannot change the host.
-    #[allow(dead_code, reason = "files are the next step")]
     pub(super) fn file(&self, host: &str, path: &str, query: &[(&str, &str)]) -> Result<Url, Foreign> {
         if !path.starts_with('/') || path.starts_with("//") {
             return Err(Foreign::Elsewhere);

@@ -32,7 +32,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 
 /// The library's trait over the client that calls the assistant, so that one HTTP is in the process. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client,
     hosts: Hosts,
     max_body: usize,
@@ -40,7 +40,7 @@ pub(super) struct Http {
 
 /// A client that calls `hosts`, goes through `proxy`, and never through one that the library finds in the environment
 /// by itself.
-pub(super) fn client(hosts: Hosts, proxy: Option<&Proxy>) -> reqwest::Result<Http> {
+pub(crate) fn client(hosts: Hosts, proxy: Option<&Proxy>) -> reqwest::Result<Http> {
     let client = Client::builder()
         // Which proxy counts is decided in `proxy`.
         .no_proxy()
@@ -62,13 +62,11 @@ pub(super) fn client(hosts: Hosts, proxy: Option<&Proxy>) -> reqwest::Result<Htt
 
 impl Http {
     /// The address of a file on a media host, if that is one that may be called.
-    #[allow(dead_code, reason = "files are the next step")]
     pub(super) fn file(&self, host: &str, path: &str, query: &[(&str, &str)]) -> Result<Url, Foreign> {
         self.hosts.file(host, path, query)
     }
 
     /// The head of the answer; its body is still to come. Who reads it limits it.
-    #[allow(dead_code, reason = "files are the next step")]
     pub(super) async fn get(&self, url: Url) -> reqwest::Result<Response> {
         // WhatsApp's media hosts want to hear where the page is from.
         self.client.get(url).header(ORIGIN, WHATSAPP_WEB_ORIGIN).send().await
