@@ -263,7 +263,7 @@ pub struct Media {
     #[prost(string, tag = "14")]
     pub reason: ::prost::alloc::string::String,
 }
-/// What became of a message's file. There is one for each file that was pending.
+/// What became of a message's file. There is one for each file that is pending.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MediaResult {
     /// The message with the file.

@@ -1,6 +1,7 @@
 //! Files by claim check: a message never waits for its file; the file comes whole, or an update says why not; and nobody
 //! but WhatsApp is called for it.
 
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::inbound_message::Content;
 use whatsapp_connector::wire::v1::{Media, MediaResult, MediaState};
 
-use crate::support::{Addressing, Customer, Layout, PATIENCE, Product, Role, Stage, eventually};
+use crate::support::{Addressing, Customer, Layout, PATIENCE, Product, Role, Stage, eventually, warning};
 
 async fn stage() -> Stage {
     Stage::plan().setting("MEDIA", "inbound").setting("MEDIA_MAX_BYTES", "1MiB").set().await
@@ -284,6 +285,42 @@ async fn a_flood_of_one_person_keeps_nobody_waiting() {
     assert_eq!(names(&stage).await.len(), 1, "none of the others is there");
 }
 
+/// What is not stored waits, and nothing else does.
+#[tokio::test]
+async fn a_full_bucket_holds_up_no_message_and_is_tried_again() {
+    let stage = Stage::plan().setting("MEDIA", "inbound").setting("NATS_MEDIA_MAX_BYTES", "1MiB").set().await;
+    stage.logs.expects(warning::FULL);
+    let mut product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let content = bytes(2 << 20);
+    let id = send(&customer, "document", &content, json!({})).await;
+    tried(&product, &id).await;
+    customer.write("hola").await;
+    customer.receives(2).await;
+    product.edge.ready().await;
+    let jetstream = stage.streams().await.jetstream().clone();
+    let found = jetstream.get_stream("OBJ_WA_MEDIA").await.expect("the stream").cached_info().config.clone();
+    assert_eq!((found.max_bytes, found.discard), (1 << 20, DiscardPolicy::New));
+    jetstream.update_stream(Config { max_bytes: -1, ..found }).await.expect("more room");
+    assert_stored(&stage, &id, &content).await;
+}
+
+/// However long a file is, the edge has a few pieces of it.
+#[tokio::test]
+async fn a_long_file_takes_little_memory() {
+    let stage = Stage::plan().setting("MEDIA", "inbound").set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let first = send(&customer, "image", &bytes(300_000), json!({})).await;
+    assert_stored(&stage, &first, &bytes(300_000)).await;
+    let before = product.edge.process.peak_memory();
+    let content = bytes(48 << 20);
+    let id = send(&customer, "document", &content, json!({})).await;
+    assert_stored(&stage, &id, &content).await;
+    let more = product.edge.process.peak_memory().saturating_sub(before);
+    assert!(more < 16 << 20, "{} MiB more for a file of 48 MiB", more >> 20);
+}
+
 /// A test for each point: a file is fetched, or fetched again, and said to be there once.
 macro_rules! killed_at {
     ($($name:ident: $point:literal;)*) => {
@@ -302,6 +339,26 @@ killed_at! {
     a_kill_before_the_object_is_complete_costs_no_file: "edge.before-object";
     a_kill_after_the_object_is_complete_costs_no_file: "edge.after-object";
     a_kill_after_the_update_costs_no_file: "edge.after-media-update";
+}
+
+/// From then on nobody brings the message again: what is to be fetched has to be on the disk.
+#[tokio::test]
+async fn a_kill_after_whatsapp_was_told_costs_no_file() {
+    let stage = stage().await;
+    let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    stage.simulator.fault_as(json!({"kind": "media_refused", "code": 500})).await;
+    let content = bytes(1_000);
+    let id = send(&customer, "image", &content, json!({})).await;
+    eventually("WhatsApp to be told", PATIENCE, async || match stage.simulator.unreceived().await {
+        0 => Ok(()),
+        count => Err(format!("{count} are not received")),
+    })
+    .await;
+    product.edge.process.kill();
+    stage.simulator.no_faults().await;
+    let _successor = stage.start(Role::Edge).await;
+    assert_stored(&stage, &id, &content).await;
 }
 
 async fn killed_at(point: &str) {

@@ -56,18 +56,13 @@ impl Files {
     /// Says of the message whether its file will be fetched. Returns the file if it will.
     pub(super) fn announce(&self, attached: &Attached, message: &mut InboundMessage) -> Option<File> {
         let media = media(message.content.as_mut()?)?;
-        let found = match &attached.file {
-            Ok(file) if self.queue().has_room(&message.chat) => Ok(file.clone()),
-            Ok(_) => Err("too-many"),
-            Err(reason) => Err(*reason),
-        };
-        let state = if found.is_ok() { MediaState::Pending } else { MediaState::Failed };
+        let state = if attached.file.is_ok() { MediaState::Pending } else { MediaState::Failed };
         media.set_state(state);
-        media.reason = found.as_ref().err().copied().unwrap_or_default().to_owned();
-        found.ok()
+        media.reason = attached.file.as_ref().err().copied().unwrap_or_default().to_owned();
+        attached.file.as_ref().ok().cloned()
     }
 
-    /// Takes the job on. When this returns, it is on the disk.
+    /// Takes the job on. When this returns, it is on the disk, or an update says that it will not be done.
     pub(super) async fn take_on(
         &self,
         inbound: &Inbound,
@@ -86,7 +81,7 @@ impl Files {
             ..MediaResult::default()
         };
         let now = now_ms();
-        let mut update = InboundMessage { content: Some(Content::Media(result)), context: None, ..message };
+        let update = InboundMessage { content: Some(Content::Media(result)), context: None, ..message };
         let until_ms = now.saturating_add(i64::try_from(self.try_for.as_millis()).unwrap_or(i64::MAX));
         let job = Job {
             id: id.to_owned(),
@@ -97,6 +92,9 @@ impl Files {
             next_at_ms: now,
             until_ms,
         };
+        if !self.queue().takes(chat.as_str(), id) {
+            return inbound.update(chat, &update_id(id), failed(update, "too-many")).await;
+        }
         match self.jobs.keep(job).await {
             Ok(()) => {
                 self.queue().add(chat.as_str(), id, now);
@@ -107,11 +105,7 @@ impl Files {
             Err(StoreError::Validation(_)) => Err(Refused::Stopping),
             Err(error) => {
                 tracing::warn!(%error, "a file that is to be fetched cannot be noted, and will not be");
-                if let Some(Content::Media(result)) = &mut update.content {
-                    result.set_state(MediaState::Failed);
-                    "edge-disk".clone_into(&mut result.reason);
-                }
-                inbound.update(chat, &update_id(id), update).await
+                inbound.update(chat, &update_id(id), failed(update, "edge-disk")).await
             }
         }
     }
@@ -144,6 +138,14 @@ fn media_of(content: Option<&Content>) -> Option<&Media> {
         Content::BetterCopy(copy) => copy.file.as_ref(),
         _ => None,
     }
+}
+
+fn failed(mut update: InboundMessage, reason: &str) -> InboundMessage {
+    if let Some(Content::Media(result)) = &mut update.content {
+        result.set_state(MediaState::Failed);
+        reason.clone_into(&mut result.reason);
+    }
+    update
 }
 
 /// The id of the update that says what became of a message's file.

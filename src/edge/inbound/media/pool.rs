@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::policy::{self, Progress, Step};
 use super::read::is_path;
-use super::{Files, update_id};
+use super::{Files, failed, update_id};
 use crate::bus::{Bus, Object, ObjectError};
 use crate::crash;
 use crate::edge::inbound::hook::Inbound;
 use crate::edge::session::{Answer, Connection, Fetched, Fetcher, Job, Sink, Trouble, ask_phone};
 use crate::task::{OnPanic, spawn};
+use crate::telemetry::metrics;
 use crate::wire::v1::inbound_message::Content;
-use crate::wire::v1::{InboundMessage, MediaResult, MediaState};
+use crate::wire::v1::{InboundMessage, MediaState};
 use crate::wire::{ChatToken, Subjects, now_ms};
 
 /// How many files are downloaded at once. Each holds some hundred KiB.
@@ -171,13 +172,15 @@ impl Worker {
 
     async fn stored(&self, job: Job, fetched: Fetched) -> Option<i64> {
         let (key, sha256) = (job.id.clone(), job.file.sha256.to_vec());
+        metrics::FILES.add(1, ["stored", ""]);
         let bucket = self.pool.subjects.bucket_media();
-        self.end(job, |result| {
+        let Job { id, mut update, .. } = job;
+        if let Some(Content::Media(result)) = &mut update.content {
             result.set_state(MediaState::Stored);
             (result.bucket, result.key, result.sha256) = (bucket, key, sha256);
             result.size_bytes = fetched.size;
-        })
-        .await
+        }
+        self.end(id, update).await
     }
 
     /// The phone has said something, or nothing.
@@ -203,12 +206,10 @@ impl Worker {
                 self.put_off(job, pause).await
             }
             Step::GiveUp(code) => {
+                metrics::FILES.add(1, ["failed", code]);
                 tracing::info!(message_id = job.update.message_id, reason = code, "a file cannot be fetched");
-                self.end(job, |result| {
-                    result.set_state(MediaState::Failed);
-                    code.clone_into(&mut result.reason);
-                })
-                .await
+                let Job { id, update, .. } = job;
+                self.end(id, failed(update, code)).await
             }
             // Answered by the caller.
             Step::AskPhone => None,
@@ -224,11 +225,7 @@ impl Worker {
     }
 
     /// Says on the bus what became of the file, and forgets the job.
-    async fn end(&self, job: Job, say: impl FnOnce(&mut MediaResult)) -> Option<i64> {
-        let Job { id, mut update, .. } = job;
-        if let Some(Content::Media(result)) = &mut update.content {
-            say(result);
-        }
+    async fn end(&self, id: String, mut update: InboundMessage) -> Option<i64> {
         update.received_at_ms = now_ms();
         if !self.publish(&id, update).await {
             return Some(now_ms());

@@ -26,10 +26,10 @@ struct Chat {
 }
 
 impl Queue {
-    /// May this chat send one more?
-    pub(super) fn has_room(&self, chat: &str) -> bool {
+    /// Is there room for this file of the chat? For one that is known there is.
+    pub(super) fn takes(&self, chat: &str, id: &str) -> bool {
         let of_chat = self.chats.get(chat).map_or(0, |chat| chat.waiting.len());
-        self.known.len() < ALL && of_chat < OF_ONE_CHAT
+        self.known.contains(id) || (self.known.len() < ALL && of_chat < OF_ONE_CHAT)
     }
 
     /// Adds a file, unless it is known.
@@ -139,13 +139,13 @@ mod tests {
     fn there_is_a_limit_for_one_chat_and_one_for_all() {
         let mut queue = Queue::default();
         for number in 0..OF_ONE_CHAT {
-            assert!(queue.has_room("a"));
+            assert!(queue.takes("a", "new"));
             queue.add("a", &number.to_string(), 0);
         }
-        assert!(!queue.has_room("a") && queue.has_room("b"));
+        assert!(!queue.takes("a", "new") && queue.takes("b", "new") && queue.takes("a", "0"));
         for number in OF_ONE_CHAT..ALL {
             queue.add(&format!("c{number}"), &number.to_string(), 0);
         }
-        assert!(!queue.has_room("b"));
+        assert!(!queue.takes("b", "new"));
     }
 }
