@@ -69,7 +69,7 @@ pub struct InboundMessage {
     pub context: ::core::option::Option<Context>,
     #[prost(
         oneof = "inbound_message::Content",
-        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 49"
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49"
     )]
     pub content: ::core::option::Option<inbound_message::Content>,
 }
@@ -130,6 +130,9 @@ pub mod inbound_message {
         EventAnswer(super::EventAnswer),
         #[prost(message, tag = "47")]
         MissedCall(super::MissedCall),
+        /// What became of the file of an earlier message.
+        #[prost(message, tag = "48")]
+        Media(super::MediaResult),
         /// The chat's disappearing timer was set or switched off.
         #[prost(message, tag = "49")]
         ChatTimer(super::ChatTimer),
@@ -253,6 +256,50 @@ pub struct Media {
     /// Of a document.
     #[prost(uint32, tag = "12")]
     pub pages: u32,
+    /// Whether the file itself will be in the bucket. A message never waits for its file: an update says later what became of it.
+    #[prost(enumeration = "MediaState", tag = "13")]
+    pub state: i32,
+    /// With `MEDIA_STATE_FAILED`: why, as in `MediaResult`.
+    #[prost(string, tag = "14")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// What became of a message's file. There is one for each file that is pending.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MediaResult {
+    /// The message with the file.
+    #[prost(string, tag = "1")]
+    pub target_message_id: ::prost::alloc::string::String,
+    /// `MEDIA_STATE_STORED` or `MEDIA_STATE_FAILED`.
+    #[prost(enumeration = "MediaState", tag = "2")]
+    pub state: i32,
+    /// Where it is: the object store bucket, and its name there.
+    #[prost(string, tag = "3")]
+    pub bucket: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// The sender's word.
+    #[prost(string, tag = "5")]
+    pub mime_type: ::prost::alloc::string::String,
+    /// As it came.
+    #[prost(uint64, tag = "6")]
+    pub size_bytes: u64,
+    /// As it came, 32 bytes. It is the one that the message named.
+    #[prost(bytes = "vec", tag = "7")]
+    pub sha256: ::prost::alloc::vec::Vec<u8>,
+    /// A small JPEG, from the message itself. Empty: none came.
+    #[prost(bytes = "vec", tag = "8")]
+    pub thumbnail: ::prost::alloc::vec::Vec<u8>,
+    /// Of an audio or a video.
+    #[prost(uint32, tag = "9")]
+    pub seconds: u32,
+    /// Of a voice note: how loud it is over its length, from 0 to 100.
+    #[prost(bytes = "vec", tag = "10")]
+    pub waveform: ::prost::alloc::vec::Vec<u8>,
+    /// With `MEDIA_STATE_FAILED`: `expired` (WhatsApp has it no more, and the phone does not upload it again), `too-large`,
+    /// `damaged`, `wrong-hash` (it is another file than the message says), `unusable` (the message names nothing that can be
+    /// fetched), `too-many` (too many files of this chat wait), `unreachable`, `bucket-full`, `bucket-away`, `edge-disk`.
+    #[prost(string, tag = "11")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Location {
@@ -557,6 +604,42 @@ impl ChatKind {
             "CHAT_KIND_STATUS" => Some(Self::Status),
             "CHAT_KIND_NEWSLETTER" => Some(Self::Newsletter),
             "CHAT_KIND_BROADCAST" => Some(Self::Broadcast),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MediaState {
+    /// Files are not fetched.
+    Unspecified = 0,
+    /// It is being fetched. An update follows.
+    Pending = 1,
+    /// It is in the bucket.
+    Stored = 2,
+    /// It will not be there.
+    Failed = 3,
+}
+impl MediaState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEDIA_STATE_UNSPECIFIED",
+            Self::Pending => "MEDIA_STATE_PENDING",
+            Self::Stored => "MEDIA_STATE_STORED",
+            Self::Failed => "MEDIA_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEDIA_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEDIA_STATE_PENDING" => Some(Self::Pending),
+            "MEDIA_STATE_STORED" => Some(Self::Stored),
+            "MEDIA_STATE_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }

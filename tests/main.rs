@@ -37,6 +37,7 @@ mod lease;
 mod logs;
 mod lookups;
 mod markdown;
+mod media;
 mod metrics;
 mod nats_accounts;
 mod nats_connection;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_nats::jetstream::consumer::pull;
 use async_nats::{Event, ServerError};
 use futures::StreamExt as _;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::forbidden::FORBIDDEN;
@@ -129,6 +130,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .nats(account.setup.clone())
         .setting("BACKEND_RETRY_FOR", "1s")
         .setting("FORWARDER_ACK_WAIT", "1s")
+        .setting("MEDIA", "inbound")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -159,6 +161,9 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let rejected = customer.write("esto no").await;
     stage.streams().await.decided(written.len() + 1).await;
     written.push(Written::unanswered(customer.phone(), rejected));
+    let sticker = json!({"kind": "sticker", "media": {"bytes": "AAAA"}});
+    written.push(Written::unanswered(customer.phone(), customer.write_with(sticker).await));
+    stage.streams().await.updated(1).await;
     stage.evidence(written.len(), customers.iter().chain([&customer])).await.assert_kept(&written);
     let letters = account.output(&stage, &["dlq", "list", "--json"], "operator").await;
     assert!(letters.contains("\"reason\":\"rejected\""), "{letters}");

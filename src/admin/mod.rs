@@ -77,8 +77,8 @@ impl Status {
                     "nats-server is away, or stores nothing at present.",
                 ));
             }
-            Some((bus, _)) => {
-                let full = bus.full().into_iter();
+            Some((bus, subjects)) => {
+                let full = bus.full().into_iter().filter(|full| full.stream != subjects.stream_media());
                 reasons.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
             }
         }
@@ -109,7 +109,13 @@ impl Status {
     fn notes(&self) -> Vec<Reason> {
         let shadow = self.forwarder.get().is_some_and(|forwarder| forwarder.mode() == Mode::Shadow);
         let note = Reason::new("forwarder", "shadow", "No customer gets an answer: BACKEND_MODE=shadow.");
-        shadow.then_some(note).into_iter().collect()
+        let mut notes: Vec<_> = shadow.then_some(note).into_iter().collect();
+        // Whoever sends many files must not be able to take an edge out of service: messages go on.
+        if let Some((bus, subjects)) = self.bus.get() {
+            let full = bus.full().into_iter().filter(|full| full.stream == subjects.stream_media());
+            notes.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
+        }
+        notes
     }
 }
 

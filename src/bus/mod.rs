@@ -12,6 +12,7 @@ mod connect;
 pub mod embedded;
 mod gone;
 mod isolation;
+mod objects;
 pub mod permissions;
 mod pull;
 mod read;
@@ -35,6 +36,7 @@ pub use capacity::Full;
 pub use claim::Claim;
 pub use connect::{ConnectError, Settings};
 pub use gone::{Gone, StreamState};
+pub use objects::{Object, ObjectError};
 pub use pull::{Delivery, EXPIRES as PULL_EXPIRES};
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 

@@ -53,9 +53,9 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// All permissions that `role` needs. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
+/// All permissions that `role` needs, with the bucket of files or without. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
-pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec<Need> {
+pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
@@ -79,6 +79,10 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, api: &str, inbox: &str) -> Vec
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
+            if media {
+                needs.extend(subjects.all_media().iter().map(|part| some(part)));
+                needs.push(info(subjects.stream_media()));
+            }
             (subjects.stream_out(), subjects.consumer_edge(account))
         }
         Role::Forwarder => {
@@ -114,8 +118,8 @@ pub fn to_make(subject: &str) -> Need {
 
 impl Bus {
     /// All permissions that `role` needs on this bus, with this connection's settings.
-    pub fn needs(&self, subjects: &Subjects, role: Role<'_>) -> Vec<Need> {
-        needs(subjects, role, &self.api, self.refusals.inbox())
+    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, media: bool) -> Vec<Need> {
+        needs(subjects, role, media, &self.api, self.refusals.inbox())
     }
 
     /// The permissions of `needs` that this user does not have. Changes nothing.
@@ -189,7 +193,7 @@ mod tests {
         let subjects = Subjects::new("wa").unwrap();
         let account = Account::parse("default").unwrap();
         let of = |role, inbox| -> BTreeSet<String> {
-            needs(&subjects, role, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
+            needs(&subjects, role, true, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
         };
         assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
         assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn a_probe_is_a_subject_without_wildcards_that_its_permission_covers() {
         let subjects = Subjects::new("wa").unwrap();
-        for need in needs(&subjects, Role::Forwarder, "$JS.hub.API", "_INBOX") {
+        for need in needs(&subjects, Role::Forwarder, true, "$JS.hub.API", "_INBOX") {
             let covers = |(wanted, token): (&str, &str)| wanted == token || ["*", ">"].contains(&wanted);
             let (wanted, probe) = (need.subject.split('.'), need.probe.split('.'));
             assert!(wanted.zip(probe).all(covers), "{need:?}");

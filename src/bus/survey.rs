@@ -99,6 +99,14 @@ impl Bus {
                     .extend(topology::stream_differences(&want, &info.config).into_iter().map(Lack::Differs));
             }
         }
+        if let Some(want) = topology::media(subjects, settings, role) {
+            let subject = format!("{}.STREAM.CREATE.{}", self.api, want.name);
+            let answer = self.ask::<stream::Info>(&format!("STREAM.INFO.{}", want.name)).await;
+            if let Some(info) = lacks.take(format!("stream {}", want.name), subject, answer) {
+                lacks
+                    .extend(topology::stream_differences(&want, &info.config).into_iter().map(Lack::Differs));
+            }
+        }
         lacks.extend(topology::age_differences(subjects, &ages).into_iter().map(Lack::Differs));
 
         let bucket = topology::bucket(subjects, settings, role).bucket;

@@ -79,6 +79,8 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
     let in_max_bytes = check.read(&given.nats_in_max_bytes, read::size);
     let out_max_bytes = check.read(&given.nats_out_max_bytes, read::size);
     let dlq_max_bytes = check.read(&given.nats_dlq_max_bytes, read::size);
+    let media = check.read(&given.media, read::media);
+    let media_max_bytes = check.read(&given.nats_media_max_bytes, read::size);
     let forwarder_ack_wait = check.duration(&given.forwarder_ack_wait);
     let edge_ack_wait = check.duration(&given.edge_ack_wait);
     Some(topology::Settings {
@@ -90,6 +92,7 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
         in_max_bytes,
         out_max_bytes,
         dlq_max_bytes,
+        media: media?.then_some(topology::Media { max_bytes: media_max_bytes }),
         duplicate_window: ages.window?,
         forwarder_ack_wait: forwarder_ack_wait?,
         edge_ack_wait: edge_ack_wait?,
@@ -150,6 +153,7 @@ fn edge(
     let auth_dir = check.path(&given.whatsapp_auth_dir);
     let pair_phone = check.read(&given.whatsapp_pair_phone, read::digits);
     let extra = check.read(&given.inbound_extra, edge::Extra::parse);
+    let media_max_bytes = check.read(&given.media_max_bytes, read::size);
     let presence = check.read(&given.presence, read::presence);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
     // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
@@ -169,6 +173,7 @@ fn edge(
             proxy: proxies.of(edge::HOST).cloned(),
             flush_timeout: grace?.mul_f64(0.3),
         },
+        media_max_bytes: media_max_bytes?,
         limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
     })
 }

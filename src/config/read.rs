@@ -177,6 +177,11 @@ pub(super) fn format(text: &str) -> Option<Format> {
     }
 }
 
+/// Are files fetched: `off` or `inbound`.
+pub(super) fn media(text: &str) -> Option<bool> {
+    ["off", "inbound"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)

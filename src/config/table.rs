@@ -12,7 +12,7 @@ use crate::telemetry::DEFAULT_FILTER;
 /// What a duration takes.
 pub const DURATION: &str = "a duration, such as 30s, 5m or 24h";
 
-/// What the size of a stream takes.
+/// What the size of a stream or a file takes.
 pub const SIZE: &str = "a size of 1MiB or more, such as 64MiB or 10GiB";
 
 /// One setting.
@@ -220,6 +220,8 @@ settings! {
         .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
     inbound_extra: "INBOUND_EXTRA", Setting::of(Edge).or_else("neither")
         .takes("status, newsletter, or both separated by a comma");
+    media: "MEDIA", Setting::of(Edge).or("off").takes("off or inbound");
+    media_max_bytes: "MEDIA_MAX_BYTES", Setting::of(Edge).or("64MiB").takes(SIZE);
     presence: "PRESENCE", Setting::of(Edge).or("unavailable").takes("unavailable or available");
     send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);
     send_total: "SEND_TOTAL", Setting::of(Edge).or("50/1s").takes(rate::TAKES);
@@ -242,6 +244,7 @@ settings! {
     nats_in_max_bytes: "NATS_IN_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
     nats_out_max_bytes: "NATS_OUT_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
     nats_dlq_max_bytes: "NATS_DLQ_MAX_BYTES", Setting::of(Both).or_else("no limit").takes(SIZE);
+    nats_media_max_bytes: "NATS_MEDIA_MAX_BYTES", Setting::of(Edge).or_else("no limit").takes(SIZE);
     nats_duplicate_window: "NATS_DUPLICATE_WINDOW", Setting::of(Both).or("24h").takes(DURATION);
     forwarder_ack_wait: "FORWARDER_ACK_WAIT", Setting::of(Forwarder).or("15s").takes(DURATION);
     edge_ack_wait: "EDGE_ACK_WAIT", Setting::of(Edge).or("30s").takes(DURATION);

@@ -22,11 +22,13 @@ use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
 use addressing::timers::Timers;
-use inbound::{Inbound, Latecomers, Memory};
+use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate};
 use session::link::Input;
-use session::{Asides, AuthDir, ConnectionWriter, Lease, News, Polls, Resends, Session};
+use session::{
+    Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
+};
 pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
 /// What an operator can set for the edge.
@@ -40,6 +42,8 @@ pub struct Settings {
     pub session: session::Settings,
     /// How fast messages may leave.
     pub limits: outbound::Limits,
+    /// The longest file that is fetched, in bytes.
+    pub media_max_bytes: u64,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -56,6 +60,9 @@ pub enum EdgeError {
     /// The bus did not answer at the start.
     #[error(transparent)]
     Bus(#[from] ReadError),
+    /// There can be no HTTP client.
+    #[error("the HTTP client cannot be made: {0}")]
+    Http(String),
 }
 
 /// The edge of one process.
@@ -73,6 +80,7 @@ struct Parts {
     topology: topology::Settings,
     settings: Settings,
     auth: Arc<AuthDir>,
+    http: Http,
     lease: Lease,
     writer: ConnectionWriter,
     connection: Connection,
@@ -91,10 +99,13 @@ impl Edge {
         let auth = Arc::new(AuthDir::lock(&settings.auth_dir, &settings.account)?);
         let name =
             auth.name().map_err(|source| LockError::Unusable { dir: settings.auth_dir.clone(), source })?;
+        let hosts = Hosts::of(settings.session.simulator_url.as_deref());
+        let http = session::http_client(hosts, settings.session.proxy.as_ref())
+            .map_err(|error| EdgeError::Http(error.to_string()))?;
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
-        let parts = Parts { bus, subjects, topology, settings, auth, lease, writer, connection, stop };
+        let parts = Parts { bus, subjects, topology, settings, auth, http, lease, writer, connection, stop };
         Ok(Self { parts, news })
     }
 
@@ -139,7 +150,7 @@ impl Parts {
 
     fn hook(
         &self,
-        (resends, polls): (&Resends, &Polls),
+        (resends, polls, files): (&Resends, &Polls, Option<Files>),
         (offers, timers): (Offers, Timers),
         stop: &CancellationToken,
     ) -> Inbound {
@@ -151,8 +162,22 @@ impl Parts {
             resends: resends.clone(),
             polls: polls.clone(),
             extra: self.settings.session.extra,
+            files,
         };
         Inbound::new(bus, subjects, account, memory, stop.clone())
+    }
+
+    /// Fetches files, for one term of the lease.
+    fn pool(&self, files: Files, inbound: Inbound, stop: &CancellationToken) -> Pool {
+        Pool {
+            files,
+            fetcher: Fetcher::new(self.http.clone(), self.settings.media_max_bytes),
+            inbound,
+            connection: self.connection.clone(),
+            bus: self.bus.clone(),
+            subjects: self.subjects.clone(),
+            stop: stop.clone(),
+        }
     }
 
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
@@ -173,7 +198,10 @@ impl Parts {
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
-        let hook = self.hook((&resends, &polls), (offers, timers), &stop);
+        let jobs = Jobs::default();
+        let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
+        let hook = self.hook((&resends, &polls, files.clone()), (offers, timers), &stop);
+        let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
             self.subjects.clone(),
@@ -199,6 +227,8 @@ impl Parts {
             hook,
             resends,
             polls,
+            jobs,
+            http: self.http.clone(),
             asides,
             outgoing: Arc::new(Feedback { acks, receipts }),
             connection: self.writer.clone(),
@@ -209,7 +239,7 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run())
+            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), fetch(pool))
         };
         tokio::pin!(work);
         tokio::select! {
@@ -240,5 +270,11 @@ impl Parts {
                 None
             }
         }
+    }
+}
+
+async fn fetch(pool: Option<Pool>) {
+    if let Some(pool) = pool {
+        pool.run().await;
     }
 }

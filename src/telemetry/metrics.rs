@@ -54,6 +54,13 @@ pub static RECEIPTS: Counter<1> = Counter::counter(
     &["status"],
     "Receipts of people's phones: delivered, read or played.",
 );
+/// Files that people sent, when it is known what became of them.
+pub static FILES: Counter<2> = Counter::counter(
+    "wa.files",
+    "{file}",
+    &["state", "reason"],
+    "Files that people sent: stored in the bucket, or failed, and why.",
+);
 /// Publishes whose compare-and-set was refused.
 pub static CONFLICTS: Counter<1> = Counter::counter(
     "wa.publish.conflicts",
@@ -183,6 +190,7 @@ pub fn all() -> Vec<Definition> {
         UNDELIVERABLE,
         RESENDS,
         RECEIPTS,
+        FILES,
         CONFLICTS,
         REDELIVERIES,
         RECONNECTS,
@@ -221,6 +229,8 @@ pub fn zero() {
     for status in ["delivered", "read", "played"] {
         RECEIPTS.add(0, [status]);
     }
+    FILES.add(0, ["stored", ""]);
+    FILES.add(0, ["failed", "expired"]);
     for stream in ["in", "out"] {
         CONFLICTS.add(0, [stream]);
     }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 /// JetStream's id for its duplicate window.
 pub const MSG_ID: &str = "Nats-Msg-Id";
+/// JetStream's replacement of what is on a subject: `sub`.
+pub const ROLLUP: &str = "Nats-Rollup";
 /// JetStream's compare-and-set: the subject's last sequence must be this one.
 pub const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The sequence of the message before this one on the same subject; 0 for the first. The reader's copy

@@ -15,6 +15,11 @@ pub fn placeholder(inbound_id: &str) -> String {
     format!("{inbound_id}/placeholder")
 }
 
+/// The id of the update that says what became of the file of an inbound message.
+pub fn media(inbound_id: &str) -> String {
+    format!("{inbound_id}/media")
+}
+
 /// The id of an inbound message that was published without one.
 pub fn unnamed(account: &Account, chat: &ChatToken, incarnation: &str, sequence: u64) -> String {
     format!("{account}/{}/{incarnation}/{sequence}", chat.as_str())
@@ -101,6 +106,7 @@ mod tests {
             (inbound(&account(), &chat, "a/b", "c d%é"), "default/54911/a%2Fb/c%20d%25%C3%A9"),
             (unnamed(&account(), &chat, "123", 7), "default/54911/123/7"),
             (outcome("a/b/c/d"), "a/b/c/d/outcome"),
+            (media("a/b/c/d"), "a/b/c/d/media"),
             (dead_letter("a/b/c/d"), "dlq-a/b/c/d"),
             (replay("a/b/c/d", 9), "a/b/c/d/replay-9"),
             (whatsapp("a/b/c/d/outcome"), "3EB005DC3E9E3ABD85160F"),

@@ -51,6 +51,7 @@ kinds! {
     BetterCopy, "better_copy", "better-copy";
     EventAnswer, "event_answer", "event-answer";
     MissedCall, "missed_call", "missed-call";
+    Media, "media", "media";
     ChatTimer, "chat_timer", "chat-timer";
 }
 
@@ -99,6 +100,7 @@ mod tests {
             (Content::BetterCopy(BetterCopy::default()), "better-copy"),
             (Content::EventAnswer(EventAnswer::default()), "event-answer"),
             (Content::MissedCall(MissedCall::default()), "missed-call"),
+            (Content::Media(MediaResult::default()), "media"),
         ] {
             assert_eq!(content(Some(&kind)), name);
         }

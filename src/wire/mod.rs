@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod header;
 pub mod id;
 pub mod kind;
+mod object;
 pub mod process_status;
 pub mod subject;
 pub mod token;

@@ -63,11 +63,17 @@ impl Subjects {
         let mut tokens = subject.split('.');
         match (tokens.next()?, tokens.next()?) {
             ("$KV", bucket) => Some(format!("KV_{bucket}")),
+            ("$O", bucket) => Some(format!("OBJ_{bucket}")),
             (prefix, kind @ ("in" | "out" | "dlq")) => {
                 Some(format!("{}_{}", prefix.to_uppercase(), kind.to_uppercase()))
             }
             _ => None,
         }
+    }
+
+    /// The object store bucket of the files that people send.
+    pub fn bucket_media(&self) -> String {
+        format!("{}_MEDIA", self.prefix.to_uppercase())
     }
 
     /// The key-value bucket of the edges' leases.

@@ -45,6 +45,30 @@ pub(in crate::bus) fn bucket(subjects: &Subjects, settings: &Settings, role: Rol
     kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
 }
 
+/// The stream behind the bucket of files, as object stores have it. `None`: the role needs none.
+pub(in crate::bus) fn media(
+    subjects: &Subjects,
+    settings: &Settings,
+    role: Role<'_>,
+) -> Option<stream::Config> {
+    let media = settings.media.filter(|_| matches!(role, Role::Edge(_)))?;
+    Some(stream::Config {
+        name: subjects.stream_media(),
+        subjects: subjects.all_media().into(),
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        max_age: settings.in_max_age,
+        max_bytes: media.max_bytes.map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        duplicate_window: Duration::from_secs(120).min(settings.in_max_age),
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        // A description takes the place of the one before.
+        allow_rollup: true,
+        ..Default::default()
+    })
+}
+
 /// A role's consumer, and its stream.
 pub(in crate::bus) fn consumer(
     subjects: &Subjects,

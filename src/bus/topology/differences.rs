@@ -40,6 +40,9 @@ pub(in crate::bus) fn stream_differences(want: &stream::Config, got: &stream::Co
     c.field("retention", &want.retention, &got.retention, true);
     c.field("storage", &want.storage, &got.storage, true);
     c.field("allow_direct", &want.allow_direct, &got.allow_direct, true);
+    if want.allow_rollup {
+        c.field("allow_rollup_hdrs", &want.allow_rollup, &got.allow_rollup, true);
+    }
     c.field("no_ack", &want.no_ack, &got.no_ack, true);
     c.field("max_age", &want.max_age, &got.max_age, false);
     // A message that WhatsApp delivers again is recognised for this long, and is not answered after that.
@@ -123,6 +126,7 @@ mod tests {
             in_max_bytes: None,
             out_max_bytes: None,
             dlq_max_bytes: None,
+            media: None,
             duplicate_window: Duration::from_secs(86_400),
             forwarder_ack_wait: Duration::from_secs(15),
             edge_ack_wait: Duration::from_secs(30),

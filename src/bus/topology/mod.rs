@@ -14,7 +14,7 @@ use backon::{ExponentialBuilder, Retryable};
 
 use super::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
-pub(super) use design::{bucket, consumer, streams};
+pub(super) use design::{bucket, consumer, media, streams};
 pub(super) use differences::{age_differences, consumer_differences, stream_differences};
 
 /// How many replies may be delivered to an edge and not acknowledged.
@@ -50,12 +50,21 @@ pub struct Settings {
     pub out_max_bytes: Option<u64>,
     /// How many bytes of dead letters are kept at most.
     pub dlq_max_bytes: Option<u64>,
+    /// The bucket of files; `None`: there is none.
+    pub media: Option<Media>,
     /// For how long a message that WhatsApp delivers again is recognised.
     pub duplicate_window: Duration,
     /// The ack wait of forwarders: after this silence, another forwarder gets the message.
     pub forwarder_ack_wait: Duration,
     /// The ack wait of edges: after this silence, the message is delivered again.
     pub edge_ack_wait: Duration,
+}
+
+/// The bucket of the files that people send. They are kept as long as inbound messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Media {
+    /// How many bytes are kept at most.
+    pub max_bytes: Option<u64>,
 }
 
 /// Why the streams are not as they must be.
@@ -130,6 +139,9 @@ impl Bus {
             ages.push(self.ensure_stream(settings, want).await?.max_age);
         }
         judge(settings, age_differences(subjects, &ages))?;
+        if let Some(want) = media(subjects, settings, role) {
+            self.ensure_stream(settings, want).await?;
+        }
         self.ensure_bucket(settings, bucket(subjects, settings, role)).await?;
         let (stream, want) = consumer(subjects, settings, role);
         self.ensure_consumer(settings, &stream, want).await

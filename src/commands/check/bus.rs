@@ -61,7 +61,10 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
     for role in &roles {
-        facts.refused.extend(new(&facts.refused, bus.refused(&bus.needs(&config.subjects, *role)).await));
+        facts.refused.extend(new(
+            &facts.refused,
+            bus.refused(&bus.needs(&config.subjects, *role, config.topology.media.is_some())).await,
+        ));
     }
     // A user that may not receive answers need not ask.
     let gets_answers = !facts.refused.iter().any(Need::is_inbox);

@@ -240,6 +240,14 @@ fn about(update: &Content, mask: &Mask, fields: &mut Fields) {
             fields.put("taken_back", reaction.emoji.is_empty());
             fields.put("text", mask.text(reaction.emoji.clone()));
         }
+        Content::Media(media) => {
+            fields.put("target", mask.id(&media.target_message_id));
+            let state = crate::wire::kind::code(media.state().as_str_name(), "MEDIA_STATE_");
+            fields.put("state", state);
+            fields.put("size_bytes", media.size_bytes);
+            fields.put("mime_type", mask.code(&media.mime_type));
+            fields.put("reason", mask.code(&media.reason));
+        }
         Content::ChatTimer(timer) => fields.put("seconds", timer.seconds),
         Content::MissedCall(call) => fields.put("video", call.video),
         Content::PollVote(vote) => {

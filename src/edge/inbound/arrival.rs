@@ -5,6 +5,7 @@ use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 
 use super::content::{self, Mapped};
 use super::context;
+use super::media::{Attached, attached};
 use super::sealed::{self, Sealed};
 use super::under_way::Key;
 use crate::edge::addressing::identity;
@@ -26,6 +27,8 @@ pub(super) struct Arrival<'a> {
     pub sealed: Option<Sealed>,
     /// What has to be kept of it, so that votes or answers can be read.
     pub kept: Option<Poll>,
+    /// The file in it.
+    pub attached: Option<Box<Attached>>,
     /// The chat's disappearing timer, as far as it tells.
     pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
@@ -52,6 +55,7 @@ impl<'a> Arrival<'a> {
             context: context::context(&incoming.message),
             sealed: sealed::sealed(&incoming.message),
             kept: sealed::kept(&incoming.message),
+            attached: attached(&incoming.message).map(Box::new),
             ..Self::unread(info)
         }
     }
@@ -68,6 +72,7 @@ impl<'a> Arrival<'a> {
             context: None,
             sealed: None,
             kept: None,
+            attached: None,
             chat: source.chat.to_string(),
             id: info.id.to_string(),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),

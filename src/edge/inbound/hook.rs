@@ -17,6 +17,7 @@ use super::append::Appender;
 use super::arrival::{Arrival, lanes};
 use super::bound;
 use super::content::{self, Mapped};
+use super::media::{Files, Pending};
 use super::sealed;
 use super::under_way::UnderWay;
 use crate::bus::Bus;
@@ -54,6 +55,7 @@ struct Shared {
     extra: Extra,
     under_way: UnderWay,
     timers: Timers,
+    files: Option<Files>,
 }
 
 /// What is known of earlier messages.
@@ -69,6 +71,8 @@ pub(crate) struct Memory {
     pub polls: Polls,
     /// What goes on the bus beside what people write to the number.
     pub extra: Extra,
+    /// The files that are to be fetched, if files are.
+    pub files: Option<Files>,
 }
 
 #[async_trait::async_trait]
@@ -120,17 +124,27 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls, extra } = memory;
+        let Memory { offers, timers, resends, polls, extra, files } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
-        let shared = Shared { appender, resends, polls, unkept: Seldom::default(), extra, under_way, timers };
-        Self(Arc::new(shared))
+        let unkept = Seldom::default();
+        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files }))
     }
 
     /// The chats that messages came from.
     pub(crate) fn chats(&self) -> Arc<Chats> {
         Arc::clone(&self.0.appender.chats)
+    }
+
+    /// Stores an update beside its chat's list.
+    pub(super) async fn update(
+        &self,
+        chat: &ChatToken,
+        id: &str,
+        update: InboundMessage,
+    ) -> Result<(), Refused> {
+        self.0.appender.update(chat, id, update).await
     }
 
     /// Returns when the message is stored, or needs no storing.
@@ -240,7 +254,7 @@ impl Inbound {
         self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
-        let message = InboundMessage {
+        let mut message = InboundMessage {
             account: appender.account.to_string(),
             chat: chat.token.as_str().to_owned(),
             chat_jid: peer.jid,
@@ -263,6 +277,10 @@ impl Inbound {
         if place == Place::Placeholder {
             id = id::placeholder(&id);
         }
+        let pending = self.0.files.as_ref().zip(arrival.attached.as_ref()).and_then(|(files, attached)| {
+            let file = files.announce(attached, &mut message)?;
+            Some((files, Box::new(Pending { file, attached: attached.clone(), message: message.clone() })))
+        });
         tracing::info!(offline = info.is_offline, "received");
         let span = spans::publish_in(&appender.subjects.stream_in(), &arrival.id);
         async {
@@ -272,7 +290,12 @@ impl Inbound {
             }
         }
         .instrument(span)
-        .await
+        .await?;
+        crash::point("edge.before-job");
+        match pending {
+            Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,
+            None => Ok(()),
+        }
     }
 
     /// Keeps a poll or an event before it is on the bus; opens a vote or an answer.

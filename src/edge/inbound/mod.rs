@@ -2,7 +2,7 @@
 //!
 //! Every message passes `hook`. `arrival` reads a message: `content` says where it belongs, `kinds` and `business` what
 //! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound` (all pure).
-//! `append` puts it at the end of its chat's list. `aside` does so with what passes the hook by. May import: `session`
+//! `append` puts it at the end of its chat's list. `aside` does so with what passes the hook by. `media` fetches the files that messages name. May import: `session`
 //! (the messages that must come again, the polls), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
 
 #[cfg(test)]
@@ -18,6 +18,7 @@ mod content;
 mod context;
 mod hook;
 mod kinds;
+mod media;
 mod name;
 mod peel;
 mod sealed;
@@ -25,3 +26,4 @@ mod under_way;
 
 pub(super) use aside::Latecomers;
 pub(super) use hook::{Inbound, Memory};
+pub(super) use media::{Files, Pool};

@@ -18,6 +18,7 @@ use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::traits::MsgSecretEntry;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use super::media::{self, JobChange};
 use crate::wire::now_ms;
 
 /// A change.
@@ -51,6 +52,8 @@ pub(super) enum Change {
     Identity(Arc<str>, [u8; 32]),
     /// A prekey that a session has used up.
     UsedPreKey(u32),
+    /// A file that is to be fetched.
+    Job(JobChange),
 }
 
 diesel::table! {
@@ -194,6 +197,7 @@ fn put(connection: &mut SqliteConnection, device: i32, change: &Change) -> diese
             let row = rows::table.filter(rows::id.eq(id)).filter(rows::device_id.eq(device));
             diesel::delete(row).execute(connection)?;
         }
+        Change::Job(change) => media::apply(connection, device, change)?,
     }
     Ok(())
 }

@@ -18,11 +18,12 @@ use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::extra::Extra;
-use super::http;
+use super::http::Http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
+use super::media::Jobs;
 use super::pair_codes::PairCodes;
 use super::polls::Polls;
 use super::presence::{Presence, Speaker};
@@ -72,6 +73,10 @@ pub(crate) struct Session<Hook> {
     pub resends: Resends,
     /// The polls whose votes can be read.
     pub polls: Polls,
+    /// The files that are to be fetched.
+    pub jobs: Jobs,
+    /// All HTTP of the session.
+    pub http: Http,
     /// Receives what WhatsApp reports about sent messages.
     pub outgoing: Arc<dyn OutgoingObserver>,
     /// Takes what passes the hook by.
@@ -209,6 +214,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// Nobody uses the client or its store any more.
     fn let_go(&self) {
         self.polls.close();
+        self.jobs.close();
         self.connection.client(None);
     }
 
@@ -284,12 +290,14 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         forget_old(&store, self.settings.resend_for).await;
         self.polls.open(&store).await?;
+        let database = store.clone();
         let store = Store::new(store, self.resends.clone(), lost);
         let commits = store.commits();
+        self.jobs.open(&database, Arc::clone(&commits)).await?;
         let bot = Bot::builder()
             .with_backend(store)
             .with_cache_config(cache(self.settings.resend_for))
-            .with_http_client(http::client(self.settings.proxy.as_ref())?)
+            .with_http_client(self.http.clone())
             .skip_history_sync()
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {

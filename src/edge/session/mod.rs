@@ -2,9 +2,9 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
+//! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
+//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `media` fetches files. `resend` tracks the messages that must come again.
 //! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -17,6 +17,7 @@ mod commits;
 mod connection;
 mod events;
 mod extra;
+mod hosts;
 mod http;
 mod inspect;
 mod kept_out;
@@ -24,6 +25,7 @@ mod lease;
 mod line;
 pub mod link;
 mod lock;
+mod media;
 mod pair_codes;
 mod polls;
 mod presence;
@@ -46,7 +48,10 @@ pub(super) use aside::{Aside, Asides};
 pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
+pub(super) use hosts::Hosts;
+pub(super) use http::{Http, client as http_client};
 pub(super) use lease::Lease;
 pub(super) use lock::AuthDir;
+pub(super) use media::{Answer, Fetched, Fetcher, File, FileKind, Job, Jobs, Sink, Trouble, ask_phone};
 pub(super) use polls::{Poll, Polls};
 pub(super) use resend::Resends;

@@ -41,6 +41,10 @@ pub(crate) struct Counters {
     /// Look-ups of numbers, and those that a fault refused.
     pub(crate) lookups: u64,
     pub(crate) lookups_refused: u64,
+    /// Files that clients have asked for, files that they have uploaded, and requests to a phone to upload one again.
+    pub(crate) media_downloads: u64,
+    pub(crate) media_uploads: u64,
+    pub(crate) media_retries: u64,
     /// IQs answered with an empty result because nothing better is known.
     pub(crate) unknown_iqs: u64,
 }

@@ -14,6 +14,7 @@ use waproto::whatsapp as wa;
 use crate::content::{self, Kind, Reading};
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
+use crate::media::{self, Attachment, AttachmentError};
 use crate::owner;
 use crate::pairing;
 use crate::party::{Handset, Mail, MailBody, Sent, Status};
@@ -41,6 +42,8 @@ pub(crate) enum SendError {
     #[error("the customer has sent no message with the id `{0}`")]
     NoMessage(String),
     #[error(transparent)]
+    Attachment(#[from] AttachmentError),
+    #[error(transparent)]
     Phone(#[from] PhoneError),
 }
 
@@ -56,6 +59,8 @@ pub(crate) struct Draft {
     pub(crate) about: Option<String>,
     /// What is unusual about it.
     pub(crate) shape: Shape,
+    /// The file in it.
+    pub(crate) media: Option<Attachment>,
 }
 
 /// What a message's stanza says of it.
@@ -106,8 +111,17 @@ pub(crate) fn seal_for(
 pub(crate) fn customer_writes(
     hub: &Arc<Hub>,
     customer: &PhoneNumber,
-    draft: Draft,
+    mut draft: Draft,
 ) -> Result<String, SendError> {
+    let uploaded = match draft.media.take() {
+        Some(sent) => {
+            let (name, file, message) = media::upload(draft.kind, &draft.text, &sent)?;
+            // From here on it is a message as it is, also when it is sent again.
+            draft.shape.raw = Some(Blob(waproto::codec::message_to_vec(&message)));
+            Some((name, file))
+        }
+        None => None,
+    };
     let handset = hub
         .read(|world| world.customers.get(customer).map(|c| c.handset.clone()))
         .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
@@ -142,6 +156,9 @@ pub(crate) fn customer_writes(
     let changes = phone.take_changes();
     hub.update(|world| {
         world.save_sessions(customer, changes);
+        if let Some((name, file)) = uploaded {
+            world.media.put(&id, name, file);
+        }
         let at = note_sent(world, customer, &id, &draft);
         world.counters.messages_in += 1;
         let stamp = Stamp { id: &id, kind: draft.kind, at, shape: &draft.shape };

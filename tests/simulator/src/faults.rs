@@ -32,10 +32,16 @@ pub(crate) enum FaultKind {
     RefuseLookups,
     /// Give a device that wants to be linked so many QR codes, and no more.
     FewCodes,
+    /// Refuse every download with a status.
+    MediaRefused,
+    /// Tell the clients that files are on another host.
+    MediaHost,
+    /// The phone does not upload a file again: it says nothing, or that it has none.
+    MediaRetry,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -48,6 +54,9 @@ impl FaultKind {
         Self::RefusePairCode,
         Self::RefuseLookups,
         Self::FewCodes,
+        Self::MediaRefused,
+        Self::MediaHost,
+        Self::MediaRetry,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -64,6 +73,9 @@ impl FaultKind {
             Self::RefusePairCode => "refuse_pair_code",
             Self::RefuseLookups => "refuse_lookups",
             Self::FewCodes => "few_codes",
+            Self::MediaRefused => "media_refused",
+            Self::MediaHost => "media_host",
+            Self::MediaRetry => "media_retry",
         }
     }
 

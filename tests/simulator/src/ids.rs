@@ -104,6 +104,17 @@ impl Key32 {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 
+/// A [`Blob`] for a file, which debug output leaves out.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct BlobText(pub(crate) Blob);
+
+impl std::fmt::Debug for BlobText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.0.len())
+    }
+}
+
 impl Serialize for Key32 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(self.0))

@@ -3,7 +3,8 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
-use crate::ids::{PhoneNumber, random_hex, unix_now};
+use crate::ids::{PhoneNumber, unix_now};
+use crate::media;
 use crate::prekeys;
 use crate::stanza::{self, attr};
 use crate::usync;
@@ -51,7 +52,7 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) {
             stanza::iq_result(request, vec![list])
         }
         ("privacy", _) if attr(request, "type") == "get" => privacy(request),
-        ("w:m", _) => media_connection(request),
+        ("w:m", _) => media::connection(world, request),
         ("md", "remove-companion-device") => {
             world.send(asker.connection, stanza::iq_result(request, vec![]));
             world.unlink(asker.number, asker.device, None);
@@ -85,17 +86,4 @@ fn privacy(request: &Node) -> Node {
         names.map(|name| NodeBuilder::new("category").attr("name", name).attr("value", "all").build());
     let privacy = NodeBuilder::new("privacy").children(categories).build();
     stanza::iq_result(request, vec![privacy])
-}
-
-/// There is no media server; the host does not resolve.
-fn media_connection(request: &Node) -> Node {
-    let host = NodeBuilder::new("host").attr("hostname", "media.invalid").attr("type", "primary").build();
-    let connection = NodeBuilder::new("media_conn")
-        .attr("auth", random_hex(8))
-        .attr("ttl", 300u16)
-        .attr("auth_ttl", 21_600u32)
-        .attr("max_buckets", 12u8)
-        .children([host])
-        .build();
-    stanza::iq_result(request, vec![connection])
 }

@@ -20,6 +20,7 @@ mod faults;
 mod hub;
 mod ids;
 mod iq;
+mod media;
 mod noise;
 mod owner;
 mod pair_code;

@@ -8,6 +8,7 @@ use wacore_binary::{Jid, Node};
 use crate::faults::FaultKind;
 use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::iq::{self, Asker};
+use crate::media;
 use crate::party::{MailBody, Status, Typing};
 use crate::queue::Class;
 use crate::records;
@@ -155,10 +156,13 @@ fn receipt(world: &mut World, sender: &Asker<'_>, node: &Node) {
     for item in node.get_optional_child("list").into_iter().flat_map(|list| stanza::children(list, "item")) {
         ids.push(attr(item, "id"));
     }
-    let delivers = !matches!(kind.as_str(), "retry" | "read" | "read-self" | "played");
+    let delivers = !matches!(kind.as_str(), "retry" | "read" | "read-self" | "played" | "server-error");
     // In a group or a list, the writer is the participant.
     let named = |key| jid(node, key).and_then(|jid| world.number_of(&jid));
     let peer = named("to").or_else(|| named("participant"));
+    if kind == "server-error" {
+        media::ask_again(world, sender, node);
+    }
     for id in &ids {
         if delivers {
             world.acknowledge(sender.number, sender.device, Class::Message, id);

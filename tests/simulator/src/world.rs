@@ -13,6 +13,7 @@ use wacore_binary::{Jid, Node};
 use crate::counters::Counters;
 use crate::faults::{FaultKind, Faults};
 use crate::ids::PhoneNumber;
+use crate::media::Media;
 use crate::noise::ServerKey;
 use crate::pairing::Linking;
 use crate::party::{Account, Customer, Device, Handset, Mail, MailBody, Mailbox};
@@ -69,6 +70,7 @@ pub(crate) struct World {
     pub(crate) timers: BTreeMap<(PhoneNumber, PhoneNumber), u32>,
     /// Other forms of customers' numbers, for look-ups.
     pub(crate) aliases: BTreeMap<PhoneNumber, PhoneNumber>,
+    pub(crate) media: Media,
     pub(crate) counters: Counters,
     pub(crate) visits: Visits,
     pub(crate) store: Store,
@@ -88,6 +90,7 @@ impl World {
             faults: Faults::default(),
             timers: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            media: Media::default(),
             counters: Counters::default(),
             visits: Visits::default(),
             store,

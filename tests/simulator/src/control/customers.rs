@@ -17,6 +17,7 @@ use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber, parse_instant, rfc3339_unix};
+use crate::media::Attachment;
 use crate::party::{Customer, CustomerRecord, InboxEntry, Sent, Status, Typing};
 use crate::records;
 use crate::routing;
@@ -141,6 +142,7 @@ pub(super) struct Write {
     #[serde(default)]
     hide: bool,
     through: Option<String>,
+    media: Option<Attachment>,
 }
 
 fn kind(text: Option<&str>) -> Result<Kind, ApiError> {
@@ -196,7 +198,14 @@ pub(super) async fn write(
         id: message_id(request.id)?,
         at: instant(request.at.as_ref())?,
         about: request.about,
+        media: request.media,
     };
+    if draft.kind.needs_a_file() && draft.media.is_none() && draft.shape.raw.is_none() {
+        return Err(ApiError::bad(format!(
+            "`media`: a message of the kind {} needs a file",
+            draft.kind.name()
+        )));
+    }
     if draft.kind == Kind::Text && draft.text.is_empty() && draft.shape.raw.is_none() {
         return Err(ApiError::bad("`text`: a text message needs a text"));
     }

@@ -86,6 +86,7 @@ impl From<SendError> for ApiError {
                 Self::not_found(message)
             }
             SendError::OtherContent(_) => Self::conflict(message),
+            SendError::Attachment(_) => Self::bad(message),
             SendError::Phone(_) => Self::internal(message),
         }
     }

@@ -59,6 +59,7 @@ pub(super) async fn create(State(hub): State<Arc<Hub>>, bytes: Bytes) -> Result<
             FaultKind::RefuseLogin => 403,
             FaultKind::RefusePairCode | FaultKind::RefuseLookups => 429,
             FaultKind::FewCodes => 1,
+            FaultKind::MediaRefused => 404,
             _ => DEFAULT_NACK,
         }),
         delay: Duration::from_millis(delay.unwrap_or(0)),
@@ -109,7 +110,12 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
             }
             devices.len()
         }
-        FaultKind::RefuseLogin | FaultKind::RefusePairCode | FaultKind::FewCodes => 0,
+        FaultKind::RefuseLogin
+        | FaultKind::RefusePairCode
+        | FaultKind::FewCodes
+        | FaultKind::MediaRefused
+        | FaultKind::MediaHost
+        | FaultKind::MediaRetry => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack
@@ -170,7 +176,8 @@ pub(super) fn active(world: &mut World) -> Vec<Value> {
                 | FaultKind::RefuseLogin
                 | FaultKind::RefusePairCode
                 | FaultKind::RefuseLookups
-                | FaultKind::FewCodes => shown["code"] = json!(fault.code),
+                | FaultKind::FewCodes
+                | FaultKind::MediaRefused => shown["code"] = json!(fault.code),
                 FaultKind::Delay => {
                     shown["delay_ms"] = json!(u64::try_from(fault.delay.as_millis()).ok());
                 }

@@ -4,14 +4,16 @@ mod accounts;
 mod customers;
 mod error;
 mod faults;
+mod media;
 mod phones;
 mod state;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{State, WebSocketUpgrade};
-use axum::http::Method;
+use axum::extract::{DefaultBodyLimit, State, WebSocketUpgrade};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
@@ -21,6 +23,8 @@ use error::ApiError;
 
 /// What `GET /sim/help` says.
 const HELP: &str = include_str!("help.txt");
+/// A file of 100 MB in a message, as Base64, and some more.
+const MAX_BODY: usize = 160 << 20;
 
 /// All routes.
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
@@ -49,9 +53,12 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
         .route("/sim/customers/{phone}/read-through", post(phones::read_through))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
+        .route("/media/{name}", get(media::download))
+        .route("/mms/{kind}/{token}", post(media::upload))
         .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(hub)
 }
 
@@ -66,9 +73,14 @@ async fn alive() -> &'static str {
 
 async fn web_socket(
     State(hub): State<Arc<Hub>>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|error| ApiError::bad(format!("/ws/chat is a WebSocket: {error}")))?;
+    // Files are on the same port, under the name by which the client has found it.
+    if let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) {
+        hub.update(|world| host.clone_into(&mut world.media.host));
+    }
     let tasks = hub.tasks.clone();
     Ok(upgrade.on_upgrade(move |socket| tasks.track_future(connection::serve(hub, socket))))
 }

@@ -87,8 +87,16 @@ pub(super) async fn timer(
         return Ok(Json(json!({})));
     }
     let text = request.seconds.to_string();
-    let draft =
-        Draft { to, kind: Kind::Timer, text, id: None, at: None, about: None, shape: Shape::default() };
+    let draft = Draft {
+        to,
+        kind: Kind::Timer,
+        text,
+        id: None,
+        at: None,
+        about: None,
+        shape: Shape::default(),
+        media: None,
+    };
     let work = move |hub: &Arc<Hub>| delivery::customer_writes(hub, &phone, draft);
     let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
     Ok(Json(json!({"id": id})))

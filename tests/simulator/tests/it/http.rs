@@ -18,23 +18,30 @@ pub async fn call(
     path: &str,
     body: Option<&str>,
 ) -> Result<(u16, String)> {
-    let body = body.unwrap_or_default();
-    let request = format!(
+    let (status, body) = bytes(address, method, path, body.unwrap_or_default().as_bytes()).await?;
+    Ok((status, String::from_utf8(body)?))
+}
+
+/// The same, for what is no text.
+pub async fn bytes(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>)> {
+    let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
         anyhow::Ok(answer)
     };
     let answer = tokio::time::timeout(LIMIT, exchange).await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no end of the headers")?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no end of the headers")?;
+    let head = std::str::from_utf8(&answer[..end])?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    Ok((status, answer[end + 4..].to_vec()))
 }
 
 /// A call that must succeed.

@@ -12,6 +12,7 @@ mod decoders;
 mod edge;
 mod faults;
 mod http;
+mod media;
 mod messages;
 mod restart;
 
