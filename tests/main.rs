@@ -62,6 +62,7 @@ mod recovery;
 mod restart;
 mod screens;
 mod sending;
+mod sends;
 mod session_files;
 mod settings;
 mod shadow;

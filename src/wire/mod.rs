@@ -7,6 +7,7 @@ pub mod header;
 pub mod id;
 pub mod kind;
 pub mod process_status;
+pub mod state;
 pub mod subject;
 pub mod token;
 pub mod visible;

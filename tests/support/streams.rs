@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
-use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus, SessionEvent};
+use whatsapp_connector::wire::v1::{
+    InboundMessage, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent,
+};
 use whatsapp_connector::wire::{Account, Subjects, header};
 
 use super::{PATIENCE, eventually};
@@ -184,6 +186,16 @@ impl Streams {
         let stream = self.jetstream.get_stream(self.subjects.stream_out()).await;
         let stream = stream.unwrap_or_else(|error| panic!("{error}"));
         usize::try_from(stream.cached_info().state.messages).expect("a count")
+    }
+
+    /// Another service wants this to be sent, and names it `id`. Returns whether the bus knew the id.
+    pub async fn send(&self, id: &str, request: &SendMessage) -> bool {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(header::MSG_ID, id);
+        let subject = format!("wa.out.default.send.{}", request.to);
+        let payload = request.encode_to_vec().into();
+        let sent = self.jetstream.publish_with_headers(subject, headers, payload).await;
+        sent.expect("a request").await.expect("a stored request").duplicate
     }
 
     /// What the edge did not send, or WhatsApp did not take.

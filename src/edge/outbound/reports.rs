@@ -9,6 +9,7 @@ use crate::crash;
 use crate::edge::session::link::State;
 use crate::edge::session::session_event;
 use crate::telemetry::propagation;
+use crate::wire::state::rank;
 use crate::wire::v1::{Receipt, ReceiptStatus, SessionAction, SessionEvent};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, now_ms};
 
@@ -25,16 +26,34 @@ pub(super) struct Reporter {
     pub abandon: CancellationToken,
 }
 
+/// A message that was not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure<'a> {
+    /// The outcome or the request.
+    pub cause: &'a str,
+    /// Why, as a code.
+    pub reason: &'a str,
+    /// What is wrong with the request, as a code.
+    pub detail: String,
+    /// The id that it would have had on WhatsApp.
+    pub whatsapp_id: Option<String>,
+}
+
+impl<'a> Failure<'a> {
+    /// Nothing more is known.
+    pub(super) fn of(cause: &'a str, reason: &'a str) -> Self {
+        Self { cause, reason, detail: String::new(), whatsapp_id: None }
+    }
+}
+
 impl Reporter {
-    /// The message of `cause` was not sent, because of `reason`. The same report again is the same record.
+    /// A message was not sent. The same report again is the same record.
     ///
     /// Returns whether it is settled. It is not settled if the attempts were ended.
     pub(super) async fn failure(
         &self,
         chat: &ChatToken,
-        cause: &str,
-        whatsapp_id: Option<String>,
-        reason: &str,
+        Failure { cause, reason, detail, whatsapp_id }: Failure<'_>,
     ) -> bool {
         let now = now_ms();
         let receipt = Receipt {
@@ -45,6 +64,8 @@ impl Reporter {
             at_ms: now,
             reason: reason.to_owned(),
             request_id: cause.to_owned(),
+            rank: rank(ReceiptStatus::Failed),
+            detail,
         };
         let id = format!("{cause}/failed");
         let mut headers = Headers::cloud_event(&id, "Receipt", self.account.as_str(), now);

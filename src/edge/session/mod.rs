@@ -5,7 +5,7 @@
 //! it lets nobody in. `socket` is the way to its server. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
 //! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `resend` tracks the messages that must come again.
-//! `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
+//! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
 mod announce;
@@ -24,6 +24,7 @@ mod lease;
 mod line;
 pub mod link;
 mod lock;
+mod ourselves;
 mod pair_codes;
 mod polls;
 mod presence;
@@ -48,5 +49,6 @@ pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
 pub(super) use lease::Lease;
 pub(super) use lock::AuthDir;
+pub(super) use ourselves::Ourselves;
 pub(super) use polls::{Poll, Polls};
 pub(super) use resend::Resends;

@@ -104,6 +104,12 @@ impl Key32 {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
 impl Serialize for Key32 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(self.0))

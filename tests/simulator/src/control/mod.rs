@@ -6,6 +6,7 @@ mod error;
 mod faults;
 mod phones;
 mod state;
+mod votes;
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/timer", post(phones::timer))
         .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
         .route("/sim/customers/{phone}/read-through", post(phones::read_through))
+        .route("/sim/customers/{phone}/votes", post(votes::vote))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
         .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))
         .fallback(unknown)
