@@ -1,16 +1,18 @@
 //! Other services have all kinds of messages sent, and what can never be sent is told with a code.
 
+use prost::Message as _;
 use serde_json::{Value, json};
-use whatsapp_connector::wire::id;
 use whatsapp_connector::wire::v1::inbound_message::Content as Inbound;
 use whatsapp_connector::wire::v1::send_message::Content;
 use whatsapp_connector::wire::v1::{
-    PollVote, Receipt, SendContact, SendContacts, SendEdit, SendLocation, SendMessage, SendPoll, SendQuoted,
-    SendReaction, SendRevoke, SendTarget, SendText,
+    PollVote, Receipt, ReceiptStatus, SendContact, SendContacts, SendEdit, SendLocation, SendMessage,
+    SendPoll, SendQuoted, SendReaction, SendRevoke, SendTarget, SendText,
 };
+use whatsapp_connector::wire::{id, now_ms};
 
 use crate::support::{
-    Addressing, BUSINESS, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually, warning,
+    Addressing, BUSINESS, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually,
+    spawn_command, warning,
 };
 
 fn to(customer: &Customer, content: Content) -> SendMessage {
@@ -229,4 +231,160 @@ async fn what_can_never_be_sent_fails_with_a_code_and_the_chat_goes_on() {
     let wanted = rows.map(|(code, _)| (code.to_owned(), "invalid-request".to_owned(), code.to_owned(), 2));
     assert_eq!(failed, wanted);
     assert_eq!(customer.inbox().await.len(), 1, "{BUSINESS} has sent what cannot be shown");
+}
+
+/// The states of one request, as they came: status, rank, and the message's WhatsApp id.
+async fn states(streams: &Streams, request: &str, count: usize) -> Vec<(ReceiptStatus, u32, Vec<String>)> {
+    eventually(format!("{count} states of {request}"), PATIENCE, async || {
+        let told = streams.receipts().await.into_iter().filter(|receipt| receipt.request_id == request);
+        let mut states: Vec<_> =
+            told.map(|receipt| (receipt.status(), receipt.rank, receipt.message_ids)).collect();
+        // They come in any order.
+        states.sort_by_key(|(_, rank, _)| *rank);
+        if states.len() >= count { Ok(states) } else { Err(format!("{states:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_and_an_answer_are_accepted_delivered_and_read_under_their_ids() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.simulator.reader("5491155550031").await;
+    let streams = stage.streams().await;
+    let known = streams.send("order-77", &to(&customer, text("Su mesa está lista."))).await;
+    assert!(!known);
+    let id = customer.receives(1).await[0].id.clone();
+    let wanted = [(ReceiptStatus::Accepted, 1), (ReceiptStatus::Delivered, 3), (ReceiptStatus::Read, 4)];
+    let wanted = |id: &str| wanted.map(|(status, rank)| (status, rank, vec![id.to_owned()]));
+    assert_eq!(states(&streams, "order-77", 3).await, wanted(&id));
+
+    customer.write("gracias").await;
+    let answer = customer.receives(2).await[1].id.clone();
+    let outcomes = streams.outcomes().await;
+    let cause = outcomes[0].header("ce-id").expect("an id");
+    assert_eq!(states(&streams, cause, 3).await, wanted(&answer));
+    // The states are of one trace with what was sent.
+    let accepted = streams.all_receipts().await.into_iter().find(|entry| {
+        entry.receipt().request_id == cause && entry.receipt().status() == ReceiptStatus::Accepted
+    });
+    assert_eq!(accepted.expect("it is accepted").trace_id(), outcomes[0].trace_id());
+    // The same request again is the same message, and its states are told once.
+    assert!(streams.send("order-77", &to(&customer, text("Su mesa está lista."))).await);
+    assert_eq!(customer.inbox().await.len(), 2);
+}
+
+/// A caller that dies waits for what the next edge tells.
+#[tokio::test]
+async fn an_edge_that_is_killed_before_it_told_that_whatsapp_has_a_message_leaves_that_to_the_next_one() {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::Split { forwarders: 0 }).await;
+    let (customer, streams) = (stage.customer().await, stage.streams().await);
+    product.edge.stop().await;
+    let mut edge = stage.start_with(Role::Edge, &[("CRASH_AT", "edge.before-ack")]).await;
+    edge.ready().await;
+    streams.send("order-77", &to(&customer, text("Su mesa está lista."))).await;
+    edge.process.end_by_kill(PATIENCE).await;
+    assert!(streams.receipts().await.iter().all(|told| told.status() != ReceiptStatus::Accepted));
+    let mut edge = stage.start(Role::Edge).await;
+    edge.ready().await;
+    let states = states(&streams, "order-77", 1).await;
+    assert_eq!(states[0].0, ReceiptStatus::Accepted);
+    assert_eq!(customer.inbox().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_too_late_is_never_sent() {
+    let stage = Stage::plan().set().await;
+    let product = stage.product(Layout::OneProcess).await;
+    let (customer, streams) = (stage.customer().await, stage.streams().await);
+    let until = |not_after_ms, words| SendMessage { not_after_ms, ..to(&customer, text(words)) };
+    streams.send("past", &until(now_ms() - 1, "tarde")).await;
+    streams.send("future", &until(now_ms() + 600_000, "a tiempo")).await;
+    assert_eq!(customer.receives(1).await[0].text, "a tiempo");
+    // It was in time when it came, and WhatsApp is away until it is too late.
+    stage.logs.may_have("WhatsApp cannot be reached");
+    stage.simulator.fault("drop_connection", Some(600_000)).await;
+    product.edge.not_ready("offline").await;
+    let deadline = now_ms() + 300;
+    streams.send("waits", &until(deadline, "muy tarde")).await;
+    eventually("the time to be over", PATIENCE, async || {
+        if now_ms() > deadline { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    stage.simulator.no_faults().await;
+    let failed = failures(&streams, 2).await;
+    let told: Vec<_> = failed
+        .iter()
+        .map(|one| (one.request_id.as_str(), one.reason.as_str(), one.detail.as_str()))
+        .collect();
+    assert_eq!(told, [("past", "expired", ""), ("waits", "expired", "")]);
+    assert_eq!(customer.inbox().await.len(), 1);
+}
+
+/// JetStream takes the reply subject of a publish for itself: who makes a request hears that it is stored, and where.
+#[tokio::test]
+async fn a_request_with_a_reply_subject_is_answered_with_its_place_in_the_stream() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let (customer, streams) = (stage.customer().await, stage.streams().await);
+    let client = async_nats::connect(stage.nats.url()).await.expect("a connection");
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "order-77");
+    let payload = to(&customer, text("Hola")).encode_to_vec();
+    let subject = format!("wa.out.default.send.{}", customer.phone());
+    let answer = client.request_with_headers(subject, headers, payload.into()).await.expect("an answer");
+    let answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+    assert_eq!((&answer["stream"], &answer["seq"]), (&json!("WA_OUT"), &json!(1)));
+    assert_eq!(states(&streams, "order-77", 1).await[0].0, ReceiptStatus::Accepted);
+}
+
+/// What `send` prints, and its exit code.
+async fn command(stage: &Stage, arguments: &[&str]) -> (Value, i32) {
+    let mut settings = stage.settings().clone();
+    settings.remove("RUST_LOG");
+    let words = [&["send"], arguments].concat();
+    let mut process = spawn_command(&words, &settings, stage.dir());
+    let code = process.end(PATIENCE).await.code().expect("a code");
+    let said = process.stdout();
+    let line = said.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no JSON: {said}"));
+    (serde_json::from_str(line).expect("JSON"), code)
+}
+
+#[tokio::test]
+async fn the_command_sends_and_says_what_became_of_it() {
+    let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::NOT_TAKEN);
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let to = ["--to", customer.phone()];
+    let sends = async |arguments: &[&str]| command(&stage, &[&to[..], arguments].concat()).await;
+    let id = id::whatsapp("order-77");
+    let (told, code) =
+        sends(&["--text", "Su mesa está lista.", "--id", "order-77", "--wait", "delivered"]).await;
+    let wanted = json!({"id": "order-77", "whatsapp_id": id, "sequence": 1, "state": "delivered"});
+    assert_eq!((told, code), (wanted, 0));
+    // Once more: the same message, whose states were told before.
+    let (told, code) =
+        sends(&["--text", "Su mesa está lista.", "--id", "order-77", "--wait", "accepted"]).await;
+    assert_eq!((&told["duplicate"], code), (&json!(true), 0));
+    assert!(["accepted", "delivered"].contains(&told["state"].as_str().expect("a state")), "{told}");
+    let (told, code) =
+        sends(&["--kind", "poll", "--text", "¿?", "--option", "sí", "--wait", "accepted"]).await;
+    assert_eq!(
+        (&told["state"], &told["reason"], &told["detail"]),
+        (&json!("failed"), &json!("invalid-request"), &json!("poll"))
+    );
+    assert_eq!(code, 1);
+    let (told, code) = sends(&["--text", "¿Está ahí?", "--wait", "read", "--timeout", "0s"]).await;
+    assert_ne!(told["state"], "read");
+    assert_eq!(code, 1, "nobody has read it");
+    let edit =
+        ["--kind", "edit", "--about-request", "order-77", "--text", "Lo esperamos.", "--wait", "accepted"];
+    assert_eq!(sends(&edit).await.1, 0);
+    let (told, code) = sends(&["--text", "Chau"]).await;
+    assert_eq!((&told["state"], code), (&json!("stored"), 0));
+    let inbox = customer.receives(4).await;
+    let texts: Vec<_> = inbox.iter().map(|received| received.text.as_str()).collect();
+    assert_eq!(texts, ["Su mesa está lista.", "¿Está ahí?", "Lo esperamos.", "Chau"]);
 }

@@ -52,6 +52,11 @@ impl Entry {
         Outcome::decode(self.payload.clone()).unwrap_or_else(|error| panic!("{}: {error}", self.subject))
     }
 
+    /// The payload of a receipt.
+    pub fn receipt(&self) -> Receipt {
+        Receipt::decode(self.payload.clone()).unwrap_or_else(|error| panic!("{}: {error}", self.subject))
+    }
+
     /// The trace id in its trace context.
     pub fn trace_id(&self) -> String {
         trace_id(
@@ -210,6 +215,13 @@ impl Streams {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".receipt."));
         entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok()).collect()
+    }
+
+    /// All receipts, as the stream has them.
+    pub async fn all_receipts(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".receipt."));
+        entries
     }
 
     /// What the edge told of its session.

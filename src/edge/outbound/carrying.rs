@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
 use super::job::Job;
-use super::lookups::{LookUps, SentAs};
+use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
 use super::packing::{Label, Packer};
 use super::rate::Limit;
@@ -17,7 +17,7 @@ use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
 use super::request::{Content, Flaw, Quote};
 use super::sending::{Parcel, Sender, Undeliverable};
-use crate::bus::Delivery;
+use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::session::{Connection, Polls};
@@ -54,6 +54,23 @@ pub(crate) struct Means {
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
     pub polls: Polls,
+}
+
+/// Where a delivery has come to.
+#[derive(Debug)]
+pub(super) enum Carried {
+    /// It is not settled: the process stops.
+    Open,
+    /// It is settled, and nothing was sent.
+    Ended,
+    /// WhatsApp has it. This has to be told.
+    Accepted(Box<Record>),
+}
+
+impl Carried {
+    fn ended(settled: bool) -> Self {
+        if settled { Self::Ended } else { Self::Open }
+    }
 }
 
 /// What is wanted, and where.
@@ -114,19 +131,19 @@ impl Carrier {
         self.loop_breaker().forget_idle(Instant::now());
     }
 
-    /// Carries one delivery to its end. Returns whether it is settled. It is not settled if the process stops.
-    pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
+    /// Carries one delivery to its end.
+    pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => {
                 self.offers.none(chat);
-                return true;
+                return Carried::Ended;
             }
             Err(why) => {
                 tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.stream, delivery.sequence);
                 let cause = delivery.envelope.any_id().unwrap_or(&place);
-                return self.reporter.failure(chat, Failure::of(cause, why)).await;
+                return Carried::ended(self.reporter.failure(chat, Failure::of(cause, why)).await);
             }
         };
         let whatsapp_id = id::whatsapp(&job.cause);
@@ -134,16 +151,23 @@ impl Carrier {
             let verdict = self.loop_breaker().judge(chat, delivery.sequence, written_ms, Instant::now());
             if let Verdict::Suppress { first } = verdict {
                 self.offers.none(chat);
-                return self.suppress(chat, &job.cause, whatsapp_id, first).await;
+                return Carried::ended(self.suppress(chat, &job.cause, whatsapp_id, first).await);
             }
         }
         let (content, quote) = match &job.content {
             Ok(content) => content,
-            Err(flaw) => return self.given_up(chat, &job, whatsapp_id, Undeliverable::Invalid(*flaw)).await,
+            Err(flaw) => {
+                let why = Undeliverable::Invalid(*flaw);
+                return Carried::ended(self.given_up(chat, &job, whatsapp_id, why).await);
+            }
         };
         // Before the permit: a look-up may take any time, and nobody else waits for it.
-        let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else { return false };
-        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
+        let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else {
+            return Carried::Open;
+        };
+        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
+            return Carried::Open;
+        };
         if job.answers.is_some() {
             // Before it is sent: who is quick chooses before WhatsApp's ack is here.
             self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
@@ -152,17 +176,28 @@ impl Carrier {
         self.hand_over(chat, &job, parcel, whatsapp_id).await
     }
 
-    /// Sends it. Returns whether it is settled.
-    async fn hand_over(&self, chat: &ChatToken, job: &Job, wanted: Wanted<'_>, whatsapp_id: String) -> bool {
+    /// Tells that WhatsApp has a message. Returns whether that is settled.
+    pub(super) async fn tell(&self, accepted: &Record) -> bool {
+        self.reporter.tell(accepted, &self.stop).await
+    }
+
+    /// Sends it.
+    async fn hand_over(
+        &self,
+        chat: &ChatToken,
+        job: &Job,
+        wanted: Wanted<'_>,
+        whatsapp_id: String,
+    ) -> Carried {
         let span = spans::send(&whatsapp_id);
         let _sending = metrics::SENDING.enter([]);
         let Wanted { content, quote, at_ms, to } = wanted;
         let sent = async {
             let to = to?;
-            if job.is_to_phone() && to.user != job.to {
-                // Its receipts come from there, and belong here.
-                self.sent_as.remember(&whatsapp_id, chat);
-            }
+            // Its receipts come from there, and belong here.
+            let elsewhere = job.is_to_phone() && to.user != job.to;
+            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: job.cause.clone() };
+            self.sent_as.remember(&whatsapp_id, sent);
             let disappears_after_s = self.timer(chat, job).await;
             let label = Label { chat, to: &to, id: &whatsapp_id, at_ms };
             let message = &self.packer.pack(content, quote, label).await;
@@ -177,28 +212,30 @@ impl Carrier {
                     metrics::DELIVER.record_since(decided, now_ms(), []);
                     metrics::WHOLE.record_since(received, now_ms(), []);
                 }
-                true
+                Carried::Accepted(Box::new(self.reporter.accepted(chat, &job.cause, &whatsapp_id)))
             }
             Err(why) => {
                 spans::failed(&span, &why.to_string());
                 if job.answers.is_some() {
                     self.offers.none(chat);
                 }
-                self.given_up(chat, job, whatsapp_id, why).await
+                Carried::ended(self.given_up(chat, job, whatsapp_id, why).await)
             }
         }
     }
 
     /// It is reported before it is settled.
     async fn given_up(&self, chat: &ChatToken, job: &Job, whatsapp_id: String, why: Undeliverable) -> bool {
-        metrics::UNDELIVERABLE.add(1, [why.reason()]);
         let (reason, detail) = (why.to_string(), why.detail());
         match why {
-            // The caller wants it so.
+            // The caller wants it so, and nobody has to act.
             Undeliverable::Expired => tracing::info!(whatsapp_id, "not sent: it is too late for it"),
-            why => tracing::error!(
-                whatsapp_id, %why, detail, "WhatsApp does not take a message; it is given up on"
-            ),
+            why => {
+                metrics::UNDELIVERABLE.add(1, [why.reason()]);
+                tracing::error!(
+                    whatsapp_id, %why, detail, "WhatsApp does not take a message; it is given up on"
+                );
+            }
         }
         let failure = Failure { detail, whatsapp_id: Some(whatsapp_id), ..Failure::of(&job.cause, &reason) };
         self.reporter.failure(chat, failure).await

@@ -124,7 +124,7 @@ fn contacts(cards: &[(String, String)], context: MessageField<wa::ContextInfo>) 
     let card = |(name, card): &(String, String)| wa::message::ContactMessage {
         display_name: Some(name.clone()),
         vcard: Some(card.clone()),
-        context_info: MessageField::none(),
+        ..Default::default()
     };
     if let [only] = cards {
         let contact = wa::message::ContactMessage { context_info: context, ..card(only) };

@@ -1,17 +1,20 @@
-//! The edge's reports to the bus about messages that it did not send. A report is stored before its cause is
-//! acknowledged, so that nothing ends without a trace.
+//! The edge's reports to the bus about messages that it sent, and that it did not send. A report is stored before its
+//! cause is acknowledged, so that nothing ends without a trace.
+
+use std::time::Duration;
 
 use prost::Message as _;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{AppendError, Bus, Record};
 use crate::crash;
-use crate::edge::session::link::State;
+use crate::edge::session::link;
 use crate::edge::session::session_event;
 use crate::telemetry::propagation;
 use crate::wire::state::rank;
 use crate::wire::v1::{Receipt, ReceiptStatus, SessionAction, SessionEvent};
-use crate::wire::{Account, ChatToken, Headers, Subjects, header, now_ms};
+use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind, now_ms};
 
 /// Puts reports on the bus, for one account.
 #[derive(Debug)]
@@ -24,6 +27,49 @@ pub(super) struct Reporter {
     pub account: Account,
     /// Ends the attempts to store.
     pub abandon: CancellationToken,
+}
+
+/// How soon a report is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// How far a message that was sent has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State<'a> {
+    /// The linked number.
+    pub account: &'a Account,
+    /// The chat of its request.
+    pub chat: &'a ChatToken,
+    /// Its id on WhatsApp.
+    pub whatsapp_id: &'a str,
+    /// The outcome or the request; empty: not known.
+    pub request_id: &'a str,
+    /// What is new.
+    pub status: ReceiptStatus,
+    /// Since when. Milliseconds.
+    pub at_ms: i64,
+}
+
+impl State<'_> {
+    /// The receipt. One for each message and status, so that a repeated one is recognised.
+    pub(super) fn record(&self, subjects: &Subjects) -> Record {
+        let Self { account, chat, whatsapp_id, request_id, status, at_ms } = *self;
+        let receipt = Receipt {
+            account: account.to_string(),
+            chat: chat.as_str().to_owned(),
+            message_ids: vec![whatsapp_id.to_owned()],
+            status: status.into(),
+            at_ms,
+            request_id: request_id.to_owned(),
+            rank: rank(status),
+            ..Receipt::default()
+        };
+        let code = kind::code(status.as_str_name(), "RECEIPT_STATUS_");
+        let event = format!("{account}/{}/{whatsapp_id}/{code}", chat.as_str());
+        let mut headers = Headers::cloud_event(&event, "Receipt", account.as_str(), at_ms);
+        headers.set(header::MSG_ID, &event);
+        propagation::inject(&mut headers);
+        Record { subject: subjects.receipt(account, chat), headers, payload: receipt.encode_to_vec().into() }
+    }
 }
 
 /// A message that was not sent.
@@ -75,10 +121,37 @@ impl Reporter {
         self.store(Record { subject, headers, payload: receipt.encode_to_vec().into() }).await
     }
 
+    /// The report that WhatsApp's server has the message of `cause`. It continues the current trace.
+    pub(super) fn accepted(&self, chat: &ChatToken, cause: &str, whatsapp_id: &str) -> Record {
+        let (account, status, at_ms) = (&self.account, ReceiptStatus::Accepted, now_ms());
+        State { account, chat, whatsapp_id, request_id: cause, status, at_ms }.record(&self.subjects)
+    }
+
+    /// Stores a report that nobody waits for: a full stream does without it, and a process that stops leaves it to the
+    /// next one, which sends the message again.
+    ///
+    /// Returns whether it is settled.
+    pub(super) async fn tell(&self, record: &Record, stop: &CancellationToken) -> bool {
+        loop {
+            match self.bus.append(record).await {
+                Ok(_) => return true,
+                Err(AppendError::Unknown(_) | AppendError::Stopped) => {
+                    if stop.run_until_cancelled(sleep(AGAIN)).await.is_none() {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the report about a sent message cannot be stored");
+                    return true;
+                }
+            }
+        }
+    }
+
     /// A chat gets no answers for a while, beginning with the answer of `cause`. The link stays in its `state`.
     ///
     /// Returns whether it is settled. It is not settled if the attempts were ended.
-    pub(super) async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &State) -> bool {
+    pub(super) async fn loop_broken(&self, chat: &ChatToken, cause: &str, state: &link::State) -> bool {
         let event = SessionEvent {
             account: self.account.to_string(),
             state: state.on_the_wire().into(),
