@@ -886,12 +886,20 @@ pub struct Receipt {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[prost(int64, tag = "5")]
     pub at_ms: i64,
-    /// With `FAILED`: why, as a code (`unknown-number`, `refused-463`, `loop-limit`, ...).
+    /// With `FAILED`: why, as a code (`unknown-number`, `refused-463`, `expired`, `loop-limit`, ...).
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
-    /// With `FAILED`: the `ce-id` of the outcome, or the `Nats-Msg-Id` of the send request.
+    /// The `ce-id` of the outcome, or the `Nats-Msg-Id` of the send request. Always with `ACCEPTED` and `FAILED`; with the
+    /// others unless the edge was restarted since it sent the message.
     #[prost(string, tag = "7")]
     pub request_id: ::prost::alloc::string::String,
+    /// How far the message has come: receipts come in any order, and the one with the highest rank counts.
+    /// `ACCEPTED` 1, `FAILED` 2, `DELIVERED` 3, `READ` 4, `PLAYED` 5. 0: it was written before there were ranks.
+    #[prost(uint32, tag = "8")]
+    pub rank: u32,
+    /// With the reason `invalid-request`: what is wrong, as a code (`recipient`, `text-empty`, `poll`, ...).
+    #[prost(string, tag = "9")]
+    pub detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -902,6 +910,8 @@ pub enum ReceiptStatus {
     Played = 3,
     /// WhatsApp did not take the message and the edge has given up on it, or the loop breaker kept it back.
     Failed = 4,
+    /// WhatsApp's server has the message.
+    Accepted = 5,
 }
 impl ReceiptStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -915,6 +925,7 @@ impl ReceiptStatus {
             Self::Read => "RECEIPT_STATUS_READ",
             Self::Played => "RECEIPT_STATUS_PLAYED",
             Self::Failed => "RECEIPT_STATUS_FAILED",
+            Self::Accepted => "RECEIPT_STATUS_ACCEPTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -925,6 +936,7 @@ impl ReceiptStatus {
             "RECEIPT_STATUS_READ" => Some(Self::Read),
             "RECEIPT_STATUS_PLAYED" => Some(Self::Played),
             "RECEIPT_STATUS_FAILED" => Some(Self::Failed),
+            "RECEIPT_STATUS_ACCEPTED" => Some(Self::Accepted),
             _ => None,
         }
     }
@@ -932,7 +944,7 @@ impl ReceiptStatus {
 /// A message that any service of the platform asks the edge to send, on
 /// `wa.out.<account>.send.<chat>`. Publish it with a `Nats-Msg-Id` of your own: the WhatsApp message id
 /// is derived from it, so the same request twice is the same message.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendMessage {
     /// Phone number, digits without `+`; or a JID where the number is not known.
     #[prost(string, tag = "1")]
@@ -940,21 +952,134 @@ pub struct SendMessage {
     /// The WhatsApp id of the message to quote; empty if none.
     #[prost(string, tag = "2")]
     pub quoted_message_id: ::prost::alloc::string::String,
-    #[prost(oneof = "send_message::Content", tags = "10")]
+    /// What else is known of the message to quote.
+    #[prost(message, optional, tag = "3")]
+    pub quoted: ::core::option::Option<SendQuoted>,
+    /// Whom a text mentions: phone numbers in digits, or JIDs. The text has `@` and the digits of each.
+    #[prost(string, repeated, tag = "4")]
+    pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The message is not sent any more after this time; 0: it always is. Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(int64, tag = "5")]
+    pub not_after_ms: i64,
+    #[prost(oneof = "send_message::Content", tags = "10, 11, 12, 13, 14, 15, 16")]
     pub content: ::core::option::Option<send_message::Content>,
 }
 /// Nested message and enum types in `SendMessage`.
 pub mod send_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Content {
         #[prost(message, tag = "10")]
         Text(super::SendText),
+        #[prost(message, tag = "11")]
+        Reaction(super::SendReaction),
+        #[prost(message, tag = "12")]
+        Edit(super::SendEdit),
+        #[prost(message, tag = "13")]
+        Revoke(super::SendRevoke),
+        #[prost(message, tag = "14")]
+        Location(super::SendLocation),
+        #[prost(message, tag = "15")]
+        Contacts(super::SendContacts),
+        #[prost(message, tag = "16")]
+        Poll(super::SendPoll),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SendText {
     #[prost(string, tag = "1")]
     pub body: ::prost::alloc::string::String,
+}
+/// The message to quote, as the recipient is to see it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendQuoted {
+    /// In place of `quoted_message_id`: the `Nats-Msg-Id` of the request that it was sent with, or the `ce-id` of the
+    /// outcome. The linked number has written it then.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The linked number has written it.
+    #[prost(bool, tag = "2")]
+    pub from_me: bool,
+    /// Who has written it: a phone number in digits, or a JID. Empty: the recipient.
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// Its words. The first 1000 characters are shown.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+}
+/// An earlier message of the chat. One of the two ids.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendTarget {
+    /// Its WhatsApp id.
+    #[prost(string, tag = "1")]
+    pub message_id: ::prost::alloc::string::String,
+    /// The `Nats-Msg-Id` of the request that it was sent with, or the `ce-id` of the outcome. The linked number has
+    /// written it then.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The linked number has written it. What is edited or taken back always is its own.
+    #[prost(bool, tag = "3")]
+    pub from_me: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendReaction {
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<SendTarget>,
+    /// Empty: the reaction is taken back.
+    #[prost(string, tag = "2")]
+    pub emoji: ::prost::alloc::string::String,
+}
+/// The linked number's own text gets other words. WhatsApp allows that for about 15 minutes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendEdit {
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<SendTarget>,
+    #[prost(string, tag = "2")]
+    pub body: ::prost::alloc::string::String,
+}
+/// The linked number's own message is taken back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendRevoke {
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<SendTarget>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SendLocation {
+    #[prost(double, tag = "1")]
+    pub latitude: f64,
+    #[prost(double, tag = "2")]
+    pub longitude: f64,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub url: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SendContacts {
+    #[prost(message, repeated, tag = "1")]
+    pub contacts: ::prost::alloc::vec::Vec<SendContact>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendContact {
+    #[prost(string, tag = "1")]
+    pub display_name: ::prost::alloc::string::String,
+    /// Digits without `+`. A card is made of the name and the number.
+    #[prost(string, tag = "2")]
+    pub phone: ::prost::alloc::string::String,
+    /// In place of the number: the whole card.
+    #[prost(string, tag = "3")]
+    pub vcard: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendPoll {
+    #[prost(string, tag = "1")]
+    pub question: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How many options one person may pick. 0: as many as there are.
+    #[prost(uint32, tag = "3")]
+    pub selectable: u32,
 }
 /// The linked number's state changed, or something happened that its operator should know of (`chat` is set
 /// then, and the state is as it was), on `wa.in.<account>.session`.

@@ -32,6 +32,7 @@ async fn a_command_whose_reader_has_gone_ends_quietly() {
         (&["status"], 1),
         (&["tap"], 0),
         (&["dlq", "list"], 0),
+        (&["send", "--to", customer.phone(), "--text", "Hola"], 0),
         (&["provision"], 0),
         (&["dlq", "drop", "--all"], 0),
     ] {

@@ -64,6 +64,7 @@ mod recovery;
 mod restart;
 mod screens;
 mod sending;
+mod sends;
 mod session_files;
 mod settings;
 mod shadow;

@@ -71,9 +71,9 @@ fn sent(reply: Reply) {
     let job = Job::read(&envelope.expect("a chat's subject"), &payload);
     match job.expect("it is an outcome") {
         Some(job) => {
-            assert!(job.text.starts_with(&text) && visible::is_any(&job.text));
+            assert!(job.words().starts_with(&text) && visible::is_any(job.words()));
             // Nothing that is offered is left out.
-            assert!(job.text.lines().count() >= choices.len());
+            assert!(job.words().lines().count() >= choices.len());
         }
         None => assert!(text.is_empty() && choices.is_empty()),
     }

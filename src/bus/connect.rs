@@ -299,6 +299,7 @@ fn options(
 ) -> ConnectOptions {
     let complaint = Complaint::default();
     let ends = settings.private.clone();
+    let chooses = isolation.clone();
     let unreadable = {
         let (complaint, connects) = (complaint.clone(), connects.clone());
         move |error: &AccessError| {
@@ -318,13 +319,14 @@ fn options(
         .reconnect_delay_callback(|attempt| {
             Duration::from_millis(50 * (1 << attempt.min(4)) as u64).min(LONGEST_WAIT)
         })
-        .reconnect_to_server_callback(move |servers, _| std::future::ready(isolation.choose(servers)))
+        .reconnect_to_server_callback(move |servers, _| std::future::ready(chooses.choose(servers)))
         .event_callback(move |event| {
             match &event {
                 Event::Connected => {
                     tracing::info!("connected to nats-server");
                     complaint.over();
                     refusals.forget();
+                    isolation.connected();
                     if *connects.borrow() > 0 {
                         metrics::RECONNECTS.add(1, ["nats"]);
                     }

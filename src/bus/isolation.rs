@@ -84,6 +84,11 @@ impl Isolation {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A connection was made. What the one before it did not answer says nothing of it.
+    pub(super) fn connected(&self) {
+        self.state().waits = Waits::default();
+    }
+
     /// Where to connect to.
     pub(super) fn choose(&self, servers: Vec<Server>) -> Option<ReconnectToServer> {
         let servers = servers.into_iter().map(|server| server.addr);

@@ -9,6 +9,7 @@ pub mod config;
 pub mod dlq;
 pub mod healthcheck;
 pub mod provision;
+pub mod send;
 pub mod status;
 pub mod tap;
 
@@ -22,6 +23,7 @@ use crate::process::{Threads, ended, observed, quietly, settings};
 use crate::telemetry;
 use bus_access::BusUnavailable;
 use dlq::DlqError;
+use send::SendError;
 use status::StatusError;
 use tap::TapError;
 
@@ -52,6 +54,23 @@ pub enum Command {
     /// are left out unless --text is given. Messages stay on the bus, and no consumer is created. Needs NATS_URL,
     /// or a `run` on this machine.
     Tap(tap::TapArgs),
+    /// Has a message sent on WhatsApp, and says as JSON what became of it.
+    ///
+    /// The request goes onto the bus, and the account's edge sends it. Without --wait the command ends as soon as the bus has it
+    /// (state `stored`). With --wait it goes on until the message is `accepted`, `delivered` or `read`; a `reason` says why it is
+    /// `failed`, and a `detail` what is wrong with it. Repeat a command with the --id that it printed, and the message is sent
+    /// once.
+    ///
+    ///   whatsapp-connector send --to 5491112345678 --text "Su mesa está lista." --id order-77 --wait delivered
+    ///
+    ///   whatsapp-connector send --to 5491112345678 --kind edit --about-request order-77 --text "Su mesa lo espera."
+    ///
+    ///   whatsapp-connector send --to 5491112345678 --kind poll --text "¿Cuándo?" --option hoy --option mañana
+    ///
+    /// Exit code 0: it has come so far. Exit code 1: it has failed, or has not come so far within --timeout. Needs NATS_URL, or a
+    /// `run` on this machine.
+    #[command(verbatim_doc_comment)]
+    Send(Box<send::SendArgs>),
     /// Prints the state of a running system on one screen. Changes nothing.
     ///
     /// Exit code 0: all is well. Exit code 1: something needs a person; the last lines say what, and what mends it.
@@ -79,6 +98,9 @@ pub enum CommandError {
     /// `tap`.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// `send`.
+    #[error(transparent)]
+    Send(#[from] SendError),
     /// `status`.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -97,16 +119,22 @@ impl Fatal for CommandError {
             Self::Provision(error) if error.is_setting() => EX_CONFIG,
             Self::Dlq(DlqError::Access(error))
             | Self::Tap(TapError::Access(error))
+            | Self::Send(SendError::Access(error))
             | Self::Status(StatusError::Access(error)) => bus(error),
-            Self::Status(StatusError::Wanted(_)) | Self::Healthcheck(_) => 1,
-            Self::Provision(_) | Self::Dlq(_) | Self::Tap(_) | Self::Status(_) | Self::Output(_) => {
-                EX_UNAVAILABLE
-            }
+            Self::Status(StatusError::Wanted(_))
+            | Self::Send(SendError::NotThere | SendError::Recipient)
+            | Self::Healthcheck(_) => 1,
+            Self::Provision(_)
+            | Self::Dlq(_)
+            | Self::Tap(_)
+            | Self::Send(_)
+            | Self::Status(_)
+            | Self::Output(_) => EX_UNAVAILABLE,
         }
     }
 
     fn is_failure(&self) -> bool {
-        !matches!(self, Self::Status(StatusError::Wanted(_)))
+        !matches!(self, Self::Status(StatusError::Wanted(_)) | Self::Send(SendError::NotThere))
     }
 }
 
@@ -127,6 +155,9 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
         }),
         Command::Tap(args) => for_operator(environment, async |config| {
             tap::run(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::Send(args) => for_operator(environment, async |config| {
+            send::run(&args, &config).await.map_err(CommandError::from)
         }),
         Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)

@@ -24,7 +24,7 @@ use addressing::offers::Offers;
 use addressing::timers::Timers;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Limits, job, rate};
+pub use outbound::{Limits, job, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
@@ -194,6 +194,7 @@ impl Parts {
             offers: offers.clone(),
             timers: timers.clone(),
             sent_as: sent_as.clone(),
+            polls: polls.clone(),
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;

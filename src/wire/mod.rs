@@ -8,6 +8,7 @@ pub mod id;
 pub mod kind;
 mod object;
 pub mod process_status;
+pub mod state;
 pub mod subject;
 pub mod token;
 pub mod visible;

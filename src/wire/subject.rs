@@ -161,6 +161,11 @@ impl Subjects {
         format!("{}.in.{account}.receipt.{}", self.prefix, chat.as_str())
     }
 
+    /// What any service wants to have sent into a chat.
+    pub fn send(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.out.{account}.send.{}", self.prefix, chat.as_str())
+    }
+
     /// The account's link and connection state.
     pub fn session(&self, account: &Account) -> String {
         format!("{}.in.{account}.session", self.prefix)

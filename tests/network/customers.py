@@ -62,6 +62,11 @@ class Customers:
         found: list[dict[str, Any]] = self.expect("GET", f"/sim/accounts/{ACCOUNT}/visits")["visits"]
         return found
 
+    def waits_for_a_device(self) -> int:
+        """How many messages wait with WhatsApp for one device, at the most. An edge that comes online works through them first."""
+        (account,) = (account for account in self.expect("GET", "/sim/state")["accounts"] if account["phone"] == ACCOUNT)
+        return max(int(device["queued_messages"]) for device in account["devices"])
+
     # ---------------------------------------------------------------- writing and looking
 
     def _guarded(self, work: Callable[[], None]) -> None:

@@ -14,6 +14,8 @@ LONG_S = 40
 """Longer than the lease (30 s) and than the ack wait of an edge (30 s)."""
 LONG_FOR_A_FORWARDER_S = 20
 """It has no lease, and its ack wait is 15 s."""
+DRAINED_PER_S = 100
+"""So many messages a second an edge works through at least, of those that waited for its device."""
 POOR_S = 20
 RECOVERED_S = 10.0
 """After the mend everything that was written before it is answered within this, and what the harness itself is late."""
@@ -103,6 +105,8 @@ class Play:
 
     def round(self, round: Round) -> Told:
         began, cut_off_at = time.monotonic(), _unix_ms()
+        # The standby is a device of its own: all that came since it was linked waits for it, and it may have to take over.
+        drained_s = self._customers.waits_for_a_device() / DRAINED_PER_S
         with self._network.cut(list(round.cuts), self._customers):
             since = time.monotonic()
             time.sleep(round.lasts_s)
@@ -110,7 +114,7 @@ class Play:
         if any(cut.network == "whatsapp" for cut in round.cuts):
             # What was under way in the cut arrives after it.
             self._cut_off.append((cut_off_at, _unix_ms() + 1000))
-        return self.recovered(round.name(), began, lasted, round.recovered_s())
+        return self.recovered(round.name(), began, lasted, round.recovered_s() + drained_s)
 
     def recovered(self, what: str, began: float, lasted_s: float, within_s: float = RECOVERED_S) -> Told:
         """From now on everything is as it was: what was written before is answered in time, once, in order."""

@@ -74,4 +74,10 @@ impl Customer {
         let aliases = json!({"numbers": [number]});
         self.http.make(&format!("/sim/customers/{}/aliases", self.phone()), &aliases).await;
     }
+
+    /// Votes on a poll of the business; no options take an earlier vote back.
+    pub async fn votes(&self, poll: &str, options: &[&str]) {
+        let vote = json!({"to": BUSINESS, "poll": poll, "options": options});
+        self.http.make(&format!("/sim/customers/{}/votes", self.phone()), &vote).await;
+    }
 }

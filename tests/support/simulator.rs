@@ -47,6 +47,9 @@ pub struct Received {
     /// The disappearing timer that it carries, in seconds.
     #[serde(default)]
     pub expires_s: Option<u32>,
+    /// All else that the simulator's inbox says: `about`, `choices`, `quoted`, ...
+    #[serde(flatten)]
+    pub more: serde_json::Map<String, Value>,
 }
 
 /// A message that a customer wrote.

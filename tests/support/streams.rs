@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
-use whatsapp_connector::wire::v1::{InboundMessage, Outcome, Receipt, ReceiptStatus, SessionEvent};
+use whatsapp_connector::wire::v1::{
+    InboundMessage, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent,
+};
 use whatsapp_connector::wire::{Account, Subjects, header};
 
 use super::{PATIENCE, eventually};
@@ -48,6 +50,11 @@ impl Entry {
     /// The payload of an outcome.
     pub fn outcome(&self) -> Outcome {
         Outcome::decode(self.payload.clone()).unwrap_or_else(|error| panic!("{}: {error}", self.subject))
+    }
+
+    /// The payload of a receipt.
+    pub fn receipt(&self) -> Receipt {
+        Receipt::decode(self.payload.clone()).unwrap_or_else(|error| panic!("{}: {error}", self.subject))
     }
 
     /// The trace id in its trace context.
@@ -186,6 +193,16 @@ impl Streams {
         usize::try_from(stream.cached_info().state.messages).expect("a count")
     }
 
+    /// Another service wants this to be sent, and names it `id`. Returns whether the bus knew the id.
+    pub async fn send(&self, id: &str, request: &SendMessage) -> bool {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(header::MSG_ID, id);
+        let subject = format!("wa.out.default.send.{}", request.to);
+        let payload = request.encode_to_vec().into();
+        let sent = self.jetstream.publish_with_headers(subject, headers, payload).await;
+        sent.expect("a request").await.expect("a stored request").duplicate
+    }
+
     /// What the edge did not send, or WhatsApp did not take.
     pub async fn failed_sends(&self) -> Vec<Receipt> {
         let mut receipts = self.receipts().await;
@@ -198,6 +215,13 @@ impl Streams {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".receipt."));
         entries.iter().filter_map(|entry| Receipt::decode(entry.payload.clone()).ok()).collect()
+    }
+
+    /// All receipts, as the stream has them.
+    pub async fn all_receipts(&self) -> Vec<Entry> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".receipt."));
+        entries
     }
 
     /// What the edge told of its session.

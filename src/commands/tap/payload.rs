@@ -9,8 +9,8 @@ use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
     ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
-    Receipt, ReceiptStatus, Reply, SendMessage, SessionAction, SessionEvent, SessionState, outcome,
-    send_message,
+    Receipt, ReceiptStatus, Reply, SendMessage, SendTarget, SessionAction, SessionEvent, SessionState,
+    outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -349,14 +349,71 @@ fn send(request: &SendMessage, mask: &mut Mask) -> Fields {
     let mut fields = Fields::default();
     fields.put("to", mask.person(&request.to));
     fields.put("quotes", mask.id(&request.quoted_message_id));
-    match &request.content {
-        None => fields.put("content", "unreadable"),
-        Some(send_message::Content::Text(text)) => {
-            fields.put("content", "text");
-            fields.put("text", mask.text(text.body.clone()));
-        }
+    let quoted = request.quoted.iter();
+    quoted.clone().for_each(|quoted| mask.hide(&quoted.author));
+    for quoted in quoted {
+        fields.put("quotes_request", mask.ce_id(&quoted.request_id));
+        fields.put("quoted_text", mask.text(quoted.text.clone()));
     }
+    request.mentions.iter().for_each(|person| mask.hide(person));
+    if !request.mentions.is_empty() {
+        fields.put("mentions", request.mentions.len());
+    }
+    fields.time("not_after", request.not_after_ms);
+    asked(request.content.as_ref(), mask, &mut fields);
     fields
+}
+
+/// What a request wants to have sent.
+fn asked(content: Option<&send_message::Content>, mask: &Mask, fields: &mut Fields) {
+    use send_message::Content as Asked;
+    let about = |target: Option<&SendTarget>, fields: &mut Fields| {
+        let target = target.cloned().unwrap_or_default();
+        fields.put("target", mask.id(&target.message_id));
+        fields.put("target_request", mask.ce_id(&target.request_id));
+    };
+    let name = match content {
+        None => "unreadable",
+        Some(Asked::Text(text)) => {
+            fields.put("text", mask.text(text.body.clone()));
+            "text"
+        }
+        Some(Asked::Reaction(reaction)) => {
+            about(reaction.target.as_ref(), fields);
+            fields.put("taken_back", reaction.emoji.is_empty());
+            fields.put("text", mask.text(reaction.emoji.clone()));
+            "reaction"
+        }
+        Some(Asked::Edit(edit)) => {
+            about(edit.target.as_ref(), fields);
+            fields.put("text", mask.text(edit.body.clone()));
+            "edit"
+        }
+        Some(Asked::Revoke(revoke)) => {
+            about(revoke.target.as_ref(), fields);
+            "revoke"
+        }
+        Some(Asked::Location(place)) => {
+            let whole = json!({
+                "latitude": place.latitude, "longitude": place.longitude,
+                "name": place.name, "address": place.address,
+            });
+            fields.put("location", mask.text(whole));
+            "location"
+        }
+        Some(Asked::Contacts(cards)) => {
+            fields.put("count", cards.contacts.len());
+            let names: Vec<_> = cards.contacts.iter().map(|card| card.display_name.clone()).collect();
+            fields.put("contacts", mask.text(names));
+            "contacts"
+        }
+        Some(Asked::Poll(poll)) => {
+            fields.put("text", mask.text(poll.question.clone()));
+            fields.put("options", mask.text(poll.options.clone()));
+            "poll"
+        }
+    };
+    fields.put("content", name);
 }
 
 fn receipt(told: &Receipt, mask: &mut Mask) -> Fields {
@@ -366,6 +423,7 @@ fn receipt(told: &Receipt, mask: &mut Mask) -> Fields {
     fields.put("message_ids", told.message_ids.iter().map(|id| mask.id(id)).collect::<Vec<_>>());
     fields.time("at", told.at_ms);
     fields.put("reason", mask.code(&told.reason));
+    fields.put("detail", mask.code(&told.detail));
     fields.put("request_id", mask.ce_id(&told.request_id));
     fields
 }

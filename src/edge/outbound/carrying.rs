@@ -9,16 +9,18 @@ use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
 use super::job::Job;
-use super::lookups::{LookUps, SentAs};
+use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
+use super::packing::{Label, Packer};
 use super::rate::Limit;
 use super::rate_limit::RateLimits;
-use super::reports::Reporter;
+use super::reports::{Failure, Reporter};
+use super::request::{Content, Flaw, Quote};
 use super::sending::{Parcel, Sender, Undeliverable};
-use crate::bus::Delivery;
+use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
-use crate::edge::session::Connection;
+use crate::edge::session::{Connection, Polls};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
@@ -50,6 +52,34 @@ pub(crate) struct Means {
     pub timers: Timers,
     /// Which chat a receipt belongs to, if WhatsApp named another address.
     pub sent_as: SentAs,
+    /// Keeps what votes are read with.
+    pub polls: Polls,
+}
+
+/// Where a delivery has come to.
+#[derive(Debug)]
+pub(super) enum Carried {
+    /// It is not settled: the process stops.
+    Open,
+    /// It is settled, and nothing was sent.
+    Ended,
+    /// WhatsApp has it. This has to be told.
+    Accepted(Box<Record>),
+}
+
+impl Carried {
+    fn ended(settled: bool) -> Self {
+        if settled { Self::Ended } else { Self::Open }
+    }
+}
+
+/// What is wanted, and where.
+struct Wanted<'a> {
+    content: &'a Content,
+    quote: Option<&'a Quote>,
+    /// When it was asked for. Milliseconds.
+    at_ms: i64,
+    to: Result<Jid, Undeliverable>,
 }
 
 /// What all lanes share.
@@ -63,6 +93,7 @@ pub(super) struct Carrier {
     look_ups: LookUps,
     sent_as: SentAs,
     timers: Timers,
+    packer: Packer,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -72,9 +103,10 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
+            packer: Packer::new(sender.connection().clone(), polls),
             sent_as,
             timers,
             sender,
@@ -99,19 +131,19 @@ impl Carrier {
         self.loop_breaker().forget_idle(Instant::now());
     }
 
-    /// Carries one delivery to its end. Returns whether it is settled. It is not settled if the process stops.
-    pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> bool {
+    /// Carries one delivery to its end.
+    pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => {
                 self.offers.none(chat);
-                return true;
+                return Carried::Ended;
             }
             Err(why) => {
                 tracing::error!(why, "a message for WhatsApp cannot be read; it is given up on");
                 let place = format!("{}/{}", self.stream, delivery.sequence);
                 let cause = delivery.envelope.any_id().unwrap_or(&place);
-                return self.reporter.failure(chat, cause, None, why).await;
+                return Carried::ended(self.reporter.failure(chat, Failure::of(cause, why)).await);
             }
         };
         let whatsapp_id = id::whatsapp(&job.cause);
@@ -119,66 +151,94 @@ impl Carrier {
             let verdict = self.loop_breaker().judge(chat, delivery.sequence, written_ms, Instant::now());
             if let Verdict::Suppress { first } = verdict {
                 self.offers.none(chat);
-                return self.suppress(chat, &job.cause, whatsapp_id, first).await;
+                return Carried::ended(self.suppress(chat, &job.cause, whatsapp_id, first).await);
             }
         }
-        if job.text.is_empty() {
-            return self.given_up(chat, &job, whatsapp_id, Undeliverable::Invalid).await;
-        }
+        let (content, quote) = match &job.content {
+            Ok(content) => content,
+            Err(flaw) => {
+                let why = Undeliverable::Invalid(*flaw);
+                return Carried::ended(self.given_up(chat, &job, whatsapp_id, why).await);
+            }
+        };
         // Before the permit: a look-up may take any time, and nobody else waits for it.
-        let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else { return false };
-        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else { return false };
+        let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else {
+            return Carried::Open;
+        };
+        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
+            return Carried::Open;
+        };
         if job.answers.is_some() {
             // Before it is sent: who is quick chooses before WhatsApp's ack is here.
             self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
         }
-        self.hand_over(chat, &job, to, whatsapp_id).await
+        let parcel = Wanted { content, quote: quote.as_ref(), at_ms: delivery.stored_at_ms, to };
+        self.hand_over(chat, &job, parcel, whatsapp_id).await
     }
 
-    /// Sends it. Returns whether it is settled.
+    /// Tells that WhatsApp has a message. Returns whether that is settled.
+    pub(super) async fn tell(&self, accepted: &Record) -> bool {
+        self.reporter.tell(accepted, &self.stop).await
+    }
+
+    /// Sends it.
     async fn hand_over(
         &self,
         chat: &ChatToken,
         job: &Job,
-        to: Result<Jid, Undeliverable>,
+        wanted: Wanted<'_>,
         whatsapp_id: String,
-    ) -> bool {
+    ) -> Carried {
         let span = spans::send(&whatsapp_id);
         let _sending = metrics::SENDING.enter([]);
+        let Wanted { content, quote, at_ms, to } = wanted;
         let sent = async {
             let to = to?;
-            if job.is_to_phone() && to.user != job.to {
-                // Its receipts come from there, and belong here.
-                self.sent_as.remember(&whatsapp_id, chat);
-            }
+            // Its receipts come from there, and belong here.
+            let elsewhere = job.is_to_phone() && to.user != job.to;
+            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: job.cause.clone() };
+            self.sent_as.remember(&whatsapp_id, sent);
             let disappears_after_s = self.timer(chat, job).await;
-            self.sender.send(&to, &whatsapp_id, Parcel { text: &job.text, disappears_after_s }).await
+            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms };
+            let message = &self.packer.pack(content, quote, label).await;
+            let not_after_ms = job.not_after_ms;
+            self.sender.send(&to, &whatsapp_id, Parcel { message, disappears_after_s, not_after_ms }).await
         };
         match sent.instrument(span.clone()).await {
             Ok(()) => {
                 tracing::info!(whatsapp_id, "sent");
-                metrics::MESSAGES.add(1, ["out", "text"]);
+                metrics::MESSAGES.add(1, ["out", content.name()]);
                 if let Some((decided, received)) = job.times {
                     metrics::DELIVER.record_since(decided, now_ms(), []);
                     metrics::WHOLE.record_since(received, now_ms(), []);
                 }
-                true
+                Carried::Accepted(Box::new(self.reporter.accepted(chat, &job.cause, &whatsapp_id)))
             }
             Err(why) => {
                 spans::failed(&span, &why.to_string());
                 if job.answers.is_some() {
                     self.offers.none(chat);
                 }
-                self.given_up(chat, job, whatsapp_id, why).await
+                Carried::ended(self.given_up(chat, job, whatsapp_id, why).await)
             }
         }
     }
 
     /// It is reported before it is settled.
     async fn given_up(&self, chat: &ChatToken, job: &Job, whatsapp_id: String, why: Undeliverable) -> bool {
-        metrics::UNDELIVERABLE.add(1, [why.reason()]);
-        tracing::error!(whatsapp_id, %why, "WhatsApp does not take a message; it is given up on");
-        self.reporter.failure(chat, &job.cause, Some(whatsapp_id), &why.to_string()).await
+        let (reason, detail) = (why.to_string(), why.detail());
+        match why {
+            // The caller wants it so, and nobody has to act.
+            Undeliverable::Expired => tracing::info!(whatsapp_id, "not sent: it is too late for it"),
+            why => {
+                metrics::UNDELIVERABLE.add(1, [why.reason()]);
+                tracing::error!(
+                    whatsapp_id, %why, detail, "WhatsApp does not take a message; it is given up on"
+                );
+            }
+        }
+        let failure = Failure { detail, whatsapp_id: Some(whatsapp_id), ..Failure::of(&job.cause, &reason) };
+        self.reporter.failure(chat, failure).await
     }
 
     /// Waits until the chat may be sent to. A message that waits for its own chat delays no other chat. A token of
@@ -205,12 +265,13 @@ impl Carrier {
         }
         tracing::debug!(whatsapp_id, "not sent, because of LOOP_LIMIT");
         metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
-        self.reporter.failure(chat, cause, Some(whatsapp_id), "loop-limit").await
+        let failure = Failure { whatsapp_id: Some(whatsapp_id), ..Failure::of(cause, "loop-limit") };
+        self.reporter.failure(chat, failure).await
     }
 
     /// Where the message goes: to the address that it names, or that WhatsApp names for its number.
     async fn recipient(&self, job: &Job) -> Result<Jid, Undeliverable> {
-        let to = job.address().ok_or(Undeliverable::Invalid)?;
+        let to = job.address().ok_or(Undeliverable::Invalid(Flaw::Recipient))?;
         if job.first_contact && job.is_to_phone() {
             return self.look_ups.address(&to).await.ok_or(Undeliverable::UnknownNumber);
         }

@@ -3,17 +3,20 @@
 use prost::Message as _;
 use whatsapp_rust::Jid;
 
+use super::request::{self, Content, Flaw, Quote};
 use super::text;
-use crate::wire::v1::{Outcome, SendMessage, send_message};
-use crate::wire::{Envelope, visible};
+use crate::wire::Envelope;
+use crate::wire::v1::{Outcome, SendMessage};
 
 /// What must be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// The recipient: digits, or an address as WhatsApp writes it. Exactly as it was on the bus, valid or not.
     pub to: String,
-    /// The text, as far as it matters. Never empty in an answer.
-    pub text: String,
+    /// What is sent, and what it quotes; or why it can never be sent. An answer is a text.
+    pub content: Result<(Content, Option<Quote>), Flaw>,
+    /// It is not sent after this time, in milliseconds since 1970.
+    pub not_after_ms: Option<i64>,
     /// The WhatsApp message id is derived from this.
     pub cause: String,
     /// The caller may never have written to this number before.
@@ -47,7 +50,8 @@ impl Job {
                 let times = times.filter(|(_, received)| *received > 0);
                 Ok(Some(Self {
                     to: outcome.chat_jid,
-                    text,
+                    content: Ok((Content::text(&text), None)),
+                    not_after_ms: None,
                     cause,
                     first_contact: false,
                     answers,
@@ -57,13 +61,13 @@ impl Job {
             }
             "send" => {
                 let request = SendMessage::decode(payload).map_err(|_| "it is no send request")?;
-                let Some(send_message::Content::Text(text)) = request.content else {
-                    return Err("its content is of an unknown kind");
-                };
+                let content = request.content.as_ref().ok_or("its content is of an unknown kind")?;
                 let cause = envelope.dedup_id.clone().ok_or("it has no Nats-Msg-Id")?;
+                let content = request::checked(&request, content);
                 Ok(Some(Self {
+                    not_after_ms: Some(request.not_after_ms).filter(|time| *time != 0),
+                    content,
                     to: request.to,
-                    text: visible::trimmed(&text.body).to_owned(),
                     cause,
                     first_contact: true,
                     answers: None,
@@ -77,19 +81,36 @@ impl Job {
 
     /// Is the recipient a phone number, and not an address?
     pub fn is_to_phone(&self) -> bool {
-        !self.to.is_empty() && self.to.chars().all(|c| c.is_ascii_digit())
+        is_phone(&self.to)
+    }
+
+    /// The words of a text; empty if it is none.
+    pub fn words(&self) -> &str {
+        match &self.content {
+            Ok((Content::Text { body, .. }, _)) => body,
+            _ => "",
+        }
     }
 
     /// The recipient's address. `None`: it is no valid address.
     pub fn address(&self) -> Option<Jid> {
-        if self.is_to_phone() { Some(Jid::pn(self.to.as_str())) } else { self.to.parse().ok() }
+        address(&self.to)
     }
+}
+
+fn is_phone(person: &str) -> bool {
+    !person.is_empty() && person.chars().all(|c| c.is_ascii_digit())
+}
+
+/// The address of a person who is named by a phone number's digits, or by the address itself.
+pub(super) fn address(person: &str) -> Option<Jid> {
+    if is_phone(person) { Some(Jid::pn(person)) } else { person.parse().ok() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome};
+    use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome, send_message};
     use crate::wire::{Subjects, header};
 
     /// What a payload on `subject` with these headers asks for.
@@ -122,7 +143,8 @@ mod tests {
     fn answer() -> Job {
         Job {
             to: "987@lid".into(),
-            text: "Hola".into(),
+            content: Ok((Content::text("Hola"), None)),
+            not_after_ms: None,
             cause: "a/outcome".into(),
             first_contact: false,
             answers: Some(10),
@@ -140,7 +162,10 @@ mod tests {
             (Outcome { sent_at_ms: 0, ..reply() }, Some(Job { answers: Some(30), ..answer() })),
             (Outcome { received_at_ms: 0, ..reply() }, Some(Job { times: None, ..answer() })),
             (Outcome { received_at_ms: -1, ..reply() }, Some(Job { times: None, ..answer() })),
-            (outcome(outcome::Result::Dead(fallback)), Some(Job { text: "Perdón.".into(), ..answer() })),
+            (
+                outcome(outcome::Result::Dead(fallback)),
+                Some(Job { content: Ok((Content::text("Perdón."), None)), ..answer() }),
+            ),
             (outcome(outcome::Result::Dead(Dead::default())), None),
             (outcome(outcome::Result::None(NoReply::default())), None),
         ];
@@ -152,10 +177,12 @@ mod tests {
     #[test]
     fn a_send_request_is_no_answer_and_may_be_the_first_word_to_somebody() {
         let content = Some(send_message::Content::Text(SendText { body: "Hola".into() }));
-        let request = SendMessage { to: "5491112345678".into(), content, ..SendMessage::default() };
+        let request =
+            SendMessage { to: "5491112345678".into(), content, not_after_ms: 77, ..Default::default() };
         let want = Job {
             to: "5491112345678".into(),
-            text: "Hola".into(),
+            content: Ok((Content::text("Hola"), None)),
+            not_after_ms: Some(77),
             cause: "order-77".into(),
             first_contact: true,
             answers: None,

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::carrying::{Carrier, Means};
+use super::carrying::{Carried, Carrier, Means};
 use super::order::{Progress, Spot};
 use super::recalls::Recalls;
 use super::reports::Reporter;
 use crate::bus::topology::{self, Role};
-use crate::bus::{Bus, Delivery, Gone, ReadError};
+use crate::bus::{Bus, Delivery, Gone, ReadError, Record};
 use crate::crash;
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::{metrics, spans};
@@ -276,19 +276,24 @@ impl Outbound {
                 }
             };
             crash::panic_at("a lane at work");
-            let ended = tokio::select! {
+            let carried = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => return,
-                ended = self.work(&chat, spot, &next) => ended,
+                carried = self.work(&chat, spot, &next) => carried,
             };
-            if ended {
+            let ended = match carried {
+                Carried::Open => None,
+                Carried::Ended => Some(None),
+                Carried::Accepted(accepted) => Some(Some(accepted)),
+            };
+            if let Some(accepted) = ended {
                 debug_assert!(
                     self.progress().may_send(spot, next.envelope.previous),
                     "an answer was sent before the answer that it follows"
                 );
                 crash::point("edge.before-ack");
                 self.finished(spot);
-                self.acknowledge(spot, next);
+                self.acknowledge(spot, next, accepted);
                 if let Some(lane) = self.lanes().get_mut(&chat) {
                     lane.remove(&spot);
                 }
@@ -299,11 +304,17 @@ impl Outbound {
         }
     }
 
-    /// Tells the bus that a message is dealt with: once it is on the disk for a phone that asks for it again, because the
-    /// bus does not hand it over any more then. The chat's next message does not wait for that.
-    fn acknowledge(self: &Arc<Self>, spot: Spot, delivery: Arc<Delivery>) {
+    /// Tells the bus that a message is dealt with: once others can see that WhatsApp has it, and once it is on the disk for a
+    /// phone that asks for it again, because the bus does not hand it over any more then. The chat's next message does not
+    /// wait for that.
+    fn acknowledge(self: &Arc<Self>, spot: Spot, delivery: Arc<Delivery>, accepted: Option<Box<Record>>) {
         let this = Arc::clone(self);
         self.tasks.spawn(async move {
+            if let Some(accepted) = accepted
+                && !this.carrier.tell(&accepted).await
+            {
+                return;
+            }
             this.carrier.connection().kept().await;
             if this.progress().is_current(spot) {
                 delivery.ack().await;
@@ -311,8 +322,8 @@ impl Outbound {
         });
     }
 
-    /// Returns whether the delivery is finished. If not, the lane must be checked again.
-    async fn work(&self, chat: &ChatToken, spot: Spot, delivery: &Delivery) -> bool {
+    /// Works on a delivery. If it stays open, the lane must be checked again.
+    async fn work(&self, chat: &ChatToken, spot: Spot, delivery: &Delivery) -> Carried {
         let moved = self.moved.notified();
         let may_send = self.progress().may_send(spot, delivery.envelope.previous);
         if !may_send {
@@ -320,15 +331,15 @@ impl Outbound {
             let heard = tokio::select! {
                 () = moved => true,
                 () = tokio::time::sleep(CHECK_INTERVAL) => false,
-                () = self.stop.cancelled() => return false,
+                () = self.stop.cancelled() => return Carried::Open,
             };
             if !heard {
                 self.check(spot, delivery.envelope.previous).await;
             }
-            return false;
+            return Carried::Open;
         }
         if self.stop.is_cancelled() {
-            return false;
+            return Carried::Open;
         }
         self.carrier.carry(chat, delivery).instrument(self.span(delivery)).await
     }

@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 const REMEMBERED: usize = 10_000;
 /// How long one is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// Of how many sent messages the chat is remembered, if their address is not the one that was asked for.
+/// Of how many sent messages request and chat are remembered. One takes about 250 bytes.
 const REMEMBERED_SENDS: usize = 20_000;
 
 /// Asks WhatsApp about numbers.
@@ -136,34 +136,44 @@ impl Known {
     }
 }
 
-/// The chats of sent messages whose receipts come from another address than the one that was asked for. In memory
-/// only: after a restart, receipts of earlier messages are in the chat of the real address. Clones share it.
+/// What was sent lately, for its receipts: with which request, and in which chat, if the receipts come from another address
+/// than the one that was asked for. In memory only: after a restart, receipts of earlier messages name no request, and are in
+/// the chat of the real address. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SentAs(Arc<Mutex<SentIds>>);
 
 #[derive(Debug, Default)]
 struct SentIds {
-    chats: HashMap<String, ChatToken>,
+    sent: HashMap<String, Sent>,
     order: VecDeque<String>,
 }
 
+/// A message that was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The chat of its request, if it is not the one of its address.
+    pub chat: Option<ChatToken>,
+    /// The outcome or the request.
+    pub cause: String,
+}
+
 impl SentAs {
-    /// This message is of that chat.
-    pub(super) fn remember(&self, whatsapp_id: &str, chat: &ChatToken) {
+    /// A message is being sent.
+    pub(super) fn remember(&self, whatsapp_id: &str, what: Sent) {
         let mut sent = self.sent();
-        if sent.chats.insert(whatsapp_id.to_owned(), chat.clone()).is_none() {
+        if sent.sent.insert(whatsapp_id.to_owned(), what).is_none() {
             sent.order.push_back(whatsapp_id.to_owned());
         }
         if sent.order.len() > REMEMBERED_SENDS
             && let Some(oldest) = sent.order.pop_front()
         {
-            sent.chats.remove(&oldest);
+            sent.sent.remove(&oldest);
         }
     }
 
-    /// The chat of this message, if it is not the one of its address.
-    pub(super) fn chat(&self, whatsapp_id: &str) -> Option<ChatToken> {
-        self.sent().chats.get(whatsapp_id).cloned()
+    /// What is known of a message.
+    pub(super) fn get(&self, whatsapp_id: &str) -> Option<Sent> {
+        self.sent().sent.get(whatsapp_id).cloned()
     }
 
     fn sent(&self) -> MutexGuard<'_, SentIds> {
@@ -203,11 +213,12 @@ mod tests {
         assert_eq!((known.of("0", now), known.of("1", now)), (None, Some(Jid::pn("54911"))));
         assert_eq!(known.of("1", now + REMEMBERED_FOR), None);
 
-        let (sent, chat) = (SentAs::default(), ChatToken::phone("54911"));
+        let what = Sent { chat: Some(ChatToken::phone("54911")), cause: "order-77".to_owned() };
+        let sent = SentAs::default();
         for number in 0..=REMEMBERED_SENDS {
-            sent.remember(&number.to_string(), &chat);
+            sent.remember(&number.to_string(), what.clone());
         }
-        assert_eq!((sent.chat("0"), sent.chat("1")), (None, Some(chat)));
+        assert_eq!((sent.get("0"), sent.get("1")), (None, Some(what)));
         assert_eq!(sent.sent().order.len(), REMEMBERED_SENDS);
     }
 }

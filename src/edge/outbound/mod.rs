@@ -1,21 +1,25 @@
 //! Bus → WhatsApp: sends outcomes and send requests, and publishes their results.
 //!
-//! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent and
-//! `text` has its words; `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
+//! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent:
+//! `request` checks what is asked for, `text` has an answer's words; `packing` and `compose` make
+//! WhatsApp's message of it. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
 //! `lookups` asks WhatsApp whose number it is. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
+mod compose;
 pub mod job;
 mod lanes;
 mod lookups;
 mod loop_breaker;
 mod order;
+mod packing;
 pub mod rate;
 mod rate_limit;
 mod recalls;
 mod receipts;
 mod reports;
+pub mod request;
 mod sending;
 mod text;
 

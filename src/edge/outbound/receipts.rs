@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -14,14 +13,15 @@ use whatsapp_rust::wacore::types::events::Receipt as Incoming;
 use whatsapp_rust::wacore::types::message::MessageSource;
 use whatsapp_rust::wacore::types::presence::ReceiptType;
 
-use super::lookups::SentAs;
-use crate::bus::{Bus, Record};
+use super::lookups::{Sent, SentAs};
+use super::reports::State;
+use crate::bus::Bus;
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::Connection;
-use crate::telemetry::{Seldom, metrics, propagation, spans};
-use crate::wire::v1::{ChatKind, Receipt, ReceiptStatus};
-use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
+use crate::telemetry::{Seldom, metrics, spans};
+use crate::wire::v1::{ChatKind, ReceiptStatus};
+use crate::wire::{Account, Subjects, kind};
 
 /// How many receipts are put on the bus at once.
 const AT_ONCE: usize = 32;
@@ -150,30 +150,23 @@ impl Teller {
         };
         for id in &receipt.message_ids {
             let code = kind::code(status.as_str_name(), "RECEIPT_STATUS_");
-            let token = self.sent_as.chat(id).unwrap_or_else(|| chat.token.clone());
+            let Sent { chat: asked, cause } = self.sent_as.get(id).unwrap_or_default();
+            let token = asked.unwrap_or_else(|| chat.token.clone());
             let span = spans::receipt(&self.account, &token, id, &code);
-            self.store(&token, id, status, &code, receipt.timestamp.timestamp_millis())
-                .instrument(span)
-                .await;
+            let state = State {
+                account: &self.account,
+                chat: &token,
+                whatsapp_id: id,
+                request_id: &cause,
+                status,
+                at_ms: receipt.timestamp.timestamp_millis(),
+            };
+            self.store(state, &code).instrument(span).await;
         }
     }
 
-    /// One record per message, so that a repeated receipt is recognised.
-    async fn store(&self, chat: &ChatToken, id: &str, status: ReceiptStatus, code: &str, at_ms: i64) {
-        let receipt = Receipt {
-            account: self.account.to_string(),
-            chat: chat.as_str().to_owned(),
-            message_ids: vec![id.to_owned()],
-            status: status.into(),
-            at_ms,
-            ..Receipt::default()
-        };
-        let event = format!("{}/{}/{id}/{code}", self.account, chat.as_str());
-        let mut headers = Headers::cloud_event(&event, "Receipt", self.account.as_str(), at_ms);
-        headers.set(header::MSG_ID, &event);
-        propagation::inject(&mut headers);
-        let subject = self.subjects.receipt(&self.account, chat);
-        let record = Record { subject, headers, payload: receipt.encode_to_vec().into() };
+    async fn store(&self, state: State<'_>, code: &str) {
+        let record = state.record(&self.subjects);
         match self.bus.append_until_known(&record, &self.stop).await {
             Ok(stored) => {
                 spans::stored(stored.sequence);

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use whatsapp_rust::prelude::{MessageBuilderExt as _, wa};
+use whatsapp_rust::prelude::wa;
 use whatsapp_rust::wacore::types::events::ServerAck;
 use whatsapp_rust::{Client, Jid, SendError, SendOptions};
 
+use super::request::Flaw;
 use crate::crash;
 use crate::edge::session::Connection;
 use crate::telemetry::{metrics, redact, spans};
+use crate::wire::now_ms;
 
 /// How long the library may take to write a message to the socket.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,7 +37,10 @@ pub(crate) enum Undeliverable {
     Refused(String),
     /// The address or the content cannot be sent.
     #[error("invalid-request")]
-    Invalid,
+    Invalid(Flaw),
+    /// The caller did not want it to be sent so late.
+    #[error("expired")]
+    Expired,
 }
 
 impl Undeliverable {
@@ -44,7 +49,16 @@ impl Undeliverable {
         match self {
             Self::UnknownNumber => "unknown-number",
             Self::Refused(_) => "refused",
-            Self::Invalid => "invalid-request",
+            Self::Invalid(_) => "invalid-request",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// What is wrong with the request, as a code. Empty: nothing.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Invalid(flaw) => flaw.to_string(),
+            _ => String::new(),
         }
     }
 }
@@ -91,10 +105,12 @@ pub(crate) struct Sender {
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parcel<'a> {
-    /// The text.
-    pub text: &'a str,
+    /// The message.
+    pub message: &'a wa::Message,
     /// The chat's disappearing timer; 0: it has none.
     pub disappears_after_s: u32,
+    /// It is not sent after this time. Milliseconds.
+    pub not_after_ms: Option<i64>,
 }
 
 enum Attempt {
@@ -118,12 +134,16 @@ impl Sender {
     /// Returns when WhatsApp's server has the message, or will never have it. This may take any time. After a
     /// cancel the result is unknown.
     pub(crate) async fn send(&self, to: &Jid, id: &str, parcel: Parcel<'_>) -> Result<(), Undeliverable> {
-        let mut refusals = 0;
+        let (mut refusals, mut may_have_it) = (0, false);
         loop {
             let client = self.connection.client().await;
+            // Of what WhatsApp may have already, the truth is worth more than the time.
+            if !may_have_it && parcel.not_after_ms.is_some_and(|time| now_ms() > time) {
+                return Err(Undeliverable::Expired);
+            }
             match self.attempt(&client, to, id, parcel).await {
                 Attempt::Sent => return Ok(()),
-                Attempt::Invalid => return Err(Undeliverable::Invalid),
+                Attempt::Invalid => return Err(Undeliverable::Invalid(Flaw::Content)),
                 Attempt::Refused(code) if refusals >= REFUSAL_RETRIES => {
                     return Err(Undeliverable::Refused(code));
                 }
@@ -135,6 +155,7 @@ impl Sender {
                     refusals += 1;
                 }
                 Attempt::Unknown(why) => {
+                    may_have_it = true;
                     metrics::RESENDS.add(1, ["unknown"]);
                     spans::event("retry", [("wa.reason", why.into())]);
                     tracing::warn!(
@@ -156,7 +177,7 @@ impl Sender {
             0 => options,
             seconds => options.with_ephemeral_expiration(seconds),
         };
-        let write = client.send_message_with_options(to.clone(), wa::Message::text(parcel.text), options);
+        let write = client.send_message_with_options(to.clone(), parcel.message.clone(), options);
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,

@@ -9,6 +9,7 @@ use whatsapp_rust::Client;
 use super::announce::News;
 use super::commits::Commits;
 use super::link::{Input, State, Then};
+use super::ourselves::Ourselves;
 use crate::telemetry::metrics;
 
 /// How soon the edge notices a connection that died without an event.
@@ -119,6 +120,11 @@ impl Connection {
                 None => {}
             }
         }
+    }
+
+    /// The linked number, and what only its session knows. Waits until there is a client.
+    pub(crate) async fn ourselves(&self) -> Ourselves {
+        Ourselves::of(&*self.any_client().await)
     }
 
     /// Returns when all that was sent until now is on the disk, for a phone that asks for it again.

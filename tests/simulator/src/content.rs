@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp::{self as wa, message};
 
+use crate::ids::Blob;
 use crate::timers;
 
 /// The kinds of message a simulated customer can send.
@@ -164,7 +165,7 @@ pub(crate) struct Choice {
 }
 
 /// What a received message says, for the inbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
     /// `text`, `buttons`, `list`, `image`, …; `other` for what has no name here.
     pub(crate) kind: &'static str,
@@ -174,6 +175,35 @@ pub(crate) struct Reading {
     pub(crate) about: Option<String>,
     /// The disappearing timer that it carries, in seconds.
     pub(crate) expires_s: Option<u32>,
+    /// What else it says.
+    pub(crate) more: More,
+}
+
+/// What only some messages say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct More {
+    /// The words of the message that it quotes, and who has written them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quoted: Option<Quoted>,
+    /// The addresses of those whom it mentions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mentions: Vec<String>,
+    /// Of what it reacts to, edits or revokes: its sender has written that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about_own: Option<bool>,
+    /// Latitude and longitude.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at_degrees: Option<[f64; 2]>,
+    /// A poll's secret, with which votes on it are sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<Blob>,
+}
+
+/// A quoted message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Quoted {
+    pub(crate) author: String,
+    pub(crate) text: String,
 }
 
 impl Reading {
@@ -198,19 +228,43 @@ pub(crate) fn read(message: &wa::Message) -> Option<Reading> {
     if let Some(m) = base.reaction_message.as_option() {
         let mut reading = Reading::of("reaction", m.text.as_deref());
         reading.about = m.key.as_option().and_then(|key| key.id.clone());
+        reading.more.about_own = m.key.as_option().and_then(|key| key.from_me);
         return Some(reading);
+    }
+    if let Some(m) = poll(base) {
+        let mut reading = Reading::of("poll", m.name.as_deref());
+        let names = m.options.iter().enumerate();
+        reading.choices.extend(names.map(|(place, option)| Choice {
+            id: (place + 1).to_string(),
+            title: option.option_name.clone().unwrap_or_default(),
+        }));
+        let beside = base.message_context_info.as_option();
+        reading.more.secret = beside.and_then(|beside| beside.message_secret.clone()).map(Blob);
+        return Some(quoting(reading, m.context_info.as_option()));
     }
     read_choices(base).or_else(|| read_media(base)).or_else(|| anything_else(base))
 }
 
+fn poll(base: &wa::Message) -> Option<&message::PollCreationMessage> {
+    let polls = [&base.poll_creation_message, &base.poll_creation_message_v2, &base.poll_creation_message_v3];
+    polls.into_iter().find_map(|poll| poll.as_option())
+}
+
 fn quoting(mut reading: Reading, context: Option<&wa::ContextInfo>) -> Reading {
-    reading.about = context.and_then(|context| context.stanza_id.clone());
+    let Some(context) = context else { return reading };
+    reading.about = context.stanza_id.clone();
+    reading.more.mentions = context.mentioned_jid.clone();
+    reading.more.quoted = context.quoted_message.as_option().map(|quoted| Quoted {
+        author: context.participant.clone().unwrap_or_default(),
+        text: read(quoted).map(|quoted| quoted.text).unwrap_or_default(),
+    });
     reading
 }
 
 fn read_protocol(m: &message::ProtocolMessage) -> Option<Reading> {
     use message::protocol_message::Type;
     let about = m.key.as_option().and_then(|key| key.id.clone());
+    let own = m.key.as_option().and_then(|key| key.from_me);
     let mut reading = match m.r#type {
         Some(Type::REVOKE) => Reading::of("revoke", None),
         Some(Type::MESSAGE_EDIT) => {
@@ -220,6 +274,7 @@ fn read_protocol(m: &message::ProtocolMessage) -> Option<Reading> {
         _ => return None,
     };
     reading.about = about;
+    reading.more.about_own = own;
     Some(reading)
 }
 
@@ -281,11 +336,20 @@ fn read_media(base: &wa::Message) -> Option<Reading> {
         return Some(quoting(Reading::of("sticker", None), m.context_info.as_option()));
     }
     if let Some(m) = base.location_message.as_option() {
-        let reading = Reading::of("location", m.name.as_deref());
+        let mut reading = Reading::of("location", m.name.as_deref());
+        reading.more.at_degrees = m.degrees_latitude.zip(m.degrees_longitude).map(<[f64; 2]>::from);
         return Some(quoting(reading, m.context_info.as_option()));
     }
     if let Some(m) = base.contact_message.as_option() {
-        let reading = Reading::of("contact", m.display_name.as_deref());
+        let mut reading = Reading::of("contact", m.display_name.as_deref());
+        reading.choices.push(choice(m.vcard.as_deref(), m.display_name.as_deref()));
+        return Some(quoting(reading, m.context_info.as_option()));
+    }
+    if let Some(m) = base.contacts_array_message.as_option() {
+        let mut reading = Reading::of("contacts", m.display_name.as_deref());
+        for card in &m.contacts {
+            reading.choices.push(choice(card.vcard.as_deref(), card.display_name.as_deref()));
+        }
         return Some(quoting(reading, m.context_info.as_option()));
     }
     None

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::content::{Choice, Kind, Reading};
+use crate::content::{Choice, Kind, More, Reading};
 use crate::ids::{Blob, Key32, PhoneNumber, rfc3339_now};
 use crate::queue::Queue;
 use crate::shape::Shape;
@@ -233,6 +233,8 @@ pub(crate) struct InboxEntry {
     /// The disappearing timer that it carries, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_s: Option<u32>,
+    #[serde(default, flatten)]
+    pub(crate) more: More,
 }
 
 /// The messages a customer received, one entry for an id.
@@ -265,7 +267,8 @@ impl Inbox {
         if let Some(entry) = self.index.get(&key).and_then(|i| self.entries.get_mut(*i)) {
             entry.copies += 1;
             entry.last_at = now;
-            if entry.kind != reading.kind || entry.text != reading.text {
+            let same = entry.kind == reading.kind && entry.text == reading.text;
+            if !same || entry.more.secret != reading.more.secret {
                 entry.altered += 1;
             }
             return (entry.clone(), false);
@@ -285,6 +288,7 @@ impl Inbox {
             choices: reading.choices,
             about: reading.about,
             expires_s: reading.expires_s,
+            more: reading.more,
         };
         self.restore(entry.clone());
         (entry, true)
@@ -301,6 +305,12 @@ impl Inbox {
     pub(crate) fn since(&self, seq: u64) -> &[InboxEntry] {
         let start = self.entries.partition_point(|entry| entry.seq <= seq);
         &self.entries[start..]
+    }
+
+    /// The message with this id.
+    pub(crate) fn get(&self, from: &PhoneNumber, id: &str) -> Option<&InboxEntry> {
+        let index = self.index.get(&(from.clone(), id.to_owned()))?;
+        self.entries.get(*index)
     }
 
     pub(crate) fn len(&self) -> usize {

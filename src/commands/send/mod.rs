@@ -1,0 +1,8 @@
+//! Has one message sent, as any service would, and says what became of it.
+//!
+//! `command` reads the arguments and prints; `request` makes the request of them (pure).
+
+mod command;
+mod request;
+
+pub use command::{SendArgs, SendError, run};

@@ -1,0 +1,190 @@
+//! Arguments → the request. Pure.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::wire::ChatToken;
+use crate::wire::v1::{
+    SendContact, SendContacts, SendEdit, SendLocation, SendMessage, SendPoll, SendQuoted, SendReaction,
+    SendRevoke, SendTarget, SendText, send_message::Content,
+};
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// --text
+    Text,
+    /// The emoji --text to the message --about or --about-request; without --text the reaction is taken back
+    Reaction,
+    /// --text in place of the words of the message --about or --about-request
+    Edit,
+    /// Takes the message --about or --about-request back
+    Revoke,
+    /// --latitude and --longitude, with --text as the place's name
+    Location,
+    /// The card of --text, a name, with --phone
+    Contact,
+    /// --text, a question, and --option for each option
+    Poll,
+}
+
+/// The message.
+#[derive(Debug, Args)]
+pub(super) struct MessageArgs {
+    /// To whom: a phone number in digits without `+`, or a JID.
+    #[arg(long)]
+    to: String,
+    /// The kind of message.
+    #[arg(long, value_enum, default_value = "text")]
+    kind: Kind,
+    /// The words.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    text: String,
+    /// The WhatsApp id of the message that this one is about; of a text, location, contact or poll: that it quotes.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    about: String,
+    /// In place of --about: the --id of the request that the message was sent with.
+    #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "about")]
+    about_request: String,
+    /// The linked number has written the message --about.
+    #[arg(long)]
+    about_own: bool,
+    /// Whom a text mentions; may be given several times. The text has `@` and the digits of each.
+    #[arg(long = "mention")]
+    mentions: Vec<String>,
+    /// Of a location.
+    #[arg(long, allow_negative_numbers = true, required_if_eq("kind", "location"))]
+    latitude: Option<f64>,
+    /// Of a location.
+    #[arg(long, allow_negative_numbers = true, required_if_eq("kind", "location"))]
+    longitude: Option<f64>,
+    /// Of a contact: its number, in digits without `+`.
+    #[arg(long, default_value = "", hide_default_value = true, required_if_eq("kind", "contact"))]
+    phone: String,
+    /// An option of a poll; given 2 to 12 times.
+    #[arg(long = "option")]
+    options: Vec<String>,
+    /// How many options of a poll one person may pick; 0: all.
+    #[arg(long, default_value_t = 1)]
+    selectable: u32,
+    /// It is not sent later than this time from now, such as 10m.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    within: Option<Duration>,
+}
+
+impl MessageArgs {
+    /// The request, made at this time.
+    pub(super) fn request(&self, now_ms: i64) -> SendMessage {
+        let target = Some(SendTarget {
+            message_id: self.about.clone(),
+            request_id: self.about_request.clone(),
+            from_me: self.about_own,
+        });
+        let text = self.text.clone();
+        let content = match self.kind {
+            Kind::Text => Content::Text(SendText { body: text }),
+            Kind::Reaction => Content::Reaction(SendReaction { target, emoji: text }),
+            Kind::Edit => Content::Edit(SendEdit { target, body: text }),
+            Kind::Revoke => Content::Revoke(SendRevoke { target }),
+            Kind::Location => Content::Location(SendLocation {
+                latitude: self.latitude.unwrap_or_default(),
+                longitude: self.longitude.unwrap_or_default(),
+                name: text,
+                ..SendLocation::default()
+            }),
+            Kind::Contact => {
+                let card =
+                    SendContact { display_name: text, phone: self.phone.clone(), ..SendContact::default() };
+                Content::Contacts(SendContacts { contacts: vec![card] })
+            }
+            Kind::Poll => Content::Poll(SendPoll {
+                question: text,
+                options: self.options.clone(),
+                selectable: self.selectable,
+            }),
+        };
+        let is_about = matches!(self.kind, Kind::Reaction | Kind::Edit | Kind::Revoke);
+        let names_one = !self.about.is_empty() || !self.about_request.is_empty();
+        let quotes = names_one && !is_about;
+        let within = self.within.map(|within| i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        SendMessage {
+            to: self.to.clone(),
+            quoted_message_id: if is_about { String::new() } else { self.about.clone() },
+            quoted: quotes.then(|| SendQuoted {
+                request_id: self.about_request.clone(),
+                from_me: self.about_own,
+                ..SendQuoted::default()
+            }),
+            mentions: self.mentions.clone(),
+            not_after_ms: within.map_or(0, |within| now_ms.saturating_add(within)),
+            content: Some(content),
+        }
+    }
+
+    /// The chat with which the message is kept in order. `None`: `--to` is no number and no JID.
+    pub(super) fn chat(&self) -> Option<ChatToken> {
+        let is_number = |user: &str| !user.is_empty() && user.chars().all(|c| c.is_ascii_digit());
+        match self.to.split_once('@') {
+            None => is_number(&self.to).then(|| ChatToken::phone(&self.to)),
+            Some((user, "s.whatsapp.net")) if is_number(user) => Some(ChatToken::phone(user)),
+            Some((user, "lid")) if is_number(user) => Some(ChatToken::lid(user)),
+            Some(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        message: MessageArgs,
+    }
+
+    fn read(line: &[&str]) -> MessageArgs {
+        let words = ["send", "--to", "54911"].iter().chain(line);
+        Line::try_parse_from(words).expect("a message").message
+    }
+
+    #[test]
+    fn the_chat_is_the_one_of_inbound_messages() {
+        for (to, chat) in [
+            ("5491112345678", Some("5491112345678")),
+            ("5491112345678@s.whatsapp.net", Some("5491112345678")),
+            ("987@lid", Some("lid-987")),
+            ("+5491112345678", None),
+            ("Ana", None),
+            ("", None),
+            ("120363@g.us", None),
+        ] {
+            let message = MessageArgs { to: to.to_owned(), ..read(&["--text", "a"]) };
+            assert_eq!(message.chat().as_ref().map(ChatToken::as_str), chat, "{to}");
+        }
+    }
+
+    #[test]
+    fn what_a_message_is_about_is_its_target_or_what_it_quotes() {
+        let edit = read(&["--kind", "edit", "--text", "Chau", "--about-request", "order-77"]).request(0);
+        assert_eq!((edit.quoted_message_id.as_str(), edit.quoted.as_ref()), ("", None));
+        let target = Some(SendTarget { request_id: "order-77".to_owned(), ..SendTarget::default() });
+        assert_eq!(edit.content, Some(Content::Edit(SendEdit { target, body: "Chau".to_owned() })));
+        let text = read(&["--text", "Chau", "--about", "3EB0", "--about-own", "--within", "10s"]).request(5);
+        let quoted = SendQuoted { from_me: true, ..SendQuoted::default() };
+        assert_eq!((text.quoted_message_id.as_str(), text.quoted), ("3EB0", Some(quoted)));
+        assert_eq!(text.not_after_ms, 10_005);
+        assert_eq!(read(&["--text", "Chau"]).request(5).not_after_ms, 0);
+    }
+
+    #[test]
+    fn a_place_may_be_in_the_south() {
+        let place = read(&["--kind", "location", "--latitude", "-34.6", "--longitude", "-58.4"]).request(0);
+        let at = SendLocation { latitude: -34.6, longitude: -58.4, ..SendLocation::default() };
+        assert_eq!(place.content, Some(Content::Location(at)));
+        assert!(Line::try_parse_from(["send", "--to", "54911", "--kind", "location"]).is_err());
+    }
+}
