@@ -228,6 +228,8 @@ async fn hosts_that_are_not_whatsapps_are_not_called_whoever_names_them() {
     assert!(futures::poll!(&mut knock).is_pending(), "somebody else was called");
     // It is asked where files are as soon as it does not know.
     stage.simulator.no_faults().await;
+    // It may have come online a moment ago.
+    stage.logs.may_have("a change of the session's state did not get on the bus");
     product.edge.stop().await;
     let _successor = stage.start(Role::Run).await;
     assert_stored(&stage, &id, b"foto").await;
@@ -305,6 +307,29 @@ async fn a_full_bucket_holds_up_no_message_and_is_tried_again() {
     assert_stored(&stage, &id, &content).await;
 }
 
+/// The pieces that it had stored, and those that it had not, make no difference.
+#[tokio::test]
+async fn a_bus_that_goes_away_during_a_download_costs_no_file() {
+    let mut stage = stage().await;
+    stage.logs.expects_an_outage_of_the_bus();
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let content = bytes(300_000);
+    let id = send(&customer, "image", &content, json!({"how": "slow"})).await;
+    eventually("the download to begin", PATIENCE, async || {
+        match stage.simulator.counter("media_downloads").await {
+            0 => Err("not yet".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    stage.nats.stop().await;
+    tried(&product, &id).await;
+    stage.nats.restart().await;
+    assert_stored(&stage, &id, &content).await;
+    assert_eq!(names(&stage).await.len(), 1);
+}
+
 /// However long a file is, the edge has a few pieces of it.
 #[tokio::test]
 async fn a_long_file_takes_little_memory() {
@@ -365,6 +390,8 @@ async fn killed_at(point: &str) {
     let stage = stage().await;
     let product = stage.product(Layout::Split { forwarders: 1 }).await;
     let customer = stage.customer().await;
+    // It may have come online a moment ago.
+    stage.logs.may_have("a change of the session's state did not get on the bus");
     product.edge.stop().await;
     let mut dying = stage.start_with(Role::Edge, &[("CRASH_AT", point)]).await;
     dying.ready().await;
