@@ -105,7 +105,7 @@ async fn a_receipt_from_a_group_or_a_list_is_of_no_persons_chat() {
 
     let streams = stage.streams().await;
     let receipts = eventually("the last receipt", PATIENCE, async || {
-        let receipts = streams.receipts().await;
+        let receipts = streams.phones_receipts().await;
         let has_come = receipts.iter().any(|receipt| receipt.message_ids == [last.as_str()]);
         if has_come { Ok(receipts) } else { Err(format!("{}", receipts.len())) }
     })
@@ -138,7 +138,7 @@ async fn what_the_owner_writes_is_in_the_customers_chat() {
     let chat = customer.phone().to_owned();
     assert_eq!(messages, [(own, chat.clone(), true), (answer, chat, false)]);
     let receipts = eventually("a receipt", PATIENCE, async || {
-        let receipts = streams.receipts().await;
+        let receipts = streams.phones_receipts().await;
         if receipts.is_empty() { Err("none".to_owned()) } else { Ok(receipts) }
     })
     .await;

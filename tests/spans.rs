@@ -366,9 +366,7 @@ async fn all_answered(stage: Stage, kept: Option<u64>) {
     stage.evidence(written.len(), &customers).await.assert_kept(&written);
     // Seven spans a message, and one for each receipt that came from a phone (a receipt may be lost); more if something is
     // delivered twice.
-    let mut receipts = stage.streams().await.receipts().await;
-    receipts.retain(|receipt| receipt.status() != ReceiptStatus::Accepted);
-    let receipts = receipts.len();
+    let receipts = stage.streams().await.phones_receipts().await.len();
     let made = u64::try_from(7 * written.len() + receipts).expect("a count");
     let drops = kept.map_or(0..=0, |kept| made - kept..=u64::MAX);
     eventually("the counter of dropped spans", PATIENCE, async || {

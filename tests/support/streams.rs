@@ -210,6 +210,15 @@ impl Streams {
         receipts
     }
 
+    /// What people's phones have said of messages.
+    pub async fn phones_receipts(&self) -> Vec<Receipt> {
+        let mut receipts = self.receipts().await;
+        let of_phone =
+            |receipt: &Receipt| !matches!(receipt.status(), ReceiptStatus::Accepted | ReceiptStatus::Failed);
+        receipts.retain(of_phone);
+        receipts
+    }
+
     /// All receipts.
     pub async fn receipts(&self) -> Vec<Receipt> {
         let mut entries = self.all(&self.subjects.stream_in()).await;
