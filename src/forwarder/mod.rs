@@ -307,7 +307,7 @@ impl Forwarder {
     async fn rebind(&self) -> bool {
         let bound = async {
             self.bus.connected().await;
-            let ensured = self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder).await;
+            let ensured = Box::pin(self.bus.ensure(&self.subjects, &self.topology, Role::Forwarder)).await;
             if let Err(error) = ensured {
                 tracing::warn!(%error, "the inbound consumer is not available yet");
                 self.pause(Duration::from_secs(1)).await;

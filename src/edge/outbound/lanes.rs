@@ -154,7 +154,7 @@ impl Outbound {
     async fn rebind(&self) -> bool {
         self.bus.connected().await;
         let role = Role::Edge(&self.account);
-        if let Err(error) = self.bus.ensure(&self.subjects, &self.topology, role).await {
+        if let Err(error) = Box::pin(self.bus.ensure(&self.subjects, &self.topology, role)).await {
             tracing::warn!(%error, "the outbound consumer is not available yet");
         }
         let counted = self.count_anew().await;
