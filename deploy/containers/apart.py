@@ -34,7 +34,8 @@ def prepared(project: Project) -> Project:
             "simulator": {"profiles": Reset(), "ports": [f"127.0.0.1:{port}:8080"]},
             "edge": {
                 "image": image, "build": Reset(), "network_mode": "service:simulator", "ports": Reset(), "extra_hosts": Reset(),
-                "environment": {"WHATSAPP_SIMULATOR_URL": "ws://127.0.0.1:7080/ws/chat"},
+                # Where nothing else is going on, a chat has more than 30 answers in a minute here, and would count as a loop.
+                "environment": {"WHATSAPP_SIMULATOR_URL": "ws://127.0.0.1:7080/ws/chat", "LOOP_LIMIT": "10000/1m"},
                 "depends_on": {"simulator": {"condition": "service_started"}},
             },
             "backend": {
