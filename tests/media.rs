@@ -1,6 +1,8 @@
 //! Files by claim check: a message never waits for its file; the file comes whole, or an update says why not; and nobody
 //! but WhatsApp is called for it.
 
+use std::time::Duration;
+
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,6 +14,7 @@ use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::inbound_message::Content;
 use whatsapp_connector::wire::v1::{Media, MediaResult, MediaState};
 
+use crate::support::heart::Watch;
 use crate::support::{Addressing, Customer, Layout, PATIENCE, Product, Role, Stage, eventually, warning};
 
 async fn stage() -> Stage {
@@ -254,6 +257,28 @@ async fn a_file_that_has_expired_is_uploaded_again_by_its_phone() {
         let id = send(&by_number, "image", format!("{code}").as_bytes(), json!({})).await;
         assert_failed(&stage, &id, "expired").await;
     }
+}
+
+/// The answer of a phone comes on the connection on which it was asked, or never: it is asked again on the next one, and not
+/// after a minute, as a phone that is off.
+#[tokio::test]
+async fn a_phone_whose_answer_was_lost_with_the_connection_is_asked_again_at_once() {
+    let stage = stage().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    stage.logs.may_have_broken_traffic();
+    let customer = stage.customer().await;
+    stage.simulator.fault_as(json!({"kind": "media_retry", "attributes": {"answer": "silence"}})).await;
+    let id = send(&customer, "image", b"foto", json!({"how": "expired"})).await;
+    eventually("the phone to be asked", PATIENCE, async || match stage.simulator.counter("media_retries").await {
+        0 => Err("not yet".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    stage.simulator.no_faults().await;
+    let watch = Watch::start();
+    stage.simulator.fault("drop_connection", None).await;
+    assert_stored(&stage, &id, b"foto").await;
+    watch.within(Duration::from_secs(20), "the file is fetched").await;
 }
 
 #[tokio::test]

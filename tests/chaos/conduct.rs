@@ -1,16 +1,23 @@
 //! One round: the plan on real parts, then peace, then everything that is left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::beside::{self, Beside};
 use crate::cast::{Blow, Cast, Ground, Life};
 use crate::cluster::Cluster;
 use crate::hands::{Hand, Hands};
-use crate::plan::{ACK_WAIT, Kind, Letter, Menu, Plan, Step};
+use crate::letters::{File, Kind, Letter};
+use crate::plan::{ACK_WAIT, Menu, Plan, Step};
 use crate::proxy::{Asked, POISON, Proxy};
+use crate::services;
 use crate::support::heart::{self, Stall, unix_seconds};
 use crate::support::oracle::{Evidence, Written};
 use crate::support::{Addressing, Customer, Entry, Layout, Sent, Stage};
@@ -41,6 +48,8 @@ pub struct Traces {
     pub poison: Vec<String>,
     /// Streams, call log and inboxes.
     pub evidence: Evidence,
+    /// Files, votes, and what services asked for.
+    pub beside: Beside,
     /// What the phones know of what they sent.
     pub sent: Vec<Sent>,
     /// `WA_DLQ`.
@@ -72,6 +81,7 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
         .setting("BACKEND_RETRY_FOR", "1h")
         .setting("SHUTDOWN_GRACE", "6s")
         .setting("FALLBACK_TEXT", FALLBACK)
+        .setting("MEDIA", "inbound")
         .setting("LOG_FORMAT", "json");
     let log = std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG", filter));
     let stage = log.iter().fold(stage, |stage, (name, filter)| stage.setting(name, filter));
@@ -108,20 +118,32 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
     let (start, began) = (Instant::now(), unix_seconds());
     let all = customers.iter().enumerate();
     let writers = all.map(|(number, customer)| write(customer, number, &plan.letters, start));
-    let (written, ()) =
-        tokio::join!(futures::future::join_all(writers), perform(&mut cast, &plan.steps, start));
-    let letters: Vec<Posted> = written.concat();
+    let url = cast.ground.url();
+    let services = customers.iter().enumerate();
+    let services = services
+        .map(|(number, customer)| services::ask(&url, customer.phone(), number, &plan.requests, start));
+    let (written, asked, ()) = tokio::join!(
+        futures::future::join_all(writers),
+        futures::future::join_all(services),
+        perform(&mut cast, &plan.steps, start)
+    );
+    let mut posted = Outbox::default();
+    written.into_iter().for_each(|one| posted.extend(one));
+    for one in asked {
+        posted.beside.wanted.extend(one.wanted);
+        cast.complaints.extend(one.complaints);
+    }
 
     let peace = Instant::now();
     cast.recover().await;
-    if let Err(missing) = drain(&cast.ground, letters.len()).await {
+    if let Err(missing) = drain(&cast.ground, &posted).await {
         cast.complaints.push(format!("not settled after {DRAIN:?}: {missing}"));
     }
     cast.look();
     let drained = peace.elapsed();
     let hands = hands.map(|hands| hands.seen()).unwrap_or_default();
     let stalls = heart::stalls(began);
-    Traces { hands, stalls, drained, ..gather(cast, plan, &customers, letters).await }
+    Traces { hands, stalls, drained, ..gather(cast, plan, &customers, posted).await }
 }
 
 /// A letter that is on its way.
@@ -133,27 +155,66 @@ struct Posted {
     at: f64,
 }
 
+/// What was sent, of one customer or of all.
+#[derive(Debug, Clone, Default)]
+struct Outbox {
+    letters: Vec<Posted>,
+    beside: Beside,
+}
+
+impl Outbox {
+    fn extend(&mut self, other: Self) {
+        self.letters.extend(other.letters);
+        self.beside.files.extend(other.beside.files);
+        self.beside.votes.extend(other.beside.votes);
+    }
+}
+
 /// One customer's letters.
-async fn write(customer: &Customer, number: usize, letters: &[Letter], start: Instant) -> Vec<Posted> {
+async fn write(customer: &Customer, number: usize, letters: &[Letter], start: Instant) -> Outbox {
     let phone = customer.phone();
-    let mut posted = Vec::new();
+    let mut outbox = Outbox::default();
     for (count, letter) in letters.iter().filter(|letter| letter.customer == number).enumerate() {
         tokio::time::sleep_until(start + letter.at).await;
         let at = unix_seconds();
+        let text = format!("{count} de {phone}");
         let written = match letter.kind {
-            Kind::Text => {
-                let text = format!("{count} de {phone}");
-                Written::echoed(phone, customer.write(&text).await, &text)
-            }
+            Kind::Text => Written::echoed(phone, customer.write(&text).await, &text),
             Kind::Poison => {
                 let id = customer.write(&format!("{POISON} {count}")).await;
                 Written { phone: phone.to_owned(), id, answer: Some(FALLBACK.to_owned()) }
             }
             Kind::Sticker => Written::unanswered(phone, customer.write_kind("sticker", "").await),
+            Kind::Photo(file) => {
+                let (id, sha256) = photograph(customer, &text, file).await;
+                outbox.beside.files.insert(id.clone(), sha256);
+                Written::echoed(phone, id, &text)
+            }
+            Kind::Vote(vote) => {
+                outbox.beside.votes.extend(cast_a_vote(customer, vote.picks()).await);
+                continue;
+            }
         };
-        posted.push(Posted { written, kind: letter.kind, at });
+        outbox.letters.push(Posted { written, kind: letter.kind, at });
     }
-    posted
+    outbox
+}
+
+/// Sends a picture with these words; its id, and the hash of its file.
+async fn photograph(customer: &Customer, text: &str, file: File) -> (String, Vec<u8>) {
+    let content = beside::bytes(text);
+    let media = json!({"bytes": BASE64_STANDARD.encode(&content), "how": file.how()});
+    let id = customer.write_with(json!({"kind": "image", "text": text, "media": media})).await;
+    (id, Sha256::digest(&content).to_vec())
+}
+
+/// Votes on the newest poll that the phone has, if there is one.
+async fn cast_a_vote(customer: &Customer, picks: &[&str]) -> Option<beside::Cast> {
+    let inbox = customer.inbox().await;
+    let poll = inbox.iter().rfind(|received| received.kind == "poll")?.id.clone();
+    customer.votes(&poll, picks).await;
+    let picks = picks.iter().map(|pick| (*pick).to_owned()).collect();
+    Some(beside::Cast { phone: customer.phone().to_owned(), poll, picks })
 }
 
 async fn perform(cast: &mut Cast, steps: &[Step], start: Instant) {
@@ -163,8 +224,12 @@ async fn perform(cast: &mut Cast, steps: &[Step], start: Instant) {
     }
 }
 
-/// Waits until nothing more can happen to `count` messages; says what is missing if that takes too long.
-async fn drain(ground: &Ground, count: usize) -> Result<(), String> {
+/// Waits until nothing more can happen to what was sent; says what is missing if that takes too long.
+async fn drain(ground: &Ground, posted: &Outbox) -> Result<(), String> {
+    let count = posted.letters.len();
+    // A sticker has a file as well.
+    let stickers = posted.letters.iter().filter(|letter| letter.kind == Kind::Sticker).count();
+    let updates = posted.beside.files.len() + posted.beside.votes.len() + stickers;
     let end = Instant::now() + DRAIN;
     let streams = ground.streams().await;
     let mut asked_again = Instant::now();
@@ -185,7 +250,11 @@ async fn drain(ground: &Ground, count: usize) -> Result<(), String> {
                 stored if stored < count => {
                     return Err(format!("{count} written, {stored} stored, none on the way"));
                 }
-                _ => return Ok(()),
+                // Files come later than their messages, and nothing but their updates tells when.
+                _ => match streams.updates().await.len() {
+                    told if told < updates => format!("{told} updates of {updates}"),
+                    _ => return Ok(()),
+                },
             },
             Err(missing) => missing,
         };
@@ -196,14 +265,22 @@ async fn drain(ground: &Ground, count: usize) -> Result<(), String> {
     }
 }
 
-async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], letters: Vec<Posted>) -> Traces {
+async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox) -> Traces {
+    let Outbox { letters, mut beside } = posted;
     let stage = &cast.ground.stage;
     let streams = cast.ground.streams().await;
     let (mut inboxes, mut sent) = (BTreeMap::new(), Vec::new());
+    let requested: BTreeSet<String> = beside.wanted.iter().map(|wanted| wanted.id.clone()).collect();
     for customer in customers {
-        inboxes.insert(customer.phone().to_owned(), customer.inbox().await);
+        let inbox = customer.inbox().await.into_iter();
+        let (asked_for, answers) = inbox.partition(|received| requested.contains(&received.id));
+        beside.shown.insert(customer.phone().to_owned(), asked_for);
+        inboxes.insert(customer.phone().to_owned(), answers);
         sent.extend(customer.sent().await);
     }
+    beside.updates = streams.updates().await;
+    beside.receipts = streams.all_receipts().await;
+    beside.objects = beside::objects(&streams, beside.keys()).await;
     let evidence = Evidence {
         messages: streams.messages().await,
         outcomes: streams.outcomes().await,
@@ -222,6 +299,7 @@ async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], letters: Vec<Po
         poison: poison.map(|letter| letter.written.id.clone()).collect(),
         written: letters.into_iter().map(|letter| letter.written).collect(),
         evidence,
+        beside,
         sent,
         dead_letters: streams.dead_letters().await,
         asked: cast.proxy.asked(),

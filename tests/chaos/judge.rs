@@ -23,6 +23,7 @@ pub fn violations(traces: &mut Traces) -> Vec<String> {
     broken.extend(traces.evidence.violations(&traces.written));
     asked_in_turn(traces, &mut broken);
     dead_letters(traces, &mut broken);
+    broken.extend(traces.beside.violations());
     broken.extend(logs::errors(&traces.dir));
     broken.extend(goals::goals(traces).into_iter().flat_map(|goal| goal.missed));
     broken
@@ -37,12 +38,15 @@ fn told_and_kept(traces: &Traces, broken: &mut Vec<String>) {
     let messages = traces.evidence.messages.iter();
     let stored: BTreeMap<String, u64> =
         messages.map(|message| (message.inbound().message_id, message.sequence)).collect();
+    let updates = traces.beside.updates.iter();
+    let updates: BTreeSet<String> = updates.map(|update| update.inbound().message_id).collect();
     for sent in &traces.sent {
         let outcomes = stored.get(&sent.id).map(|sequence| ended.get(sequence).copied().unwrap_or(0));
         if sent.status == "sent" {
             broken.push(format!("{}: the phone was never told that it was delivered", sent.id));
         }
         match outcomes {
+            None if updates.contains(&sent.id) => {}
             None => broken.push(format!("{}: {} and not stored", sent.id, sent.status)),
             Some(1) => {}
             Some(count) => broken.push(format!("{}: {} and {count} outcomes", sent.id, sent.status)),

@@ -11,6 +11,7 @@
     reason = "walls of the product, not of its tests"
 )]
 
+mod beside;
 mod cast;
 mod cluster;
 mod conduct;
@@ -18,12 +19,14 @@ mod goals;
 mod hands;
 mod judge;
 mod legs;
+mod letters;
 mod logs;
 mod plan;
 mod planted;
 mod proxy;
 mod random;
 mod report;
+mod services;
 mod summary;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::letters::{self, Letter, Request};
 use crate::random::Random;
 
 /// So many forwarders at most.
@@ -32,28 +33,6 @@ pub enum Menu {
     Bus,
     /// The backend is killed and frozen, and the way to it breaks.
     Backend,
-}
-
-/// What a customer writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A text that the backend answers.
-    Text,
-    /// A text that the backend rejects.
-    Poison,
-    /// Something that nobody answers.
-    Sticker,
-}
-
-/// One message.
-#[derive(Debug, Clone)]
-pub struct Letter {
-    /// When.
-    pub at: Duration,
-    /// By whom, from 0.
-    pub customer: usize,
-    /// What.
-    pub kind: Kind,
 }
 
 /// How the way to the backend is broken.
@@ -176,6 +155,8 @@ pub struct Plan {
     pub delay_ms: (u64, u64),
     /// By time.
     pub letters: Vec<Letter>,
+    /// What other services want to have sent, by time.
+    pub requests: Vec<Request>,
     /// By time.
     pub steps: Vec<Step>,
 }
@@ -188,14 +169,16 @@ impl Plan {
         let slowest = random.between(50, 600);
         let forwarders =
             if menu == Menu::Scale { 3 } else { usize::try_from(random.between(1, 8)).unwrap_or(1) };
+        let requests = letters::requests(seed, length, customers);
         Self {
             seed,
             menu,
             cluster,
             customers,
+            requests,
             forwarders,
             delay_ms: (random.between(0, 20), slowest),
-            letters: letters(&mut random, length, customers),
+            letters: letters::letters(&mut random, seed, length, customers),
             steps: Drawing::new(&mut random, length, (menu, cluster), forwarders).steps(),
         }
     }
@@ -205,10 +188,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} customers, {} messages, {} forwarders at first, backend {}-{} ms",
+            "seed {}: {} customers, {} messages, {} requests, {} forwarders at first, backend {}-{} ms",
             self.seed,
             self.customers,
             self.letters.len(),
+            self.requests.len(),
             self.forwarders,
             self.delay_ms.0,
             self.delay_ms.1
@@ -219,30 +203,11 @@ impl fmt::Display for Plan {
         for letter in &self.letters {
             writeln!(f, "{:7.3} customer {} {:?}", letter.at.as_secs_f64(), letter.customer, letter.kind)?;
         }
+        for asked in &self.requests {
+            writeln!(f, "{:7.3} for {} {:?}", asked.at.as_secs_f64(), asked.customer, asked.wish)?;
+        }
         Ok(())
     }
-}
-
-/// Customers write on their own, now and then several messages at a stretch: those have an order to keep.
-fn letters(random: &mut Random, length: Duration, customers: usize) -> Vec<Letter> {
-    let mut letters = Vec::new();
-    for customer in 0..customers {
-        let mut at = random.millis(0, 1_500);
-        while at < length {
-            for _ in 0..random.between(1, 4) {
-                let kind = match random.between(1, 100) {
-                    1..=4 => Kind::Poison,
-                    5..=8 => Kind::Sticker,
-                    _ => Kind::Text,
-                };
-                letters.push(Letter { at, customer, kind });
-                at += random.millis(0, 120);
-            }
-            at += random.millis(600, 4_500);
-        }
-    }
-    letters.sort_by_key(|letter| letter.at);
-    letters
 }
 
 /// Draws the steps; knows who is there to be broken.

@@ -1,6 +1,7 @@
 //! Is the judge blind? Each fault here is planted into the traces of a good round, and has to be seen.
 
 use whatsapp_connector::wire::header;
+use whatsapp_connector::wire::v1::inbound_message::Content;
 
 use crate::cast::Life;
 use crate::conduct::Traces;
@@ -8,6 +9,7 @@ use crate::hands::Hand;
 use crate::judge;
 use crate::plan::{Deed, Menu};
 use crate::proxy::Asked;
+use crate::support::Entry;
 
 /// Breaks a good round's traces in one way.
 type Plant = fn(&mut Traces);
@@ -62,6 +64,29 @@ const PLANTS: &[(&str, Plant)] = &[
         }
     }),
     ("a dead letter of a message that was answered", |traces| traces.poison.clear()),
+    ("a file that is another one", |traces| {
+        traces.beside.objects.values_mut().for_each(|sha256| sha256[0] ^= 1);
+    }),
+    ("a file that nothing tells of", |traces| {
+        traces.beside.updates.retain(|entry| !matches!(entry.inbound().content, Some(Content::Media(_))));
+    }),
+    ("a vote that is read twice", |traces| {
+        let is_vote = |entry: &&Entry| matches!(entry.inbound().content, Some(Content::PollVote(_)));
+        let again = traces.beside.updates.iter().find(is_vote).cloned();
+        traces.beside.updates.extend(again);
+    }),
+    ("a request that never came", |traces| {
+        if let Some(shown) = traces.beside.shown.values_mut().find(|shown| !shown.is_empty()) {
+            shown.pop();
+        }
+    }),
+    ("a request that came twice", |traces| {
+        if let Some(shown) = traces.beside.shown.values_mut().find(|shown| !shown.is_empty()) {
+            let again = shown.last().cloned();
+            shown.extend(again);
+        }
+    }),
+    ("a request without a state", |traces| traces.beside.receipts.clear()),
     ("a call out of turn", |traces| {
         for asked in &mut traces.asked {
             asked.at -= 60.0;
@@ -116,9 +141,15 @@ fn last_call(traces: &Traces) -> Option<(usize, u64, Asked)> {
 
 /// The names of the faults that the judge does not see.
 pub fn unseen(traces: &Traces) -> Vec<&'static str> {
-    let poisoned = !traces.poison.is_empty();
-    let plants =
-        PLANTS.iter().filter(|(name, _)| poisoned || !name.contains("of a message that was answered"));
+    // What a round does without cannot be broken in it.
+    let lacks = [
+        ("of a message that was answered", traces.poison.is_empty()),
+        ("a file", traces.beside.files.is_empty()),
+        ("a vote", traces.beside.votes.is_empty()),
+        ("a request", traces.beside.wanted.is_empty()),
+    ];
+    let lacking = |name: &str| lacks.iter().any(|(part, lacks)| *lacks && name.contains(part));
+    let plants = PLANTS.iter().filter(|(name, _)| !lacking(name));
     let planted = |plant: &Plant| {
         let mut broken = traces.clone();
         plant(&mut broken);

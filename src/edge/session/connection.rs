@@ -24,6 +24,8 @@ struct Now {
     commits: Option<Arc<Commits>>,
     /// The state of the link.
     state: State,
+    /// How often it has been lost.
+    losses: u64,
 }
 
 /// Write access to the connection. The link's state machine runs here. Cheap to clone.
@@ -59,6 +61,7 @@ impl ConnectionWriter {
                     }
                     self.news.push(state.clone());
                 }
+                now.losses += u64::from(now.state == State::Online);
                 now.state = state;
             }
         });
@@ -149,6 +152,15 @@ impl Connection {
                 }
             }
             // Not every loss of a connection, and not every return, comes as an event.
+            let _ = tokio::time::timeout(CHECK_INTERVAL, now.changed()).await;
+        }
+    }
+
+    /// Returns when the connection of this client is lost, although there may be another one by then. Cancel-safe.
+    pub(crate) async fn lost(&self, client: &Client) {
+        let mut now = self.0.clone();
+        let losses = now.borrow_and_update().losses;
+        while is_up(client) && now.borrow_and_update().losses == losses {
             let _ = tokio::time::timeout(CHECK_INTERVAL, now.changed()).await;
         }
     }

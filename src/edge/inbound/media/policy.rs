@@ -62,6 +62,8 @@ pub(super) fn after(trouble: &Trouble<ObjectError>, progress: Progress) -> Step 
 pub(super) fn after_asking(answer: &Answer, progress: Progress) -> Step {
     match answer {
         Answer::Gone => Step::GiveUp("expired"),
+        // The phone may have answered: it is asked again on the next connection.
+        Answer::Unheard => again("expired", FIRST, progress),
         Answer::Here(_) | Answer::Silence => again("expired", PHONE, progress),
     }
 }
@@ -109,6 +111,7 @@ mod tests {
     #[test]
     fn a_phone_that_is_off_is_asked_again_as_long_as_there_is_time() {
         assert_eq!(after_asking(&Answer::Gone, at(0, 0, 9_999)), Step::GiveUp("expired"));
+        assert_eq!(after_asking(&Answer::Unheard, at(1, 0, 9_999)), Step::Again(2 * FIRST));
         assert_eq!(after_asking(&Answer::Silence, at(0, 0, 9_999)), Step::Again(PHONE));
         assert_eq!(after_asking(&Answer::Silence, at(1, 0, 9_999)), Step::Again(2 * PHONE));
         assert_eq!(after_asking(&Answer::Silence, at(9, 0, 9_999)), Step::Again(LONGEST));

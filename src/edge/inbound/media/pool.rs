@@ -148,7 +148,7 @@ impl Worker {
                 tracing::debug!(message_id = job.update.message_id, %trouble, "a file did not come");
                 match policy::after(&trouble, progress(&job)) {
                     Step::AskPhone => {
-                        let answer = ask_phone(&client, &job.update, &job.file).await;
+                        let answer = ask_phone(&self.pool.connection, &job.update, &job.file).await;
                         self.asked(job, answer).await
                     }
                     step => self.step(job, step).await,
