@@ -23,6 +23,7 @@ mod dead_letters;
 mod decoders;
 mod embedded;
 mod every_kind;
+mod examples;
 mod forgetful;
 mod full;
 mod healthcheck;

@@ -269,9 +269,11 @@ async fn a_phone_whose_answer_was_lost_with_the_connection_is_asked_again_at_onc
     let customer = stage.customer().await;
     stage.simulator.fault_as(json!({"kind": "media_retry", "attributes": {"answer": "silence"}})).await;
     let id = send(&customer, "image", b"foto", json!({"how": "expired"})).await;
-    eventually("the phone to be asked", PATIENCE, async || match stage.simulator.counter("media_retries").await {
-        0 => Err("not yet".to_owned()),
-        _ => Ok(()),
+    eventually("the phone to be asked", PATIENCE, async || {
+        match stage.simulator.counter("media_retries").await {
+            0 => Err("not yet".to_owned()),
+            _ => Ok(()),
+        }
     })
     .await;
     stage.simulator.no_faults().await;
