@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check contract lint clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -77,6 +77,9 @@ compose-check: tools rust ## build the images and run compose.yaml as docs say, 
 
 network-check: tools rust ## cut the lines between NATS, edges, forwarders and WhatsApp, where a container engine answers; FULL=1, ROUND=, KEEP=1
 	@$(VENV_PYTHON) -u tests/network/network_check.py
+
+contract: tools ## write docs/asyncapi.yaml and the tables of kinds in docs/subjects.md anew, of docs/kinds.yaml
+	@$(VENV_PYTHON) deploy/contract/contract.py
 
 lint: tools rust ## formatting, clippy, rustdoc and what may be in a build; every warning is an error
 	cargo fmt --all --check

@@ -263,6 +263,48 @@ async fn an_albums_parts_name_it_and_what_is_about_a_message_is_an_update() {
 }
 
 #[tokio::test]
+async fn edits_and_reactions_are_updates_that_nobody_is_asked_about() {
+    use wa::message::protocol_message::Type;
+    use wa::message::{ProtocolMessage, ReactionMessage};
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
+    let id = send(&customer, &image("para dos")).await;
+    customer.receives(1).await;
+    let edited = |message| {
+        let edit = part!(ProtocolMessage {
+            r#type: Some(Type::MessageEdit),
+            key: key(&id),
+            edited_message: MessageField::some(message)
+        });
+        message!(protocol_message: edit)
+    };
+    let reaction = |emoji| {
+        let reaction = part!(ReactionMessage { key: key(&id), text: some(emoji) });
+        message!(reaction_message: reaction)
+    };
+    let sent = [edited(image("para tres")), reaction("👍"), reaction("")];
+    for (count, message) in sent.iter().enumerate() {
+        send(&customer, message).await;
+        stage.streams().await.updated(count + 1).await;
+    }
+    let evidence = stage.evidence(1, [&customer]).await;
+    assert_eq!(evidence.calls.len(), 1);
+    let updates = read(&stage.streams().await.updates().await);
+    let said: Vec<_> = updates
+        .iter()
+        .filter_map(|(kind, message)| match &message.content {
+            Some(Content::Edit(edit)) => Some((kind.as_str(), &edit.target_message_id, &edit.body)),
+            Some(Content::Reaction(it)) => Some((kind.as_str(), &it.target_message_id, &it.emoji)),
+            _ => None,
+        })
+        .map(|(kind, target, words)| (kind, target.as_str(), words.as_str()))
+        .collect();
+    let of = id.as_str();
+    assert_eq!(said, [("edit", of, "para tres"), ("reaction", of, "👍"), ("reaction", of, "")]);
+}
+
+#[tokio::test]
 async fn who_took_a_message_back_is_told() {
     use wa::message::ProtocolMessage;
     use wa::message::protocol_message::Type;

@@ -247,7 +247,7 @@ async fn states(streams: &Streams, request: &str, count: usize) -> Vec<(ReceiptS
 }
 
 #[tokio::test]
-async fn a_request_and_an_answer_are_accepted_delivered_and_read_under_their_ids() {
+async fn a_request_and_an_answer_are_accepted_delivered_read_and_played_under_their_ids() {
     let stage = Stage::plan().set().await;
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.simulator.reader("5491155550031").await;
@@ -258,6 +258,9 @@ async fn a_request_and_an_answer_are_accepted_delivered_and_read_under_their_ids
     let wanted = [(ReceiptStatus::Accepted, 1), (ReceiptStatus::Delivered, 3), (ReceiptStatus::Read, 4)];
     let wanted = |id: &str| wanted.map(|(status, rank)| (status, rank, vec![id.to_owned()]));
     assert_eq!(states(&streams, "order-77", 3).await, wanted(&id));
+
+    customer.plays(&id).await;
+    assert_eq!(states(&streams, "order-77", 4).await[3], (ReceiptStatus::Played, 5, vec![id]));
 
     customer.write("gracias").await;
     let answer = customer.receives(2).await[1].id.clone();

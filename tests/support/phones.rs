@@ -69,6 +69,12 @@ impl Customer {
         self.http.make(&format!("/sim/customers/{}/read-through", self.phone()), &read).await;
     }
 
+    /// The customer has played the message.
+    pub async fn plays(&self, id: &str) {
+        let played = json!({"to": BUSINESS, "id": id});
+        self.http.make(&format!("/sim/customers/{}/played", self.phone()), &played).await;
+    }
+
     /// Look-ups of this number find this customer as well.
     pub async fn is_dialled(&self, number: &str) {
         let aliases = json!({"numbers": [number]});

@@ -53,6 +53,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/timer", post(phones::timer))
         .route("/sim/customers/{phone}/ask-again", post(phones::ask_again))
         .route("/sim/customers/{phone}/read-through", post(phones::read_through))
+        .route("/sim/customers/{phone}/played", post(phones::played))
         .route("/sim/customers/{phone}/votes", post(votes::vote))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
         .route("/media/{name}", get(media::download))

@@ -166,6 +166,32 @@ pub(super) async fn read_through(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Played {
+    to: String,
+    id: String,
+}
+
+/// The customer has played a voice note or a video of the business.
+pub(super) async fn played(
+    State(hub): State<Arc<Hub>>,
+    Phone(phone): Phone,
+    bytes: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: Played = body(&bytes)?;
+    let to = number("to", &request.to)?;
+    hub.update(|world| {
+        let addressing = world.customers.get(&phone).ok_or_else(|| unknown(&phone))?.record.addressing;
+        let devices = world.devices_of(&to);
+        for device in &devices {
+            let receipt = stanza::receipt(&phone, addressing, &request.id, Some("played")).build();
+            world.enqueue(&to, *device, Class::Receipt, &request.id, receipt);
+        }
+        Ok(Json(json!({"devices": devices})))
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Aliases {
     numbers: Vec<String>,
 }

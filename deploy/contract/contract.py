@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Makes the tables of kinds in docs/subjects.md, and docs/asyncapi.yaml, of docs/kinds.yaml and proto/. `make contract`.
+
+With --check it writes nothing, and ends with 1 if something is not as it would be made.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTO = "whatsapp/connector/v1"
+PAGE = ROOT / "docs/subjects.md"
+DOCUMENT = ROOT / "docs/asyncapi.yaml"
+BEGIN, END = "<!-- kinds of {}: made by `make contract` of kinds.yaml -->", "<!-- end of kinds of {} -->"
+
+FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "SessionEvent": "session"}
+"""Which .proto file has the payload."""
+
+PARAMETERS = {
+    "account": "The operator's name of a linked number: WHATSAPP_ACCOUNT.",
+    "chat": "The chat's token: the phone number in digits, `lid-<digits>`, `group-<id>`, ...",
+}
+
+HEADERS = {
+    "ce-id": "The message's own id: whoever reads it twice knows it by this.",
+    "ce-type": "`whatsapp.connector.v1.` and the payload's name.",
+    "ce-time": "When it was published.",
+    "traceparent": "The W3C trace context of the message.",
+    "Wa-Kind": "The kind: the name of the field that is set in `content`.",
+    "Wa-Prev-Seq": "The sequence of the one before it on the same subject; 0 for the first.",
+    "Wa-In-Seq": "The `WA_IN` sequence of the message that it ends.",
+    "Nats-Msg-Id": "Your own name of this one message. The WhatsApp id derives from it.",
+}
+
+HAS = {
+    "messages": ["ce-id", "ce-type", "ce-time", "traceparent", "Wa-Kind", "Wa-Prev-Seq"],
+    "updates": ["ce-id", "ce-type", "ce-time", "traceparent", "Wa-Kind"],
+    "sends": ["Nats-Msg-Id", "traceparent"],
+    "outcomes": ["ce-id", "ce-type", "ce-time", "traceparent", "Wa-Prev-Seq", "Wa-In-Seq"],
+    "receipts": ["ce-id", "ce-type", "ce-time", "traceparent"],
+    "session": ["ce-id", "ce-type", "ce-time"],
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    says: str
+    example: dict
+    tests: list[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What has one subject and one payload."""
+
+    name: str
+    subject: str
+    payload: str
+    kinds: list[Kind]
+
+    def address(self) -> str:
+        return self.subject.replace("<", "{").replace(">", "}")
+
+    def is_ours(self) -> bool:
+        """The connector publishes it."""
+        return self.name != "sends"
+
+
+def groups() -> list[Group]:
+    text = (ROOT / "docs/kinds.yaml").read_text()
+    found = []
+    for name, group in yaml.safe_load(text).items():
+        kinds = [Kind(kind, row["says"], row["example"], row["tests"]) for kind, row in group["kinds"].items()]
+        found.append(Group(name, group["subject"], group["payload"], kinds))
+    return found
+
+
+def table(group: Group) -> str:
+    lines = [BEGIN.format(group.name), "", "| kind | is | for example | shown by |", "|---|---|---|---|"]
+    for kind in group.kinds:
+        example = json.dumps(kind.example, ensure_ascii=False).replace("|", "\\|")
+        tests = ", ".join(f"`{test.split('::')[0]}`" for test in kind.tests)
+        lines.append(f"| `{kind.name}` | {kind.says} | `{example}` | {tests} |")
+    return "\n".join([*lines, "", END.format(group.name)])
+
+
+def page(text: str, every: list[Group]) -> str:
+    for group in every:
+        # What is no choice of kinds is on the page in words.
+        if (begin := BEGIN.format(group.name)) not in text:
+            continue
+        end = END.format(group.name)
+        before, rest = text.split(begin)
+        text = before + table(group) + rest.split(end)[1]
+    return text
+
+
+def payload(name: str) -> dict:
+    return {"schemaFormat": "application/vnd.google.protobuf;version=3", "schema": {"$ref": f"../proto/{PROTO}/{FILES[name]}.proto"}}
+
+
+def headers(names: list[str]) -> dict:
+    return {"type": "object", "properties": {name: {"type": "string", "description": HEADERS[name]} for name in names}}
+
+
+def message(group: Group, kind: Kind) -> dict:
+    seen = {"Nats-Msg-Id": "reminder-4711"} if group.name == "sends" else {"Wa-Kind": kind.name}
+    if "Wa-Kind" in seen and "Wa-Kind" not in HAS[group.name]:
+        seen = {"ce-type": f"whatsapp.connector.v1.{group.payload}"}
+    return {
+        "name": kind.name,
+        "title": f"{group.payload}.{kind.name}",
+        "summary": kind.says,
+        "contentType": "application/protobuf",
+        "headers": headers(HAS[group.name]),
+        "payload": payload(group.payload),
+        "examples": [{"name": kind.name, "summary": "As protobuf's JSON.", "headers": seen, "payload": kind.example}],
+    }
+
+
+def document(every: list[Group]) -> dict:
+    channels, operations, messages = {}, {}, {}
+    for group in every:
+        named = {f"{group.name}-{kind.name}": message(group, kind) for kind in group.kinds}
+        messages |= named
+        channels[group.name] = {
+            "address": group.address(),
+            "description": f"Payload: {group.payload}.",
+            "parameters": {name: {"description": words} for name, words in PARAMETERS.items() if f"<{name}>" in group.subject},
+            "messages": {kind.name: {"$ref": f"#/components/messages/{group.name}-{kind.name}"} for kind in group.kinds},
+        }
+        operations[group.name] = {"action": "send" if group.is_ours() else "receive", "channel": {"$ref": f"#/channels/{group.name}"}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "whatsapp-connector",
+            "version": "1",
+            "description": "What the connector publishes to NATS JetStream, and what it takes from there. `wa` is NATS_SUBJECT_PREFIX. docs/subjects.md has it in words.",
+        },
+        "defaultContentType": "application/protobuf",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }
+
+
+def written(every: list[Group]) -> dict[Path, str]:
+    made = yaml.safe_dump(document(every), sort_keys=False, allow_unicode=True, width=120)
+    return {PAGE: page(PAGE.read_text(), every), DOCUMENT: f"# Made by `make contract` of kinds.yaml.\n{made}"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = [path for path, text in written(groups()).items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        print(f"contract: {path.relative_to(ROOT)} " + ("is not what `make contract` makes" if check else "is made anew"))
+        if not check:
+            path.write_text(written(groups())[path])
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
