@@ -367,7 +367,8 @@ async fn long_files_take_little_memory() {
     assert_stored(&stage, &first, &bytes(300_000)).await;
     let before = product.edge.process.peak_memory();
     let content = bytes(50 << 20);
-    let two = [send(&customer, "document", &content, json!({})), send(&customer, "video", &content, json!({}))];
+    let two =
+        [send(&customer, "document", &content, json!({})), send(&customer, "video", &content, json!({}))];
     for id in futures::future::join_all(two).await {
         assert_stored(&stage, &id, &content).await;
     }

@@ -2,14 +2,19 @@
 //!
 //! Files are read again for each connection, so that a rotation needs no restart.
 
+mod login;
+mod settings;
+
 use std::path::{Path, PathBuf};
 
-use async_nats::{Auth, ConnectOptions};
-use nkeys::{KeyPair, KeyPairType};
+use async_nats::ConnectOptions;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::{ExposeSecret as _, SecretString};
+
+pub use login::credentials;
+use login::{Login, Secret};
+use settings::Settings;
 
 /// A setting that cannot be used: its name, its value (never a secret), what it takes.
 pub type Bad = (&'static str, String, &'static str);
@@ -29,9 +34,6 @@ pub const TAKES_INBOX: &str = "letters, digits, _, - and dots";
 /// What a switch takes.
 pub const TAKES_SWITCH: &str = "on or off";
 
-/// The setting of each way to log in.
-const WAYS: [&str; 4] = ["NATS_CREDS", "NATS_NKEY", "NATS_TOKEN", "NATS_USER"];
-
 /// What is not in `NATS_URL`.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
@@ -46,26 +48,6 @@ pub struct Access {
     tls_first: bool,
     /// Only the addresses of `NATS_URL` count, not those that a cluster tells.
     ignore_discovered: bool,
-}
-
-/// How to log in.
-#[derive(Debug, Clone, Default)]
-enum Login {
-    /// With the login in `NATS_URL`, if there is one.
-    #[default]
-    None,
-    /// A credentials file: a JWT and a seed.
-    Creds(PathBuf),
-    Nkey(Secret),
-    Token(Secret),
-    User(String, Secret),
-}
-
-/// A secret, or the file that holds it.
-#[derive(Debug, Clone)]
-enum Secret {
-    Given(SecretString),
-    File(&'static str, PathBuf),
 }
 
 /// A file that a setting names cannot be used.
@@ -138,7 +120,7 @@ impl Access {
 
     /// Checks that every file can be used at this moment.
     pub fn probe(&self) -> Result<(), AccessError> {
-        self.answer(b"nonce")?;
+        self.login.answer(b"nonce")?;
         if let Some(path) = &self.ca {
             certificates("NATS_CA", path)?;
         }
@@ -160,10 +142,10 @@ impl Access {
         failed: impl Fn(&AccessError) + Clone + Send + Sync + 'static,
     ) -> ConnectOptions {
         let mut options = if self.has_login() {
-            let access = self.clone();
+            let login = self.login.clone();
             ConnectOptions::with_auth_callback(move |nonce| {
                 // Reading a small local file takes no longer than a task switch.
-                let answer = access.answer(&nonce).map_err(|error| {
+                let answer = login.answer(&nonce).map_err(|error| {
                     failed(&error);
                     async_nats::AuthError::new(error)
                 });
@@ -190,77 +172,6 @@ impl Access {
         // An operator who sets certificates does not want a connection without TLS.
         options.require_tls(self.tls_first || self.ca.is_some() || self.certificate.is_some())
     }
-
-    /// The login for a server that sends `nonce`.
-    fn answer(&self, nonce: &[u8]) -> Result<Auth, AccessError> {
-        let mut auth = Auth::new();
-        match &self.login {
-            Login::None => {}
-            Login::Creds(path) => {
-                let failed =
-                    |why: &str| AccessError { name: "NATS_CREDS", path: path.clone(), why: why.to_owned() };
-                let text = read_file(path).map_err(|error| failed(&error.to_string()))?;
-                let (jwt, key) = credentials(&text).ok_or_else(|| failed("it is not a credentials file"))?;
-                auth.jwt = Some(jwt.to_owned());
-                auth.signature = key.sign(nonce).ok();
-            }
-            Login::Nkey(seed) => {
-                let seed = seed.now()?;
-                // A seed in the environment was checked when the settings were read.
-                let key = user_key(seed.expose_secret());
-                let key = key.ok_or_else(|| self.no_seed())?;
-                auth.signature = key.sign(nonce).ok();
-                auth.nkey = Some(key.public_key());
-            }
-            Login::Token(token) => auth.token = Some(token.now()?.expose_secret().to_owned()),
-            Login::User(user, password) => {
-                auth.username = Some(user.clone());
-                auth.password = Some(password.now()?.expose_secret().to_owned());
-            }
-        }
-        Ok(auth)
-    }
-
-    fn no_seed(&self) -> AccessError {
-        let path = match &self.login {
-            Login::Nkey(Secret::File(_, path)) => path.clone(),
-            _ => PathBuf::new(),
-        };
-        AccessError { name: "NATS_NKEY_FILE", path, why: "it is not a user's seed (SU...)".to_owned() }
-    }
-}
-
-impl Secret {
-    /// Its present value. A line break at the end of a file is not part of it.
-    fn now(&self) -> Result<SecretString, AccessError> {
-        match self {
-            Self::Given(secret) => Ok(secret.clone()),
-            Self::File(name, path) => match read_file(path) {
-                Ok(text) if !text.trim_end().is_empty() => Ok(text.trim_end().to_owned().into()),
-                Ok(_) => Err(AccessError { name, path: path.clone(), why: "it is empty".to_owned() }),
-                Err(error) => Err(AccessError { name, path: path.clone(), why: error.to_string() }),
-            },
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a small local file, once for each connection that is made")]
-fn read_file(path: &Path) -> std::io::Result<String> {
-    std::fs::read_to_string(path)
-}
-
-/// The JWT and the key of a credentials file: the bodies of its first two decorated blocks.
-pub fn credentials(text: &str) -> Option<(&str, KeyPair)> {
-    let body = |kind: &str| {
-        let mut lines = text.lines().map(str::trim);
-        lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.contains(kind))?;
-        lines.find(|line| !line.is_empty()).filter(|line| !line.starts_with("---"))
-    };
-    Some((body("JWT")?, user_key(body("SEED")?)?))
-}
-
-fn user_key(seed: &str) -> Option<KeyPair> {
-    KeyPair::from_seed(seed).ok().filter(|key| key.key_pair_type() == KeyPairType::User)
 }
 
 fn certificates(name: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, AccessError> {
@@ -281,97 +192,10 @@ fn pem(error: &rustls::pki_types::pem::Error) -> String {
     }
 }
 
-/// Reads settings by name; a blank one counts as not set.
-struct Settings<'a, F: Fn(&str) -> Option<&'a str>> {
-    get: F,
-    bad: Vec<Bad>,
-}
-
-impl<'a, F: Fn(&str) -> Option<&'a str>> Settings<'a, F> {
-    fn text(&self, name: &str) -> Option<&'a str> {
-        (self.get)(name).map(str::trim).filter(|value| !value.is_empty())
-    }
-
-    /// Two settings that need each other.
-    fn pair(&mut self, first: &'static str, second: &'static str) -> Option<(&'a str, &'a str)> {
-        let missing = match (self.text(first), self.text(second)) {
-            (Some(one), Some(other)) => return Some((one, other)),
-            (None, None) => return None,
-            (Some(_), None) => second,
-            (None, Some(_)) => first,
-        };
-        let takes = "a file: NATS_CERT and NATS_KEY go together";
-        self.bad.push((missing, "(not set)".to_owned(), takes));
-        None
-    }
-
-    fn name(&mut self, name: &'static str, takes: &'static str, others: &str) -> Option<String> {
-        let text = self.text(name)?;
-        let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
-            && text.split('.').all(|token| !token.is_empty());
-        if !legal {
-            self.bad.push((name, text.to_owned(), takes));
-        }
-        legal.then(|| text.to_owned())
-    }
-
-    fn switch(&mut self, name: &'static str) -> bool {
-        match self.text(name) {
-            Some("on") => true,
-            None | Some("off") => false,
-            Some(other) => {
-                self.bad.push((name, other.to_owned(), TAKES_SWITCH));
-                false
-            }
-        }
-    }
-
-    fn secret(&mut self, name: &'static str, file: &'static str) -> Option<Secret> {
-        match (self.text(name), self.text(file)) {
-            (Some(_), Some(path)) => {
-                self.bad.push((file, path.to_owned(), "nothing while the same without _FILE is set"));
-                None
-            }
-            (Some(secret), None) => Some(Secret::Given(secret.to_owned().into())),
-            (None, path) => path.map(|path| Secret::File(file, path.into())),
-        }
-    }
-
-    fn login(&mut self) -> Login {
-        let creds = self.text("NATS_CREDS").map(PathBuf::from);
-        let nkey = self.secret("NATS_NKEY", "NATS_NKEY_FILE");
-        let token = self.secret("NATS_TOKEN", "NATS_TOKEN_FILE");
-        let user = self.text("NATS_USER");
-        let password = self.secret("NATS_PASSWORD", "NATS_PASSWORD_FILE");
-        if let Some(Secret::Given(seed)) = &nkey
-            && user_key(seed.expose_secret()).is_none()
-        {
-            self.bad.push(("NATS_NKEY", "(not shown)".to_owned(), "a user's seed (SU...)"));
-        }
-        if user.is_some() != password.is_some() {
-            let missing = if user.is_some() { "NATS_PASSWORD" } else { "NATS_USER" };
-            let takes = "a text: NATS_USER and NATS_PASSWORD (or NATS_PASSWORD_FILE) go together";
-            self.bad.push((missing, "(not set)".to_owned(), takes));
-        }
-        let given = [creds.is_some(), nkey.is_some(), token.is_some(), user.is_some()];
-        let ways: Vec<_> = WAYS.into_iter().zip(given).filter(|(_, given)| *given).collect();
-        for (name, _) in ways.iter().skip(1) {
-            let takes = "nothing together with another login: set one of NATS_CREDS, NATS_NKEY, NATS_TOKEN and \
-                         NATS_USER";
-            self.bad.push((name, "(set)".to_owned(), takes));
-        }
-        match (creds, nkey, token, user, password) {
-            (Some(path), ..) => Login::Creds(path),
-            (_, Some(seed), ..) => Login::Nkey(seed),
-            (_, _, Some(token), ..) => Login::Token(token),
-            (.., Some(user), Some(password)) => Login::User(user.to_owned(), password),
-            _ => Login::None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use nkeys::KeyPair;
+
     use super::*;
 
     fn read(settings: &[(&str, &str)]) -> Result<Access, Vec<Bad>> {
@@ -443,7 +267,7 @@ mod tests {
         assert!(error.starts_with("NATS_PASSWORD_FILE=") && error.contains("No such file"), "{error}");
         for password in ["first", "second"] {
             std::fs::write(&path, format!("{password}\n")).unwrap();
-            assert_eq!(access.answer(b"").unwrap().password.as_deref(), Some(password));
+            assert_eq!(access.login.answer(b"").unwrap().password.as_deref(), Some(password));
         }
     }
 
