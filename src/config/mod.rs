@@ -29,7 +29,7 @@ use crate::edge;
 use crate::forwarder;
 use crate::proxy::Proxies;
 use crate::telemetry;
-use crate::wire::Subjects;
+use crate::wire::{FileLinks, Subjects};
 use read::Check;
 
 /// All settings, checked.
@@ -53,6 +53,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// A client that sends it may see `/link` from any address. Without it, only loopback may.
     pub http_token: Option<SecretString>,
+    /// Knows the addresses of files that may be fetched here. `None`: none are served.
+    pub file_links: Option<FileLinks>,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.

@@ -10,7 +10,7 @@ use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::{access, topology};
 use crate::edge::Presence;
-use crate::forwarder::backend::Url;
+use crate::forwarder::backend::{Fields, Url};
 use crate::forwarder::eligible::UnknownNumbers;
 use crate::forwarder::{Format, Mode};
 use crate::telemetry::{self, LogFormat};
@@ -122,6 +122,27 @@ impl Check {
 /// A secret, as it is.
 pub(super) fn secret(given: &Given) -> Option<SecretString> {
     given.value.clone().map(SecretString::from)
+}
+
+/// A short wait for a file, that may be none at all.
+pub(super) fn media_wait(text: &str) -> Option<Duration> {
+    let longest = Duration::from_secs(60);
+    humantime::parse_duration(text).ok().filter(|time| *time <= longest)
+}
+
+/// How long an address is good.
+pub(super) fn ttl(text: &str) -> Option<Duration> {
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    humantime::parse_duration(text).ok().filter(|time| bounds.contains(time))
+}
+
+/// `basic` or `full`.
+pub(super) fn fields(text: &str) -> Option<Fields> {
+    match text {
+        "basic" => Some(Fields::Basic),
+        "full" => Some(Fields::Full),
+        _ => None,
+    }
 }
 
 /// `create`, `verify` or `off`.
@@ -292,6 +313,18 @@ mod tests {
         for text in ["", "5", "61m", "3601s", "-1s", "99999999999999999999h"] {
             assert_eq!(delay(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_wait_for_a_file_is_short_and_an_address_is_good_for_a_day_at_most() {
+        assert_eq!(media_wait("0s"), Some(Duration::ZERO));
+        assert_eq!(media_wait("1m"), Some(Duration::from_secs(60)));
+        assert_eq!(["", "61s", "-1s"].map(media_wait), [None; 3]);
+        assert_eq!(ttl("1s"), Some(Duration::from_secs(1)));
+        assert_eq!(ttl("24h"), Some(Duration::from_secs(86_400)));
+        assert_eq!(["", "0s", "999ms", "86401s"].map(ttl), [None; 4]);
+        let all = ["basic", "full", "", "Full"].map(fields);
+        assert_eq!(all, [Some(Fields::Basic), Some(Fields::Full), None, None]);
     }
 
     #[test]

@@ -209,6 +209,14 @@ settings! {
     self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     reply_format: "REPLY_FORMAT", Setting::of(Forwarder).or("text").takes("text or markdown");
+    backend_fields: "BACKEND_FIELDS", Setting::of(Forwarder).or("basic").takes("basic or full");
+    media_wait: "MEDIA_WAIT", Setting::of(Forwarder).or("10s").takes("a duration up to 1m, such as 10s; 0s for none");
+    media_url: "MEDIA_URL", Setting::of(Forwarder).or_else("no addresses")
+        .takes("http://host:port or https://host").shown(Shown::WithoutUser);
+    media_url_secret: "MEDIA_URL_SECRET", Setting::of(Both).or_else("no files are served")
+        .takes("16 to 256 characters of printable ASCII without spaces; MEDIA_URL needs it").secret();
+    media_url_ttl: "MEDIA_URL_TTL", Setting::of(Forwarder).or("15m").takes("a duration from 1s to 24h, such as 15m");
+    unsupported_text: "UNSUPPORTED_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
 

@@ -5,7 +5,7 @@
 //! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
 //! (`numbers`: who is one person); `policy` what the
 //! backend's answers mean; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
-//! `decision` how a message ends; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
+//! `decision` how a message ends; `notice` whether a person is told that only text is read; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
 //!
 //! What waits: `hand` has the queues of the chats (pure), `waiting` what they need from the bus, and `elsewhere` looks
@@ -32,6 +32,7 @@ mod hold;
 mod limiter;
 mod looks;
 mod markdown;
+mod notice;
 pub mod numbers;
 pub mod policy;
 pub mod records;
@@ -49,10 +50,10 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, Delivery, Gone, ReadError};
 use crate::task::{OnPanic, Tasks, spawn};
-use crate::wire::Subjects;
+use crate::wire::{FileLinks, Subjects};
 use ack_floor::AckFloor;
 use attempts::Attempts;
-use backend::Backend;
+use backend::{Backend, Url};
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::{Format, Mode};
@@ -77,12 +78,44 @@ pub struct Settings {
     pub retry_for: Duration,
     /// What the customer gets instead of an answer. Empty: nothing.
     pub fallback_text: String,
+    /// What a person gets whose message has no words that could be asked about. Empty: nothing.
+    pub unsupported_text: String,
+    /// The files of messages that are asked about with all fields.
+    pub files: Files,
     /// How the backend writes its answers.
     pub format: Format,
     /// What happens to the backend's answers.
     pub mode: Mode,
     /// In shadow: how long after a message was stored the live service may ask first.
     pub shadow_delay: Duration,
+}
+
+/// What the backend is told of files.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// How long after a message was stored its call waits for the file.
+    pub wait: Duration,
+    /// Addresses under which the backend fetches them. `None`: it reads the bucket.
+    pub links: Option<Links>,
+}
+
+/// Addresses of files.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// Where a process serves them.
+    pub base: Url,
+    /// Signs them.
+    pub signer: FileLinks,
+    /// How long one is good.
+    pub good_for: Duration,
+}
+
+impl Links {
+    /// The address of a file, as of now.
+    fn to(&self, key: &str, mime_type: &str, now_ms: i64) -> String {
+        let now = u64::try_from(now_ms / 1_000).unwrap_or(0);
+        self.signer.sign(self.base.as_str(), key, mime_type, now.saturating_add(self.good_for.as_secs()))
+    }
 }
 
 /// Why the forwarder cannot run.

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::failing::Failing;
+use super::file::Known;
 use super::{Interrupted, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
@@ -19,6 +20,16 @@ use crate::forwarder::slots::Slot;
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
+
+/// What a look at the message says.
+enum Look {
+    /// The backend is to be asked.
+    Ask(Box<Question>),
+    /// It need not be.
+    Decided(Decision),
+    /// The message must wait for capacity first.
+    NeedsCapacity,
+}
 
 /// What a call was good for.
 struct Called {
@@ -48,6 +59,7 @@ impl Turn<'_> {
         let mut probe = None;
         let mut calls = 0;
         let mut failing = Failing::default();
+        let mut file = Known::default();
         loop {
             // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
             // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
@@ -60,22 +72,20 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            match attempt.begin().await {
-                Begun::Going => {}
-                Begun::NeedsCapacity => return Ok(None),
-                Begun::GiveUp { deaths } => {
-                    return self.dead(DeadReason::CrashLoop, &format!("deaths-{deaths}")).await.map(Some);
-                }
+            let mut question = match self.look(attempt).await? {
+                Look::Ask(question) => question,
+                Look::Decided(decision) => return Ok(Some(decision)),
+                Look::NeedsCapacity => return Ok(None),
+            };
+            if file.is_awaited(&question) && probe.is_none() {
+                // It holds nothing, so that nobody else waits for this file.
+                slots.clear();
+                attempt.leave().await;
+                failing.pause(Instant::now());
+                self.wait_for_file(&mut file).await?;
+                continue;
             }
-            let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
-                return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Some);
-            };
-            // Check again after each wait, because the message may have become too old. Check before asking the
-            // circuit breaker, so that no turn waits for a backend that it need not ask.
-            let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
-                Ok(question) => question,
-                Err(reason) => return Ok(Some(decision::none(reason))),
-            };
+            self.tell_of_file(&mut question, &file);
             let has_slot = !slots.is_empty();
             let pass = probe.take().or_else(|| self.forwarder.breaker.free().filter(|_| has_slot));
             let Some(pass) = pass else {
@@ -102,9 +112,30 @@ impl Turn<'_> {
                     slots.clear();
                     attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
+                    file.may_change();
                 }
             }
         }
+    }
+
+    /// Looks at the message. Each time anew, because it may have become too old, and before anybody asks the circuit
+    /// breaker, so that no turn waits for a backend that it need not ask.
+    async fn look(&self, attempt: &mut Attempt<'_>) -> Result<Look, Interrupted> {
+        match attempt.begin().await {
+            Begun::Going => {}
+            Begun::NeedsCapacity => return Ok(Look::NeedsCapacity),
+            Begun::GiveUp { deaths } => {
+                let detail = format!("deaths-{deaths}");
+                return self.dead(DeadReason::CrashLoop, &detail).await.map(Look::Decided);
+            }
+        }
+        let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
+            return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Look::Decided);
+        };
+        Ok(match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
+            Ok(question) => Look::Ask(Box::new(question)),
+            Err(reason) => Look::Decided(decision::none(reason)),
+        })
     }
 
     /// Tells the circuit breaker the result of a call, and says what follows.
