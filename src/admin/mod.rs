@@ -218,9 +218,8 @@ impl Admin {
             Some(media) => app.route(media::ROUTE, get(media::file).with_state((Arc::clone(status), media))),
             None => app,
         };
-        let app = app
-            .layer(middleware::from_fn(server::bounded))
-            .layer(middleware::map_response(with_headers));
+        let app =
+            app.layer(middleware::from_fn(server::bounded)).layer(middleware::map_response(with_headers));
         let shown = stop
             .run_until_cancelled(async { tokio::join!(terminal::show_codes(status), gauges::keep(status)) });
         tokio::join!(server::serve(self.listener, app, stop.clone()), shown);

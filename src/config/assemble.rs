@@ -154,13 +154,13 @@ fn forwarder(
 /// What the backend is told of files. Their addresses are signed with a secret, and only then are there any.
 fn files(given: &table::All, check: &mut Check) -> Option<forwarder::Files> {
     let wait = check.read(&given.media_wait, read::media_wait);
-    let good_for = check.read(&given.media_url_ttl, read::ttl);
     let base = check.read(&given.media_url, read::url);
     let signer = file_links(given);
     if let (Some(url), None) = (&base, &signer) {
         let setting = given.media_url.setting;
         check.bad(setting.name, setting.show(url.as_str()), "an address only together with MEDIA_URL_SECRET");
     }
+    let good_for = check.read(&given.media_url_ttl, read::ttl);
     let links = base.zip(signer).zip(good_for);
     let links = links.map(|((base, signer), good_for)| forwarder::Links { base, signer, good_for });
     Some(forwarder::Files { wait: wait?, links })

@@ -208,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_files_are_signed_with_a_secret_that_cannot_be_guessed() {
+        let (url, secret) = (("MEDIA_URL", "http://edge:8080"), ("MEDIA_URL_SECRET", "0123456789abcdef"));
+        let both = parse(&[url, secret]).unwrap();
+        assert!(both.file_links.is_some() && both.forwarder.files.links.is_some());
+        let serves = parse(&[secret]).unwrap();
+        assert!(serves.file_links.is_some() && serves.forwarder.files.links.is_none());
+        let error = parse(&[url]).unwrap_err().to_string();
+        assert!(
+            error.contains("MEDIA_URL=http://edge:8080") && error.contains("MEDIA_URL_SECRET"),
+            "{error}"
+        );
+        let error = parse(&[url, ("MEDIA_URL_SECRET", "guessable")]).unwrap_err().to_string();
+        assert!(error.contains("MEDIA_URL_SECRET=***") && !error.contains("guessable"), "{error}");
+        assert!(!format!("{both:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
     fn numbers_are_taken_as_people_write_them() {
         let config = parse(&[("ALLOWED_NUMBERS", "+54 9 11 1234-5678, 15551234567")]).unwrap();
         let allowed = config.forwarder.eligible.allowed_numbers;

@@ -48,14 +48,16 @@ impl FileLinks {
         let name = BASE64_URL_SAFE_NO_PAD.decode(path.strip_prefix(PATH)?).ok()?;
         let key = String::from_utf8(name).ok()?;
         let given = |name: &str| {
-            let mut found = query.split('&').filter_map(|part| part.split_once('=')).filter(|(n, _)| *n == name);
+            let mut found =
+                query.split('&').filter_map(|part| part.split_once('=')).filter(|(n, _)| *n == name);
             let (_, value) = found.next()?;
             // One that comes twice can be read in two ways.
             let is_only = found.next().is_none();
             percent_decode_str(value).decode_utf8().ok().filter(|_| is_only).map(String::from)
         };
         let expires = given("expires")?;
-        let expires = expires.bytes().all(|byte| byte.is_ascii_digit()).then(|| expires.parse::<u64>().ok())??;
+        let expires =
+            expires.bytes().all(|byte| byte.is_ascii_digit()).then(|| expires.parse::<u64>().ok())??;
         let mime_type = given("type").unwrap_or_default();
         let signature = BASE64_URL_SAFE_NO_PAD.decode(given("signature")?).ok()?;
         // In constant time, and before anything is said of the time.

@@ -6,9 +6,9 @@
 use serde::Serialize;
 
 use crate::wire::header::rfc3339_ms;
+use crate::wire::kind;
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{self, ChatKind, Identity, InboundMessage, MediaState};
-use crate::wire::kind;
 
 /// How many contacts, numbers of a contact, and options of a poll are told of.
 const MOST: usize = 32;

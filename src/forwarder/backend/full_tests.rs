@@ -19,12 +19,15 @@ fn said(content: Content) -> Value {
 
 #[test]
 fn each_kind_has_its_fields_and_no_others() {
-    let media = Media { mime_type: "audio/ogg".into(), size_bytes: 7, seconds: 3, voice: true, ..Media::default() };
+    let media =
+        Media { mime_type: "audio/ogg".into(), size_bytes: 7, seconds: 3, voice: true, ..Media::default() };
     let text = v1::Text { body: "Hola".into() };
-    let place = v1::Location { latitude: -34.5, longitude: 1.0, name: "Casa".into(), ..v1::Location::default() };
+    let place =
+        v1::Location { latitude: -34.5, longitude: 1.0, name: "Casa".into(), ..v1::Location::default() };
     let poll = v1::Poll { question: "¿Cuándo?".into(), options: vec!["hoy".into()], ..v1::Poll::default() };
     let event = v1::Event { name: "Asado".into(), starts_at_ms: 1_736_330_400_000, ..v1::Event::default() };
-    let order = v1::Order { order_id: "7".into(), item_count: 2, currency: "ARS".into(), ..v1::Order::default() };
+    let order =
+        v1::Order { order_id: "7".into(), item_count: 2, currency: "ARS".into(), ..v1::Order::default() };
     let product = v1::Product { product_id: "8".into(), title: "Mate".into(), ..v1::Product::default() };
     for (content, kind, field, value) in [
         (Content::Text(text), "text", None, json!({})),
@@ -86,7 +89,8 @@ fn a_file_is_told_of_as_far_as_it_has_come() {
         sha256: vec![0, 255],
         ..MediaResult::default()
     };
-    let failed = MediaResult { state: MediaState::Failed.into(), reason: "expired".into(), ..MediaResult::default() };
+    let failed =
+        MediaResult { state: MediaState::Failed.into(), reason: "expired".into(), ..MediaResult::default() };
     for (result, want) in [
         (None, json!({"state": "pending", "size": 9, "bucket": "WA_MEDIA", "key": "a/b"})),
         (Some(stored), json!({"state": "stored", "size": 7, "bucket": "B", "key": "k", "sha256": "00ff"})),
@@ -127,7 +131,8 @@ fn whoever_wrote_what_is_quoted_is_told_if_it_is_known() {
         }
         assert_eq!(of(author, from_me, kind), expected);
     }
-    let bare = InboundMessage { quoted_message_id: "A".into(), ..message(Content::Text(v1::Text::default())) };
+    let bare =
+        InboundMessage { quoted_message_id: "A".into(), ..message(Content::Text(v1::Text::default())) };
     assert_eq!(Full::of(&bare).quoted, Some(Quoted { id: "A".into(), ..Quoted::default() }));
 }
 
@@ -139,10 +144,7 @@ fn the_numbers_of_a_contact_are_those_of_its_card() {
     assert_eq!(phones(card), ["+54 9 11 1234-5678", "+541143218765"]);
     assert_eq!(phones(&format!("TEL:{}", "1".repeat(NUMBER + 1))), [""; 0]);
     assert_eq!(phones(&"TEL:1\n".repeat(MOST + 1)).len(), MOST);
-    let many = v1::Contacts {
-        display_names: vec!["Ana".into(); MOST + 1],
-        vcards: vec!["TEL:12".into()],
-    };
+    let many = v1::Contacts { display_names: vec!["Ana".into(); MOST + 1], vcards: vec!["TEL:12".into()] };
     let told = people(&many);
     assert_eq!((told.len(), told[0].phones.as_slice()), (MOST, ["12".to_owned()].as_slice()));
     assert_eq!(said(Content::Contacts(v1::Contacts::default())).get("contacts"), None);
