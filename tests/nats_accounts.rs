@@ -185,15 +185,8 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let roles: Vec<_> =
         well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
     assert_eq!(roles, ["edge", "forwarder"]);
-    // A file, from whoever is asked for it.
     let file = format!("default/{0}/{0}/{1}", customer.phone(), written.last().expect("a sticker").id);
-    let links = FileLinks::new(SECRET).expect("links");
-    for process in [&edge, &second] {
-        let address = links.sign("http://edge", &file, "", u64::MAX);
-        let path = address.trim_start_matches("http://edge");
-        let file = Http::new(format!("http://{}", process.address())).text(path).await;
-        assert_eq!(file, "\0\0\0");
-    }
+    hands_out(&file, [&edge, &second]).await;
     // And what an operator watches.
     assert!(edge.metrics().await.contains("wa_dead_letters_stored"), "the edge counts dead letters");
     assert!(second.metrics().await.contains("wa_dead_letters_stored"), "the forwarder counts them");
@@ -213,6 +206,17 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         for allowed in permissions.iter().filter(|allowed| !beyond_this_test(allowed)) {
             assert!(used.iter().any(|subject| matches(allowed, subject)), "{user} does not need {allowed}");
         }
+    }
+}
+
+/// Each of these processes hands out the file of three zeros.
+async fn hands_out(file: &str, processes: [&Connector; 2]) {
+    let links = FileLinks::new(SECRET).expect("links");
+    let address = links.sign("http://edge", file, "", u64::MAX);
+    for process in processes {
+        let path = address.trim_start_matches("http://edge");
+        let file = Http::new(format!("http://{}", process.address())).text(path).await;
+        assert_eq!(file, "\0\0\0");
     }
 }
 

@@ -54,7 +54,7 @@ fn inbound(payload: &[u8]) {
         fields: Fields::Basic,
     };
     let known = Settings { unknown_numbers: UnknownNumbers::Silent, ..everybody.clone() };
-    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody.clone() };
+    let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
     let reply = outcome::Result::Reply(Reply { text: "Hola".to_owned(), ..Reply::default() });
     let decision = match InboundMessage::decode(payload) {
         Err(_) => dead(DeadReason::Unreadable),

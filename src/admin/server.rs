@@ -222,6 +222,26 @@ pub(super) async fn bounded(request: Request, next: Next) -> Response {
 mod tests {
     use super::*;
 
+    /// So long is a client served that takes a piece every `every`; `None` if it takes none.
+    async fn served(every: Option<Duration>) -> Duration {
+        let (deadline, began) = (Deadline::new(), Instant::now());
+        let reads = async {
+            let Some(every) = every else { return std::future::pending().await };
+            loop {
+                tokio::time::sleep(every).await;
+                deadline.goes_on();
+            }
+        };
+        tokio::select! { () = deadline.passed() => began.elapsed(), () = reads => Duration::ZERO }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_served_for_as_long_as_it_reads_and_not_for_ever() {
+        assert_eq!(served(None).await.as_secs(), WHOLE.as_secs());
+        assert_eq!(served(Some(Duration::from_secs(16))).await.as_secs(), WHOLE.as_secs());
+        assert_eq!(served(Some(Duration::from_secs(14))).await.as_secs(), WHOLE_LONG.as_secs());
+    }
+
     #[test]
     fn whoever_has_the_most_connections_makes_room_with_his_oldest() {
         let of = |sources: &[&str]| {
