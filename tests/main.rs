@@ -81,6 +81,7 @@ mod trace;
 mod unheard;
 mod unreadable;
 mod unsupported;
+mod voice;
 mod votes;
 mod walls;
 mod wire_format;

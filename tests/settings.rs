@@ -40,6 +40,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("MEDIA_URL", "http://edge:8080", "MEDIA_URL_SECRET"),
         ("MEDIA_URL_TTL", "25h", "from 1s to 24h"),
         ("MEDIA_WAIT", "61s", "0s for none"),
+        ("TRANSCRIBE_URL", "whisper:9000", "http://host:port"),
+        ("TRANSCRIBE_MODEL", "a model", "a model's name"),
         ("SHADOW_DELAY", "61m", "0s for none"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),

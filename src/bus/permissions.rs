@@ -58,8 +58,8 @@ impl std::fmt::Display for Need {
 pub struct Files {
     /// Its edge puts files there.
     pub fetched: bool,
-    /// It hands them out.
-    pub served: bool,
+    /// It reads them: it hands them out, or has voice notes written down.
+    pub read: bool,
 }
 
 /// All permissions that `role` needs, with what `files` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
@@ -110,7 +110,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
             (subjects.stream_in(), subjects.consumer_forwarder())
         }
     };
-    if files.served {
+    if files.read {
         needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
     }
     needs.extend([
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
-    const ALL: Files = Files { fetched: true, served: true };
+    const ALL: Files = Files { fetched: true, read: true };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {

@@ -125,6 +125,7 @@ fn forwarder(
     let shadow_delay = check.read(&given.shadow_delay, read::delay);
     let fields = check.read(&given.backend_fields, read::fields);
     let files = files(given, check);
+    let transcriber = transcriber(given, proxies, check);
     Some(forwarder::Settings {
         backend: forwarder::backend::Settings {
             url: url?,
@@ -145,6 +146,7 @@ fn forwarder(
         fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
         unsupported_text: given.unsupported_text.value.clone().unwrap_or_default(),
         files: files?,
+        transcriber: transcriber?,
         format: format?,
         mode: mode?,
         shadow_delay: shadow_delay?,
@@ -164,6 +166,23 @@ fn files(given: &table::All, check: &mut Check) -> Option<forwarder::Files> {
     let links = base.zip(signer).zip(good_for);
     let links = links.map(|((base, signer), good_for)| forwarder::Links { base, signer, good_for });
     Some(forwarder::Files { wait: wait?, links })
+}
+
+/// How voice notes are written down. `Some(None)`: they are not.
+fn transcriber(
+    given: &table::All,
+    proxies: &Proxies,
+    check: &mut Check,
+) -> Option<Option<forwarder::backend::TranscriberSettings>> {
+    let url = check.read(&given.transcribe_url, read::url);
+    let api_key = check.header(&given.transcribe_api_key);
+    let model = check.read(&given.transcribe_model, read::model);
+    let timeout = check.duration(&given.transcribe_timeout);
+    let (model, timeout) = (model?, timeout?);
+    Some(url.map(|url| {
+        let proxy = proxies.of(url.as_str()).cloned();
+        forwarder::backend::TranscriberSettings { url, proxy, api_key, model, timeout }
+    }))
 }
 
 /// What signs the addresses of files, and knows them again.

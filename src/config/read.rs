@@ -136,6 +136,12 @@ pub(super) fn ttl(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|time| bounds.contains(time))
 }
 
+/// A model's name. It goes into a form, between its lines.
+pub(super) fn model(text: &str) -> Option<String> {
+    let fits = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_owned())
+}
+
 /// `basic` or `full`.
 pub(super) fn fields(text: &str) -> Option<Fields> {
     match text {
@@ -323,6 +329,8 @@ mod tests {
         assert_eq!(ttl("1s"), Some(Duration::from_secs(1)));
         assert_eq!(ttl("24h"), Some(Duration::from_secs(86_400)));
         assert_eq!(["", "0s", "999ms", "86401s"].map(ttl), [None; 4]);
+        assert_eq!(model("whisper-1").as_deref(), Some("whisper-1"));
+        assert_eq!(["", "a b", "a\r\nb", "ñ", &"x".repeat(129)].map(model), [const { None }; 5]);
         let all = ["basic", "full", "", "Full"].map(fields);
         assert_eq!(all, [Some(Fields::Basic), Some(Fields::Full), None, None]);
     }

@@ -50,10 +50,11 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, Delivery, Gone, ReadError};
 use crate::task::{OnPanic, Tasks, spawn};
+use crate::telemetry::Seldom;
 use crate::wire::{FileLinks, Subjects};
 use ack_floor::AckFloor;
 use attempts::Attempts;
-use backend::{Backend, Url};
+use backend::{Backend, Transcriber, Url};
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::{Format, Mode};
@@ -64,6 +65,9 @@ use waiting::{Message, Waiting, Working};
 const MAX_BATCH: usize = 256;
 /// So many messages may be at work beside those that have a slot: between two attempts, or held.
 const MAX_BETWEEN: usize = 2_048;
+
+/// So many voice notes are listened to at once; each takes as much memory as it has bytes, up to 16 MiB, twice.
+const LISTENERS: usize = 4;
 
 /// What an operator can set for the forwarder.
 #[derive(Debug, Clone)]
@@ -82,6 +86,8 @@ pub struct Settings {
     pub unsupported_text: String,
     /// The files of messages that are asked about with all fields.
     pub files: Files,
+    /// Has voice notes written down. `None`: they have no words.
+    pub transcriber: Option<backend::TranscriberSettings>,
     /// How the backend writes its answers.
     pub format: Format,
     /// What happens to the backend's answers.
@@ -140,6 +146,10 @@ pub struct Forwarder {
     topology: topology::Settings,
     settings: Settings,
     backend: Backend,
+    transcriber: Option<Transcriber>,
+    /// A place for each voice note that is listened to.
+    listeners: Semaphore,
+    unheard: Seldom,
     chats: Chats,
     waiting: Arc<Waiting>,
     /// One for each message at work.
@@ -176,6 +186,9 @@ impl Forwarder {
         }
         Ok(Arc::new(Self {
             backend: Backend::new(settings.backend.clone())?,
+            transcriber: settings.transcriber.clone().map(Transcriber::new).transpose()?,
+            listeners: Semaphore::new(LISTENERS),
+            unheard: Seldom::default(),
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
             ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             gone: Gone::new(bus.clone(), subjects.stream_in()),

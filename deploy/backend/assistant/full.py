@@ -47,6 +47,7 @@ class Poll(BaseModel):
 class Full(BaseModel):
     kind: str | None = None
     account: str | None = None
+    transcribed: bool = False
     quoted: Quoted | None = None
     media: Media | None = None
     location: Location | None = None

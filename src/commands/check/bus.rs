@@ -60,8 +60,10 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         roles.push(Role::Edge(&config.edge.account));
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
-    let files =
-        permissions::Files { fetched: config.topology.media.is_some(), served: config.file_links.is_some() };
+    let files = permissions::Files {
+        fetched: config.topology.media.is_some(),
+        read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
+    };
     for role in &roles {
         let refused = bus.refused(&bus.needs(&config.subjects, *role, files)).await;
         facts.refused.extend(new(&facts.refused, refused));

@@ -22,6 +22,9 @@ pub struct Full {
     pub kind: &'static str,
     /// The operator's name of the number that it was sent to.
     pub account: String,
+    /// The text was spoken, and a service has written it down.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub transcribed: bool,
     /// The message that it quotes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quoted: Option<Quoted>,

@@ -6,6 +6,7 @@ mod offered;
 mod plain;
 mod probe;
 mod retry_after;
+mod transcribe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use sha2::Sha256;
 pub use full::{File, Full, State};
 pub use offered::{Choice, Choices};
 pub use probe::{Probed, Said};
+pub use transcribe::{Settings as TranscriberSettings, Transcriber};
 
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};

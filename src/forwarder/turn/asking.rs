@@ -6,10 +6,11 @@ use tracing::Instrument as _;
 
 use super::failing::Failing;
 use super::file::Known;
+use super::voice::{self, Heard};
 use super::{Interrupted, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
-use crate::forwarder::backend::{Failure, Question};
+use crate::forwarder::backend::{Failure, Full, Question};
 use crate::forwarder::circuit_breaker::Pass;
 use crate::forwarder::decision::{self, Decision};
 use crate::forwarder::eligible;
@@ -25,6 +26,8 @@ use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
 enum Look {
     /// The backend is to be asked.
     Ask(Box<Question>),
+    /// First somebody has to listen to it.
+    Listen,
     /// It need not be.
     Decided(Decision),
     /// The message must wait for capacity first.
@@ -59,7 +62,7 @@ impl Turn<'_> {
         let mut probe = None;
         let mut calls = 0;
         let mut failing = Failing::default();
-        let mut file = Known::default();
+        let (mut file, mut heard) = (Known::default(), Heard::default());
         loop {
             // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
             // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
@@ -72,8 +75,15 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            let mut question = match self.look(attempt).await? {
+            let mut question = match self.look(attempt, &heard).await? {
                 Look::Ask(question) => question,
+                Look::Listen => {
+                    // It holds nothing, as below.
+                    slots.clear();
+                    attempt.leave().await;
+                    heard = self.listen(&mut file).await?;
+                    continue;
+                }
                 Look::Decided(decision) => return Ok(Some(decision)),
                 Look::NeedsCapacity => return Ok(None),
             };
@@ -120,7 +130,7 @@ impl Turn<'_> {
 
     /// Looks at the message. Each time anew, because it may have become too old, and before anybody asks the circuit
     /// breaker, so that no turn waits for a backend that it need not ask.
-    async fn look(&self, attempt: &mut Attempt<'_>) -> Result<Look, Interrupted> {
+    async fn look(&self, attempt: &mut Attempt<'_>, heard: &Heard) -> Result<Look, Interrupted> {
         match attempt.begin().await {
             Begun::Going => {}
             Begun::NeedsCapacity => return Ok(Look::NeedsCapacity),
@@ -132,7 +142,18 @@ impl Turn<'_> {
         let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
             return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Look::Decided);
         };
-        Ok(match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
+        let (settings, now_ms) = (&self.forwarder.settings.eligible, now_ms());
+        if self.is_to_be_heard(&message, heard, now_ms) {
+            return Ok(Look::Listen);
+        }
+        let mut question = match heard {
+            Heard::Words(words) => eligible::question(&voice::written(&message, words), settings, now_ms),
+            Heard::Not | Heard::Nothing => eligible::question(&message, settings, now_ms),
+        };
+        if let (Heard::Words(_), Ok(Question { full: Some(full), .. })) = (heard, &mut question) {
+            **full = Full { transcribed: true, ..Full::of(&message) };
+        }
+        Ok(match question {
             Ok(question) => Look::Ask(Box::new(question)),
             Err(reason) => Look::Decided(decision::none(reason)),
         })

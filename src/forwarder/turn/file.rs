@@ -11,7 +11,7 @@ use crate::forwarder::backend::{Question, State};
 use crate::forwarder::decision;
 use crate::telemetry::{metrics, spans};
 use crate::wire::v1::inbound_message::Content;
-use crate::wire::v1::{InboundMessage, MediaResult};
+use crate::wire::v1::{InboundMessage, MediaResult, MediaState};
 use crate::wire::{header, id, now_ms};
 
 /// How soon the bus is asked again, and how seldom in the end.
@@ -41,6 +41,11 @@ impl Known {
     pub(super) fn is_awaited(&self, question: &Question) -> bool {
         let file = question.full.as_ref().and_then(|full| full.media.as_ref());
         !self.looked && self.result.is_none() && file.is_some_and(|file| file.state == State::Pending)
+    }
+
+    /// What was stored, if it was.
+    pub(super) fn stored(&self) -> Option<&MediaResult> {
+        self.result.as_ref().filter(|result| result.state() == MediaState::Stored)
     }
 
     /// The message waits. In this time its file may come.
