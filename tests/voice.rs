@@ -15,11 +15,13 @@ const KEY: &str = "key-of-the-tests";
 const WARNING: &str = "a voice note cannot be transcribed";
 const TEXT: &str = "Por ahora solo leo texto.";
 
+/// Head and body of each call.
+type Calls = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A service that writes down what is said, as it is told.
 struct Scribe {
     url: String,
-    /// Head and body of each call.
-    asked: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    asked: Calls,
     task: JoinHandle<()>,
 }
 
@@ -28,7 +30,7 @@ impl Scribe {
     async fn start(answer: Option<(u16, &'static str)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/api", listener.local_addr().expect("its port"));
-        let asked = Arc::<Mutex<Vec<_>>>::default();
+        let asked = Calls::default();
         let serving = Arc::clone(&asked);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -50,11 +52,7 @@ impl Drop for Scribe {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    answer: Option<(u16, &'static str)>,
-    asked: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
-) -> Option<()> {
+async fn serve(stream: TcpStream, answer: Option<(u16, &'static str)>, asked: Calls) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let (mut head, mut length) = (String::new(), 0);
