@@ -201,6 +201,7 @@ async fn work(
 ) -> Result<(), RunError> {
     // The admin server comes first, because liveness must not depend on the bus.
     let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
+    let admin = admin.with_files(config.file_links.clone());
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));

@@ -237,6 +237,7 @@ async fn each_missing_permission_is_named() {
             ("NATS_INBOX_PREFIX", inbox),
             ("NATS_PROVISION", provision),
             ("MEDIA", "inbound"),
+            ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
             ("BACKEND_URL", backend.url()),
         ])
     };

@@ -9,14 +9,19 @@ use async_nats::{Event, ServerError};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::mpsc;
+use whatsapp_connector::wire::FileLinks;
 
 use self::forbidden::FORBIDDEN;
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{rounds, text};
+use crate::support::http::Http;
 use crate::support::oracle::Written;
 use crate::support::{
     Connector, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command, warning,
 };
+
+/// Signs addresses of files.
+const SECRET: &str = "a-secret-of-the-tests";
 
 /// A user of `accounts.conf`, or the harness's own.
 const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
@@ -131,6 +136,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("BACKEND_RETRY_FOR", "1s")
         .setting("FORWARDER_ACK_WAIT", "1s")
         .setting("MEDIA", "inbound")
+        .setting("MEDIA_URL_SECRET", SECRET)
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -179,6 +185,8 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let roles: Vec<_> =
         well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
     assert_eq!(roles, ["edge", "forwarder"]);
+    let file = format!("default/{0}/{0}/{1}", customer.phone(), written.last().expect("a sticker").id);
+    hands_out(&file, [&edge, &second]).await;
     // And what an operator watches.
     assert!(edge.metrics().await.contains("wa_dead_letters_stored"), "the edge counts dead letters");
     assert!(second.metrics().await.contains("wa_dead_letters_stored"), "the forwarder counts them");
@@ -198,6 +206,17 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         for allowed in permissions.iter().filter(|allowed| !beyond_this_test(allowed)) {
             assert!(used.iter().any(|subject| matches(allowed, subject)), "{user} does not need {allowed}");
         }
+    }
+}
+
+/// Each of these processes hands out the file of three zeros.
+async fn hands_out(file: &str, processes: [&Connector; 2]) {
+    let links = FileLinks::new(SECRET).expect("links");
+    let address = links.sign("http://edge", file, "", u64::MAX);
+    for process in processes {
+        let path = address.trim_start_matches("http://edge");
+        let file = Http::new(format!("http://{}", process.address())).text(path).await;
+        assert_eq!(file, "\0\0\0");
     }
 }
 

@@ -108,7 +108,7 @@ fn chain(headers: &Headers) {
     let of = |name| headers.sequence(name).unwrap_or(0);
     let (previous, done) = (of(header::PREV_SEQ), headers.in_sequence(INCARNATION));
     assert!(done == 0 || done == of(header::IN_SEQ));
-    let last = Last { in_sequence: done, out_sequence: 9 };
+    let last = Last { in_sequence: done, out_sequence: 9, ..Last::default() };
     for sequence in [1, 7, u64::MAX] {
         let step = step(Place { sequence, previous }, last, 3);
         assert_eq!(step == Step::Answered, done >= sequence);

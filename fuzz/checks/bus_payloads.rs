@@ -6,7 +6,8 @@ use prost::Message;
 use whatsapp_connector::bus::Stored;
 use whatsapp_connector::commands::dlq::{Filter, Letter, replayed};
 use whatsapp_connector::edge::job::Job;
-use whatsapp_connector::forwarder::eligible::{Settings, UnknownNumbers, question};
+use whatsapp_connector::forwarder::backend::Fields;
+use whatsapp_connector::forwarder::eligible::{Settings, UnknownNumbers, lacks_only_words, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
@@ -50,6 +51,7 @@ fn inbound(payload: &[u8]) {
         self_chat: false,
         reply_max_age: Duration::from_secs(24 * 60 * 60),
         unknown_numbers: UnknownNumbers::Chat,
+        fields: Fields::Basic,
     };
     let known = Settings { unknown_numbers: UnknownNumbers::Silent, ..everybody.clone() };
     let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
@@ -60,6 +62,7 @@ fn inbound(payload: &[u8]) {
             assert!(question(&message, &nobody, NOW_MS).is_err());
             let shown = message.sender.as_ref().is_some_and(|sender| !sender.phone.is_empty());
             assert!(shown || question(&message, &known, NOW_MS).is_err());
+            in_full(&message, &everybody);
             match question(&message, &everybody, NOW_MS) {
                 Err(reason) => outcome::Result::None(NoReply { reason: reason.into(), would_be: None }),
                 Ok(question) => {
@@ -76,6 +79,20 @@ fn inbound(payload: &[u8]) {
         ended(&subjects, about, &decision);
     }
     given_up(&subjects, about);
+}
+
+/// With all fields whoever was asked about is asked about, in the same words; and so is who lacked only words.
+fn in_full(message: &InboundMessage, settings: &Settings) {
+    let full = Settings { fields: Fields::Full, ..settings.clone() };
+    let (basic, full) = (question(message, settings, NOW_MS), question(message, &full, NOW_MS));
+    assert!(!lacks_only_words(message, settings, NOW_MS) || basic.is_err() && full.is_ok());
+    if let Ok(basic) = basic {
+        assert_eq!(Some(basic.text), full.as_ref().ok().map(|full| full.text.clone()));
+    }
+    if let Ok(question) = full {
+        let json = serde_json::to_value(&question).expect("a question is JSON");
+        assert!(json["kind"].is_string() && json["account"].is_string());
+    }
 }
 
 fn dead(reason: DeadReason) -> outcome::Result {
@@ -139,6 +156,7 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
             self_chat: false,
             reply_max_age: Duration::ZERO,
             unknown_numbers: UnknownNumbers::Chat,
+            fields: Fields::Full,
         };
         let asked = question(&message, &settings, NOW_MS);
         assert_ne!(asked, Err(NoReplyReason::Expired), "who replays it wants it answered");

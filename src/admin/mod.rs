@@ -3,6 +3,7 @@
 mod gauges;
 mod guard;
 mod logins;
+mod media;
 mod page;
 pub mod process_status;
 mod server;
@@ -18,6 +19,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use guard::Guard;
+use media::Media;
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -29,7 +31,7 @@ use crate::bus::Bus;
 use crate::edge::{Connection, link};
 use crate::forwarder::{Forwarder, Mode};
 use crate::stdout;
-use crate::wire::{Account, Subjects};
+use crate::wire::{Account, FileLinks, Subjects};
 
 /// Why there is no admin server.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +158,7 @@ pub struct Admin {
     listener: TcpListener,
     status: Arc<Status>,
     guard: Arc<Guard>,
+    media: Option<Media>,
     metrics: prometheus::Registry,
 }
 
@@ -186,7 +189,13 @@ impl Admin {
         let bound = listener.local_addr().map_err(failed)?;
         // On standard output, apart from the log: operators and scripts that chose port 0 need it.
         stdout::notice(format_args!("admin: http://{bound}"));
-        Ok(Self { listener, status: Arc::default(), guard: Arc::new(Guard::new(token)), metrics })
+        let (status, guard) = (Arc::default(), Arc::new(Guard::new(token)));
+        Ok(Self { listener, status, guard, media: None, metrics })
+    }
+
+    /// Serves the files of the bucket too, to whoever has an address that these links have signed.
+    pub fn with_files(self, links: Option<FileLinks>) -> Self {
+        Self { media: links.map(Media::new), ..self }
     }
 
     /// The status. The parts set it when they have started.
@@ -204,9 +213,13 @@ impl Admin {
             .route("/link", get(link_page))
             .with_state((Arc::clone(status), self.guard))
             .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
-            .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)))
-            .layer(middleware::from_fn(server::bounded))
-            .layer(middleware::map_response(with_headers));
+            .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)));
+        let app = match self.media {
+            Some(media) => app.route(media::ROUTE, get(media::file).with_state((Arc::clone(status), media))),
+            None => app,
+        };
+        let app =
+            app.layer(middleware::from_fn(server::bounded)).layer(middleware::map_response(with_headers));
         let shown = stop
             .run_until_cancelled(async { tokio::join!(terminal::show_codes(status), gauges::keep(status)) });
         tokio::join!(server::serve(self.listener, app, stop.clone()), shown);

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -49,6 +50,9 @@ const BODY_SIZE: usize = 4 << 10;
 /// From the start of the connection to the last byte of the answer; then it is closed. The answer itself takes at most
 /// three seconds, if nats-server does not answer.
 const WHOLE: Duration = Duration::from_secs(15);
+/// The same for an answer that goes on for as long as its client reads, and from the client's last reading.
+const WHOLE_LONG: Duration = Duration::from_secs(600);
+const STALLED: Duration = Duration::from_secs(15);
 /// How long, and how many bytes, a client may go on sending after the answer. Closing with unread bytes would reset
 /// the connection, and the client would not see why it was refused.
 const LINGER: Duration = Duration::from_secs(2);
@@ -125,11 +129,44 @@ fn victim(sources: &[IpAddr]) -> Option<usize> {
     sources.iter().position(|source| count(source) == most)
 }
 
+/// Until when a connection is served. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Deadline {
+    latest: Instant,
+    at: Arc<Mutex<Instant>>,
+}
+
+impl Deadline {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { latest: now + WHOLE_LONG, at: Arc::new(Mutex::new(now + WHOLE)) }
+    }
+
+    /// Of a long answer the client has read a piece.
+    pub(super) fn goes_on(&self) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        *at = (*at).max(self.latest.min(Instant::now() + STALLED));
+    }
+
+    async fn passed(&self) {
+        loop {
+            let at = *self.at.lock().unwrap_or_else(PoisonError::into_inner);
+            if at <= Instant::now() {
+                return;
+            }
+            sleep_until(at).await;
+        }
+    }
+}
+
 /// One connection, one request.
 async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: CancellationToken) {
     let app = TowerToHyperService::new(app);
+    let deadline = Deadline::new();
+    let of_request = deadline.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(of_request.clone());
         app.call(request)
     });
     let answered = async {
@@ -149,11 +186,15 @@ async fn talk(mut stream: TcpStream, peer: SocketAddr, app: Router, stop: Cancel
             }
         }
     };
-    match timeout(WHOLE, answered).await {
+    let answered = tokio::select! {
+        answered = answered => Some(answered),
+        () = deadline.passed() => None,
+    };
+    match answered {
         // A client that was too slow gets no second wait.
-        Err(_) => {}
-        Ok(Err(error)) if error.is_timeout() => {}
-        Ok(_) => {
+        None => {}
+        Some(Err(error)) if error.is_timeout() => {}
+        Some(_) => {
             let rest = async {
                 stream.shutdown().await?;
                 tokio::io::copy(&mut (&mut stream).take(LINGER_SIZE), &mut sink()).await
@@ -180,6 +221,26 @@ pub(super) async fn bounded(request: Request, next: Next) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So long is a client served that takes a piece every `every`; `None` if it takes none.
+    async fn served(every: Option<Duration>) -> Duration {
+        let (deadline, began) = (Deadline::new(), Instant::now());
+        let reads = async {
+            let Some(every) = every else { return std::future::pending().await };
+            loop {
+                tokio::time::sleep(every).await;
+                deadline.goes_on();
+            }
+        };
+        tokio::select! { () = deadline.passed() => began.elapsed(), () = reads => Duration::ZERO }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_served_for_as_long_as_it_reads_and_not_for_ever() {
+        assert_eq!(served(None).await.as_secs(), WHOLE.as_secs());
+        assert_eq!(served(Some(Duration::from_secs(16))).await.as_secs(), WHOLE.as_secs());
+        assert_eq!(served(Some(Duration::from_secs(14))).await.as_secs(), WHOLE_LONG.as_secs());
+    }
 
     #[test]
     fn whoever_has_the_most_connections_makes_room_with_his_oldest() {

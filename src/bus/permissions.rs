@@ -53,9 +53,18 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// All permissions that `role` needs, with the bucket of files or without. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
+/// What a process has to do with the bucket of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Its edge puts files there.
+    pub fetched: bool,
+    /// It reads them: it hands them out, or has voice notes written down.
+    pub read: bool,
+}
+
+/// All permissions that `role` needs, with what `files` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
-pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox: &str) -> Vec<Need> {
+pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
@@ -79,7 +88,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox:
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
-            if media {
+            if files.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
             }
@@ -101,6 +110,9 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox:
             (subjects.stream_in(), subjects.consumer_forwarder())
         }
     };
+    if files.read {
+        needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
+    }
     needs.extend([
         exact(format!("{api}.CONSUMER.INFO.{stream}.{consumer}")),
         exact(format!("{api}.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
@@ -118,8 +130,8 @@ pub fn to_make(subject: &str) -> Need {
 
 impl Bus {
     /// All permissions that `role` needs on this bus, with this connection's settings.
-    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, media: bool) -> Vec<Need> {
-        needs(subjects, role, media, &self.api, self.refusals.inbox())
+    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, files: Files) -> Vec<Need> {
+        needs(subjects, role, files, &self.api, self.refusals.inbox())
     }
 
     /// The permissions of `needs` that this user does not have. Changes nothing.
@@ -179,6 +191,8 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
+    const ALL: Files = Files { fetched: true, read: true };
+
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {
         let text = include_str!("../../deploy/nats/accounts.conf");
@@ -193,7 +207,7 @@ mod tests {
         let subjects = Subjects::new("wa").unwrap();
         let account = Account::parse("default").unwrap();
         let of = |role, inbox| -> BTreeSet<String> {
-            needs(&subjects, role, true, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
+            needs(&subjects, role, ALL, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
         };
         assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
         assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
@@ -202,7 +216,7 @@ mod tests {
     #[test]
     fn a_probe_is_a_subject_without_wildcards_that_its_permission_covers() {
         let subjects = Subjects::new("wa").unwrap();
-        for need in needs(&subjects, Role::Forwarder, true, "$JS.hub.API", "_INBOX") {
+        for need in needs(&subjects, Role::Forwarder, ALL, "$JS.hub.API", "_INBOX") {
             let covers = |(wanted, token): (&str, &str)| wanted == token || ["*", ">"].contains(&wanted);
             let (wanted, probe) = (need.subject.split('.'), need.probe.split('.'));
             assert!(wanted.zip(probe).all(covers), "{need:?}");

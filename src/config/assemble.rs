@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::read::{self, Check};
 use super::{Config, table};
 use crate::bus::{self, embedded, topology};
@@ -10,7 +12,7 @@ use crate::edge::{self, rate};
 use crate::forwarder;
 use crate::proxy::Proxies;
 use crate::telemetry;
-use crate::wire::{Account, Subjects};
+use crate::wire::{Account, FileLinks, Subjects};
 
 impl Config {
     pub(super) fn assemble(
@@ -29,6 +31,7 @@ impl Config {
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
+        check.token(&given.media_url_secret);
         let telemetry = telemetry(given, otel, check);
         Some(Self {
             nats_url: read::secret(&given.nats_url),
@@ -40,6 +43,7 @@ impl Config {
             edge: edge?,
             http_addr: http_addr?,
             http_token,
+            file_links: file_links(given),
             shutdown_grace: shutdown_grace?,
             telemetry: telemetry?,
         })
@@ -119,6 +123,9 @@ fn forwarder(
     let format = check.read(&given.reply_format, read::format);
     let mode = check.read(&given.backend_mode, read::mode);
     let shadow_delay = check.read(&given.shadow_delay, read::delay);
+    let fields = check.read(&given.backend_fields, read::fields);
+    let files = files(given, check);
+    let transcriber = transcriber(given, proxies, check);
     Some(forwarder::Settings {
         backend: forwarder::backend::Settings {
             url: url?,
@@ -132,14 +139,56 @@ fn forwarder(
             self_chat: self_chat?,
             reply_max_age: ages.reply?,
             unknown_numbers: unknown_numbers?,
+            fields: fields?,
         },
         concurrency: concurrency?,
         retry_for: retry_for?,
         fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
+        unsupported_text: given.unsupported_text.value.clone().unwrap_or_default(),
+        files: files?,
+        transcriber: transcriber?,
         format: format?,
         mode: mode?,
         shadow_delay: shadow_delay?,
     })
+}
+
+/// What the backend is told of files. Their addresses are signed with a secret, and only then are there any.
+fn files(given: &table::All, check: &mut Check) -> Option<forwarder::Files> {
+    let wait = check.read(&given.media_wait, read::media_wait);
+    let base = check.read(&given.media_url, read::url);
+    let signer = file_links(given);
+    if let (Some(url), None) = (&base, &signer) {
+        let setting = given.media_url.setting;
+        check.bad(setting.name, setting.show(url.as_str()), "an address only together with MEDIA_URL_SECRET");
+    }
+    let good_for = check.read(&given.media_url_ttl, read::ttl);
+    let links = base.zip(signer).zip(good_for);
+    let links = links.map(|((base, signer), good_for)| forwarder::Links { base, signer, good_for });
+    Some(forwarder::Files { wait: wait?, links })
+}
+
+/// How voice notes are written down. `Some(None)`: they are not.
+fn transcriber(
+    given: &table::All,
+    proxies: &Proxies,
+    check: &mut Check,
+) -> Option<Option<forwarder::backend::TranscriberSettings>> {
+    let url = check.read(&given.transcribe_url, read::url);
+    let api_key = check.header(&given.transcribe_api_key);
+    let model = check.read(&given.transcribe_model, read::model);
+    let timeout = check.duration(&given.transcribe_timeout);
+    let (model, timeout) = (model?, timeout?);
+    Some(url.map(|url| {
+        let proxy = proxies.of(url.as_str()).cloned();
+        forwarder::backend::TranscriberSettings { url, proxy, api_key, model, timeout }
+    }))
+}
+
+/// What signs the addresses of files, and knows them again.
+fn file_links(given: &table::All) -> Option<FileLinks> {
+    let secret = read::secret(&given.media_url_secret)?;
+    FileLinks::new(secret.expose_secret())
 }
 
 fn edge(

@@ -29,7 +29,7 @@ use crate::edge;
 use crate::forwarder;
 use crate::proxy::Proxies;
 use crate::telemetry;
-use crate::wire::Subjects;
+use crate::wire::{FileLinks, Subjects};
 use read::Check;
 
 /// All settings, checked.
@@ -53,6 +53,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// A client that sends it may see `/link` from any address. Without it, only loopback may.
     pub http_token: Option<SecretString>,
+    /// Knows the addresses of files that may be fetched here. `None`: none are served.
+    pub file_links: Option<FileLinks>,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.
@@ -203,6 +205,23 @@ mod tests {
         assert!(!taken("0123456789abcde") && !taken(&"x".repeat(257)));
         assert!(!taken("0123456789 abcdef") && !taken("0123456789abcdéf") && !taken("0123456789abcd\u{7}f"));
         assert!(parse(&[]).unwrap().http_token.is_none());
+    }
+
+    #[test]
+    fn addresses_of_files_are_signed_with_a_secret_that_cannot_be_guessed() {
+        let (url, secret) = (("MEDIA_URL", "http://edge:8080"), ("MEDIA_URL_SECRET", "0123456789abcdef"));
+        let both = parse(&[url, secret]).unwrap();
+        assert!(both.file_links.is_some() && both.forwarder.files.links.is_some());
+        let serves = parse(&[secret]).unwrap();
+        assert!(serves.file_links.is_some() && serves.forwarder.files.links.is_none());
+        let error = parse(&[url]).unwrap_err().to_string();
+        assert!(
+            error.contains("MEDIA_URL=http://edge:8080") && error.contains("MEDIA_URL_SECRET"),
+            "{error}"
+        );
+        let error = parse(&[url, ("MEDIA_URL_SECRET", "guessable")]).unwrap_err().to_string();
+        assert!(error.contains("MEDIA_URL_SECRET=***") && !error.contains("guessable"), "{error}");
+        assert!(!format!("{both:?}").contains("0123456789abcdef"));
     }
 
     #[test]

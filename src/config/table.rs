@@ -209,6 +209,20 @@ settings! {
     self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     reply_format: "REPLY_FORMAT", Setting::of(Forwarder).or("text").takes("text or markdown");
+    backend_fields: "BACKEND_FIELDS", Setting::of(Forwarder).or("basic").takes("basic or full");
+    media_wait: "MEDIA_WAIT", Setting::of(Forwarder).or("10s").takes("a duration up to 1m, such as 10s; 0s for none");
+    media_url: "MEDIA_URL", Setting::of(Forwarder).or_else("no addresses")
+        .takes("http://host:port or https://host").shown(Shown::WithoutUser);
+    media_url_secret: "MEDIA_URL_SECRET", Setting::of(Both).or_else("no files are served")
+        .takes("16 to 256 characters of printable ASCII without spaces; MEDIA_URL needs it").secret();
+    media_url_ttl: "MEDIA_URL_TTL", Setting::of(Forwarder).or("15m").takes("a duration from 1s to 24h, such as 15m");
+    transcribe_url: "TRANSCRIBE_URL", Setting::of(Forwarder).or_else("voice notes have no words")
+        .takes("http://host:port or https://host").shown(Shown::WithoutUser);
+    transcribe_api_key: "TRANSCRIBE_API_KEY", Setting::of(Forwarder).or_else("none is sent")
+        .takes("printable ASCII: it goes into an HTTP header").secret();
+    transcribe_model: "TRANSCRIBE_MODEL", Setting::of(Forwarder).or("whisper-1").takes("a model's name");
+    transcribe_timeout: "TRANSCRIBE_TIMEOUT", Setting::of(Forwarder).or("30s").takes(DURATION);
+    unsupported_text: "UNSUPPORTED_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
 

@@ -29,6 +29,9 @@ pub struct Last {
     pub in_sequence: u64,
     /// Its own sequence in `WA_OUT`. The next outcome's compare-and-set must expect it.
     pub out_sequence: u64,
+    /// When the chat was last told that only text is read, as this outcome says. 0: it says nothing of that. Milliseconds
+    /// since the epoch. The chain itself does not look at it.
+    pub told_at_ms: i64,
 }
 
 /// What to do with a message now.
@@ -64,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let last = |in_sequence, out_sequence| Last { in_sequence, out_sequence };
+        let last = |in_sequence, out_sequence| Last { in_sequence, out_sequence, ..Last::default() };
         let place = |sequence, previous| Place { sequence, previous };
         for (place, last, floor, want) in [
             (place(7, 0), last(0, 0), 0, Step::Go { expected: 0 }),
@@ -118,6 +121,7 @@ mod tests {
             let last = Last {
                 in_sequence: self.outcomes[..seen].last().copied().unwrap_or(0),
                 out_sequence: u64::try_from(seen).unwrap(),
+                ..Last::default()
             };
             let place = Place { sequence: message, previous: message - 1 };
             let floor = self.acked.iter().skip(1).take_while(|acked| **acked).count();

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::chain::Last;
+use super::notice;
 use crate::bus::{Bus, ReadError};
 use crate::crash;
 use crate::recent::Recent;
@@ -73,6 +74,7 @@ impl Chats {
         let read = stored.map_or(Last::default(), |stored| Last {
             in_sequence: stored.headers.in_sequence(&incarnation),
             out_sequence: stored.sequence,
+            told_at_ms: notice::told_at_ms(&stored.headers),
         });
         let (now, mut known) = (Instant::now(), self.known());
         let before = known.get(chat, now).copied();

@@ -50,11 +50,16 @@ pub(super) fn answered(mode: Mode, format: Format, mut reply: Reply) -> Decision
 /// How long the live service may still ask first about a message that was stored at `stored_at_ms`. A message that has
 /// waited on the bus does not wait again. No wait is longer than `delay`, whatever the clocks say.
 pub(super) fn head_start(mode: Mode, delay: Duration, stored_at_ms: i64, now_ms: i64) -> Duration {
-    let since = u64::try_from(now_ms.saturating_sub(stored_at_ms)).unwrap_or(0);
     match mode {
         Mode::Answer => Duration::ZERO,
-        Mode::Shadow => delay.saturating_sub(Duration::from_millis(since)),
+        Mode::Shadow => left(delay, stored_at_ms, now_ms),
     }
+}
+
+/// What is left of a wait that began when the message was stored.
+pub(super) fn left(wait: Duration, stored_at_ms: i64, now_ms: i64) -> Duration {
+    let since = u64::try_from(now_ms.saturating_sub(stored_at_ms)).unwrap_or(0);
+    wait.saturating_sub(Duration::from_millis(since))
 }
 
 /// There is no answer.

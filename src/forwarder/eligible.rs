@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::backend::Question;
+use super::backend::{Fields, Full, Question};
 use super::numbers;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{ChatKind, InboundMessage, NoReplyReason, inbound_message::Content};
@@ -19,6 +19,8 @@ pub struct Settings {
     pub reply_max_age: Duration,
     /// Who has no visible phone number.
     pub unknown_numbers: UnknownNumbers,
+    /// What the backend is told. With all fields, it is asked about messages without words as well.
+    pub fields: Fields,
 }
 
 /// What becomes of people whose phone number WhatsApp does not show.
@@ -54,7 +56,42 @@ pub fn question(
     if message.chat_kind() != ChatKind::Direct {
         return Err(NoReplyReason::NotDirect);
     }
-    let text = text(message).ok_or(NoReplyReason::NotText)?;
+    let words = text(message);
+    let (text, full) = match settings.fields {
+        Fields::Basic => (words.ok_or(NoReplyReason::NotText)?, None),
+        Fields::Full => {
+            let words = words.or_else(|| beside(message));
+            let says_more = has_more(message).then_some("");
+            (words.or(says_more).ok_or(NoReplyReason::NotText)?, Some(Box::new(Full::of(message))))
+        }
+    };
+    let number = answered(message, settings, now_ms)?;
+    Ok(Question {
+        message_id: message.message_id.clone(),
+        from_number: number.to_owned(),
+        text: text.to_owned(),
+        timestamp_iso: rfc3339_ms(message.sent_at_ms),
+        customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
+        full,
+    })
+}
+
+/// Is it only for want of words that the backend is not asked? It is something that a person has sent and that a phone
+/// shows, in a chat of two, and its sender would be answered.
+pub fn lacks_only_words(message: &InboundMessage, settings: &Settings, now_ms: i64) -> bool {
+    !message.from_me
+        && message.chat_kind() == ChatKind::Direct
+        && has_more(message)
+        && text(message).is_none()
+        && answered(message, settings, now_ms).is_ok()
+}
+
+/// Whose message it is, if that person is answered, and now.
+fn answered<'a>(
+    message: &'a InboundMessage,
+    settings: &Settings,
+    now_ms: i64,
+) -> Result<&'a str, NoReplyReason> {
     let phone = message.sender.as_ref().map(|sender| sender.phone.as_str()).unwrap_or_default();
     let number = match (phone.is_empty(), settings.unknown_numbers) {
         (false, _) => phone,
@@ -71,13 +108,39 @@ pub fn question(
     if now_ms.saturating_sub(since_ms) > max_age_ms {
         return Err(NoReplyReason::Expired);
     }
-    Ok(Question {
-        message_id: message.message_id.clone(),
-        from_number: number.to_owned(),
-        text: text.to_owned(),
-        timestamp_iso: rfc3339_ms(message.sent_at_ms),
-        customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
-    })
+    Ok(number)
+}
+
+/// Does it say something beside words? An album's beginning says nothing, and its pictures are messages of their own.
+/// Nor does what is unsupported: it is a placeholder, or nothing that a person has sent.
+fn has_more(message: &InboundMessage) -> bool {
+    matches!(
+        message.content,
+        Some(
+            Content::Image(_)
+                | Content::Video(_)
+                | Content::Audio(_)
+                | Content::Document(_)
+                | Content::Sticker(_)
+                | Content::Location(_)
+                | Content::Contacts(_)
+                | Content::Poll(_)
+                | Content::Event(_)
+                | Content::Order(_)
+                | Content::Product(_)
+                | Content::GroupInvite(_)
+        )
+    )
+}
+
+/// The words with a message that is not asked about for its words alone.
+fn beside(message: &InboundMessage) -> Option<&str> {
+    let text = match message.content.as_ref()? {
+        Content::Location(place) => &place.text,
+        Content::GroupInvite(invite) => &invite.text,
+        _ => return None,
+    };
+    Some(text.as_str()).filter(|text| !text.trim().is_empty())
 }
 
 /// The text of a message: plain text, a caption, what was written with an order or a product, or the choice: its label,
@@ -108,6 +171,7 @@ mod tests {
             self_chat: false,
             reply_max_age: Duration::from_secs(60),
             unknown_numbers: UnknownNumbers::Silent,
+            fields: Fields::Basic,
         }
     }
 
@@ -134,6 +198,7 @@ mod tests {
             text: "Hola".into(),
             timestamp_iso: "2025-01-08T10:00:00.000Z".into(),
             customer_name: Some("Ana".into()),
+            full: None,
         };
         assert_eq!(got, want);
     }
@@ -182,6 +247,72 @@ mod tests {
             let got = question(&message, &settings(), NOW).map(|question| question.text);
             assert_eq!(got, want.map(str::to_owned), "{message:?}");
         }
+    }
+
+    /// The contract as it always was, to the byte.
+    #[test]
+    fn without_more_fields_a_question_is_what_it_was() {
+        let json = |name: &str| {
+            let named = InboundMessage { push_name: name.into(), quoted_message_id: "Q".into(), ..message() };
+            serde_json::to_string(&question(&named, &settings(), NOW).unwrap()).unwrap()
+        };
+        let want = r#"{"message_id":"ABC","from_number":"5491112345678","text":"Hola","timestamp_iso":"2025-01-08T10:00:00.000Z"}"#;
+        assert_eq!(json(""), want);
+        assert_eq!(json("Ana"), want.replace('}', r#","customer_name":"Ana"}"#));
+    }
+
+    #[test]
+    fn with_all_fields_the_backend_is_asked_about_messages_without_words() {
+        let full = Settings { fields: Fields::Full, ..settings() };
+        let media = || Media { caption: " ".into(), ..Media::default() };
+        let place = |text: &str| v1::Location { text: text.into(), ..v1::Location::default() };
+        let invite = v1::GroupInvite { text: "vení".into(), ..v1::GroupInvite::default() };
+        let unsupported = v1::Unsupported { kind: "waiting".into(), ..v1::Unsupported::default() };
+        for (content, want, is_shown) in [
+            (Content::Text(Text { body: "Hola".into() }), Ok("Hola"), false),
+            (Content::Text(Text { body: " \n".into() }), Err(NoReplyReason::NotText), false),
+            (Content::Image(media()), Ok(""), true),
+            (Content::Video(media()), Ok(""), true),
+            (Content::Audio(media()), Ok(""), true),
+            (Content::Document(media()), Ok(""), true),
+            (Content::Sticker(media()), Ok(""), true),
+            (Content::Location(place("acá")), Ok("acá"), true),
+            (Content::Location(place("")), Ok(""), true),
+            (Content::Contacts(v1::Contacts::default()), Ok(""), true),
+            (Content::Poll(v1::Poll::default()), Ok(""), true),
+            (Content::Event(v1::Event::default()), Ok(""), true),
+            (Content::Order(v1::Order::default()), Ok(""), true),
+            (Content::Product(v1::Product::default()), Ok(""), true),
+            (Content::GroupInvite(invite), Ok("vení"), true),
+            (Content::Album(v1::Album::default()), Err(NoReplyReason::NotText), false),
+            (Content::Unsupported(unsupported), Err(NoReplyReason::NotText), false),
+            (Content::ButtonReply(v1::ButtonReply::default()), Err(NoReplyReason::NotText), false),
+            (Content::Reaction(v1::Reaction::default()), Err(NoReplyReason::NotText), false),
+        ] {
+            let message = InboundMessage { content: Some(content), ..message() };
+            let got = question(&message, &full, NOW);
+            assert!(got.iter().all(|question| question.full.is_some()));
+            assert_eq!(got.map(|question| question.text), want.map(str::to_owned), "{message:?}");
+            assert_eq!(lacks_only_words(&message, &settings(), NOW), is_shown, "{message:?}");
+        }
+        let nothing = InboundMessage { content: None, ..message() };
+        assert_eq!(question(&nothing, &full, NOW), Err(NoReplyReason::NotText));
+    }
+
+    #[test]
+    fn who_would_get_no_answer_lacks_more_than_words() {
+        let sticker = || InboundMessage { content: Some(Content::Sticker(Media::default())), ..message() };
+        let lacks = |message: InboundMessage, settings: &Settings| lacks_only_words(&message, settings, NOW);
+        assert!(lacks(sticker(), &settings()));
+        let caption = Content::Image(Media { caption: "mira".into(), ..Media::default() });
+        assert!(!lacks(InboundMessage { content: Some(caption), ..message() }, &settings()));
+        let on = Settings { self_chat: true, ..settings() };
+        assert!(!lacks(InboundMessage { from_me: true, self_chat: true, ..sticker() }, &on));
+        assert!(!lacks(InboundMessage { chat_kind: ChatKind::Group.into(), ..sticker() }, &settings()));
+        assert!(!lacks(InboundMessage { sender: None, ..sticker() }, &settings()));
+        assert!(!lacks(InboundMessage { sent_at_ms: NOW - 60_001, ..sticker() }, &settings()));
+        let others = Settings { allowed_numbers: HashSet::from(["1".to_owned()]), ..settings() };
+        assert!(!lacks(sticker(), &others));
     }
 
     #[test]

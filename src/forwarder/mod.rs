@@ -5,7 +5,7 @@
 //! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
 //! (`numbers`: who is one person); `policy` what the
 //! backend's answers mean; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
-//! `decision` how a message ends; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
+//! `decision` how a message ends; `notice` whether a person is told that only text is read; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
 //!
 //! What waits: `hand` has the queues of the chats (pure), `waiting` what they need from the bus, and `elsewhere` looks
@@ -32,6 +32,7 @@ mod hold;
 mod limiter;
 mod looks;
 mod markdown;
+mod notice;
 pub mod numbers;
 pub mod policy;
 pub mod records;
@@ -49,10 +50,11 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, Delivery, Gone, ReadError};
 use crate::task::{OnPanic, Tasks, spawn};
-use crate::wire::Subjects;
+use crate::telemetry::Seldom;
+use crate::wire::{FileLinks, Subjects};
 use ack_floor::AckFloor;
 use attempts::Attempts;
-use backend::Backend;
+use backend::{Backend, Transcriber, Url};
 use chats::Chats;
 use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::{Format, Mode};
@@ -63,6 +65,9 @@ use waiting::{Message, Waiting, Working};
 const MAX_BATCH: usize = 256;
 /// So many messages may be at work beside those that have a slot: between two attempts, or held.
 const MAX_BETWEEN: usize = 2_048;
+
+/// So many voice notes are listened to at once; each takes as much memory as it has bytes, up to 16 MiB, twice.
+const LISTENERS: usize = 4;
 
 /// What an operator can set for the forwarder.
 #[derive(Debug, Clone)]
@@ -77,12 +82,46 @@ pub struct Settings {
     pub retry_for: Duration,
     /// What the customer gets instead of an answer. Empty: nothing.
     pub fallback_text: String,
+    /// What a person gets whose message has no words that could be asked about. Empty: nothing.
+    pub unsupported_text: String,
+    /// The files of messages that are asked about with all fields.
+    pub files: Files,
+    /// Has voice notes written down. `None`: they have no words.
+    pub transcriber: Option<backend::TranscriberSettings>,
     /// How the backend writes its answers.
     pub format: Format,
     /// What happens to the backend's answers.
     pub mode: Mode,
     /// In shadow: how long after a message was stored the live service may ask first.
     pub shadow_delay: Duration,
+}
+
+/// What the backend is told of files.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// How long after a message was stored its call waits for the file.
+    pub wait: Duration,
+    /// Addresses under which the backend fetches them. `None`: it reads the bucket.
+    pub links: Option<Links>,
+}
+
+/// Addresses of files.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// Where a process serves them.
+    pub base: Url,
+    /// Signs them.
+    pub signer: FileLinks,
+    /// How long one is good.
+    pub good_for: Duration,
+}
+
+impl Links {
+    /// The address of a file, as of now.
+    fn to(&self, key: &str, mime_type: &str, now_ms: i64) -> String {
+        let now = u64::try_from(now_ms / 1_000).unwrap_or(0);
+        self.signer.sign(self.base.as_str(), key, mime_type, now.saturating_add(self.good_for.as_secs()))
+    }
 }
 
 /// Why the forwarder cannot run.
@@ -107,6 +146,10 @@ pub struct Forwarder {
     topology: topology::Settings,
     settings: Settings,
     backend: Backend,
+    transcriber: Option<Transcriber>,
+    /// A place for each voice note that is listened to.
+    listeners: Semaphore,
+    unheard: Seldom,
     chats: Chats,
     waiting: Arc<Waiting>,
     /// One for each message at work.
@@ -143,6 +186,9 @@ impl Forwarder {
         }
         Ok(Arc::new(Self {
             backend: Backend::new(settings.backend.clone())?,
+            transcriber: settings.transcriber.clone().map(Transcriber::new).transpose()?,
+            listeners: Semaphore::new(LISTENERS),
+            unheard: Seldom::default(),
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
             ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             gone: Gone::new(bus.clone(), subjects.stream_in()),

@@ -15,6 +15,9 @@ pub const PREV_SEQ: &str = "Wa-Prev-Seq";
 pub const IN_SEQ: &str = "Wa-In-Seq";
 /// On an outcome: when `WA_IN` was created. [`IN_SEQ`] counts within one incarnation of the stream only.
 pub const IN_CREATED: &str = "Wa-In-Created";
+/// On an outcome: when the chat was last told that only text is read, if that was within the last hour. Milliseconds since
+/// the epoch.
+pub const TOLD_AT: &str = "Wa-Told-At";
 /// On a message or an update: its kind, by the name of its field in the schema. With it a reader skips without decoding.
 pub const KIND: &str = "Wa-Kind";
 /// W3C trace context.

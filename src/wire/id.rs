@@ -20,6 +20,13 @@ pub fn media(inbound_id: &str) -> String {
     format!("{inbound_id}/media")
 }
 
+/// The id of the message that an inbound message repeats, if it is a replay, and else its own. Its file has this name.
+pub fn original(inbound_id: &str) -> &str {
+    let end = inbound_id.match_indices('/').nth(3).map_or(inbound_id.len(), |(at, _)| at);
+    let (original, rest) = inbound_id.split_at(end);
+    if rest.starts_with("/replay-") { original } else { inbound_id }
+}
+
 /// The id of an inbound message that was published without one.
 pub fn unnamed(account: &Account, chat: &ChatToken, incarnation: &str, sequence: u64) -> String {
     format!("{account}/{}/{incarnation}/{sequence}", chat.as_str())
@@ -64,6 +71,20 @@ mod tests {
 
     fn account() -> Account {
         Account::parse("default").unwrap()
+    }
+
+    #[test]
+    fn a_file_has_the_name_of_the_message_that_came_first() {
+        for (id, want) in [
+            ("default/54911/54911/3EB0", "default/54911/54911/3EB0"),
+            ("default/54911/54911/3EB0/replay-7", "default/54911/54911/3EB0"),
+            ("default/54911/54911/3EB0/replay-7/replay-12", "default/54911/54911/3EB0"),
+            ("default/54911/54911/replay-7", "default/54911/54911/replay-7"),
+            ("default/54911/54911/3EB0/placeholder", "default/54911/54911/3EB0/placeholder"),
+            ("order-77", "order-77"),
+        ] {
+            assert_eq!(original(id), want);
+        }
     }
 
     proptest! {

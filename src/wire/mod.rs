@@ -3,6 +3,7 @@
 //! Everything that another service may rely on is defined in this folder and in `proto/`.
 
 pub mod envelope;
+pub mod file_link;
 pub mod header;
 pub mod id;
 pub mod kind;
@@ -14,6 +15,7 @@ pub mod token;
 pub mod visible;
 
 pub use envelope::Envelope;
+pub use file_link::FileLinks;
 pub use header::Headers;
 pub use subject::{Place, Route, Subjects};
 pub use token::{Account, ChatToken, masked};

@@ -338,10 +338,9 @@ impl Streams {
     async fn count(&self, name: &str, part: &str) -> usize {
         let Ok(stream) = self.jetstream.get_stream(name).await else { return 0 };
         let Ok(subjects) = stream.info_with_subjects(">").await else { return 0 };
-        let counts = subjects.try_fold(0, async |sum, (subject, count)| {
-            Ok(if subject.contains(part) { sum + count } else { sum })
-        });
-        counts.await.unwrap_or_default()
+        // They come in pages, and a subject that is new in between moves others to the next page: each counts once.
+        let counts: BTreeMap<String, usize> = subjects.try_collect().await.unwrap_or_default();
+        counts.iter().filter(|(subject, _)| subject.contains(part)).map(|(_, count)| count).sum()
     }
 
     async fn all(&self, name: &str) -> Vec<Entry> {

@@ -29,6 +29,8 @@ pub struct Asked {
     pub at: Instant,
     /// How many calls were under way then, this one included.
     pub at_once: usize,
+    /// The call's body, to the byte.
+    pub body: String,
 }
 
 /// What the backend writes to the connection.
@@ -188,14 +190,15 @@ impl Drop for UnderWay<'_> {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     let mut last = Instant::now();
-    while let Some(question) = read(&mut stream).await {
+    while let Some((question, body)) = read(&mut stream).await {
         if last.elapsed() > shared.idle {
             return;
         }
         let at_once = shared.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         let _under_way = UnderWay(&shared.under_way);
         let answer = {
-            let asked = Asked { from_number: question.from_number.clone(), at: Instant::now(), at_once };
+            let (from_number, at) = (question.from_number.clone(), Instant::now());
+            let asked = Asked { from_number, at, at_once, body };
             shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
             let rule = shared.rule.lock().unwrap_or_else(PoisonError::into_inner);
             rule(&question)
@@ -223,7 +226,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 /// One call with a body of a known length; `None` at the connection's end.
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Question> {
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<(Question, String)> {
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -240,5 +243,6 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Question> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    serde_json::from_slice(&body).ok()
+    let body = String::from_utf8(body).ok()?;
+    Some((serde_json::from_str(&body).ok()?, body))
 }

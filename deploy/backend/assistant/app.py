@@ -8,25 +8,34 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, StringConstraints, ValidationInfo, field_validator
 
 from . import auth
 from .assistant import State, reply
 from .calls import INBOUND_PATH, Call, CallLog, CallTracking
 from .faults import Faults
+from .full import Full, described
 from .gate import Gate
 from .settings import Mode, Settings
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 
 
-class InboundMessage(BaseModel):
+class InboundMessage(Full):
     message_id: NonEmpty
     from_number: NonEmpty
-    text: NonEmpty
+    text: str
     timestamp_iso: NonEmpty
     customer_name: str | None = None
     customer_id: str | None = None
+
+    @field_validator("text")
+    @classmethod
+    def has_words(cls, text: str, info: ValidationInfo) -> str:
+        """Only a message that says what else it is may have none (`BACKEND_FIELDS=full`)."""
+        if not text and info.data.get("kind") is None:
+            raise ValueError("a message without `kind` has a text")
+        return text
 
 
 class ListItem(BaseModel):
@@ -125,6 +134,8 @@ def create_app(settings: Settings) -> FastAPI:
     ) -> tuple[str, list[str] | None]:
         if settings.mode is Mode.FORGETFUL and "menú" in message.text.lower():
             return "¿Qué querés hacer?", ["Reservar", "Cancelar"]
+        if not message.text.strip():
+            return described(message), None
         if settings.mode is not Mode.ASSISTANT:
             return f"eco: {message.text}", None
         conversation.state, text = reply(conversation.state, message.text, message.customer_name)

@@ -5,7 +5,7 @@
 {{- $_ := set $maps (printf "%s.settings" $side) (index $.Values $side "settings") }}
 {{- end }}
 {{- range $where, $settings := $maps }}
-{{- range $secret := list "API_KEY" "HTTP_TOKEN" "WHATSAPP_WEBHOOK_SECRET" "NATS_PASSWORD" "NATS_TOKEN" "NATS_NKEY" }}
+{{- range $secret := list "API_KEY" "HTTP_TOKEN" "MEDIA_URL_SECRET" "TRANSCRIBE_API_KEY" "WHATSAPP_WEBHOOK_SECRET" "NATS_PASSWORD" "NATS_TOKEN" "NATS_NKEY" }}
 {{- if hasKey $settings $secret }}
 {{- fail (printf "%s.%s is a secret, and would stand in a manifest: name its Secret in `secrets` of the side that needs it" $where $secret) }}
 {{- end }}

@@ -60,11 +60,13 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         roles.push(Role::Edge(&config.edge.account));
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
+    let files = permissions::Files {
+        fetched: config.topology.media.is_some(),
+        read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
+    };
     for role in &roles {
-        facts.refused.extend(new(
-            &facts.refused,
-            bus.refused(&bus.needs(&config.subjects, *role, config.topology.media.is_some())).await,
-        ));
+        let refused = bus.refused(&bus.needs(&config.subjects, *role, files)).await;
+        facts.refused.extend(new(&facts.refused, refused));
     }
     // A user that may not receive answers need not ask.
     let gets_answers = !facts.refused.iter().any(Need::is_inbox);

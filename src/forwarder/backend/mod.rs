@@ -1,10 +1,12 @@
 //! The backend's HTTP endpoint.
 
 mod calls;
+mod full;
 mod offered;
 mod plain;
 mod probe;
 mod retry_after;
+mod transcribe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +19,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+pub use full::{File, Full, State};
 pub use offered::{Choice, Choices};
 pub use probe::{Probed, Said};
+pub use transcribe::{Settings as TranscriberSettings, Transcriber};
 
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
@@ -51,8 +55,18 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+/// What a call says (`BACKEND_FIELDS`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fields {
+    /// Who wrote, when, and the words.
+    #[default]
+    Basic,
+    /// All that the message says.
+    Full,
+}
+
 /// A call's body.
-#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, PartialEq)]
 pub struct Question {
     /// WhatsApp's own id. The backend uses it to answer a repeated call only once.
     pub message_id: String,
@@ -65,6 +79,9 @@ pub struct Question {
     /// The sender's profile name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_name: Option<String>,
+    /// With [`Fields::Full`]: what the message says beside that.
+    #[serde(flatten)]
+    pub full: Option<Box<Full>>,
 }
 
 /// What the backend answered.

@@ -5,10 +5,12 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::failing::Failing;
+use super::file::Known;
+use super::voice::{self, Heard};
 use super::{Interrupted, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
-use crate::forwarder::backend::{Failure, Question};
+use crate::forwarder::backend::{Failure, Full, Question};
 use crate::forwarder::circuit_breaker::Pass;
 use crate::forwarder::decision::{self, Decision};
 use crate::forwarder::eligible;
@@ -19,6 +21,18 @@ use crate::forwarder::slots::Slot;
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
+
+/// What a look at the message says.
+enum Look {
+    /// The backend is to be asked.
+    Ask(Box<Question>),
+    /// First somebody has to listen to it.
+    Listen,
+    /// It need not be.
+    Decided(Decision),
+    /// The message must wait for capacity first.
+    NeedsCapacity,
+}
 
 /// What a call was good for.
 struct Called {
@@ -48,6 +62,7 @@ impl Turn<'_> {
         let mut probe = None;
         let mut calls = 0;
         let mut failing = Failing::default();
+        let (mut file, mut heard) = (Known::default(), Heard::default());
         loop {
             // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
             // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
@@ -60,22 +75,27 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            match attempt.begin().await {
-                Begun::Going => {}
-                Begun::NeedsCapacity => return Ok(None),
-                Begun::GiveUp { deaths } => {
-                    return self.dead(DeadReason::CrashLoop, &format!("deaths-{deaths}")).await.map(Some);
+            let mut question = match self.look(attempt, &heard).await? {
+                Look::Ask(question) => question,
+                Look::Listen => {
+                    // It holds nothing, as below.
+                    slots.clear();
+                    attempt.leave().await;
+                    heard = self.listen(&mut file).await?;
+                    continue;
                 }
+                Look::Decided(decision) => return Ok(Some(decision)),
+                Look::NeedsCapacity => return Ok(None),
+            };
+            if file.is_awaited(&question) && probe.is_none() {
+                // It holds nothing, so that nobody else waits for this file.
+                slots.clear();
+                attempt.leave().await;
+                failing.pause(Instant::now());
+                self.wait_for_file(&mut file).await?;
+                continue;
             }
-            let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
-                return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Some);
-            };
-            // Check again after each wait, because the message may have become too old. Check before asking the
-            // circuit breaker, so that no turn waits for a backend that it need not ask.
-            let question = match eligible::question(&message, &self.forwarder.settings.eligible, now_ms()) {
-                Ok(question) => question,
-                Err(reason) => return Ok(Some(decision::none(reason))),
-            };
+            self.tell_of_file(&mut question, &file);
             let has_slot = !slots.is_empty();
             let pass = probe.take().or_else(|| self.forwarder.breaker.free().filter(|_| has_slot));
             let Some(pass) = pass else {
@@ -102,9 +122,41 @@ impl Turn<'_> {
                     slots.clear();
                     attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
+                    file.may_change();
                 }
             }
         }
+    }
+
+    /// Looks at the message. Each time anew, because it may have become too old, and before anybody asks the circuit
+    /// breaker, so that no turn waits for a backend that it need not ask.
+    async fn look(&self, attempt: &mut Attempt<'_>, heard: &Heard) -> Result<Look, Interrupted> {
+        match attempt.begin().await {
+            Begun::Going => {}
+            Begun::NeedsCapacity => return Ok(Look::NeedsCapacity),
+            Begun::GiveUp { deaths } => {
+                let detail = format!("deaths-{deaths}");
+                return self.dead(DeadReason::CrashLoop, &detail).await.map(Look::Decided);
+            }
+        }
+        let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
+            return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Look::Decided);
+        };
+        let (settings, now_ms) = (&self.forwarder.settings.eligible, now_ms());
+        if self.is_to_be_heard(&message, heard, now_ms) {
+            return Ok(Look::Listen);
+        }
+        let mut question = match heard {
+            Heard::Words(words) => eligible::question(&voice::written(&message, words), settings, now_ms),
+            Heard::Not | Heard::Nothing => eligible::question(&message, settings, now_ms),
+        };
+        if let (Heard::Words(_), Ok(Question { full: Some(full), .. })) = (heard, &mut question) {
+            **full = Full { transcribed: true, ..Full::of(&message) };
+        }
+        Ok(match question {
+            Ok(question) => Look::Ask(Box::new(question)),
+            Err(reason) => Look::Decided(decision::none(reason)),
+        })
     }
 
     /// Tells the circuit breaker the result of a call, and says what follows.

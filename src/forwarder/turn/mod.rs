@@ -1,5 +1,5 @@
 //! One message's turn: from its delivery to its stored outcome. `asking` has the calls and the waits between them,
-//! `storing` writes to the bus, and `telemetry` has the spans and metrics.
+//! `file` waits for a message's file, `voice` for a voice note's words, `storing` writes to the bus, and `telemetry` has the spans and metrics.
 //!
 //! A `kill -9` at any await loses nothing. Until the outcome is stored, the message is not acknowledged, so it
 //! comes again, to any replica. After that, the replica that gets the message again sees the outcome and
@@ -7,8 +7,10 @@
 
 mod asking;
 mod failing;
+mod file;
 mod storing;
 mod telemetry;
+mod voice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempts::Attempt;
-use super::chain::{self, Place, Step};
+use super::chain::{self, Last, Place, Step};
 use super::decision::{self, Decision};
 use super::hand::Held;
 use super::slots::Slot;
@@ -227,11 +229,12 @@ impl<'a> Turn<'a> {
                 None => self.slot(attempt).await?,
             };
             let read_at = Instant::now();
-            let expected = match self.step().await? {
+            let (step, last) = self.step().await?;
+            match step {
                 Step::Answered => return Ok(Ended::Answered),
                 Step::Wait => return Ok(Ended::Waits { read_at }),
-                Step::Go { expected } => expected,
-            };
+                Step::Go { .. } => {}
+            }
             if !std::mem::replace(&mut told, true) {
                 spans::event_since("chain.wait", self.waited.since.elapsed());
                 spans::event("chain.go", []);
@@ -250,7 +253,7 @@ impl<'a> Turn<'a> {
                     None => continue,
                 },
             };
-            match self.store(&decision, expected).await {
+            match self.store(&decision, last).await {
                 Ok(()) => return Ok(Ended::Stored),
                 // Another replica was faster, or what is known is old: check again. If the place of a
                 // decision is gone, the next step drops the decision.
@@ -281,23 +284,23 @@ impl<'a> Turn<'a> {
         self.or_stop(slot).await?.ok_or(Interrupted::Stopping)
     }
 
-    /// What to do with the message, as far as is known, and else as the bus says.
-    async fn step(&self) -> Result<Step, Interrupted> {
+    /// What to do with the message, as far as is known, and else as the bus says. With it the chat's last outcome.
+    async fn step(&self) -> Result<(Step, Last), Interrupted> {
         if self.is_of_another_stream() {
             return Err(Interrupted::StreamGone);
         }
         let ack_floor = self.forwarder.ack_floor.known();
         let known = self.forwarder.chats.known_last(self.chat);
-        let step = known.map(|last| chain::step(self.place, last, ack_floor));
-        if let Some(step) = step.filter(|step| *step != Step::Wait) {
+        let step = known.map(|last| (chain::step(self.place, last, ack_floor), last));
+        if let Some(step) = step.filter(|(step, _)| *step != Step::Wait) {
             return Ok(step);
         }
         let last = self.forwarder.chats.read_last(self.chat).await?;
         let step = chain::step(self.place, last, ack_floor);
         if step == Step::Wait && crash::switched_off("chain") {
-            return Ok(Step::Go { expected: last.out_sequence });
+            return Ok((Step::Go { expected: last.out_sequence }, last));
         }
-        Ok(step)
+        Ok((step, last))
     }
 
     /// The stream that the message was in was deleted, and made anew. Whoever has its sequence now is another message.

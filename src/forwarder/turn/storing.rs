@@ -6,13 +6,13 @@ use tracing::Instrument as _;
 use super::{Interrupted, Turn, telemetry};
 use crate::bus::{AppendError, Record};
 use crate::crash;
-use crate::forwarder::Settings;
 use crate::forwarder::chain::Last;
-use crate::forwarder::decision::{self, Decision};
+use crate::forwarder::decision::{self, Decision, Mode};
 use crate::forwarder::records::About;
+use crate::forwarder::{Settings, eligible, notice};
 use crate::telemetry::{metrics, propagation, spans};
-use crate::wire::v1::DeadReason;
-use crate::wire::{kind, now_ms};
+use crate::wire::v1::{DeadReason, InboundMessage};
+use crate::wire::{header, kind, now_ms};
 
 impl Turn<'_> {
     /// Dead letter: first the copy, then the outcome, then the ack.
@@ -38,7 +38,7 @@ impl Turn<'_> {
         Ok(decision::dead(*mode, reason, detail, fallback_text))
     }
 
-    fn about(&self) -> About<'_> {
+    pub(super) fn about(&self) -> About<'_> {
         About {
             envelope: &self.delivery.envelope,
             incarnation: self.incarnation,
@@ -47,8 +47,27 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) async fn store(&self, decision: &Decision, expected: u64) -> Result<(), AppendError> {
-        let (mut headers, payload) = self.about().outcome(decision, expected, now_ms());
+    /// The text that says that only text is read, if the message is due to get it behind the chat's last outcome.
+    fn notice(&self, decision: &Decision, last: Last, now_ms: i64) -> Option<Decision> {
+        let Settings { mode, unsupported_text, eligible, .. } = &self.forwarder.settings;
+        if unsupported_text.is_empty() || *mode == Mode::Shadow || !notice::is_without_words(decision) {
+            return None;
+        }
+        let message = InboundMessage::decode(self.delivery.payload.clone()).ok()?;
+        let lacks_words = eligible::lacks_only_words(&message, eligible, now_ms);
+        notice::due(unsupported_text, last, now_ms).filter(|_| lacks_words)
+    }
+
+    /// Appends the outcome behind the chat's `last` one, if that still is the last.
+    pub(super) async fn store(&self, decision: &Decision, last: Last) -> Result<(), AppendError> {
+        let now_ms = now_ms();
+        let notice = self.notice(decision, last, now_ms);
+        let told_at_ms = notice::next_told_at_ms(notice.is_some(), last, now_ms);
+        let decision = notice.as_ref().unwrap_or(decision);
+        let (mut headers, payload) = self.about().outcome(decision, last.out_sequence, now_ms);
+        if told_at_ms > 0 {
+            headers.set(header::TOLD_AT, &told_at_ms.to_string());
+        }
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);
@@ -60,7 +79,7 @@ impl Turn<'_> {
             spans::stored(stored.sequence);
             telemetry::outcome(decision);
             let in_sequence = if self.is_of_another_stream() { 0 } else { self.place.sequence };
-            let last = Last { in_sequence, out_sequence: stored.sequence };
+            let last = Last { in_sequence, out_sequence: stored.sequence, told_at_ms };
             self.forwarder.chats.wrote(self.chat, last);
             Ok(())
         }
