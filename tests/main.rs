@@ -35,6 +35,7 @@ mod kill;
 mod labels;
 mod lease;
 mod logs;
+mod long_answers;
 mod lookups;
 mod markdown;
 mod media;
