@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::crash;
 use crate::edge::session::AuthDir;
 use crate::telemetry::Seldom;
 use crate::wire::header::rfc3339_ms;
@@ -203,6 +204,7 @@ impl NewChats {
     pub(super) async fn refused(&self, why: Why) -> Closed {
         let closed = self.ledger().refused(why, self.0.limits, now_ms());
         self.write().await;
+        crash::point("edge.after-pause");
         closed
     }
 
