@@ -236,7 +236,7 @@ async fn each_missing_permission_is_named() {
             ("NATS_PASSWORD", "pass"),
             ("NATS_INBOX_PREFIX", inbox),
             ("NATS_PROVISION", provision),
-            ("MEDIA", "inbound"),
+            ("MEDIA", "all"),
             ("BACKEND_URL", backend.url()),
         ])
     };

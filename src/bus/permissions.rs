@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::topology::Role;
+use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Subjects;
 
@@ -55,7 +55,13 @@ impl std::fmt::Display for Need {
 
 /// All permissions that `role` needs, with the bucket of files or without. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
-pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox: &str) -> Vec<Need> {
+pub fn needs(
+    subjects: &Subjects,
+    role: Role<'_>,
+    media: Option<Media>,
+    api: &str,
+    inbox: &str,
+) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
@@ -79,9 +85,12 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, media: bool, api: &str, inbox:
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
-            if media {
+            if let Some(media) = media {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
+                if media.sends {
+                    needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
+                }
             }
             (subjects.stream_out(), subjects.consumer_edge(account))
         }
@@ -118,7 +127,7 @@ pub fn to_make(subject: &str) -> Need {
 
 impl Bus {
     /// All permissions that `role` needs on this bus, with this connection's settings.
-    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, media: bool) -> Vec<Need> {
+    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, media: Option<Media>) -> Vec<Need> {
         needs(subjects, role, media, &self.api, self.refusals.inbox())
     }
 
@@ -179,6 +188,8 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
+    const MEDIA: Option<Media> = Some(Media { max_bytes: None, sends: true });
+
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {
         let text = include_str!("../../deploy/nats/accounts.conf");
@@ -193,7 +204,7 @@ mod tests {
         let subjects = Subjects::new("wa").unwrap();
         let account = Account::parse("default").unwrap();
         let of = |role, inbox| -> BTreeSet<String> {
-            needs(&subjects, role, true, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
+            needs(&subjects, role, MEDIA, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
         };
         assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
         assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn a_probe_is_a_subject_without_wildcards_that_its_permission_covers() {
         let subjects = Subjects::new("wa").unwrap();
-        for need in needs(&subjects, Role::Forwarder, true, "$JS.hub.API", "_INBOX") {
+        for need in needs(&subjects, Role::Forwarder, MEDIA, "$JS.hub.API", "_INBOX") {
             let covers = |(wanted, token): (&str, &str)| wanted == token || ["*", ">"].contains(&wanted);
             let (wanted, probe) = (need.subject.split('.'), need.probe.split('.'));
             assert!(wanted.zip(probe).all(covers), "{need:?}");

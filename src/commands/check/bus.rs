@@ -63,7 +63,7 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     for role in &roles {
         facts.refused.extend(new(
             &facts.refused,
-            bus.refused(&bus.needs(&config.subjects, *role, config.topology.media.is_some())).await,
+            bus.refused(&bus.needs(&config.subjects, *role, config.topology.media)).await,
         ));
     }
     // A user that may not receive answers need not ask.

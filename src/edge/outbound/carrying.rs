@@ -1,13 +1,15 @@
 //! From a delivery to WhatsApp: what to send, whether to send it, when, and what to do if that fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
+use super::file::Ready;
+use super::files::{FileMeans, Files};
 use super::job::Job;
 use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
@@ -54,6 +56,8 @@ pub(crate) struct Means {
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
     pub polls: Polls,
+    /// Takes files to WhatsApp.
+    pub files: FileMeans,
 }
 
 /// Where a delivery has come to.
@@ -79,6 +83,8 @@ struct Wanted<'a> {
     quote: Option<&'a Quote>,
     /// When it was asked for. Milliseconds.
     at_ms: i64,
+    /// The file that it names.
+    file: Option<Ready>,
     to: Result<Jid, Undeliverable>,
 }
 
@@ -94,6 +100,7 @@ pub(super) struct Carrier {
     sent_as: SentAs,
     timers: Timers,
     packer: Packer,
+    files: Files,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -103,10 +110,11 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, files } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
+            files: Files::new(files),
             sent_as,
             timers,
             sender,
@@ -165,6 +173,11 @@ impl Carrier {
         let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else {
             return Carried::Open;
         };
+        let file = match self.stop.run_until_cancelled(self.file(content, &job, to.is_ok())).await {
+            None => return Carried::Open,
+            Some(Err(why)) => return Carried::ended(self.given_up(chat, &job, whatsapp_id, why).await),
+            Some(Ok(file)) => file,
+        };
         let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
             return Carried::Open;
         };
@@ -172,7 +185,7 @@ impl Carrier {
             // Before it is sent: who is quick chooses before WhatsApp's ack is here.
             self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
         }
-        let parcel = Wanted { content, quote: quote.as_ref(), at_ms: delivery.stored_at_ms, to };
+        let parcel = Wanted { content, quote: quote.as_ref(), at_ms: delivery.stored_at_ms, file, to };
         self.hand_over(chat, &job, parcel, whatsapp_id).await
     }
 
@@ -191,7 +204,7 @@ impl Carrier {
     ) -> Carried {
         let span = spans::send(&whatsapp_id);
         let _sending = metrics::SENDING.enter([]);
-        let Wanted { content, quote, at_ms, to } = wanted;
+        let Wanted { content, quote, at_ms, file, to } = wanted;
         let sent = async {
             let to = to?;
             // Its receipts come from there, and belong here.
@@ -199,7 +212,7 @@ impl Carrier {
             let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: job.cause.clone() };
             self.sent_as.remember(&whatsapp_id, sent);
             let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms };
+            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms, file: file.as_ref() };
             let message = &self.packer.pack(content, quote, label).await;
             let not_after_ms = job.not_after_ms;
             self.sender.send(&to, &whatsapp_id, Parcel { message, disappears_after_s, not_after_ms }).await
@@ -267,6 +280,24 @@ impl Carrier {
         metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
         let failure = Failure { whatsapp_id: Some(whatsapp_id), ..Failure::of(cause, "loop-limit") };
         self.reporter.failure(chat, failure).await
+    }
+
+    /// The file of a message that names one, once WhatsApp has it. Also before the permit: only the chat waits for its file.
+    async fn file(
+        &self,
+        content: &Content,
+        job: &Job,
+        is_wanted: bool,
+    ) -> Result<Option<Ready>, Undeliverable> {
+        let Content::Media { file, .. } = content else { return Ok(None) };
+        if !is_wanted {
+            return Ok(None);
+        }
+        let ready = async { self.files.ready(file).await.map(Some).map_err(Undeliverable::File) };
+        let Some(not_after_ms) = job.not_after_ms else { return ready.await };
+        let left_ms = u64::try_from(not_after_ms.saturating_sub(now_ms())).unwrap_or_default();
+        let within = tokio::time::timeout(Duration::from_millis(left_ms), ready).await;
+        within.unwrap_or(Err(Undeliverable::Expired))
     }
 
     /// Where the message goes: to the address that it names, or that WhatsApp names for its number.

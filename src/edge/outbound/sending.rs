@@ -14,6 +14,7 @@ use whatsapp_rust::wacore::types::events::ServerAck;
 use whatsapp_rust::{Client, Jid, SendError, SendOptions};
 
 use super::request::Flaw;
+use super::upload_policy::Trouble;
 use crate::crash;
 use crate::edge::session::Connection;
 use crate::telemetry::{metrics, redact, spans};
@@ -38,6 +39,9 @@ pub(crate) enum Undeliverable {
     /// The address or the content cannot be sent.
     #[error("invalid-request")]
     Invalid(Flaw),
+    /// WhatsApp does not have its file.
+    #[error("{0}")]
+    File(Trouble),
     /// The caller did not want it to be sent so late.
     #[error("expired")]
     Expired,
@@ -50,6 +54,7 @@ impl Undeliverable {
             Self::UnknownNumber => "unknown-number",
             Self::Refused(_) => "refused",
             Self::Invalid(_) => "invalid-request",
+            Self::File(trouble) => trouble.code(),
             Self::Expired => "expired",
         }
     }
