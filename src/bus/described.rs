@@ -82,7 +82,8 @@ pub(super) fn described(bucket: &str, payload: &[u8]) -> Result<Described, Unrea
         return Err(Unreadable::Missing);
     }
     let token = text("nuid");
-    let is_token = !token.is_empty() && token.len() <= 256 && token.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_token =
+        !token.is_empty() && token.len() <= 256 && token.chars().all(|c| c.is_ascii_alphanumeric());
     let sha256 = digest(text("digest")).filter(|_| is_token);
     let (Some(sha256), Some(size)) = (sha256, said.get("size").and_then(Value::as_u64)) else {
         return Err(Unreadable::Broken);
@@ -113,7 +114,8 @@ fn mime_type(said: &Value) -> String {
         value.as_str().or_else(|| value.get(0)?.as_str())
     };
     let found = named("headers").or_else(|| named("metadata")).unwrap_or_default();
-    let is_one = found.len() <= TYPE && found.contains('/') && found.chars().all(|c| (' '..='~').contains(&c));
+    let is_one =
+        found.len() <= TYPE && found.contains('/') && found.chars().all(|c| (' '..='~').contains(&c));
     if is_one { found.to_owned() } else { String::new() }
 }
 

@@ -55,13 +55,7 @@ impl std::fmt::Display for Need {
 
 /// All permissions that `role` needs, with the bucket of files or without. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
-pub fn needs(
-    subjects: &Subjects,
-    role: Role<'_>,
-    media: Option<Media>,
-    api: &str,
-    inbox: &str,
-) -> Vec<Need> {
+pub fn needs(subjects: &Subjects, role: Role<'_>, media: Option<Media>, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };

@@ -83,9 +83,7 @@ pub(super) fn kind(path: &Path) -> (Kind, &'static str) {
         "csv" => (Kind::Document, "text/csv"),
         "zip" => (Kind::Document, "application/zip"),
         "gif" => (Kind::Document, "image/gif"),
-        "docx" => {
-            (Kind::Document, "application/vnd.openxmlformats-officedocument.wordprocessingml.document")
-        }
+        "docx" => (Kind::Document, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         "xlsx" => (Kind::Document, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         _ => (Kind::Document, "application/octet-stream"),
     }

@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use super::file;
 use crate::wire::ChatToken;
 use crate::wire::v1::{
-    SendContact, SendContacts, SendEdit, SendLocation, SendMedia, SendMediaKind, SendMessage, SendPoll, SendQuoted, SendReaction,
-    SendRevoke, SendTarget, SendText, send_message::Content,
+    SendContact, SendContacts, SendEdit, SendLocation, SendMedia, SendMediaKind, SendMessage, SendPoll,
+    SendQuoted, SendReaction, SendRevoke, SendTarget, SendText, send_message::Content,
 };
 
 /// What is sent.
@@ -252,7 +252,8 @@ mod tests {
         assert_eq!((edit.quoted_message_id.as_str(), edit.quoted.as_ref()), ("", None));
         let target = Some(SendTarget { request_id: "order-77".to_owned(), ..SendTarget::default() });
         assert_eq!(edit.content, Some(Content::Edit(SendEdit { target, body: "Chau".to_owned() })));
-        let text = read(&["--text", "Chau", "--about", "3EB0", "--about-own", "--within", "10s"]).request(5, "");
+        let text =
+            read(&["--text", "Chau", "--about", "3EB0", "--about-own", "--within", "10s"]).request(5, "");
         let quoted = SendQuoted { from_me: true, ..SendQuoted::default() };
         assert_eq!((text.quoted_message_id.as_str(), text.quoted), ("3EB0", Some(quoted)));
         assert_eq!(text.not_after_ms, 10_005);
@@ -261,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_place_may_be_in_the_south() {
-        let place = read(&["--kind", "location", "--latitude", "-34.6", "--longitude", "-58.4"]).request(0, "");
+        let place =
+            read(&["--kind", "location", "--latitude", "-34.6", "--longitude", "-58.4"]).request(0, "");
         let at = SendLocation { latitude: -34.6, longitude: -58.4, ..SendLocation::default() };
         assert_eq!(place.content, Some(Content::Location(at)));
         assert!(Line::try_parse_from(["send", "--to", "54911", "--kind", "location"]).is_err());
@@ -278,7 +280,10 @@ mod tests {
         assert_eq!((guessed.file_name.as_str(), guessed.caption.as_str()), ("menu.pdf", "hoy"));
         assert_eq!(guessed.mime_type, "application/pdf");
         let said = media(&["--file", "clip.mp4", "--kind", "gif"]);
-        assert_eq!((said.kind(), said.mime_type.as_str(), said.file_name.as_str()), (SendMediaKind::Gif, "", ""));
+        assert_eq!(
+            (said.kind(), said.mime_type.as_str(), said.file_name.as_str()),
+            (SendMediaKind::Gif, "", "")
+        );
         let as_document = media(&["--file", "foto.jpg", "--kind", "document"]);
         assert_eq!(as_document.mime_type, "image/jpeg");
         assert!(Line::try_parse_from(["send", "--to", "54911", "--kind", "voice"]).is_err());

@@ -9,8 +9,8 @@ use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
     ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
-    Receipt, ReceiptStatus, Reply, SendMessage, SendTarget, SessionAction, SessionEvent, SessionState,
-    SendMediaKind, outcome, send_message,
+    Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget, SessionAction, SessionEvent,
+    SessionState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.

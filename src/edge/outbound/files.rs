@@ -15,7 +15,9 @@ use super::file::{self, Ready};
 use super::upload_policy::{Trouble, after};
 use crate::bus::{Bus, Described, Unreadable};
 use crate::crash;
-use crate::edge::session::{AuthDir, Connection, FileKind, NotUploaded, Sealing, Uploaded, Uploader, Uploads};
+use crate::edge::session::{
+    AuthDir, Connection, FileKind, NotUploaded, Sealing, Uploaded, Uploader, Uploads,
+};
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 use crate::wire::v1::SendMedia;

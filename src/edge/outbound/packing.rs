@@ -63,7 +63,11 @@ impl Packer {
             self.keep(&poll, label).await;
         }
         let own = [ourselves.phone, ourselves.lid];
-        compose::message(content, quote, &Around { to: label.to, own, secret, at_ms: label.at_ms, file: label.file })
+        compose::message(
+            content,
+            quote,
+            &Around { to: label.to, own, secret, at_ms: label.at_ms, file: label.file },
+        )
     }
 
     /// Votes come in the chat of the person's own address, which need not be the chat of the request.

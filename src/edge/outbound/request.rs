@@ -165,11 +165,7 @@ impl Content {
     fn may_quote(&self) -> bool {
         matches!(
             self,
-            Self::Text { .. }
-                | Self::Location(_)
-                | Self::Contacts(_)
-                | Self::Poll(_)
-                | Self::Media { .. }
+            Self::Text { .. } | Self::Location(_) | Self::Contacts(_) | Self::Poll(_) | Self::Media { .. }
         )
     }
 

@@ -198,7 +198,8 @@ impl AuthDir {
     fn clear_spool(&self) {
         let own = format!("{}.{SPOOL}", self.account);
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(own.as_bytes())) {
+        for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(own.as_bytes()))
+        {
             // One that stays is empty, and its name is used again.
             let _ = std::fs::remove_file(entry.path());
         }

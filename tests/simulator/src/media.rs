@@ -3,7 +3,7 @@
 //! A customer's phone encrypts a file with a key of the file's own, puts it here and names it in its message. A linked
 //! device downloads it. Files live in memory: after a restart they are gone, as they are at WhatsApp after a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -85,6 +85,8 @@ pub(crate) struct Media {
     files: BTreeMap<String, File>,
     /// Which file a message names.
     of_message: BTreeMap<String, String>,
+    /// With what clients are let in.
+    let_in: BTreeSet<String>,
     /// Uploads that broke off.
     halves: BTreeMap<String, bytes::Bytes>,
     /// How clients reach this server: as they named it when they connected.
@@ -236,6 +238,16 @@ impl Media {
         self.files.get(name)
     }
 
+    /// Is a client that says this let in? One that says nothing is a test.
+    pub(crate) fn lets_in(&self, auth: Option<&str>) -> bool {
+        auth.is_none_or(|auth| self.let_in.contains(auth))
+    }
+
+    /// What clients were given before is not valid any more.
+    pub(crate) fn lets_nobody_in(&mut self) {
+        self.let_in.clear();
+    }
+
     /// What came of a file before its upload broke off.
     pub(crate) fn half(&self, name: &str) -> Option<&bytes::Bytes> {
         self.halves.get(name)
@@ -277,13 +289,15 @@ impl File {
 }
 
 /// Where media servers are, as a client hears it.
-pub(crate) fn connection(world: &World, request: &Node) -> Node {
+pub(crate) fn connection(world: &mut World, request: &Node) -> Node {
     let fault = world.faults.find(FaultKind::MediaHost, None, std::time::Instant::now());
     let foreign = fault.and_then(|fault| fault.attributes.get("host")).cloned();
     let host = foreign.unwrap_or_else(|| world.media.host.clone());
+    let auth = crate::ids::random_hex(8);
+    world.media.let_in.insert(auth.clone());
     let host = NodeBuilder::new("host").attr("hostname", host).attr("type", "primary").build();
     let connection = NodeBuilder::new("media_conn")
-        .attr("auth", crate::ids::random_hex(8))
+        .attr("auth", auth)
         .attr("ttl", 300u16)
         .attr("auth_ttl", 21_600u32)
         .attr("max_buckets", 12u8)

@@ -75,7 +75,8 @@ impl Sealing {
             self.flush().await?;
             self
         };
-        let facts = encryptor.finalize(&mut sealed).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let facts =
+            encryptor.finalize(&mut sealed).map_err(|error| std::io::Error::other(error.to_string()))?;
         file.write_all(&sealed).await?;
         // What is read next is read through another handle.
         file.flush().await?;
@@ -124,7 +125,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_sealed_is_opened_by_who_has_the_key_and_is_the_same_each_time() {
         for length in [0, 1, 15, 16, 17, 200_000] {
-            let plain: Vec<u8> = (0..length).map(|place| u8::try_from(place % 251).expect("a byte")).collect();
+            let plain: Vec<u8> =
+                (0..length).map(|place| u8::try_from(place % 251).expect("a byte")).collect();
             let (sealed, bytes) = seal(&plain, FileKind::Audio, 1_000).await;
             assert_eq!(sealed.length, u64::try_from(bytes.len()).expect("a length"));
             assert_eq!(seal(&plain, FileKind::Audio, 77).await.1, bytes);

@@ -113,7 +113,8 @@ impl Uploader {
         let mut from = 0;
         if sealed.length >= RESUMABLE {
             let Ok(url) = address(&[("resume", "1")]) else { return Err(away) };
-            let asked = async { said(self.http.post(url, Body::from(Bytes::new()), 0).await.ok()?).await.ok() };
+            let asked =
+                async { said(self.http.post(url, Body::from(Bytes::new()), 0).await.ok()?).await.ok() };
             // If it cannot say, it gets all of it.
             let known = tokio::time::timeout(SILENCE, asked).await.ok().flatten();
             match known.as_ref().and_then(|known| known.resume.as_deref()) {

@@ -65,6 +65,8 @@ pub(super) async fn download(State(hub): State<Arc<Hub>>, Path(name): Path<Strin
 /// What a client says beside the file.
 #[derive(Debug, Deserialize)]
 pub(super) struct Said {
+    /// With what it wants to be let in.
+    auth: Option<String>,
     /// It asks how much is here.
     resume: Option<String>,
     /// What comes begins there.
@@ -86,7 +88,13 @@ pub(super) async fn upload(
         world.faults.take(FaultKind::UploadRefused, Instant::now())
     });
     if let Some(fault) = refused {
+        if fault.code == 401 {
+            hub.update(|world| world.media.lets_nobody_in());
+        }
         return status(fault.code).into_response();
+    }
+    if !hub.update(|world| world.media.lets_in(said.auth.as_deref())) {
+        return StatusCode::UNAUTHORIZED.into_response();
     }
     let is_slow =
         || hub.update(|world| world.faults.find(FaultKind::UploadSlow, None, Instant::now()).is_some());
