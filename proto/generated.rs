@@ -961,13 +961,13 @@ pub struct SendMessage {
     /// What else is known of the message to quote.
     #[prost(message, optional, tag = "3")]
     pub quoted: ::core::option::Option<SendQuoted>,
-    /// Whom a text mentions: phone numbers in digits, or JIDs. The text has `@` and the digits of each.
+    /// Whom a text or a caption mentions: phone numbers in digits, or JIDs. The text has `@` and the digits of each.
     #[prost(string, repeated, tag = "4")]
     pub mentions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The message is not sent any more after this time; 0: it always is. Milliseconds since 1970-01-01T00:00:00Z.
     #[prost(int64, tag = "5")]
     pub not_after_ms: i64,
-    #[prost(oneof = "send_message::Content", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "send_message::Content", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub content: ::core::option::Option<send_message::Content>,
 }
 /// Nested message and enum types in `SendMessage`.
@@ -988,6 +988,8 @@ pub mod send_message {
         Contacts(super::SendContacts),
         #[prost(message, tag = "16")]
         Poll(super::SendPoll),
+        #[prost(message, tag = "17")]
+        Media(super::SendMedia),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1086,6 +1088,96 @@ pub struct SendPoll {
     /// How many options one person may pick. 0: as many as there are.
     #[prost(uint32, tag = "3")]
     pub selectable: u32,
+}
+/// A file, with `MEDIA=all`. It is in an object store on NATS before the request is, and stays there until the message is accepted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendMedia {
+    /// The object store. Empty: the one of the files that people send, `WA_MEDIA`. The edge has to be allowed to read it.
+    #[prost(string, tag = "1")]
+    pub bucket: ::prost::alloc::string::String,
+    /// The object's name.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(enumeration = "SendMediaKind", tag = "3")]
+    pub kind: i32,
+    /// What stands below it: of a picture, a video, a GIF or a document. At most 1024 characters.
+    #[prost(string, tag = "4")]
+    pub caption: ::prost::alloc::string::String,
+    /// What the file is, such as `application/pdf`. Empty: what the object's header `Content-Type` says, or else what is usual
+    /// for its kind.
+    #[prost(string, tag = "5")]
+    pub mime_type: ::prost::alloc::string::String,
+    /// Of a document: the name that the person sees. Empty: the last part of the object's name.
+    #[prost(string, tag = "6")]
+    pub file_name: ::prost::alloc::string::String,
+    /// How long it plays.
+    #[prost(uint32, tag = "7")]
+    pub seconds: u32,
+    /// Of a picture, a video or a sticker, in pixels.
+    #[prost(uint32, tag = "8")]
+    pub width: u32,
+    #[prost(uint32, tag = "9")]
+    pub height: u32,
+    /// Of a voice note: how loud it is, up to 64 values of 0 to 100. Without it phones draw a flat line.
+    #[prost(bytes = "vec", tag = "10")]
+    pub waveform: ::prost::alloc::vec::Vec<u8>,
+    /// A small JPEG that is shown until the file is there: of a picture, a video, a GIF or a document. At most 16 KiB.
+    #[prost(bytes = "vec", tag = "11")]
+    pub thumbnail: ::prost::alloc::vec::Vec<u8>,
+}
+/// What a file is shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SendMediaKind {
+    Unspecified = 0,
+    /// JPEG or PNG.
+    Image = 1,
+    /// MP4.
+    Video = 2,
+    /// An MP4 without sound that plays again and again.
+    Gif = 3,
+    /// A round video.
+    VideoNote = 4,
+    Audio = 5,
+    /// A voice note: Opus in Ogg.
+    Voice = 6,
+    Document = 7,
+    /// WebP, 512 by 512 pixels.
+    Sticker = 8,
+}
+impl SendMediaKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SEND_MEDIA_KIND_UNSPECIFIED",
+            Self::Image => "SEND_MEDIA_KIND_IMAGE",
+            Self::Video => "SEND_MEDIA_KIND_VIDEO",
+            Self::Gif => "SEND_MEDIA_KIND_GIF",
+            Self::VideoNote => "SEND_MEDIA_KIND_VIDEO_NOTE",
+            Self::Audio => "SEND_MEDIA_KIND_AUDIO",
+            Self::Voice => "SEND_MEDIA_KIND_VOICE",
+            Self::Document => "SEND_MEDIA_KIND_DOCUMENT",
+            Self::Sticker => "SEND_MEDIA_KIND_STICKER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SEND_MEDIA_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "SEND_MEDIA_KIND_IMAGE" => Some(Self::Image),
+            "SEND_MEDIA_KIND_VIDEO" => Some(Self::Video),
+            "SEND_MEDIA_KIND_GIF" => Some(Self::Gif),
+            "SEND_MEDIA_KIND_VIDEO_NOTE" => Some(Self::VideoNote),
+            "SEND_MEDIA_KIND_AUDIO" => Some(Self::Audio),
+            "SEND_MEDIA_KIND_VOICE" => Some(Self::Voice),
+            "SEND_MEDIA_KIND_DOCUMENT" => Some(Self::Document),
+            "SEND_MEDIA_KIND_STICKER" => Some(Self::Sticker),
+            _ => None,
+        }
+    }
 }
 /// The linked number's state changed, or something happened that its operator should know of (`chat` is set
 /// then, and the state is as it was), on `wa.in.<account>.session`.

@@ -236,7 +236,7 @@ async fn each_missing_permission_is_named() {
             ("NATS_PASSWORD", "pass"),
             ("NATS_INBOX_PREFIX", inbox),
             ("NATS_PROVISION", provision),
-            ("MEDIA", "inbound"),
+            ("MEDIA", "all"),
             ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
             ("BACKEND_URL", backend.url()),
         ])

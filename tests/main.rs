@@ -72,6 +72,7 @@ mod restart;
 mod screens;
 mod sending;
 mod sends;
+mod sends_files;
 mod session_files;
 mod settings;
 mod shadow;

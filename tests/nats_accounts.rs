@@ -12,12 +12,15 @@ use tokio::sync::mpsc;
 use whatsapp_connector::wire::FileLinks;
 
 use self::forbidden::FORBIDDEN;
+use whatsapp_connector::wire::v1::send_message::Content;
+use whatsapp_connector::wire::v1::{SendMedia, SendMediaKind, SendMessage, SendText};
+
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{rounds, text};
 use crate::support::http::Http;
 use crate::support::oracle::Written;
 use crate::support::{
-    Connector, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command, warning,
+    Connector, Customer, PATIENCE, Role, Setup, Stage, eventually, output, root, spawn_command, warning,
 };
 
 /// Signs addresses of files.
@@ -135,7 +138,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .nats(account.setup.clone())
         .setting("BACKEND_RETRY_FOR", "1s")
         .setting("FORWARDER_ACK_WAIT", "1s")
-        .setting("MEDIA", "inbound")
+        .setting("MEDIA", "all")
         .setting("MEDIA_URL_SECRET", SECRET)
         .set()
         .await;
@@ -171,6 +174,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     written.push(Written::unanswered(customer.phone(), customer.write_with(sticker).await));
     stage.streams().await.updated(1).await;
     stage.evidence(written.len(), customers.iter().chain([&customer])).await.assert_kept(&written);
+    sends_a_file(&stage, &customer).await;
     let letters = account.output(&stage, &["dlq", "list", "--json"], "operator").await;
     assert!(letters.contains("\"reason\":\"rejected\""), "{letters}");
     account.output(&stage, &["dlq", "replay", "1"], "operator").await;
@@ -220,6 +224,24 @@ async fn hands_out(file: &str, processes: [&Connector; 2]) {
     }
 }
 
+/// A file of the bucket goes to a phone; one of a bucket that the edge may not read is refused, and said to be.
+async fn sends_a_file(stage: &Stage, customer: &Customer) {
+    let streams = stage.streams().await;
+    let before = customer.inbox().await.len();
+    let bucket = streams.jetstream().get_object_store("WA_MEDIA").await.expect("the bucket");
+    let mut content: &[u8] = b"foto";
+    bucket.put("foto", &mut content).await.expect("an object");
+    let kind = SendMediaKind::Image.into();
+    let file = SendMedia { key: "foto".to_owned(), kind, ..SendMedia::default() };
+    let to = |file| SendMessage {
+        to: customer.phone().to_owned(),
+        content: Some(Content::Media(file)),
+        ..SendMessage::default()
+    };
+    streams.send("foto", &to(file)).await;
+    assert_eq!(customer.receives(before + 1).await[before].kind, "image");
+}
+
 /// What was published (`+`) and subscribed to (`-`), as nats-server's trace has it.
 fn used(log: &str) -> BTreeSet<String> {
     let operation = |line: &str| {
@@ -252,6 +274,34 @@ fn matches(pattern: &str, subject: &str) -> bool {
         }
     }
     tokens.next().is_none()
+}
+
+/// An edge with the permissions of `MEDIA=inbound`, or asked for a bucket of somebody else's.
+#[tokio::test]
+async fn a_file_in_a_bucket_that_the_edge_may_not_read_fails_at_once_and_the_chat_goes_on() {
+    let account = Account::new();
+    let stage = Stage::plan().nats(account.setup.clone()).setting("MEDIA", "all").set().await;
+    stage.logs.expects(warning::NOT_TAKEN);
+    stage.logs.expects("nats-server refuses");
+    account.output(&stage, &["provision"], "provisioner").await;
+    let mut edge = account.start(&stage, Role::Edge).await;
+    edge.link(&stage.simulator).await;
+    let (customer, streams) = (stage.customer().await, stage.streams().await);
+    let file = SendMedia {
+        bucket: "theirs".to_owned(),
+        key: "foto".to_owned(),
+        kind: SendMediaKind::Image.into(),
+        ..SendMedia::default()
+    };
+    let message = |content| SendMessage {
+        to: customer.phone().to_owned(),
+        content: Some(content),
+        ..SendMessage::default()
+    };
+    streams.send("foto", &message(Content::Media(file))).await;
+    streams.send("next", &message(Content::Text(SendText { body: "hola".to_owned() }))).await;
+    assert_eq!(customer.receives(1).await[0].text, "hola");
+    assert_eq!(streams.failed_sends().await[0].reason, "bucket-forbidden");
 }
 
 #[tokio::test]

@@ -38,6 +38,18 @@ impl Bus {
         self.many(stream, &question).await
     }
 
+    /// The next messages on `subject` from this sequence on, `most` of them. For those that are large.
+    pub(super) async fn few(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        most: usize,
+    ) -> Result<Vec<Stored>, ReadError> {
+        let question = serde_json::json!({ "batch": most, "next_by_subj": subject, "seq": from.max(1) });
+        self.many(stream, &question).await
+    }
+
     /// The last message of each subject that matches.
     pub async fn last_of_each(&self, stream: &str, subject: &str) -> Result<Vec<Stored>, ReadError> {
         self.many(stream, &serde_json::json!({ "multi_last": [subject] })).await

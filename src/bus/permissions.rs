@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::topology::Role;
+use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Subjects;
 
@@ -57,7 +57,7 @@ impl std::fmt::Display for Need {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Files {
     /// Its edge puts files there.
-    pub fetched: bool,
+    pub fetched: Option<Media>,
     /// It reads them: it hands them out, or has voice notes written down.
     pub read: bool,
 }
@@ -88,9 +88,12 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
-            if files.fetched {
+            if let Some(media) = files.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
+                if media.sends {
+                    needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
+                }
             }
             (subjects.stream_out(), subjects.consumer_edge(account))
         }
@@ -191,7 +194,7 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
-    const ALL: Files = Files { fetched: true, read: true };
+    const ALL: Files = Files { fetched: Some(Media { max_bytes: None, sends: true }), read: true };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {

@@ -67,6 +67,8 @@ pub enum Command {
     ///
     ///   whatsapp-connector send --to 5491112345678 --kind poll --text "¿Cuándo?" --option hoy --option mañana
     ///
+    ///   whatsapp-connector send --to 5491112345678 --file menu.pdf --caption "El menú de hoy" --wait delivered
+    ///
     /// Exit code 0: it has come so far. Exit code 1: it has failed, or has not come so far within --timeout. Needs NATS_URL, or a
     /// `run` on this machine.
     #[command(verbatim_doc_comment)]
@@ -122,7 +124,7 @@ impl Fatal for CommandError {
             | Self::Send(SendError::Access(error))
             | Self::Status(StatusError::Access(error)) => bus(error),
             Self::Status(StatusError::Wanted(_))
-            | Self::Send(SendError::NotThere | SendError::Recipient)
+            | Self::Send(SendError::NotThere | SendError::Recipient | SendError::NoFile)
             | Self::Healthcheck(_) => 1,
             Self::Provision(_)
             | Self::Dlq(_)

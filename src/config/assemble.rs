@@ -97,7 +97,7 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
         in_max_bytes,
         out_max_bytes,
         dlq_max_bytes,
-        media: media?.then_some(topology::Media { max_bytes: media_max_bytes }),
+        media: media?.map(|sends| topology::Media { max_bytes: media_max_bytes, sends }),
         duplicate_window: ages.window?,
         forwarder_ack_wait: forwarder_ack_wait?,
         edge_ack_wait: edge_ack_wait?,

@@ -204,9 +204,14 @@ pub(super) fn format(text: &str) -> Option<Format> {
     }
 }
 
-/// Are files fetched: `off` or `inbound`.
-pub(super) fn media(text: &str) -> Option<bool> {
-    ["off", "inbound"].iter().position(|known| text == *known).map(|at| at == 1)
+/// Which files there are: `off` is none, `inbound` those that people send, `all` also those that are sent to them.
+pub(super) fn media(text: &str) -> Option<Option<bool>> {
+    match text {
+        "off" => Some(None),
+        "inbound" => Some(Some(false)),
+        "all" => Some(Some(true)),
+        _ => None,
+    }
 }
 
 /// `on` or `off`.

@@ -234,7 +234,7 @@ settings! {
         .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
     inbound_extra: "INBOUND_EXTRA", Setting::of(Edge).or_else("neither")
         .takes("status, newsletter, or both separated by a comma");
-    media: "MEDIA", Setting::of(Edge).or("off").takes("off or inbound");
+    media: "MEDIA", Setting::of(Edge).or("off").takes("off, inbound or all");
     media_max_bytes: "MEDIA_MAX_BYTES", Setting::of(Edge).or("64MiB").takes(SIZE);
     presence: "PRESENCE", Setting::of(Edge).or("unavailable").takes("unavailable or available");
     send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);

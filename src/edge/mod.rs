@@ -23,11 +23,12 @@ use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
 use addressing::timers::Timers;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
+use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, NewChatLimits, NewChats, job, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
+    Uploader, Uploads,
 };
 pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
@@ -42,7 +43,7 @@ pub struct Settings {
     pub session: session::Settings,
     /// How fast messages may leave.
     pub limits: outbound::Limits,
-    /// The longest file that is fetched, in bytes.
+    /// The longest file that is fetched or sent, in bytes.
     pub media_max_bytes: u64,
 }
 
@@ -199,11 +200,25 @@ impl Parts {
         }
     }
 
+    /// Sends files, for one term of the lease.
+    fn file_means(&self, uploads: Uploads) -> FileMeans {
+        let sends = self.topology.media.is_some_and(|media| media.sends);
+        FileMeans {
+            bus: self.bus.clone(),
+            subjects: self.subjects.clone(),
+            connection: self.connection.clone(),
+            uploader: Uploader::new(self.http.clone()),
+            uploads,
+            auth: Arc::clone(&self.auth),
+            most: sends.then_some(self.settings.media_max_bytes),
+        }
+    }
+
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks) = (&self.settings.account, Acks::default());
-        let (resends, polls) = (Resends::default(), Polls::default());
+        let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
@@ -215,6 +230,7 @@ impl Parts {
             sent_as: sent_as.clone(),
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
+            files: self.file_means(uploads.clone()),
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
@@ -249,6 +265,7 @@ impl Parts {
             resends,
             polls,
             jobs,
+            uploads,
             http: self.http.clone(),
             asides,
             outgoing: Arc::new(Feedback { acks, receipts }),

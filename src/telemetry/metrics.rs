@@ -54,12 +54,12 @@ pub static RECEIPTS: Counter<1> = Counter::counter(
     &["status"],
     "Receipts of people's phones: delivered, read or played.",
 );
-/// Files that people sent, when it is known what became of them.
+/// Files that people sent, when it is known what became of them; and those that were taken to WhatsApp.
 pub static FILES: Counter<2> = Counter::counter(
     "wa.files",
     "{file}",
     &["state", "reason"],
-    "Files that people sent: stored in the bucket, or failed, and why.",
+    "Files that people sent: stored in the bucket, or failed, and why. Files for people: uploaded to WhatsApp.",
 );
 /// Publishes whose compare-and-set was refused.
 pub static CONFLICTS: Counter<1> = Counter::counter(
@@ -247,6 +247,7 @@ pub fn zero() {
         RECEIPTS.add(0, [status]);
     }
     FILES.add(0, ["stored", ""]);
+    FILES.add(0, ["uploaded", ""]);
     FILES.add(0, ["failed", "expired"]);
     for stream in ["in", "out"] {
         CONFLICTS.add(0, [stream]);

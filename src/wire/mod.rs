@@ -7,7 +7,7 @@ pub mod file_link;
 pub mod header;
 pub mod id;
 pub mod kind;
-mod object;
+pub mod object;
 pub mod process_status;
 pub mod state;
 pub mod subject;

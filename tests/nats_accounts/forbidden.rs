@@ -128,6 +128,7 @@ pub const FORBIDDEN: [(&str, &str, &[&str]); 6] = [
             "+wa.out.default.reply.5491",
             "+wa.in.default.message.5491",
             "+$JS.API.STREAM.INFO.WA_OUT",
+            "+$O.WA_MEDIA.M.Zm90bw==",
             "+wa.live.status",
             "-wa.>",
             "-_INBOX_edge_default.>",

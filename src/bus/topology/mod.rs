@@ -60,11 +60,13 @@ pub struct Settings {
     pub edge_ack_wait: Duration,
 }
 
-/// The bucket of the files that people send. They are kept as long as inbound messages.
+/// The bucket of files. They are kept as long as inbound messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Media {
     /// How many bytes are kept at most.
     pub max_bytes: Option<u64>,
+    /// Files are sent as well: the edge reads the bucket.
+    pub sends: bool,
 }
 
 /// Why the streams are not as they must be.

@@ -61,7 +61,7 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
     let files = permissions::Files {
-        fetched: config.topology.media.is_some(),
+        fetched: config.topology.media,
         read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
     };
     for role in &roles {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::file::{self, FileError};
 use super::request::MessageArgs;
 use crate::bus::{AppendError, Bus, ReadError, Record};
 use crate::commands::bus_access::{self, BusUnavailable};
@@ -81,6 +82,12 @@ pub enum SendError {
     /// The result cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
+    /// The file is not where the edge would look for it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is given, and a kind that has none.
+    #[error("--file does not go with this --kind; leave --kind out, or name one that goes with a file")]
+    NoFile,
     /// Nobody can be written to there.
     #[error("--to is no phone number in digits, and no JID such as 987@lid")]
     Recipient,
@@ -128,7 +135,12 @@ pub async fn run(args: &SendArgs, config: &Config) -> Result<ExitCode, SendError
     };
     let mut headers = Headers::default();
     headers.set(header::MSG_ID, &id);
-    let request = args.message.request(now);
+    let key = match &args.message.file {
+        Some(path) if args.message.kind().of_file().is_some() => file::put(&bus, subjects, path).await?,
+        Some(_) => return Err(SendError::NoFile),
+        None => String::new(),
+    };
+    let request = args.message.request(now, &key);
     let is_long = is_long(&request);
     let payload = request.encode_to_vec().into();
     let record = Record { subject: subjects.send(account, &chat), headers, payload };

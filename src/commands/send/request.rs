@@ -1,13 +1,15 @@
 //! Arguments → the request. Pure.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::file;
 use crate::wire::ChatToken;
 use crate::wire::v1::{
-    SendContact, SendContacts, SendEdit, SendLocation, SendMessage, SendPoll, SendQuoted, SendReaction,
-    SendRevoke, SendTarget, SendText, send_message::Content,
+    SendContact, SendContacts, SendEdit, SendLocation, SendMedia, SendMediaKind, SendMessage, SendPoll,
+    SendQuoted, SendReaction, SendRevoke, SendTarget, SendText, send_message::Content,
 };
 
 /// What is sent.
@@ -27,6 +29,39 @@ pub(super) enum Kind {
     Contact,
     /// --text, a question, and --option for each option
     Poll,
+    /// --file, a JPEG or PNG, with --caption
+    Image,
+    /// --file, an MP4, with --caption
+    Video,
+    /// --file, an MP4 that plays again and again, with --caption
+    Gif,
+    /// --file, an MP4 that is shown round
+    VideoNote,
+    /// --file with sound
+    Audio,
+    /// --file with Opus in Ogg, as a voice note
+    Voice,
+    /// --file of any sort, with --caption
+    Document,
+    /// --file, a WebP of 512 by 512 pixels
+    Sticker,
+}
+
+impl Kind {
+    /// As a file. `None`: it is none.
+    pub(super) fn of_file(self) -> Option<SendMediaKind> {
+        match self {
+            Self::Image => Some(SendMediaKind::Image),
+            Self::Video => Some(SendMediaKind::Video),
+            Self::Gif => Some(SendMediaKind::Gif),
+            Self::VideoNote => Some(SendMediaKind::VideoNote),
+            Self::Audio => Some(SendMediaKind::Audio),
+            Self::Voice => Some(SendMediaKind::Voice),
+            Self::Document => Some(SendMediaKind::Document),
+            Self::Sticker => Some(SendMediaKind::Sticker),
+            _ => None,
+        }
+    }
 }
 
 /// The message.
@@ -35,13 +70,25 @@ pub(super) struct MessageArgs {
     /// To whom: a phone number in digits without `+`, or a JID.
     #[arg(long)]
     to: String,
-    /// The kind of message.
-    #[arg(long, value_enum, default_value = "text")]
-    kind: Kind,
+    /// The kind of message. Without it: a text, or what the name of --file ends with.
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// A file on this machine. It is put into the bucket of files, and the edge sends it, if it runs with MEDIA=all.
+    #[arg(
+        long,
+        required_if_eq_any([
+            ("kind", "image"), ("kind", "video"), ("kind", "gif"), ("kind", "video-note"), ("kind", "audio"),
+            ("kind", "voice"), ("kind", "document"), ("kind", "sticker"),
+        ])
+    )]
+    pub(super) file: Option<PathBuf>,
+    /// What stands below an image, a video, a GIF or a document.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    caption: String,
     /// The words.
     #[arg(long, default_value = "", hide_default_value = true)]
     text: String,
-    /// The WhatsApp id of the message that this one is about; of a text, location, contact or poll: that it quotes.
+    /// The WhatsApp id of the message that this one is about; of a text, location, contact, poll or file: that it quotes.
     #[arg(long, default_value = "", hide_default_value = true)]
     about: String,
     /// In place of --about: the --id of the request that the message was sent with.
@@ -50,7 +97,7 @@ pub(super) struct MessageArgs {
     /// The linked number has written the message --about.
     #[arg(long)]
     about_own: bool,
-    /// Whom a text mentions; may be given several times. The text has `@` and the digits of each.
+    /// Whom a text or a caption mentions; may be given several times. The text has `@` and the digits of each.
     #[arg(long = "mention")]
     mentions: Vec<String>,
     /// Of a location.
@@ -74,16 +121,63 @@ pub(super) struct MessageArgs {
 }
 
 impl MessageArgs {
-    /// The request, made at this time.
-    pub(super) fn request(&self, now_ms: i64) -> SendMessage {
+    /// What is sent.
+    pub(super) fn kind(&self) -> Kind {
+        let guessed = || self.file.as_ref().map_or(Kind::Text, |path| file::kind(path).0);
+        self.kind.unwrap_or_else(guessed)
+    }
+
+    /// The file that is sent, once it is in the bucket under this name.
+    fn media(&self, kind: SendMediaKind, key: &str) -> Content {
+        let path = self.file.clone().unwrap_or_default();
+        let (usual, mime_type) = file::kind(&path);
+        // What the name does not say, the kind does.
+        let is_usual = usual.of_file() == Some(kind) || kind == SendMediaKind::Document;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Content::Media(SendMedia {
+            key: key.to_owned(),
+            kind: kind.into(),
+            caption: self.caption.clone(),
+            mime_type: if is_usual { mime_type.to_owned() } else { String::new() },
+            file_name: if kind == SendMediaKind::Document { name.into_owned() } else { String::new() },
+            ..SendMedia::default()
+        })
+    }
+
+    /// The request, made at this time. `key` is the name of its file in the bucket.
+    pub(super) fn request(&self, now_ms: i64, key: &str) -> SendMessage {
+        let kind = self.kind();
+        let content = match kind.of_file() {
+            Some(file) => self.media(file, key),
+            None => self.words(kind),
+        };
+        let is_about = matches!(kind, Kind::Reaction | Kind::Edit | Kind::Revoke);
+        let names_one = !self.about.is_empty() || !self.about_request.is_empty();
+        let quotes = names_one && !is_about;
+        let within = self.within.map(|within| i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        SendMessage {
+            to: self.to.clone(),
+            quoted_message_id: if is_about { String::new() } else { self.about.clone() },
+            quoted: quotes.then(|| SendQuoted {
+                request_id: self.about_request.clone(),
+                from_me: self.about_own,
+                ..SendQuoted::default()
+            }),
+            mentions: self.mentions.clone(),
+            not_after_ms: within.map_or(0, |within| now_ms.saturating_add(within)),
+            content: Some(content),
+        }
+    }
+
+    /// What is sent, if it is no file.
+    fn words(&self, kind: Kind) -> Content {
         let target = Some(SendTarget {
             message_id: self.about.clone(),
             request_id: self.about_request.clone(),
             from_me: self.about_own,
         });
         let text = self.text.clone();
-        let content = match self.kind {
-            Kind::Text => Content::Text(SendText { body: text }),
+        match kind {
             Kind::Reaction => Content::Reaction(SendReaction { target, emoji: text }),
             Kind::Edit => Content::Edit(SendEdit { target, body: text }),
             Kind::Revoke => Content::Revoke(SendRevoke { target }),
@@ -103,22 +197,7 @@ impl MessageArgs {
                 options: self.options.clone(),
                 selectable: self.selectable,
             }),
-        };
-        let is_about = matches!(self.kind, Kind::Reaction | Kind::Edit | Kind::Revoke);
-        let names_one = !self.about.is_empty() || !self.about_request.is_empty();
-        let quotes = names_one && !is_about;
-        let within = self.within.map(|within| i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
-        SendMessage {
-            to: self.to.clone(),
-            quoted_message_id: if is_about { String::new() } else { self.about.clone() },
-            quoted: quotes.then(|| SendQuoted {
-                request_id: self.about_request.clone(),
-                from_me: self.about_own,
-                ..SendQuoted::default()
-            }),
-            mentions: self.mentions.clone(),
-            not_after_ms: within.map_or(0, |within| now_ms.saturating_add(within)),
-            content: Some(content),
+            _ => Content::Text(SendText { body: text }),
         }
     }
 
@@ -169,22 +248,44 @@ mod tests {
 
     #[test]
     fn what_a_message_is_about_is_its_target_or_what_it_quotes() {
-        let edit = read(&["--kind", "edit", "--text", "Chau", "--about-request", "order-77"]).request(0);
+        let edit = read(&["--kind", "edit", "--text", "Chau", "--about-request", "order-77"]).request(0, "");
         assert_eq!((edit.quoted_message_id.as_str(), edit.quoted.as_ref()), ("", None));
         let target = Some(SendTarget { request_id: "order-77".to_owned(), ..SendTarget::default() });
         assert_eq!(edit.content, Some(Content::Edit(SendEdit { target, body: "Chau".to_owned() })));
-        let text = read(&["--text", "Chau", "--about", "3EB0", "--about-own", "--within", "10s"]).request(5);
+        let text =
+            read(&["--text", "Chau", "--about", "3EB0", "--about-own", "--within", "10s"]).request(5, "");
         let quoted = SendQuoted { from_me: true, ..SendQuoted::default() };
         assert_eq!((text.quoted_message_id.as_str(), text.quoted), ("3EB0", Some(quoted)));
         assert_eq!(text.not_after_ms, 10_005);
-        assert_eq!(read(&["--text", "Chau"]).request(5).not_after_ms, 0);
+        assert_eq!(read(&["--text", "Chau"]).request(5, "").not_after_ms, 0);
     }
 
     #[test]
     fn a_place_may_be_in_the_south() {
-        let place = read(&["--kind", "location", "--latitude", "-34.6", "--longitude", "-58.4"]).request(0);
+        let place =
+            read(&["--kind", "location", "--latitude", "-34.6", "--longitude", "-58.4"]).request(0, "");
         let at = SendLocation { latitude: -34.6, longitude: -58.4, ..SendLocation::default() };
         assert_eq!(place.content, Some(Content::Location(at)));
         assert!(Line::try_parse_from(["send", "--to", "54911", "--kind", "location"]).is_err());
+    }
+
+    #[test]
+    fn a_file_is_sent_as_its_name_says_or_as_the_operator_says() {
+        let media = |line: &[&str]| match read(line).request(0, "sent/77").content {
+            Some(Content::Media(media)) => media,
+            other => panic!("{other:?}"),
+        };
+        let guessed = media(&["--file", "dir/menu.pdf", "--caption", "hoy"]);
+        assert_eq!((guessed.kind(), guessed.key.as_str()), (SendMediaKind::Document, "sent/77"));
+        assert_eq!((guessed.file_name.as_str(), guessed.caption.as_str()), ("menu.pdf", "hoy"));
+        assert_eq!(guessed.mime_type, "application/pdf");
+        let said = media(&["--file", "clip.mp4", "--kind", "gif"]);
+        assert_eq!(
+            (said.kind(), said.mime_type.as_str(), said.file_name.as_str()),
+            (SendMediaKind::Gif, "", "")
+        );
+        let as_document = media(&["--file", "foto.jpg", "--kind", "document"]);
+        assert_eq!(as_document.mime_type, "image/jpeg");
+        assert!(Line::try_parse_from(["send", "--to", "54911", "--kind", "voice"]).is_err());
     }
 }

@@ -9,8 +9,8 @@ use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
     ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
-    Receipt, ReceiptStatus, Reply, SendMessage, SendTarget, SessionAction, SessionEvent, SessionState,
-    outcome, send_message,
+    Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget, SessionAction, SessionEvent,
+    SessionState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -411,6 +411,15 @@ fn asked(content: Option<&send_message::Content>, mask: &Mask, fields: &mut Fiel
             fields.put("text", mask.text(poll.question.clone()));
             fields.put("options", mask.text(poll.options.clone()));
             "poll"
+        }
+        Some(Asked::Media(file)) => {
+            fields.put("kind", named(file.kind, SendMediaKind::as_str_name, "SEND_MEDIA_KIND_"));
+            fields.put("bucket", mask.code(&file.bucket));
+            fields.put("key", mask.ce_id(&file.key));
+            fields.put("text", mask.text(file.caption.clone()));
+            fields.put("file_name", mask.text(file.file_name.clone()));
+            fields.put("mime_type", mask.code(&file.mime_type));
+            "media"
         }
     };
     fields.put("content", name);

@@ -1,13 +1,15 @@
 //! From a delivery to WhatsApp: what to send, whether to send it, when, and what to do if that fails.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
+use super::file::Ready;
+use super::files::{FileMeans, Files};
 use super::job::Job;
 use super::letters::{Letter, Letters, letters};
 use super::lookups::{LookUps, Sent, SentAs};
@@ -17,7 +19,7 @@ use super::packing::{Label, Packer};
 use super::rate::Limit;
 use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
-use super::request::Flaw;
+use super::request::{Content, Flaw};
 use super::sending::{Parcel, Sender, Undeliverable};
 use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
@@ -61,6 +63,8 @@ pub(crate) struct Means {
     pub polls: Polls,
     /// How many chats may be opened.
     pub new_chats: NewChats,
+    /// Takes files to WhatsApp.
+    pub files: FileMeans,
 }
 
 /// Where a delivery has come to.
@@ -85,7 +89,8 @@ struct Wanted<'a> {
     letter: &'a Letter<'a>,
     /// When it was asked for. Milliseconds.
     at_ms: i64,
-    to: Result<Jid, Undeliverable>,
+    /// Where it goes, and the file that it names.
+    to: Result<(Jid, Option<Ready>), Undeliverable>,
     /// It is not sent after this time. Milliseconds.
     not_after_ms: Option<i64>,
     /// What its receipts name.
@@ -107,6 +112,7 @@ pub(super) struct Carrier {
     sent_as: SentAs,
     timers: Timers,
     packer: Packer,
+    files: Files,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -116,11 +122,12 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls, new_chats } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
             strangers: Strangers::new(new_chats),
+            files: Files::new(files),
             sent_as,
             timers,
             sender,
@@ -209,6 +216,8 @@ impl Carrier {
     ) -> Carried {
         let ids: Vec<String> = all.iter().map(|letter| letter.id.clone()).collect();
         for (number, letter) in all.iter().enumerate() {
+            let file = self.file(&letter.content, job, to.is_ok());
+            let Some(file) = self.stop.run_until_cancelled(file).await else { return Carried::Open };
             let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
                 return Carried::Open;
             };
@@ -220,7 +229,7 @@ impl Carrier {
             let wanted = Wanted {
                 letter,
                 at_ms: delivery.stored_at_ms,
-                to: to.clone(),
+                to: file.and_then(|file| to.clone().map(|to| (to, file))),
                 // What has begun is sent to its end.
                 not_after_ms: job.not_after_ms.filter(|_| number == 0),
                 // What the phone says of the last one holds for all.
@@ -261,13 +270,13 @@ impl Carrier {
         let span = spans::send(id);
         let _sending = metrics::SENDING.enter([]);
         let sent = async {
-            let to = to?;
+            let (to, file) = to?;
             // Its receipts come from there, and belong here.
             let elsewhere = job.is_to_phone() && to.user != job.to;
             let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: cause.to_owned() };
             self.sent_as.remember(id, sent);
             let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id, at_ms };
+            let label = Label { chat, to: &to, id, at_ms, file: file.as_ref() };
             let message = &self.packer.pack(content, *quote, label).await;
             let parcel = Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new };
             let sent = self.sender.send(&to, id, parcel).await;
@@ -356,6 +365,24 @@ impl Carrier {
         metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
         let failure = Failure { whatsapp_ids: vec![whatsapp_id], ..Failure::of(cause, "loop-limit") };
         self.reporter.failure(chat, failure).await
+    }
+
+    /// The file of a message that names one, once WhatsApp has it. Also before the permit: only the chat waits for its file.
+    async fn file(
+        &self,
+        content: &Content,
+        job: &Job,
+        is_wanted: bool,
+    ) -> Result<Option<Ready>, Undeliverable> {
+        let Content::Media { file, .. } = content else { return Ok(None) };
+        if !is_wanted {
+            return Ok(None);
+        }
+        let ready = async { self.files.ready(file).await.map(Some).map_err(Undeliverable::File) };
+        let Some(not_after_ms) = job.not_after_ms else { return ready.await };
+        let left_ms = u64::try_from(not_after_ms.saturating_sub(now_ms())).unwrap_or_default();
+        let within = tokio::time::timeout(Duration::from_millis(left_ms), ready).await;
+        within.unwrap_or(Err(Undeliverable::Expired))
     }
 
     /// Where the message goes: to the address that it names, or that WhatsApp names for its number.

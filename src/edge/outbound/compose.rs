@@ -4,6 +4,7 @@
 use whatsapp_rust::Jid;
 use whatsapp_rust::prelude::{MessageField, wa};
 
+use super::file::{self, Ready};
 use super::job::address;
 use super::request::{Content, Quote};
 use crate::wire::v1::{SendLocation, SendPoll};
@@ -19,6 +20,8 @@ pub(super) struct Around<'a> {
     pub secret: [u8; 32],
     /// When it was asked for. Milliseconds.
     pub at_ms: i64,
+    /// The file that it names, once WhatsApp has it.
+    pub file: Option<&'a Ready>,
 }
 
 /// WhatsApp's message.
@@ -52,6 +55,10 @@ pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<
         Content::Location(place) => location(place, context(quote, &[], around)),
         Content::Contacts(cards) => contacts(cards, context(quote, &[], around)),
         Content::Poll(asked) => poll(asked, context(quote, &[], around), around.secret),
+        // Nothing is composed before the file is there.
+        Content::Media { file: asked, mentions } => around.file.map_or_else(wa::Message::default, |ready| {
+            file::message(asked, ready, context(quote, mentions, around), around.at_ms)
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ fn to() -> Jid {
 
 fn around(to: &Jid) -> Around<'_> {
     let own = [Some(Jid::pn_device("54900", 3)), Some(Jid::lid("700"))];
-    Around { to, own, secret: SECRET, at_ms: 1_700 }
+    Around { to, own, secret: SECRET, at_ms: 1_700, file: None }
 }
 
 fn composed(content: &Content, quote: Option<&Quote>) -> wa::Message {

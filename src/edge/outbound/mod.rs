@@ -3,11 +3,15 @@
 //! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent:
 //! `request` checks what is asked for, `text` has an answer's words; `letters` and `parts` make several messages of a long
 //! text; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
-//! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
+//! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `files` takes a file to
+//! WhatsApp before its message goes; `upload_policy` says what a failure means, and `file` what is asked for and its message. `sending`
+//! repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
 mod compose;
+mod file;
+mod files;
 pub mod job;
 mod lanes;
 mod letters;
@@ -26,11 +30,13 @@ pub mod request;
 mod sending;
 mod strangers;
 mod text;
+mod upload_policy;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
 pub use carrying::Limits;
 pub(super) use carrying::Means;
+pub(super) use files::FileMeans;
 
 pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;

@@ -7,6 +7,7 @@ use whatsapp_rust::Jid;
 use whatsapp_rust::prelude::wa;
 
 use super::compose::{self, Around};
+use super::file::Ready;
 use super::request::{Content, Quote};
 use crate::edge::session::{Connection, Ourselves, Poll, Polls};
 use crate::wire::ChatToken;
@@ -33,6 +34,8 @@ pub(super) struct Label<'a> {
     pub id: &'a str,
     /// When it was asked for. Milliseconds.
     pub at_ms: i64,
+    /// The file that it names, once WhatsApp has it.
+    pub file: Option<&'a Ready>,
 }
 
 impl Packer {
@@ -60,7 +63,11 @@ impl Packer {
             self.keep(&poll, label).await;
         }
         let own = [ourselves.phone, ourselves.lid];
-        compose::message(content, quote, &Around { to: label.to, own, secret, at_ms: label.at_ms })
+        compose::message(
+            content,
+            quote,
+            &Around { to: label.to, own, secret, at_ms: label.at_ms, file: label.file },
+        )
     }
 
     /// Votes come in the chat of the person's own address, which need not be the chat of the request.

@@ -1,9 +1,11 @@
 //! What a send request asks for, checked. What WhatsApp, or a phone, could never show is refused here, with a code.
 //! Pure.
 
+use super::file;
 use super::job::address;
 use crate::wire::v1::{
-    SendContact, SendContacts, SendLocation, SendMessage, SendPoll, SendQuoted, SendTarget, send_message,
+    SendContact, SendContacts, SendLocation, SendMedia, SendMessage, SendPoll, SendQuoted, SendTarget,
+    send_message,
 };
 use crate::wire::{id, visible};
 
@@ -47,7 +49,7 @@ pub enum Flaw {
     /// It quotes something that has no id, or an author without an address; or it is nothing that can quote.
     #[error("quote")]
     Quote,
-    /// One of those whom it mentions has no address; there are too many; or it is no text.
+    /// One of those whom it mentions has no address; there are too many; or it has no words.
     #[error("mentions")]
     Mentions,
     /// It does not say which message it is about, or says it twice.
@@ -65,6 +67,12 @@ pub enum Flaw {
     /// A question or options that phones do not show.
     #[error("poll")]
     Poll,
+    /// It names no object or no kind, or says of the file what cannot be said of it.
+    #[error("media")]
+    Media,
+    /// It is too long, or of a kind that has none.
+    #[error("caption")]
+    Caption,
     /// The client library does not take it.
     #[error("content")]
     Content,
@@ -105,6 +113,13 @@ pub enum Content {
     Contacts(Vec<(String, String)>),
     /// A poll.
     Poll(SendPoll),
+    /// A file, and whom its caption mentions.
+    Media {
+        /// Where it is, and what is said of it.
+        file: Box<SendMedia>,
+        /// As those of a text.
+        mentions: Vec<String>,
+    },
 }
 
 /// An earlier message of the chat.
@@ -143,11 +158,23 @@ impl Content {
             Self::Location(_) => "location",
             Self::Contacts(_) => "contacts",
             Self::Poll(_) => "poll",
+            Self::Media { file, .. } => file::name(file.kind()),
         }
     }
 
     fn may_quote(&self) -> bool {
-        matches!(self, Self::Text { .. } | Self::Location(_) | Self::Contacts(_) | Self::Poll(_))
+        matches!(
+            self,
+            Self::Text { .. } | Self::Location(_) | Self::Contacts(_) | Self::Poll(_) | Self::Media { .. }
+        )
+    }
+
+    fn may_mention(&self) -> bool {
+        match self {
+            Self::Text { .. } => true,
+            Self::Media { file, .. } => !file.caption.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -171,12 +198,16 @@ pub(super) fn checked(
         Asked::Location(place) => Content::Location(location(place)?),
         Asked::Contacts(contacts) => Content::Contacts(cards(contacts)?),
         Asked::Poll(asked) => Content::Poll(poll(asked)?),
+        Asked::Media(asked) => {
+            let file = Box::new(file::checked(asked)?);
+            Content::Media { file, mentions: mentions(&request.mentions)? }
+        }
     };
     let quote = quote(&request.quoted_message_id, request.quoted.as_ref())?;
     if quote.is_some() && !content.may_quote() {
         return Err(Flaw::Quote);
     }
-    if !request.mentions.is_empty() && !matches!(content, Content::Text { .. }) {
+    if !request.mentions.is_empty() && !content.may_mention() {
         return Err(Flaw::Mentions);
     }
     Ok((content, quote))

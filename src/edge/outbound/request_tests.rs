@@ -133,6 +133,25 @@ fn only_a_text_mentions_and_only_persons() {
 }
 
 #[test]
+fn a_file_quotes_and_its_caption_mentions() {
+    let file = |caption: &str| {
+        let kind = crate::wire::v1::SendMediaKind::Image.into();
+        let caption = caption.to_owned();
+        Asked::Media(SendMedia { key: "menu".to_owned(), kind, caption, ..SendMedia::default() })
+    };
+    let asked = || SendMessage {
+        mentions: vec!["54911".to_owned()],
+        quoted_message_id: "3EB0".to_owned(),
+        ..SendMessage::default()
+    };
+    let (content, quote) = read(asked(), file("para @54911")).expect("a file");
+    assert!(matches!(content, Content::Media { mentions, .. } if mentions == ["54911"]));
+    assert_eq!(quote.map(|quote| quote.target.id).as_deref(), Some("3EB0"));
+    assert_eq!(read(asked(), file("")), Err(Flaw::Mentions), "there are no words");
+    assert_eq!(alone(Asked::Media(SendMedia::default())), Err(Flaw::Media));
+}
+
+#[test]
 fn a_place_is_on_earth() {
     for (latitude, longitude) in [(-90.0, 180.0), (90.0, -180.0), (-34.6, -58.4)] {
         assert!(alone(place(latitude, longitude, "Obelisco")).is_ok());

@@ -15,6 +15,7 @@ use whatsapp_rust::{Client, Jid, SendError, SendOptions};
 
 use super::new_chats::{Closed, Why};
 use super::request::Flaw;
+use super::upload_policy::Trouble;
 use crate::crash;
 use crate::edge::session::Connection;
 use crate::telemetry::{metrics, redact, spans};
@@ -39,6 +40,9 @@ pub(crate) enum Undeliverable {
     /// The address or the content cannot be sent.
     #[error("invalid-request")]
     Invalid(Flaw),
+    /// WhatsApp does not have its file.
+    #[error("{0}")]
+    File(Trouble),
     /// The caller did not want it to be sent so late.
     #[error("expired")]
     Expired,
@@ -54,6 +58,7 @@ impl Undeliverable {
             Self::UnknownNumber => "unknown-number",
             Self::Refused(_) => "refused",
             Self::Invalid(_) => "invalid-request",
+            Self::File(trouble) => trouble.code(),
             Self::Expired => "expired",
             Self::NewChat(closed) => closed.why.code(),
         }

@@ -23,7 +23,7 @@ use super::kept_out::{self, KeptOut};
 use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
-use super::media::Jobs;
+use super::media::{Jobs, Uploads};
 use super::pair_codes::PairCodes;
 use super::polls::Polls;
 use super::presence::{Presence, Speaker};
@@ -75,6 +75,8 @@ pub(crate) struct Session<Hook> {
     pub polls: Polls,
     /// The files that are to be fetched.
     pub jobs: Jobs,
+    /// The files that were uploaded.
+    pub uploads: Uploads,
     /// All HTTP of the session.
     pub http: Http,
     /// Receives what WhatsApp reports about sent messages.
@@ -215,6 +217,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     fn let_go(&self) {
         self.polls.close();
         self.jobs.close();
+        self.uploads.close();
         self.connection.client(None);
     }
 
@@ -290,6 +293,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
         forget_old(&store, self.settings.resend_for).await;
         self.polls.open(&store).await?;
+        self.uploads.open(&store).await?;
         let database = store.clone();
         let store = Store::new(store, self.resends.clone(), lost);
         let commits = store.commits();

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Body, Client, Method, Response, Url};
 use rustls::{ClientConfig, RootCertStore};
 use whatsapp_rust::anyhow;
 use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
@@ -34,6 +34,8 @@ const MAX_REFUSAL: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     client: Client,
+    /// For uploads: their silence is watched by who makes them, because the answer comes after the last byte.
+    uploads: Client,
     hosts: Hosts,
     max_body: usize,
 }
@@ -41,23 +43,25 @@ pub(crate) struct Http {
 /// A client that calls `hosts`, goes through `proxy`, and never through one that the library finds in the environment
 /// by itself.
 pub(crate) fn client(hosts: Hosts, proxy: Option<&Proxy>) -> reqwest::Result<Http> {
-    let client = Client::builder()
-        // Which proxy counts is decided in `proxy`.
-        .no_proxy()
-        // WhatsApp's connection trusts the same authorities. So the edge needs no certificates of the system's.
-        .tls_backend_preconfigured(trusts_the_web())
-        // A page a day: no connection waits for the next.
-        .pool_max_idle_per_host(0)
-        // A redirect is a refusal like others: it could lead anywhere.
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(SILENCE);
-    let client = match (&hosts, proxy) {
-        (Hosts::WhatsApp, Some(proxy)) => client.proxy(reqwest::Proxy::all(proxy.url())?),
-        // The setting is about WhatsApp's hosts. A simulator is near.
-        _ => client,
+    let build = || {
+        let client = Client::builder()
+            // Which proxy counts is decided in `proxy`.
+            .no_proxy()
+            // WhatsApp's connection trusts the same authorities. So the edge needs no certificates of the system's.
+            .tls_backend_preconfigured(trusts_the_web())
+            // A page a day: no connection waits for the next.
+            .pool_max_idle_per_host(0)
+            // A redirect is a refusal like others: it could lead anywhere.
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT);
+        Ok::<_, reqwest::Error>(match (&hosts, proxy) {
+            (Hosts::WhatsApp, Some(proxy)) => client.proxy(reqwest::Proxy::all(proxy.url())?),
+            // The setting is about WhatsApp's hosts. A simulator is near.
+            _ => client,
+        })
     };
-    Ok(Http { client: client.build()?, hosts, max_body: MAX_BODY })
+    let (client, uploads) = (build()?.read_timeout(SILENCE).build()?, build()?.build()?);
+    Ok(Http { client, uploads, hosts, max_body: MAX_BODY })
 }
 
 impl Http {
@@ -70,6 +74,13 @@ impl Http {
     pub(super) async fn get(&self, url: Url) -> reqwest::Result<Response> {
         // WhatsApp's media hosts want to hear where the page is from.
         self.client.get(url).header(ORIGIN, WHATSAPP_WEB_ORIGIN).send().await
+    }
+
+    /// Sends so many bytes. Whoever calls limits the time. WhatsApp's media hosts want to hear the length before.
+    pub(super) async fn post(&self, url: Url, body: Body, length: u64) -> reqwest::Result<Response> {
+        let call = self.uploads.post(url).header(ORIGIN, WHATSAPP_WEB_ORIGIN);
+        let call = call.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+        call.body(body).send().await
     }
 }
 

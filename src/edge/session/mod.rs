@@ -4,7 +4,7 @@
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `media` fetches files. `resend` tracks the messages that must come again.
+//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -53,7 +53,10 @@ pub(super) use hosts::Hosts;
 pub(super) use http::{Http, client as http_client};
 pub(super) use lease::Lease;
 pub(super) use lock::AuthDir;
-pub(super) use media::{Answer, Fetched, Fetcher, File, FileKind, Job, Jobs, Sink, Trouble, ask_phone};
+pub(super) use media::{
+    Answer, Fetched, Fetcher, File, FileKind, Job, Jobs, NotUploaded, Sealed, Sealing, Sink, Trouble,
+    Uploaded, Uploader, Uploads, ask_phone,
+};
 pub(super) use ourselves::Ourselves;
 pub(super) use polls::{Poll, Polls};
 pub(super) use resend::Resends;

@@ -37,6 +37,18 @@ impl Ourselves {
         digest.update(whatsapp_id.as_bytes());
         digest.finalize().into()
     }
+
+    /// The key that a file with this hash is encrypted with, when it is sent as this kind. It is the same each time: what
+    /// was uploaded before a kill is found again, and a message that is sent again names the same file. Nobody who has
+    /// the file but not the session can tell it.
+    pub(crate) fn file_key(&self, sha256: &[u8; 32], kind: &str) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(b"whatsapp-connector file key\0");
+        digest.update(&self.key);
+        digest.update(sha256);
+        digest.update(kind.as_bytes());
+        digest.finalize().into()
+    }
 }
 
 #[cfg(test)]
@@ -51,5 +63,14 @@ mod tests {
         assert_ne!(secret, session(1).secret("3EB0AC"));
         assert_ne!(secret, session(2).secret("3EB0AB"));
         assert!(!format!("{:?}", session(1)).contains('1'), "a key is in a log");
+        let key = session(1).file_key(&[7; 32], "image");
+        assert_eq!(key, session(1).file_key(&[7; 32], "image"));
+        for other in [
+            session(2).file_key(&[7; 32], "image"),
+            session(1).file_key(&[8; 32], "image"),
+            session(1).file_key(&[7; 32], "video"),
+        ] {
+            assert_ne!(key, other);
+        }
     }
 }

@@ -6,6 +6,7 @@ use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp::{self as wa, message};
 
 use crate::ids::Blob;
+use crate::media::Opened;
 use crate::timers;
 
 /// The kinds of message a simulated customer can send.
@@ -194,6 +195,9 @@ pub(crate) struct More {
     /// Latitude and longitude.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at_degrees: Option<[f64; 2]>,
+    /// The file that it names, decrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<Opened>,
     /// A poll's secret, with which votes on it are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<Blob>,
@@ -322,15 +326,19 @@ fn read_media(base: &wa::Message) -> Option<Reading> {
         return Some(quoting(reading, m.context_info.as_option()));
     }
     if let Some(m) = base.video_message.as_option() {
-        let reading = Reading::of("video", m.caption.as_deref());
-        return Some(quoting(reading, m.context_info.as_option()));
+        let kind = if m.gif_playback == Some(true) { "gif" } else { "video" };
+        return Some(quoting(Reading::of(kind, m.caption.as_deref()), m.context_info.as_option()));
+    }
+    if let Some(m) = base.ptv_message.as_option() {
+        return Some(quoting(Reading::of("video_note", None), m.context_info.as_option()));
     }
     if let Some(m) = base.document_message.as_option() {
         let text = m.caption.as_deref().or(m.file_name.as_deref());
         return Some(quoting(Reading::of("document", text), m.context_info.as_option()));
     }
     if let Some(m) = base.audio_message.as_option() {
-        return Some(quoting(Reading::of("audio", None), m.context_info.as_option()));
+        let kind = if m.ptt == Some(true) { "voice" } else { "audio" };
+        return Some(quoting(Reading::of(kind, None), m.context_info.as_option()));
     }
     if let Some(m) = base.sticker_message.as_option() {
         return Some(quoting(Reading::of("sticker", None), m.context_info.as_option()));

@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     /// Files that clients have asked for, files that they have uploaded, and requests to a phone to upload one again.
     pub(crate) media_downloads: u64,
     pub(crate) media_uploads: u64,
+    pub(crate) media_upload_bytes: u64,
     pub(crate) media_retries: u64,
     /// IQs answered with an empty result because nothing better is known.
     pub(crate) unknown_iqs: u64,

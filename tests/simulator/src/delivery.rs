@@ -270,6 +270,7 @@ fn receive(world: &mut World, number: &PhoneNumber, mail: &Mail, message: &wa::M
     let mut read = false;
     if let Some(mut reading) = content::read(message) {
         reading.expires_s = timers::of(message);
+        reading.more.file = world.media.opened(message);
         let (entry, first) = customer.inbox.receive(&mail.from, &mail.id, reading);
         if !first {
             world.counters.duplicate_ids += 1;

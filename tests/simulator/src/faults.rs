@@ -38,10 +38,16 @@ pub(crate) enum FaultKind {
     MediaHost,
     /// The phone does not upload a file again: it says nothing, or that it has none.
     MediaRetry,
+    /// Refuse every upload with a status, or the next ones.
+    UploadRefused,
+    /// Answer no upload until the fault is over.
+    UploadSlow,
+    /// The first half of an upload comes, and it is answered with a status.
+    UploadHalf,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -57,6 +63,9 @@ impl FaultKind {
         Self::MediaRefused,
         Self::MediaHost,
         Self::MediaRetry,
+        Self::UploadRefused,
+        Self::UploadSlow,
+        Self::UploadHalf,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -76,6 +85,9 @@ impl FaultKind {
             Self::MediaRefused => "media_refused",
             Self::MediaHost => "media_host",
             Self::MediaRetry => "media_retry",
+            Self::UploadRefused => "upload_refused",
+            Self::UploadSlow => "upload_slow",
+            Self::UploadHalf => "upload_half",
         }
     }
 
@@ -136,6 +148,21 @@ impl Faults {
         &self.list
     }
 
+    /// The latest fault of this kind, for anybody. One that has `times` among its attributes is on only so often.
+    pub(crate) fn take(&mut self, kind: FaultKind, now: Instant) -> Option<Fault> {
+        let is_on = |fault: &Fault| {
+            fault.kind == kind
+                && fault.until.is_none_or(|until| until > now)
+                && fault.attributes.get("times").is_none_or(|times| times != "0")
+        };
+        let fault = self.list.iter_mut().rev().find(|fault| is_on(fault))?;
+        let taken = fault.clone();
+        if let Some(times) = fault.attributes.get_mut("times") {
+            *times = times.parse().unwrap_or(1_u32).saturating_sub(1).to_string();
+        }
+        Some(taken)
+    }
+
     /// The latest fault of this kind that concerns this account now, or everybody if none is named.
     pub(crate) fn find(
         &self,
@@ -186,6 +213,17 @@ mod tests {
         assert_eq!(faults.clear(end), 1);
         assert!(faults.find(FaultKind::Delay, Some(&two), end).is_none());
         Ok(())
+    }
+
+    #[test]
+    fn a_fault_with_a_number_of_times_is_on_so_often() {
+        let (mut faults, now) = (Faults::default(), Instant::now());
+        let attributes = BTreeMap::from([("times".to_owned(), "2".to_owned())]);
+        faults.add(Fault { attributes, ..fault(FaultKind::UploadRefused, None, None) });
+        faults.add(fault(FaultKind::UploadHalf, None, None));
+        let mut take = |kind| faults.take(kind, now).is_some();
+        assert_eq!([1, 2, 3].map(|_| take(FaultKind::UploadRefused)), [true, true, false]);
+        assert_eq!([1, 2, 3].map(|_| take(FaultKind::UploadHalf)), [true, true, true]);
     }
 
     #[test]

@@ -3,16 +3,17 @@
 //! A customer's phone encrypts a file with a key of the file's own, puts it here and names it in its message. A linked
 //! device downloads it. Files live in memory: after a restart they are gone, as they are at WhatsApp after a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use buffa::{Message as _, MessageField};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wacore::download::MediaType;
+use wacore::download::{DownloadUtils, MediaType};
 use wacore::libsignal::crypto::aes_256_gcm_encrypt;
 use wacore::media_retry::decrypt_media_retry_notification;
+use wacore::proto_helpers::MessageExt as _;
 use wacore::upload::encrypt_media_with_key;
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
@@ -84,6 +85,10 @@ pub(crate) struct Media {
     files: BTreeMap<String, File>,
     /// Which file a message names.
     of_message: BTreeMap<String, String>,
+    /// With what clients are let in.
+    let_in: BTreeSet<String>,
+    /// Uploads that broke off.
+    halves: BTreeMap<String, bytes::Bytes>,
     /// How clients reach this server: as they named it when they connected.
     pub(crate) host: String,
     renewed: u64,
@@ -224,12 +229,33 @@ impl Media {
 
     /// Keeps what a linked device has uploaded: its key is nobody's but the reader's.
     pub(crate) fn take_in(&mut self, name: String, sealed: bytes::Bytes) {
+        self.halves.remove(&name);
         self.files.insert(name, File { sealed, how: How::Whole, key: [0; 32] });
     }
 
     /// The file with this name.
     pub(crate) fn file(&self, name: &str) -> Option<&File> {
         self.files.get(name)
+    }
+
+    /// Is a client that says this let in? One that says nothing is a test.
+    pub(crate) fn lets_in(&self, auth: Option<&str>) -> bool {
+        auth.is_none_or(|auth| self.let_in.contains(auth))
+    }
+
+    /// What clients were given before is not valid any more.
+    pub(crate) fn lets_nobody_in(&mut self) {
+        self.let_in.clear();
+    }
+
+    /// What came of a file before its upload broke off.
+    pub(crate) fn half(&self, name: &str) -> Option<&bytes::Bytes> {
+        self.halves.get(name)
+    }
+
+    /// Keeps what came of a file.
+    pub(crate) fn keep_half(&mut self, name: String, sealed: bytes::Bytes) {
+        self.halves.insert(name, sealed);
     }
 
     /// The phone uploads the message's file once more, under a new name.
@@ -263,13 +289,15 @@ impl File {
 }
 
 /// Where media servers are, as a client hears it.
-pub(crate) fn connection(world: &World, request: &Node) -> Node {
+pub(crate) fn connection(world: &mut World, request: &Node) -> Node {
     let fault = world.faults.find(FaultKind::MediaHost, None, std::time::Instant::now());
     let foreign = fault.and_then(|fault| fault.attributes.get("host")).cloned();
     let host = foreign.unwrap_or_else(|| world.media.host.clone());
+    let auth = crate::ids::random_hex(8);
+    world.media.let_in.insert(auth.clone());
     let host = NodeBuilder::new("host").attr("hostname", host).attr("type", "primary").build();
     let connection = NodeBuilder::new("media_conn")
-        .attr("auth", crate::ids::random_hex(8))
+        .attr("auth", auth)
         .attr("ttl", 300u16)
         .attr("auth_ttl", 21_600u32)
         .attr("max_buckets", 12u8)
@@ -324,4 +352,112 @@ fn renewed(world: &mut World, receipt: &Node, id: &str) -> Option<Vec<Node>> {
         NodeBuilder::new("enc_iv").bytes(iv.to_vec()).build(),
     ]);
     Some(vec![encrypt.build()])
+}
+
+/// A file that a phone has got, as it is once it is decrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// Hex.
+    pub(crate) sha256: String,
+    pub(crate) size: usize,
+    pub(crate) mime: String,
+    /// Where it was.
+    pub(crate) path: String,
+    /// It is what the message says of it.
+    pub(crate) whole: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pixels: Option<[u32; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waveform: Option<crate::ids::Blob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) thumbnail: Option<crate::ids::Blob>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) animated: Option<bool>,
+}
+
+/// What a part of a message says of its file, and what else that part alone has.
+macro_rules! said {
+    ($part:expr, $kind:expr, { $($field:ident: $value:expr),* $(,)? }) => {{
+        let part = $part;
+        let said = Said {
+            path: part.direct_path.clone().unwrap_or_default(),
+            key: part.media_key.clone().unwrap_or_default(),
+            hash: part.file_sha256.clone().unwrap_or_default(),
+            sealed_hash: part.file_enc_sha256.clone().unwrap_or_default(),
+            length: part.file_length,
+            kind: $kind,
+        };
+        let opened = Opened {
+            mime: part.mimetype.clone().unwrap_or_default(),
+            $($field: $value,)*
+            ..Opened::default()
+        };
+        (said, opened)
+    }};
+}
+
+struct Said {
+    path: String,
+    key: Vec<u8>,
+    hash: Vec<u8>,
+    sealed_hash: Vec<u8>,
+    length: Option<u64>,
+    kind: MediaType,
+}
+
+fn said(message: &wa::Message) -> Option<(Said, Opened)> {
+    let base = message.get_base_message();
+    let blob = |bytes: &Option<Vec<u8>>| bytes.clone().map(crate::ids::Blob);
+    if let Some(part) = base.image_message.as_option() {
+        return Some(said!(part, MediaType::Image, {
+            pixels: part.width.zip(part.height).map(<[u32; 2]>::from),
+            thumbnail: blob(&part.jpeg_thumbnail),
+        }));
+    }
+    let video = base.video_message.as_option().or(base.ptv_message.as_option());
+    if let Some(part) = video {
+        return Some(said!(part, MediaType::Video, {
+            seconds: part.seconds,
+            pixels: part.width.zip(part.height).map(<[u32; 2]>::from),
+            thumbnail: blob(&part.jpeg_thumbnail),
+        }));
+    }
+    if let Some(part) = base.audio_message.as_option() {
+        return Some(said!(part, MediaType::Audio, {
+            seconds: part.seconds,
+            waveform: blob(&part.waveform),
+        }));
+    }
+    if let Some(part) = base.document_message.as_option() {
+        return Some(said!(part, MediaType::Document, {
+            file_name: part.file_name.clone(),
+            thumbnail: blob(&part.jpeg_thumbnail),
+        }));
+    }
+    let part = base.sticker_message.as_option()?;
+    Some(said!(part, MediaType::Sticker, { animated: part.is_animated }))
+}
+
+impl Media {
+    /// The file that a message names, decrypted as a phone does it. `None`: it names none.
+    pub(crate) fn opened(&self, message: &wa::Message) -> Option<Opened> {
+        let (said, mut opened) = said(message)?;
+        opened.path.clone_from(&said.path);
+        let name = said.path.strip_prefix(PATH).and_then(|path| path.split_once(".enc"));
+        let Some(file) = name.and_then(|(name, _)| self.file(name)) else { return Some(opened) };
+        let Ok(plain) = DownloadUtils::decrypt_stream(&file.sealed[..], &said.key, said.kind) else {
+            return Some(opened);
+        };
+        let hash = Sha256::digest(&plain);
+        opened.whole = said.hash == hash[..]
+            && said.sealed_hash == Sha256::digest(&file.sealed)[..]
+            && said.length == u64::try_from(plain.len()).ok();
+        opened.sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        opened.size = plain.len();
+        Some(opened)
+    }
 }

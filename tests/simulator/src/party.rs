@@ -268,6 +268,7 @@ impl Inbox {
             entry.copies += 1;
             entry.last_at = now;
             let same = entry.kind == reading.kind && entry.text == reading.text;
+            let same = same && entry.more.file == reading.more.file;
             if !same || entry.more.secret != reading.more.secret {
                 entry.altered += 1;
             }

@@ -1,22 +1,29 @@
 //! Files that messages name: where they are, how they are opened, and which of them are still to be fetched.
 //!
 //! `fetch` downloads one, `cipher` decrypts it on the way (pure), `ask` has a phone upload it again. `jobs` keeps what
-//! is still to be done on the disk.
+//! is still to be done on the disk. Those that are sent: `seal` encrypts one, `upload` takes it to WhatsApp, and
+//! `uploads` remembers on the disk what is there.
 
 mod ask;
 mod cipher;
 mod fetch;
 mod jobs;
+mod seal;
+mod upload;
+mod uploads;
 
 pub(crate) use ask::{Answer, ask_phone};
 pub(crate) use fetch::{Fetched, Fetcher, Sink, Trouble};
 pub(crate) use jobs::{Job, Jobs};
 pub(super) use jobs::{JobChange, apply};
+pub(crate) use seal::{Sealed, Sealing};
+pub(crate) use upload::{NotUploaded, Uploader};
+pub(crate) use uploads::{Uploaded, Uploads};
 
 use whatsapp_rust::wacore::download::MediaType;
 
 /// What a file is, as far as its key depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FileKind {
     /// A picture or a sticker.
     Image,
@@ -31,7 +38,8 @@ pub(crate) enum FileKind {
 impl FileKind {
     const ALL: [Self; 4] = [Self::Image, Self::Video, Self::Audio, Self::Document];
 
-    fn name(self) -> &'static str {
+    /// In one word.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Video => "video",

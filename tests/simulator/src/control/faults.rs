@@ -60,6 +60,8 @@ pub(super) async fn create(State(hub): State<Arc<Hub>>, bytes: Bytes) -> Result<
             FaultKind::RefusePairCode | FaultKind::RefuseLookups => 429,
             FaultKind::FewCodes => 1,
             FaultKind::MediaRefused => 404,
+            FaultKind::UploadRefused => 500,
+            FaultKind::UploadHalf => 503,
             _ => DEFAULT_NACK,
         }),
         delay: Duration::from_millis(delay.unwrap_or(0)),
@@ -115,7 +117,10 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::FewCodes
         | FaultKind::MediaRefused
         | FaultKind::MediaHost
-        | FaultKind::MediaRetry => 0,
+        | FaultKind::MediaRetry
+        | FaultKind::UploadRefused
+        | FaultKind::UploadSlow
+        | FaultKind::UploadHalf => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack
@@ -177,7 +182,9 @@ pub(super) fn active(world: &mut World) -> Vec<Value> {
                 | FaultKind::RefusePairCode
                 | FaultKind::RefuseLookups
                 | FaultKind::FewCodes
-                | FaultKind::MediaRefused => shown["code"] = json!(fault.code),
+                | FaultKind::MediaRefused
+                | FaultKind::UploadRefused
+                | FaultKind::UploadHalf => shown["code"] = json!(fault.code),
                 FaultKind::Delay => {
                     shown["delay_ms"] = json!(u64::try_from(fault.delay.as_millis()).ok());
                 }

@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures::{StreamExt as _, stream};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::faults::FaultKind;
 use crate::hub::Hub;
 use crate::media::{How, PATH};
+use crate::world::World;
 
 /// A piece of a slow answer, and the time from one to the next.
 const PIECE: usize = 4_096;
@@ -60,21 +62,84 @@ pub(super) async fn download(State(hub): State<Arc<Hub>>, Path(name): Path<Strin
     }
 }
 
+/// What a client says beside the file.
+#[derive(Debug, Deserialize)]
+pub(super) struct Said {
+    /// With what it wants to be let in.
+    auth: Option<String>,
+    /// It asks how much is here.
+    resume: Option<String>,
+    /// What comes begins there.
+    file_offset: Option<usize>,
+}
+
 pub(super) async fn upload(
     State(hub): State<Arc<Hub>>,
     Path((_, token)): Path<(String, String)>,
+    Query(said): Query<Said>,
     bytes: Bytes,
 ) -> Response {
-    let name = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
+    let name = token.trim_end_matches('=').to_owned();
+    if said.resume.is_some() {
+        return hub.update(|world| known(world, &name));
+    }
+    let refused = hub.update(|world| {
+        world.counters.media_uploads += 1;
+        world.faults.take(FaultKind::UploadRefused, Instant::now())
+    });
+    if let Some(fault) = refused {
+        if fault.code == 401 {
+            hub.update(|world| world.media.lets_nobody_in());
+        }
+        return status(fault.code).into_response();
+    }
+    if !hub.update(|world| world.media.lets_in(said.auth.as_deref())) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let is_slow =
+        || hub.update(|world| world.faults.find(FaultKind::UploadSlow, None, Instant::now()).is_some());
+    while is_slow() && !hub.stopping.is_cancelled() {
+        tokio::time::sleep(EVERY).await;
+    }
+    hub.update(|world| take_in(world, &name, said.file_offset.unwrap_or(0), &bytes))
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// How much of a file is here.
+fn known(world: &mut World, name: &str) -> Response {
+    if world.media.file(name).is_some() {
+        let mut place = place(world, name);
+        place["resume"] = json!("complete");
+        return Json(place).into_response();
+    }
+    match world.media.half(name) {
+        Some(half) => Json(json!({"resume": half.len().to_string()})).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn take_in(world: &mut World, name: &str, from: usize, bytes: &Bytes) -> Response {
+    let half = world.media.half(name).and_then(|half| half.get(..from));
+    let mut whole = half.unwrap_or_default().to_vec();
+    whole.extend_from_slice(bytes);
+    if let Some(fault) = world.faults.take(FaultKind::UploadHalf, Instant::now()) {
+        whole.truncate(whole.len() / 2);
+        world.media.keep_half(name.to_owned(), whole.into());
+        return status(fault.code).into_response();
+    }
     // The token is the hash of what comes.
-    if token.trim_end_matches('=') != name {
+    if BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&whole)) != name {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    let host = hub.update(|world| {
-        world.counters.media_uploads += 1;
-        world.media.take_in(name.clone(), bytes);
-        world.media.host.clone()
-    });
+    world.counters.media_upload_bytes += u64::try_from(bytes.len()).unwrap_or_default();
+    world.media.take_in(name.to_owned(), whole.into());
+    Json(place(world, name)).into_response()
+}
+
+fn place(world: &World, name: &str) -> Value {
     let path = format!("{PATH}{name}.enc");
-    Json(json!({"url": format!("https://{host}{path}"), "direct_path": path})).into_response()
+    json!({"url": format!("https://{}{path}", world.media.host), "direct_path": path})
 }

@@ -60,3 +60,25 @@ async fn a_file_goes_with_some_kinds_and_some_kinds_need_one() -> Result<()> {
     assert_eq!(sends(&world, "document", "D1", Value::Null).await?.0, 400);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_upload_that_broke_off_goes_on_and_one_with_an_old_word_is_refused() -> Result<()> {
+    let world = World::new().await?;
+    let token = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(b"sealed"));
+    let path = format!("/mms/image/{token}");
+    let said = async |query: &str, body: &[u8]| {
+        let (status, answer) = http::bytes(world.address(), "POST", &format!("{path}?{query}"), body).await?;
+        anyhow::Ok((status, serde_json::from_slice::<Value>(&answer).unwrap_or_default()["resume"].clone()))
+    };
+    assert_eq!(said("resume=1", b"").await?.0, 404);
+    world.fault(json!({"kind": "upload_half", "attributes": {"times": "1"}})).await?;
+    assert_eq!(said("", b"sealed").await?.0, 503);
+    assert_eq!(said("resume=1", b"").await?, (200, json!("3")));
+    assert_eq!(said("file_offset=3", b"led").await?.0, 200);
+    assert_eq!(said("resume=1", b"").await?, (200, json!("complete")));
+    assert_eq!(said("auth=old", b"sealed").await?.0, 401);
+    world.fault(json!({"kind": "upload_refused", "code": 418, "attributes": {"times": "1"}})).await?;
+    assert_eq!(said("", b"sealed").await?.0, 418);
+    assert_eq!(said("", b"sealed").await?.0, 200);
+    Ok(())
+}
