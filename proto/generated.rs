@@ -900,6 +900,10 @@ pub struct Receipt {
     /// With the reason `invalid-request`: what is wrong, as a code (`recipient`, `text-empty`, `poll`, ...).
     #[prost(string, tag = "9")]
     pub detail: ::prost::alloc::string::String,
+    /// With the reasons `new-chats`, `reachout-locked` and `new-chats-capped`: the same request would fail before this time, too.
+    /// Milliseconds since 1970-01-01T00:00:00Z; 0 with all else.
+    #[prost(int64, tag = "10")]
+    pub until_ms: i64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -235,7 +235,7 @@ async fn sides_on_bus(
     let Some(started) = started else { return Ok(()) };
     let started = started?;
     if let Some(edge) = &started.edge {
-        status.edge(config.edge.account.clone(), edge.connection());
+        status.edge(config.edge.account.clone(), edge.connection(), edge.new_chats());
     }
     if let Some(forwarder) = &started.forwarder {
         status.forwarder(Arc::clone(forwarder));

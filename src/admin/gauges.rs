@@ -58,6 +58,8 @@ async fn read(status: &Status) {
         for code in link::CODES {
             metrics::LINK.set(u64::from(code == now), [account.as_str(), code]);
         }
+        let paused = status.new_chats.get().is_some_and(|chats| chats.paused().is_some());
+        metrics::NEW_CHATS_PAUSED.set(u64::from(paused), [account.as_str()]);
     }
     if let Some((bus, subjects)) = status.bus.get() {
         // Last, because the bus may be away, and the other gauges do not need it.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Connection, link};
+use crate::edge::{Connection, NewChats, link};
 use crate::forwarder::{Forwarder, Mode};
 use crate::stdout;
 use crate::wire::{Account, Subjects};
@@ -46,6 +46,7 @@ pub struct AdminError {
 pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
     edge: SetOnce<(Account, Connection)>,
+    new_chats: OnceLock<NewChats>,
     forwarder: OnceLock<Arc<Forwarder>>,
 }
 
@@ -56,7 +57,8 @@ impl Status {
     }
 
     /// This process has an edge.
-    pub fn edge(&self, account: Account, connection: Connection) {
+    pub fn edge(&self, account: Account, connection: Connection, new_chats: NewChats) {
+        let _ = self.new_chats.set(new_chats);
         let _ = self.edge.set((account, connection));
     }
 
@@ -115,6 +117,9 @@ impl Status {
             let full = bus.full().into_iter().filter(|full| full.stream == subjects.stream_media());
             notes.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
         }
+        // Answers go on, so it is no reason to take the edge out of service.
+        let paused = self.new_chats.get().and_then(NewChats::paused);
+        notes.extend(paused.map(|(code, detail)| Reason::new("whatsapp", code, &detail)));
         notes
     }
 }

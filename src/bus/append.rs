@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::OWN_API;
 use super::isolation::Asked;
 use super::{Bus, REQUEST_TIMEOUT};
-use crate::wire::{Headers, header};
+use crate::wire::{Headers, Subjects, header};
 
 /// JetStream's codes for refused publishes. The second one is a cluster's.
 const LAST_SEQUENCE_MISMATCH: [u64; 2] = [10071, 10164];
@@ -35,9 +35,9 @@ struct PubAck {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ApiError {
-    code: u64,
-    err_code: u64,
+pub(super) struct ApiError {
+    pub(super) code: u64,
+    pub(super) err_code: u64,
     description: String,
 }
 
@@ -108,17 +108,23 @@ impl Bus {
 
     /// Publishes once and waits for the PubAck. `None`: it did not come in time.
     async fn publish(&self, record: &Record, limit: Duration) -> Option<Result<Appended, AppendError>> {
-        let published = tokio::time::timeout(limit, self.publish_whenever(record)).await.ok();
-        match &published {
+        let answer = tokio::time::timeout(limit, self.ask_to_store(record)).await.ok();
+        match &answer {
+            // What this user may not publish gets no answer from anybody.
+            None | Some(Err(AppendError::Unknown(_))) if self.refusals.has_refused(&record.subject) => {}
             // No responders: nobody leads the stream, as far as this node knows.
-            None | Some(Err(AppendError::Unknown(_))) => self.unanswered(Asked::Publish).await,
+            None | Some(Err(AppendError::Unknown(_))) => {
+                let about = Subjects::stream_of(&record.subject).map(|stream| format!("STREAM.INFO.{stream}"));
+                self.unanswered(Asked::Publish, about.as_deref()).await;
+            }
+            // A refusal is an answer, of whichever kind.
             Some(_) => self.answered(Asked::Publish),
         }
-        published
+        Some(answer?.and_then(|answer| self.stored(record, &answer)))
     }
 
-    /// Has no time limit.
-    async fn publish_whenever(&self, record: &Record) -> Result<Appended, AppendError> {
+    /// Publishes, and returns JetStream's answer. Has no time limit.
+    async fn ask_to_store(&self, record: &Record) -> Result<Bytes, AppendError> {
         if !self.is_connected() {
             // The client would buffer it and send it later, one more copy for each attempt.
             return Err(AppendError::Unknown("nats-server is away".to_owned()));
@@ -128,15 +134,19 @@ impl Bus {
             headers.insert(name, value);
         }
         let request = Request::new().headers(headers).payload(record.payload.clone()).timeout(None);
-        let answer = match self.client.send_request(self.address(&record.subject), request).await {
-            Ok(answer) => answer,
+        match self.client.send_request(self.address(&record.subject), request).await {
+            Ok(answer) => Ok(answer.payload),
             Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
-                return Err(AppendError::Impossible(error.to_string()));
+                Err(AppendError::Impossible(error.to_string()))
             }
-            // No responders is an election, not a missing stream.
-            Err(error) => return Err(AppendError::Unknown(error.to_string())),
-        };
-        let ack: PubAck = serde_json::from_slice(&answer.payload)
+            // No responders is an election, or a missing stream.
+            Err(error) => Err(AppendError::Unknown(error.to_string())),
+        }
+    }
+
+    /// What JetStream's answer means.
+    fn stored(&self, record: &Record, answer: &[u8]) -> Result<Appended, AppendError> {
+        let ack: PubAck = serde_json::from_slice(answer)
             .map_err(|error| AppendError::Unknown(format!("not a PubAck: {error}")))?;
         match (ack.error, ack.seq) {
             (Some(error), _) => Err(self.refusal(record, &error)),

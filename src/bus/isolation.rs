@@ -3,7 +3,8 @@
 //! the connection is made anew, to any of the servers that are known, until one answers.
 //!
 //! An election looks the same for some seconds; a whole cluster without a quorum does for as long as that lasts. A new
-//! connection does no harm then.
+//! connection does no harm then. A stream that is gone, and a message that this user may not publish, get no answer
+//! either. That is no reason to leave: JetStream says that the one is gone, and nats-server that it refuses the other.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,19 @@ use std::time::Duration;
 use async_nats::{ReconnectToServer, Server, ServerAddr};
 use tokio::time::Instant;
 
+use bytes::Bytes;
+use serde::Deserialize;
+
 use super::Bus;
+use super::append::ApiError;
 
 /// How long something may be without an answer. Elections take less.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How long JetStream may take to say whether something exists.
+const PROOF: Duration = Duration::from_secs(1);
+/// The stream exists, and all its replicas are away. Whoever knows that is not cut off.
+const STREAM_OFFLINE: u64 = 10118;
 
 /// What is waited for. Each by itself: a node that has just been cut off goes on sending the heartbeats of pull requests,
 /// and stores nothing any more.
@@ -127,20 +137,15 @@ impl Bus {
         self.isolation.state().waits.answered(asked);
     }
 
-    /// JetStream has not answered, over a connection that works.
-    pub(super) async fn unanswered(&self, asked: Asked) {
+    /// JetStream has not answered, over a connection that works. `about`, in the words of its API, is what should have
+    /// answered: `STREAM.INFO.WA_OUT`.
+    pub(super) async fn unanswered(&self, asked: Asked, about: Option<&str>) {
         if !self.is_connected() {
             return;
         }
-        let too_long = {
-            let mut state = self.isolation.state();
-            let too_long = state.waits.unanswered(asked, Instant::now());
-            if too_long {
-                state.next.away();
-            }
-            too_long
-        };
-        if too_long {
+        let too_long = self.isolation.state().waits.unanswered(asked, Instant::now());
+        if too_long && !self.is_known_to_be_gone(about).await {
+            self.isolation.state().next.away();
             let server = self.client.server_info().server_name;
             tracing::info!(
                 server,
@@ -150,6 +155,32 @@ impl Bus {
             let _ = self.client.force_reconnect().await;
         }
     }
+
+    /// Does JetStream answer, and say that there is none? Then it is no wonder that nothing else is answered.
+    async fn is_known_to_be_gone(&self, about: Option<&str>) -> bool {
+        let Some(about) = about else { return false };
+        let asked = self.client.request(format!("{}.{about}", self.api), Bytes::new());
+        match tokio::time::timeout(PROOF, asked).await {
+            Ok(Ok(answer)) => {
+                let is_gone = is_gone(&answer.payload);
+                tracing::debug!(about, is_gone, "nothing is answered there for a while, but this");
+                is_gone
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+/// Is this the answer of somebody who knows the whole cluster, and has no such thing? A leader that was cut off a moment
+/// ago still says what its stream was like; a node without a leader says that it does not know.
+fn is_gone(answer: &[u8]) -> bool {
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Answer {
+        error: Option<ApiError>,
+    }
+    let answer: Answer = serde_json::from_slice(answer).unwrap_or_default();
+    answer.error.is_some_and(|error| error.code == 404 || error.err_code == STREAM_OFFLINE)
 }
 
 #[cfg(test)]
@@ -173,6 +204,25 @@ mod tests {
         assert!(!waits.unanswered(Asked::Publish, start + PATIENCE * 3), "an answer in between");
         assert!(!waits.unanswered(Asked::Pull, start + PATIENCE * 3));
         assert!(waits.unanswered(Asked::Pull, start + PATIENCE * 4));
+    }
+
+    #[test]
+    fn only_who_knows_the_cluster_can_say_that_something_is_gone() {
+        let error = |code, err_code| {
+            serde_json::json!({"error": {"code": code, "err_code": err_code, "description": "words"}}).to_string()
+        };
+        for (answer, gone) in [
+            (error(404, 10059), true),
+            (error(404, 10014), true),
+            (error(500, STREAM_OFFLINE), true),
+            // It has no leader.
+            (error(503, 10008), false),
+            (r#"{"config": {}, "state": {}}"#.to_owned(), false),
+            ("null".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_gone(answer.as_bytes()), gone, "{answer}");
+        }
     }
 
     #[test]

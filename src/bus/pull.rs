@@ -158,6 +158,8 @@ struct Puller {
     bus: Bus,
     subjects: Subjects,
     subject: String,
+    /// The question whether there is such a consumer.
+    about: String,
     inbox: String,
     subscriber: async_nats::Subscriber,
     request: u64,
@@ -175,6 +177,7 @@ impl Puller {
             bus: bus.clone(),
             subjects: subjects.clone(),
             subject: format!("{}.CONSUMER.MSG.NEXT.{stream}.{consumer}", bus.api),
+            about: format!("CONSUMER.INFO.{stream}.{consumer}"),
             inbox,
             subscriber,
             request: 0,
@@ -211,7 +214,7 @@ impl Puller {
                 Ok(None) => return Pulled::Gone,
                 Err(_silence) => {
                     self.missing = 0;
-                    self.bus.unanswered(Asked::Pull).await;
+                    self.bus.unanswered(Asked::Pull, Some(&self.about)).await;
                     return Pulled::Silence;
                 }
             };
@@ -242,7 +245,7 @@ impl Puller {
                     let gone = text.contains("consumer deleted") || text.contains("stream deleted");
                     if status == StatusCode::NO_RESPONDERS {
                         // An election, a restart, or a missing consumer. The next request shows which.
-                        self.bus.unanswered(Asked::Pull).await;
+                        self.bus.unanswered(Asked::Pull, Some(&self.about)).await;
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         return Pulled::Gone;
                     }

@@ -178,9 +178,9 @@ impl Bus {
             read.map_err(|error| ReadError::new(&error))
         });
         match &answer {
-            Err(ReadError::Unanswered(_)) => self.unanswered(Asked::State).await,
+            Err(ReadError::Unanswered(_)) => self.unanswered(Asked::State, None).await,
             // This node knows of nobody who leads the cluster.
-            Ok(Response::Err { error }) if error.code() == 503 => self.unanswered(Asked::State).await,
+            Ok(Response::Err { error }) if error.code() == 503 => self.unanswered(Asked::State, None).await,
             Ok(_) | Err(ReadError::Forbidden(_)) => self.answered(Asked::State),
         }
         match answer? {

@@ -21,6 +21,8 @@ pub(super) struct Refusals {
     inbox: Arc<str>,
     heard: broadcast::Sender<Arc<str>>,
     told: Arc<Mutex<BTreeSet<String>>>,
+    /// What may not be published on this connection: subjects without their last token, of which each chat has its own.
+    unpublished: Arc<Mutex<BTreeSet<String>>>,
     /// Subjects that nothing depends on: what a refusal takes away, and the text that names the subject in a refusal.
     courtesies: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
@@ -31,6 +33,7 @@ impl Refusals {
             inbox: inbox.into(),
             heard: broadcast::channel(64).0,
             told: Arc::default(),
+            unpublished: Arc::default(),
             courtesies: Arc::default(),
         }
     }
@@ -43,11 +46,23 @@ impl Refusals {
     /// A new connection has been made. What was refused may be allowed now.
     pub(super) fn forget(&self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.unpublished.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Has the server refused to take a message on this subject or one beside it, over this connection?
+    pub(super) fn has_refused(&self, subject: &str) -> bool {
+        self.unpublished.lock().unwrap_or_else(PoisonError::into_inner).contains(above(subject))
     }
 
     /// The server has refused something, in its own words.
     pub(super) fn hear(&self, words: &str) {
         let safe = redact::text(&words);
+        if let Some(subject) = unpublished(words) {
+            let mut all = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() < TOLD {
+                all.insert(above(subject).to_owned());
+            }
+        }
         let courtesy = self.courtesy(words);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(what) = courtesy {
@@ -115,6 +130,19 @@ impl Listener {
     }
 }
 
+/// The subject on which a message was refused.
+fn unpublished(words: &str) -> Option<&str> {
+    if !words.to_lowercase().contains("for publish to") {
+        return None;
+    }
+    words.split('"').nth(1)
+}
+
+/// The subject without its last token.
+fn above(subject: &str) -> &str {
+    subject.rsplit_once('.').map_or(subject, |(above, _)| above)
+}
+
 fn is_publish(words: &str, subject: &str) -> bool {
     words.to_lowercase().contains("for publish to")
         && (words.contains(&format!("\"{subject}\"")) || words.contains(&format!("\"{subject}.")))
@@ -152,6 +180,18 @@ mod tests {
         assert_eq!(refusals.told.lock().unwrap().iter().cloned().collect::<Vec<_>>(), ["answers"]);
         refusals.hear("Permissions Violation for Publish to \"wa.in.a.session\"");
         assert_eq!(refusals.told.lock().unwrap().len(), 2, "what is needed is told in the server's words");
+    }
+
+    #[test]
+    fn what_may_not_be_published_is_known_until_the_next_connection() {
+        let refusals = Refusals::new("_INBOX");
+        refusals.hear("Permissions Violation for Publish to \"wa.out.default.reply.54911\"");
+        refusals.hear("Permissions Violation for Subscription to \"wa.in.default.message.54911\"");
+        assert!(refusals.has_refused("wa.out.default.reply.54922"));
+        assert!(!refusals.has_refused("wa.out.default.send.54911"));
+        assert!(!refusals.has_refused("wa.in.default.message.54911"));
+        refusals.forget();
+        assert!(!refusals.has_refused("wa.out.default.reply.54911"));
     }
 
     #[test]

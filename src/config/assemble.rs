@@ -1,6 +1,7 @@
 //! Makes each module's settings. All settings are read before any module fails, so that one message names every bad
 //! one. `None` means that `check` has collected a bad setting.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::read::{self, Check};
@@ -161,6 +162,8 @@ fn edge(
     let per_chat = check.read(&given.send_per_chat, rate::limit);
     let total = check.read(&given.send_total, rate::limit);
     let loops = check.read(&given.loop_limit, rate::limit_per_minute);
+    let per_hour = check.read(&given.send_new_chats_per_hour, |text| text.parse().ok().filter(|count| *count <= 100_000_u32));
+    let pause = check.duration(&given.send_new_chats_pause);
     Some(edge::Settings {
         account: account?,
         auth_dir: auth_dir?,
@@ -174,7 +177,12 @@ fn edge(
             flush_timeout: grace?.mul_f64(0.3),
         },
         media_max_bytes: media_max_bytes?,
-        limits: edge::Limits { per_chat: per_chat?, total: total?, loops: loops? },
+        limits: edge::Limits {
+            per_chat: per_chat?,
+            total: total?,
+            loops: loops?,
+            new_chats: edge::NewChatLimits { per_hour: NonZeroU32::new(per_hour?), pause: pause? },
+        },
     })
 }
 

@@ -24,7 +24,7 @@ use addressing::offers::Offers;
 use addressing::timers::Timers;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Limits, job, rate, request};
+pub use outbound::{Limits, NewChatLimits, NewChats, job, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
@@ -84,6 +84,7 @@ struct Parts {
     lease: Lease,
     writer: ConnectionWriter,
     connection: Connection,
+    new_chats: NewChats,
     stop: CancellationToken,
 }
 
@@ -105,13 +106,31 @@ impl Edge {
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
-        let parts = Parts { bus, subjects, topology, settings, auth, http, lease, writer, connection, stop };
+        let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
+        let parts = Parts {
+            bus,
+            subjects,
+            topology,
+            settings,
+            auth,
+            http,
+            lease,
+            writer,
+            connection,
+            new_chats,
+            stop,
+        };
         Ok(Self { parts, news })
     }
 
     /// The state of the link, for readiness and for the linking page.
     pub fn connection(&self) -> Connection {
         self.parts.connection.clone()
+    }
+
+    /// Whether new chats are written to.
+    pub fn new_chats(&self) -> NewChats {
+        self.parts.new_chats.clone()
     }
 
     /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
@@ -195,6 +214,7 @@ impl Parts {
             timers: timers.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
+            new_chats: self.new_chats.clone(),
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;

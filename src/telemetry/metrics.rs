@@ -154,6 +154,13 @@ pub static LEASE: Gauge<1> = Gauge::gauge(
     &["account"],
     "1 while this edge has the account's lease; 0 while it stands by.",
 );
+/// New chats.
+pub static NEW_CHATS_PAUSED: Gauge<1> = Gauge::gauge(
+    "wa.new_chats.paused",
+    "",
+    &["account"],
+    "1 while no message goes to a new chat, because WhatsApp has refused one.",
+);
 /// The bus.
 pub static BUS: Gauge<0> =
     Gauge::gauge("wa.bus.writable", "", &[], "1 while messages can be stored on the bus.");
@@ -207,6 +214,7 @@ pub fn all() -> Vec<Definition> {
         DEAD_LETTERS_STORED,
         LINK,
         LEASE,
+        NEW_CHATS_PAUSED,
         BUS,
         HELD,
         LIMIT,
@@ -220,7 +228,16 @@ pub fn zero() {
     for reason in ["rejected", "failed", "unreadable", "crash-loop"] {
         DEAD_LETTERS.add(0, [reason]);
     }
-    for reason in ["unknown-number", "refused", "invalid-request", "loop-limit"] {
+    for reason in [
+        "unknown-number",
+        "refused",
+        "invalid-request",
+        "loop-limit",
+        "cut-off",
+        "reachout-locked",
+        "new-chats-capped",
+        "new-chats",
+    ] {
         UNDELIVERABLE.add(0, [reason]);
     }
     for reason in ["refused", "unknown"] {

@@ -49,6 +49,15 @@ pub fn whatsapp(cause: &str) -> String {
     format!("3EB0{hex}")
 }
 
+/// The WhatsApp id of a part of a text that is sent as several messages, the first being part 0.
+pub fn whatsapp_part(cause: &str, part: usize) -> String {
+    match part {
+        0 => whatsapp(cause),
+        // No other cause can be this one: none has such a byte.
+        _ => whatsapp(&format!("{cause}\0part-{part}")),
+    }
+}
+
 /// Makes one part of an id safe, so that the id is a legal header value of four parts whatever a phone put in it.
 fn escaped(text: &str) -> String {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte);
@@ -110,6 +119,8 @@ mod tests {
             (dead_letter("a/b/c/d"), "dlq-a/b/c/d"),
             (replay("a/b/c/d", 9), "a/b/c/d/replay-9"),
             (whatsapp("a/b/c/d/outcome"), "3EB005DC3E9E3ABD85160F"),
+            (whatsapp_part("a/b/c/d/outcome", 0), "3EB005DC3E9E3ABD85160F"),
+            (whatsapp_part("a/b/c/d/outcome", 1), "3EB05832311CEFDCF8566F"),
         ] {
             assert_eq!(id, want);
         }

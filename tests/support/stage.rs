@@ -83,6 +83,7 @@ impl Plan {
                 ("SEND_PER_CHAT", "off".to_owned()),
                 ("SEND_TOTAL", "off".to_owned()),
                 ("LOOP_LIMIT", "off".to_owned()),
+                ("SEND_NEW_CHATS_PER_HOUR", "0".to_owned()),
                 // There is no live service that would ask first.
                 ("SHADOW_DELAY", "0s".to_owned()),
                 ("RUST_LOG", "info,whatsapp_connector=debug".to_owned()),

@@ -15,7 +15,7 @@ use crate::commands::bus_access::{self, BusUnavailable};
 use crate::config::Config;
 use crate::stdout;
 use crate::wire::state::rank;
-use crate::wire::v1::{Receipt, ReceiptStatus};
+use crate::wire::v1::{Receipt, ReceiptStatus, SendMessage, send_message};
 use crate::wire::{Account, Headers, header, id, kind, now_ms};
 
 /// What `send` sends. The command's help is at [`Command::Send`](crate::commands::Command::Send).
@@ -108,6 +108,9 @@ struct Shown {
     reason: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
+    /// Before this time it would fail again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 /// Runs the command.
@@ -125,7 +128,9 @@ pub async fn run(args: &SendArgs, config: &Config) -> Result<ExitCode, SendError
     };
     let mut headers = Headers::default();
     headers.set(header::MSG_ID, &id);
-    let payload = args.message.request(now).encode_to_vec().into();
+    let request = args.message.request(now);
+    let is_long = is_long(&request);
+    let payload = request.encode_to_vec().into();
     let record = Record { subject: subjects.send(account, &chat), headers, payload };
     let never = CancellationToken::new();
     let stored = tokio::time::timeout(PATIENCE, bus.append_until_known(&record, &never)).await;
@@ -138,20 +143,31 @@ pub async fn run(args: &SendArgs, config: &Config) -> Result<ExitCode, SendError
     if let Some(until) = args.wait {
         // What became of an earlier request with this id was told before.
         let from = if stored.duplicate { 1 } else { before + 1 };
-        let news =
-            News { bus: &bus, stream: subjects.stream_in(), subject: subjects.receipt(account, &chat) };
-        there = news.wait(&whatsapp_id, until, from, args.timeout, &mut best).await?;
+        let mut news = News {
+            bus: &bus,
+            stream: subjects.stream_in(),
+            subject: subjects.receipt(account, &chat),
+            request_id: &id,
+            last: (!is_long).then(|| whatsapp_id.clone()),
+        };
+        there = news.wait(until, from, args.timeout, &mut best).await?;
     }
     let state = match best.status() {
         ReceiptStatus::Unspecified => "stored".to_owned(),
         status => kind::code(status.as_str_name(), "RECEIPT_STATUS_"),
     };
-    let Receipt { reason, detail, .. } = best;
+    let Receipt { reason, detail, until_ms, .. } = best;
+    let until = (until_ms != 0).then(|| header::rfc3339_ms(until_ms));
     let (sequence, duplicate) = (stored.sequence, stored.duplicate);
-    let shown = Shown { id, whatsapp_id, sequence, duplicate, state, reason, detail };
+    let shown = Shown { id, whatsapp_id, sequence, duplicate, state, reason, detail, until };
     // Plain data always serialises.
     let _ = stdout::line(serde_json::to_string(&shown).unwrap_or_default())?;
     if there { Ok(ExitCode::SUCCESS) } else { Err(SendError::NotThere) }
+}
+
+/// May it become several messages? A unit has no more than three bytes, so this is on the safe side.
+fn is_long(request: &SendMessage) -> bool {
+    matches!(&request.content, Some(send_message::Content::Text(text)) if text.body.len() > 4_096)
 }
 
 /// The receipts of one chat.
@@ -159,13 +175,15 @@ struct News<'a> {
     bus: &'a Bus,
     stream: String,
     subject: String,
+    request_id: &'a str,
+    /// The WhatsApp id of its last message, which says how far it has come; `None`: not known yet.
+    last: Option<String>,
 }
 
 impl News<'_> {
     /// Waits until the message has come so far. Returns whether it has; `best` is how far it has come.
     async fn wait(
-        &self,
-        whatsapp_id: &str,
+        &mut self,
         until: Until,
         from: u64,
         timeout: Duration,
@@ -176,7 +194,12 @@ impl News<'_> {
             while let Some(stored) = self.bus.next_from(&self.stream, &self.subject, next).await? {
                 next = stored.sequence + 1;
                 let Ok(receipt) = Receipt::decode(stored.payload) else { continue };
-                let is_it = receipt.message_ids.iter().any(|id| id == whatsapp_id);
+                let is_named = receipt.request_id == self.request_id;
+                if is_named && receipt.status() == ReceiptStatus::Accepted {
+                    self.last = receipt.message_ids.last().cloned();
+                }
+                // After a restart of the edge it names no request.
+                let is_it = is_named || receipt.message_ids.iter().any(|id| Some(id) == self.last.as_ref());
                 if is_it && rank(receipt.status()) > rank(best.status()) {
                     *best = receipt;
                 }

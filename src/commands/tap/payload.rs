@@ -424,6 +424,7 @@ fn receipt(told: &Receipt, mask: &mut Mask) -> Fields {
     fields.time("at", told.at_ms);
     fields.put("reason", mask.code(&told.reason));
     fields.put("detail", mask.code(&told.detail));
+    fields.time("until", told.until_ms);
     fields.put("request_id", mask.ce_id(&told.request_id));
     fields
 }

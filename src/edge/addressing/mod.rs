@@ -2,9 +2,10 @@
 //!
 //! `identity` reads a stanza's addresses (pure). `chats` finds a chat's token and the end of its list on the bus.
 //! `offer` says what an answer offers to choose from (pure), and `offers` what was offered last in each chat.
-//! `timers` has the chats' disappearing timers.
+//! `acquaintances` says in which chats somebody has written before. `timers` has the chats' disappearing timers.
 //! May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
 
+pub(super) mod acquaintances;
 pub(super) mod chats;
 pub(super) mod identity;
 pub(super) mod offer;

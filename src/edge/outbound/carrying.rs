@@ -9,14 +9,17 @@ use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 
 use super::job::Job;
+use super::letters::{Letter, Letters, letters};
 use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
+use super::new_chats::{self, NewChats, Why};
 use super::packing::{Label, Packer};
 use super::rate::Limit;
 use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
-use super::request::{Content, Flaw, Quote};
+use super::request::Flaw;
 use super::sending::{Parcel, Sender, Undeliverable};
+use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
@@ -37,6 +40,8 @@ pub struct Limits {
     /// Answers to one chat, counted by when their messages were written (`LOOP_LIMIT`). Above the limit they are
     /// not sent.
     pub loops: Limit,
+    /// Messages to people who are not known.
+    pub new_chats: new_chats::Limits,
 }
 
 /// With what messages are carried.
@@ -54,6 +59,8 @@ pub(crate) struct Means {
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
     pub polls: Polls,
+    /// How many chats may be opened.
+    pub new_chats: NewChats,
 }
 
 /// Where a delivery has come to.
@@ -75,11 +82,16 @@ impl Carried {
 
 /// What is wanted, and where.
 struct Wanted<'a> {
-    content: &'a Content,
-    quote: Option<&'a Quote>,
+    letter: &'a Letter<'a>,
     /// When it was asked for. Milliseconds.
     at_ms: i64,
     to: Result<Jid, Undeliverable>,
+    /// It is not sent after this time. Milliseconds.
+    not_after_ms: Option<i64>,
+    /// What its receipts name.
+    cause: &'a str,
+    /// Nobody has written in this chat before.
+    is_new: bool,
 }
 
 /// What all lanes share.
@@ -91,6 +103,7 @@ pub(super) struct Carrier {
     reporter: Reporter,
     offers: Offers,
     look_ups: LookUps,
+    strangers: Strangers,
     sent_as: SentAs,
     timers: Timers,
     packer: Packer,
@@ -103,10 +116,11 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, new_chats } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
+            strangers: Strangers::new(new_chats),
             sent_as,
             timers,
             sender,
@@ -146,34 +160,91 @@ impl Carrier {
                 return Carried::ended(self.reporter.failure(chat, Failure::of(cause, why)).await);
             }
         };
-        let whatsapp_id = id::whatsapp(&job.cause);
         if let Some(written_ms) = job.answers {
             let verdict = self.loop_breaker().judge(chat, delivery.sequence, written_ms, Instant::now());
             if let Verdict::Suppress { first } = verdict {
                 self.offers.none(chat);
-                return Carried::ended(self.suppress(chat, &job.cause, whatsapp_id, first).await);
+                return Carried::ended(self.suppress(chat, &job.cause, first).await);
             }
         }
-        let (content, quote) = match &job.content {
-            Ok(content) => content,
+        let letters = match letters(&job) {
+            Ok(letters) => letters,
             Err(flaw) => {
-                let why = Undeliverable::Invalid(*flaw);
-                return Carried::ended(self.given_up(chat, &job, whatsapp_id, why).await);
+                let (why, ids) = (Undeliverable::Invalid(flaw), vec![id::whatsapp(&job.cause)]);
+                return Carried::ended(self.given_up(chat, &job, ids, why).await);
             }
         };
         // Before the permit: a look-up may take any time, and nobody else waits for it.
         let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else {
             return Carried::Open;
         };
-        let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
-            return Carried::Open;
-        };
-        if job.answers.is_some() {
-            // Before it is sent: who is quick chooses before WhatsApp's ack is here.
-            self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
+        let reached = self.stop.run_until_cancelled(self.reach(chat, &job, to)).await;
+        let Some((to, is_new)) = reached else { return Carried::Open };
+        self.send_all(chat, (&job, delivery), letters, (to, is_new)).await
+    }
+
+    /// Who asks for a message may be the first to write in its chat, which is not always possible. Returns whether it is so.
+    async fn reach(
+        &self,
+        chat: &ChatToken,
+        job: &Job,
+        to: Result<Jid, Undeliverable>,
+    ) -> (Result<Jid, Undeliverable>, bool) {
+        match to {
+            Ok(to) if job.answers.is_none() => match self.strangers.meet(&self.reporter, chat, &to).await {
+                Ok(is_new) => (Ok(to), is_new),
+                Err(closed) => (Err(Undeliverable::NewChat(closed)), false),
+            },
+            to => (to, false),
         }
-        let parcel = Wanted { content, quote: quote.as_ref(), at_ms: delivery.stored_at_ms, to };
-        self.hand_over(chat, &job, parcel, whatsapp_id).await
+    }
+
+    /// Sends its messages one after the other. Nothing else goes to the chat in between; others need not wait.
+    async fn send_all(
+        &self,
+        chat: &ChatToken,
+        (job, delivery): (&Job, &Delivery),
+        Letters { all, cut_off }: Letters<'_>,
+        (to, is_new): (Result<Jid, Undeliverable>, bool),
+    ) -> Carried {
+        let ids: Vec<String> = all.iter().map(|letter| letter.id.clone()).collect();
+        for (number, letter) in all.iter().enumerate() {
+            let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
+                return Carried::Open;
+            };
+            let is_last = number + 1 == all.len();
+            if is_last && job.answers.is_some() {
+                // Before it is sent: who is quick chooses before WhatsApp's ack is here.
+                self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
+            }
+            let wanted = Wanted {
+                letter,
+                at_ms: delivery.stored_at_ms,
+                to: to.clone(),
+                // What has begun is sent to its end.
+                not_after_ms: job.not_after_ms.filter(|_| number == 0),
+                // What the phone says of the last one holds for all.
+                cause: if is_last { &job.cause } else { "" },
+                is_new: is_new && number == 0,
+            };
+            if let Err(why) = self.hand_over(chat, job, wanted).await {
+                if job.answers.is_some() {
+                    self.offers.none(chat);
+                }
+                let missing = ids.get(number..).unwrap_or_default().to_vec();
+                return Carried::ended(self.given_up(chat, job, missing, why).await);
+            }
+        }
+        if let Some((decided, received)) = job.times {
+            metrics::DELIVER.record_since(decided, now_ms(), []);
+            metrics::WHOLE.record_since(received, now_ms(), []);
+        }
+        if cut_off {
+            metrics::UNDELIVERABLE.add(1, ["cut-off"]);
+            tracing::warn!(messages = ids.len(), "an answer is longer than so many messages; its end was not sent");
+        }
+        let detail = if cut_off { "cut-off" } else { "" };
+        Carried::Accepted(Box::new(self.reporter.accepted(chat, &job.cause, &ids, detail)))
     }
 
     /// Tells that WhatsApp has a message. Returns whether that is settled.
@@ -181,55 +252,69 @@ impl Carrier {
         self.reporter.tell(accepted, &self.stop).await
     }
 
-    /// Sends it.
-    async fn hand_over(
-        &self,
-        chat: &ChatToken,
-        job: &Job,
-        wanted: Wanted<'_>,
-        whatsapp_id: String,
-    ) -> Carried {
-        let span = spans::send(&whatsapp_id);
+    /// Sends one message.
+    async fn hand_over(&self, chat: &ChatToken, job: &Job, wanted: Wanted<'_>) -> Result<(), Undeliverable> {
+        let Wanted { letter: Letter { id, content, quote }, at_ms, to, not_after_ms, cause, is_new } = wanted;
+        let span = spans::send(id);
         let _sending = metrics::SENDING.enter([]);
-        let Wanted { content, quote, at_ms, to } = wanted;
         let sent = async {
             let to = to?;
             // Its receipts come from there, and belong here.
             let elsewhere = job.is_to_phone() && to.user != job.to;
-            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: job.cause.clone() };
-            self.sent_as.remember(&whatsapp_id, sent);
+            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: cause.to_owned() };
+            self.sent_as.remember(id, sent);
             let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms };
-            let message = &self.packer.pack(content, quote, label).await;
-            let not_after_ms = job.not_after_ms;
-            self.sender.send(&to, &whatsapp_id, Parcel { message, disappears_after_s, not_after_ms }).await
+            let label = Label { chat, to: &to, id, at_ms };
+            let message = &self.packer.pack(content, *quote, label).await;
+            let parcel = Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new };
+            let sent = self.sender.send(&to, id, parcel).await;
+            if is_new { self.after_first_word(chat, sent).await } else { sent }
         };
-        match sent.instrument(span.clone()).await {
+        let sent = sent.instrument(span.clone()).await;
+        match &sent {
             Ok(()) => {
-                tracing::info!(whatsapp_id, "sent");
+                tracing::info!(whatsapp_id = id, "sent");
                 metrics::MESSAGES.add(1, ["out", content.name()]);
-                if let Some((decided, received)) = job.times {
-                    metrics::DELIVER.record_since(decided, now_ms(), []);
-                    metrics::WHOLE.record_since(received, now_ms(), []);
-                }
-                Carried::Accepted(Box::new(self.reporter.accepted(chat, &job.cause, &whatsapp_id)))
             }
-            Err(why) => {
-                spans::failed(&span, &why.to_string());
-                if job.answers.is_some() {
-                    self.offers.none(chat);
-                }
-                Carried::ended(self.given_up(chat, job, whatsapp_id, why).await)
-            }
+            Err(why) => spans::failed(&span, &why.to_string()),
         }
+        sent
+    }
+
+    /// What became of the first message in a chat may say something of all new chats.
+    async fn after_first_word(
+        &self,
+        chat: &ChatToken,
+        sent: Result<(), Undeliverable>,
+    ) -> Result<(), Undeliverable> {
+        match sent {
+            Ok(()) => self.strangers.met(chat).await,
+            Err(Undeliverable::Refused(code)) => {
+                let Some(why) = Why::of(&code) else { return Err(Undeliverable::Refused(code)) };
+                return Err(Undeliverable::NewChat(self.strangers.refused(why).await));
+            }
+            Err(_) => {}
+        }
+        sent
     }
 
     /// It is reported before it is settled.
-    async fn given_up(&self, chat: &ChatToken, job: &Job, whatsapp_id: String, why: Undeliverable) -> bool {
+    async fn given_up(&self, chat: &ChatToken, job: &Job, ids: Vec<String>, why: Undeliverable) -> bool {
         let (reason, detail) = (why.to_string(), why.detail());
+        let (whatsapp_id, mut until_ms) = (ids.first(), 0);
         match why {
             // The caller wants it so, and nobody has to act.
             Undeliverable::Expired => tracing::info!(whatsapp_id, "not sent: it is too late for it"),
+            // The caller is told when to ask again.
+            Undeliverable::NewChat(closed) => {
+                metrics::UNDELIVERABLE.add(1, [closed.why.code()]);
+                tracing::info!(whatsapp_id, %closed, "not sent: it would be the first message in its chat");
+                until_ms = closed.until_ms;
+                let state = self.sender.connection().state();
+                if !self.strangers.tell(&self.reporter, &closed, &state).await {
+                    return false;
+                }
+            }
             why => {
                 metrics::UNDELIVERABLE.add(1, [why.reason()]);
                 tracing::error!(
@@ -237,7 +322,7 @@ impl Carrier {
                 );
             }
         }
-        let failure = Failure { detail, whatsapp_id: Some(whatsapp_id), ..Failure::of(&job.cause, &reason) };
+        let failure = Failure { detail, until_ms, whatsapp_ids: ids, ..Failure::of(&job.cause, &reason) };
         self.reporter.failure(chat, failure).await
     }
 
@@ -253,7 +338,8 @@ impl Carrier {
     }
 
     /// An answer that would keep a loop running.
-    async fn suppress(&self, chat: &ChatToken, cause: &str, whatsapp_id: String, first: bool) -> bool {
+    async fn suppress(&self, chat: &ChatToken, cause: &str, first: bool) -> bool {
+        let whatsapp_id = id::whatsapp(cause);
         if first {
             tracing::warn!(
                 "a chat writes faster than LOOP_LIMIT, like two bots that answer each other; it gets no answers until it slows down"
@@ -265,7 +351,7 @@ impl Carrier {
         }
         tracing::debug!(whatsapp_id, "not sent, because of LOOP_LIMIT");
         metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
-        let failure = Failure { whatsapp_id: Some(whatsapp_id), ..Failure::of(cause, "loop-limit") };
+        let failure = Failure { whatsapp_ids: vec![whatsapp_id], ..Failure::of(cause, "loop-limit") };
         self.reporter.failure(chat, failure).await
     }
 

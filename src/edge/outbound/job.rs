@@ -15,6 +15,8 @@ pub struct Job {
     pub to: String,
     /// What is sent, and what it quotes; or why it can never be sent. An answer is a text.
     pub content: Result<(Content, Option<Quote>), Flaw>,
+    /// How many bytes at the end of an answer's text are its options.
+    pub menu: usize,
     /// It is not sent after this time, in milliseconds since 1970.
     pub not_after_ms: Option<i64>,
     /// The WhatsApp message id is derived from this.
@@ -36,7 +38,7 @@ impl Job {
         match envelope.route.kind.as_str() {
             "reply" => {
                 let outcome = Outcome::decode(payload).map_err(|_| "it is no outcome")?;
-                let text = text::outcome_text(&outcome)?;
+                let text::Shown { text, menu } = text::outcome_text(&outcome)?;
                 if text.is_empty() {
                     return Ok(None);
                 }
@@ -51,6 +53,7 @@ impl Job {
                 Ok(Some(Self {
                     to: outcome.chat_jid,
                     content: Ok((Content::text(&text), None)),
+                    menu,
                     not_after_ms: None,
                     cause,
                     first_contact: false,
@@ -67,6 +70,7 @@ impl Job {
                 Ok(Some(Self {
                     not_after_ms: Some(request.not_after_ms).filter(|time| *time != 0),
                     content,
+                    menu: 0,
                     to: request.to,
                     cause,
                     first_contact: true,
@@ -144,6 +148,7 @@ mod tests {
         Job {
             to: "987@lid".into(),
             content: Ok((Content::text("Hola"), None)),
+            menu: 0,
             not_after_ms: None,
             cause: "a/outcome".into(),
             first_contact: false,
@@ -182,6 +187,7 @@ mod tests {
         let want = Job {
             to: "5491112345678".into(),
             content: Ok((Content::text("Hola"), None)),
+            menu: 0,
             not_after_ms: Some(77),
             cause: "order-77".into(),
             first_contact: true,

@@ -1,19 +1,22 @@
 //! Bus → WhatsApp: sends outcomes and send requests, and publishes their results.
 //!
 //! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent:
-//! `request` checks what is asked for, `text` has an answer's words; `packing` and `compose` make
-//! WhatsApp's message of it. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
-//! `lookups` asks WhatsApp whose number it is. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
+//! `request` checks what is asked for, `text` has an answer's words; `letters` and `parts` make several messages of a long
+//! text; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
+//! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
 mod compose;
 pub mod job;
 mod lanes;
+mod letters;
 mod lookups;
 mod loop_breaker;
+mod new_chats;
 mod order;
 mod packing;
+mod parts;
 pub mod rate;
 mod rate_limit;
 mod recalls;
@@ -21,6 +24,7 @@ mod receipts;
 mod reports;
 pub mod request;
 mod sending;
+mod strangers;
 mod text;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
@@ -30,6 +34,7 @@ pub(super) use carrying::Means;
 
 pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;
+pub use new_chats::{Limits as NewChatLimits, NewChats};
 pub(super) use receipts::Receipts;
 pub(super) use sending::{Acks, Sender};
 

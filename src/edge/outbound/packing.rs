@@ -77,7 +77,7 @@ impl Packer {
 }
 
 /// The chat of a person who is known by this address only.
-fn token(address: &Jid) -> Option<ChatToken> {
+pub(super) fn token(address: &Jid) -> Option<ChatToken> {
     if address.is_pn() {
         Some(ChatToken::phone(&address.user))
     } else if address.is_lid() {

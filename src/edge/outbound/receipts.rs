@@ -156,10 +156,11 @@ impl Teller {
             let state = State {
                 account: &self.account,
                 chat: &token,
-                whatsapp_id: id,
+                whatsapp_ids: std::slice::from_ref(id),
                 request_id: &cause,
                 status,
                 at_ms: receipt.timestamp.timestamp_millis(),
+                detail: "",
             };
             self.store(state, &code).instrument(span).await;
         }

@@ -13,6 +13,7 @@ use whatsapp_rust::prelude::wa;
 use whatsapp_rust::wacore::types::events::ServerAck;
 use whatsapp_rust::{Client, Jid, SendError, SendOptions};
 
+use super::new_chats::{Closed, Why};
 use super::request::Flaw;
 use crate::crash;
 use crate::edge::session::Connection;
@@ -41,6 +42,9 @@ pub(crate) enum Undeliverable {
     /// The caller did not want it to be sent so late.
     #[error("expired")]
     Expired,
+    /// No message goes to a new chat at present.
+    #[error("{0}")]
+    NewChat(Closed),
 }
 
 impl Undeliverable {
@@ -51,6 +55,7 @@ impl Undeliverable {
             Self::Refused(_) => "refused",
             Self::Invalid(_) => "invalid-request",
             Self::Expired => "expired",
+            Self::NewChat(closed) => closed.why.code(),
         }
     }
 
@@ -111,6 +116,15 @@ pub(crate) struct Parcel<'a> {
     pub disappears_after_s: u32,
     /// It is not sent after this time. Milliseconds.
     pub not_after_ms: Option<i64>,
+    /// It goes to a new chat.
+    pub to_stranger: bool,
+}
+
+impl Parcel<'_> {
+    /// Would it be refused again?
+    fn is_refused_for_good(&self, code: &str, refusals: u32) -> bool {
+        refusals >= REFUSAL_RETRIES || (self.to_stranger && Why::of(code).is_some())
+    }
 }
 
 enum Attempt {
@@ -144,7 +158,7 @@ impl Sender {
             match self.attempt(&client, to, id, parcel).await {
                 Attempt::Sent => return Ok(()),
                 Attempt::Invalid => return Err(Undeliverable::Invalid(Flaw::Content)),
-                Attempt::Refused(code) if refusals >= REFUSAL_RETRIES => {
+                Attempt::Refused(code) if parcel.is_refused_for_good(&code, refusals) => {
                     return Err(Undeliverable::Refused(code));
                 }
                 Attempt::Refused(code) => {
@@ -171,7 +185,7 @@ impl Sender {
 
     async fn attempt(&self, client: &Client, to: &Jid, id: &str, parcel: Parcel<'_>) -> Attempt {
         let ack = self.acks.expect(id);
-        crash::point("edge.before-send");
+        crash::point_of("edge.before-send", id);
         let options = SendOptions::default().with_message_id(id);
         let options = match parcel.disappears_after_s {
             0 => options,
@@ -186,7 +200,7 @@ impl Sender {
                 Attempt::Unknown("not written")
             }
             Ok(Ok(_written)) => {
-                crash::point("edge.after-send");
+                crash::point_of("edge.after-send", id);
                 match tokio::time::timeout(ACK_TIMEOUT, ack).await {
                     Ok(Ok(Ok(()))) => Attempt::Sent,
                     Ok(Ok(Err(code))) => Attempt::Refused(code),

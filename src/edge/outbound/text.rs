@@ -4,35 +4,51 @@ use crate::edge::addressing::offer::Offer;
 use crate::wire::v1::{self, Outcome, outcome};
 use crate::wire::visible;
 
+/// A text, and how many bytes at its end are options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// All of it.
+    pub text: String,
+    /// The options' part; 0: there are none, or they are among the words.
+    pub menu: usize,
+}
+
+impl Shown {
+    fn words(words: &str) -> Self {
+        Self { text: words.to_owned(), menu: 0 }
+    }
+}
+
 /// The text of an outcome for the customer. Empty: nothing to send. An error if this edge does not know the kind of
 /// outcome.
 ///
 /// For the outcome *none* nothing is ever sent, whatever it carries and whatever its reason is:
 /// `BACKEND_MODE=shadow` relies on it.
-pub(super) fn outcome_text(outcome: &Outcome) -> Result<String, &'static str> {
+pub(super) fn outcome_text(outcome: &Outcome) -> Result<Shown, &'static str> {
     match &outcome.result {
         Some(outcome::Result::Reply(reply)) => Ok(reply_text(reply)),
-        Some(outcome::Result::Dead(dead)) => Ok(visible::trimmed(&dead.fallback_text).to_owned()),
-        Some(outcome::Result::None(_)) => Ok(String::new()),
+        Some(outcome::Result::Dead(dead)) => Ok(Shown::words(visible::trimmed(&dead.fallback_text))),
+        Some(outcome::Result::None(_)) => Ok(Shown::default()),
         None => Err("its result is of an unknown kind"),
     }
 }
 
 /// A reply as one text: what the backend offers follows its words, as numbered lines. If its words are such a menu
 /// already, they are enough.
-fn reply_text(reply: &v1::Reply) -> String {
+fn reply_text(reply: &v1::Reply) -> Shown {
     let words = visible::trimmed(&reply.text);
     let offer = Offer::of(reply);
     if offer.is_in(words) {
-        return words.to_owned();
+        return Shown::words(words);
     }
     let [buttons, mut rows] = offer.lines();
     let title = reply.interactive.as_ref().map(|interactive| visible::trimmed(&interactive.list_title));
     if let Some(title) = title.filter(|title| !title.is_empty() && !rows.is_empty()) {
         rows.insert(0, title.to_owned());
     }
-    let parts = [words.to_owned(), buttons.join("\n"), rows.join("\n")];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+    let together = |parts: [&str; 2]| parts.map(str::to_owned).into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
+    let menu = together([&buttons.join("\n"), &rows.join("\n")]);
+    Shown { text: together([words, &menu]), menu: menu.len() }
 }
 
 #[cfg(test)]
@@ -52,7 +68,7 @@ mod tests {
             ..v1::Interactive::default()
         };
         let (text, interactive) = (text.to_owned(), Some(interactive));
-        reply_text(&v1::Reply { text, interactive, ..v1::Reply::default() })
+        reply_text(&v1::Reply { text, interactive, ..v1::Reply::default() }).text
     }
 
     #[test]
@@ -75,6 +91,23 @@ mod tests {
             (shown("\u{2800}\n", &[], "", &[]), String::new()),
         ] {
             assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn options_are_known_as_the_end_of_the_text() {
+        let shown = |text: &str, buttons: &[&str]| {
+            let buttons = buttons.iter().map(|button| (*button).to_owned()).collect();
+            let interactive = Some(v1::Interactive { buttons, ..v1::Interactive::default() });
+            reply_text(&v1::Reply { text: text.to_owned(), interactive, ..v1::Reply::default() })
+        };
+        for (shown, menu) in [
+            (shown("¿Cuál?", &["Sí", "No"]), "1. Sí\n2. No"),
+            (shown("", &["Sí"]), "1. Sí"),
+            (shown("¿Cuál?", &[]), ""),
+            (shown("¿Cuál?\n1. Sí\n2. No", &["Sí", "No"]), ""),
+        ] {
+            assert_eq!(&shown.text[shown.text.len() - shown.menu..], menu);
         }
     }
 
@@ -117,7 +150,7 @@ mod tests {
         use v1::{Dead, NoReply, NoReplyReason, Reply};
         let reply = Reply { text: "Hola".into(), ..Reply::default() };
         let outcome = |result| Outcome { result: Some(result), ..Outcome::default() };
-        let text = |result| outcome_text(&outcome(result));
+        let text = |result| outcome_text(&outcome(result)).map(|shown| shown.text);
         let dead = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
         let blank = Dead { fallback_text: " \u{200b}\n".into(), ..Dead::default() };
         assert_eq!(text(outcome::Result::Dead(blank)), Ok(String::new()));

@@ -123,8 +123,14 @@ fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
 
 /// How often the edge tries to take the lock: `whatsapp-connector check` may hold it for a moment.
 const TRIES: usize = 5;
+/// The file that says for how long WhatsApp keeps the number out.
+const KEPT_OUT: &str = "kept-out";
 /// The file is far smaller.
 const MAX_KEPT_OUT: u64 = 4_096;
+/// The file that says which chats were new lately.
+const NEW_CHATS: &str = "new-chats";
+/// 100,000 chats take half of it.
+const MAX_NEW_CHATS: u64 = 8 << 20;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -175,38 +181,57 @@ impl AuthDir {
         private_file(&self.store(), false).map(drop)
     }
 
-    /// The file that says for how long WhatsApp keeps the number out.
-    fn kept_out(&self) -> PathBuf {
-        self.dir.join(format!("{}.kept-out", self.account))
-    }
-
-    /// What the file says, if it is there.
+    /// What the file says for how long WhatsApp keeps the number out, if it is there.
     pub(crate) async fn read_kept_out(&self) -> Option<Vec<u8>> {
-        use tokio::io::AsyncReadExt as _;
-        let file = tokio::fs::File::open(self.kept_out()).await.ok()?;
-        let mut text = Vec::new();
-        file.take(MAX_KEPT_OUT).read_to_end(&mut text).await.ok()?;
-        Some(text)
+        self.read(KEPT_OUT, MAX_KEPT_OUT).await
     }
 
     /// Writes the file, whole or not at all.
     pub(crate) async fn write_kept_out(&self, text: &[u8]) -> std::io::Result<()> {
-        use tokio::io::AsyncWriteExt as _;
-        let new = with_tail(&self.kept_out(), ".new");
-        let mut file = tokio::fs::File::from_std(private_file(&new, true)?);
-        file.write_all(text).await?;
-        file.sync_all().await?;
-        tokio::fs::rename(new, self.kept_out()).await
+        self.write(KEPT_OUT, text).await
     }
 
     /// Removes the file: WhatsApp has let the number in.
     pub(crate) async fn forget_kept_out(&self) {
-        match tokio::fs::remove_file(self.kept_out()).await {
+        match tokio::fs::remove_file(self.beside(KEPT_OUT)).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(%error, "an old file stays in WHATSAPP_AUTH_DIR: remove <account>.kept-out by hand");
             }
             _ => {}
         }
+    }
+
+    /// What the file says of the chats that were new, if it is there.
+    pub(crate) async fn read_new_chats(&self) -> Option<Vec<u8>> {
+        self.read(NEW_CHATS, MAX_NEW_CHATS).await
+    }
+
+    /// Writes the file, whole or not at all.
+    pub(crate) async fn write_new_chats(&self, text: &[u8]) -> std::io::Result<()> {
+        self.write(NEW_CHATS, text).await
+    }
+
+    /// A file of the account.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{}.{name}", self.account))
+    }
+
+    async fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
+        use tokio::io::AsyncReadExt as _;
+        let file = tokio::fs::File::open(self.beside(name)).await.ok()?;
+        let mut text = Vec::new();
+        file.take(most).read_to_end(&mut text).await.ok()?;
+        Some(text)
+    }
+
+    async fn write(&self, name: &str, text: &[u8]) -> std::io::Result<()> {
+        use tokio::io::AsyncWriteExt as _;
+        let path = self.beside(name);
+        let new = with_tail(&path, ".new");
+        let mut file = tokio::fs::File::from_std(private_file(&new, true)?);
+        file.write_all(text).await?;
+        file.sync_all().await?;
+        tokio::fs::rename(new, path).await
     }
 
     /// Moves a dead session aside, so that the next start is a fresh one. WhatsApp no longer accepts its keys. The
