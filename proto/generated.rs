@@ -878,7 +878,8 @@ pub struct Receipt {
     pub account: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub chat: ::prost::alloc::string::String,
-    /// WhatsApp ids of the messages it is about.
+    /// WhatsApp ids of the messages it is about. A long text is several messages: `ACCEPTED` has all of them, in order, and
+    /// `FAILED` those that are missing.
     #[prost(string, repeated, tag = "3")]
     pub message_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(enumeration = "ReceiptStatus", tag = "4")]
@@ -890,7 +891,7 @@ pub struct Receipt {
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
     /// The `ce-id` of the outcome, or the `Nats-Msg-Id` of the send request. Always with `ACCEPTED` and `FAILED`; with the
-    /// others unless the edge was restarted since it sent the message.
+    /// others unless the edge was restarted since it sent the message, or it is a part of a text that is not the last.
     #[prost(string, tag = "7")]
     pub request_id: ::prost::alloc::string::String,
     /// How far the message has come: receipts come in any order, and the one with the highest rank counts.
@@ -898,6 +899,7 @@ pub struct Receipt {
     #[prost(uint32, tag = "8")]
     pub rank: u32,
     /// With the reason `invalid-request`: what is wrong, as a code (`recipient`, `text-empty`, `poll`, ...).
+    /// With `ACCEPTED`: `cut-off` if the end of an answer was not sent.
     #[prost(string, tag = "9")]
     pub detail: ::prost::alloc::string::String,
     /// With the reasons `new-chats`, `reachout-locked` and `new-chats-capped`: the same request would fail before this time, too.

@@ -24,7 +24,8 @@ async fn send(streams: &Streams, id: &str, customer: &Customer) {
 async fn state(streams: &Streams, id: &str) -> Receipt {
     eventually(format!("what became of {id}"), PATIENCE, async || {
         let receipts = streams.receipts().await;
-        let is_first = |one: &&Receipt| matches!(one.status(), ReceiptStatus::Accepted | ReceiptStatus::Failed);
+        let is_first =
+            |one: &&Receipt| matches!(one.status(), ReceiptStatus::Accepted | ReceiptStatus::Failed);
         let of_it = receipts.iter().filter(is_first).find(|receipt| receipt.request_id == id);
         of_it.cloned().ok_or_else(|| format!("{receipts:?}"))
     })
@@ -41,7 +42,11 @@ async fn goes(streams: &Streams, id: &str, customer: &Customer) {
 async fn fails(streams: &Streams, id: &str, customer: &Customer, reason: &str) -> i64 {
     send(streams, id, customer).await;
     let failed = state(streams, id).await;
-    assert_eq!((failed.status(), failed.reason.as_str()), (ReceiptStatus::Failed, reason), "{id}: {failed:?}");
+    assert_eq!(
+        (failed.status(), failed.reason.as_str()),
+        (ReceiptStatus::Failed, reason),
+        "{id}: {failed:?}"
+    );
     assert_eq!(failed.message_ids, [id::whatsapp(id)]);
     failed.until_ms
 }

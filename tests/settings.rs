@@ -48,6 +48,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("NATS_OUT_MAX_BYTES", "much", "1MiB or more"),
         ("NATS_PROVISION", "maybe", "verify"),
         ("NATS_SUBJECT_PREFIX", "a.b", "letters"),
+        ("SEND_NEW_CHATS_PAUSE", "0s", "30s"),
+        ("SEND_NEW_CHATS_PER_HOUR", "100001", "0 for no limit"),
         ("SEND_PER_CHAT", "20", "20/10s"),
         ("SEND_TOTAL", "50/s", "or off"),
         ("SHUTDOWN_GRACE", "never", "30s"),

@@ -114,7 +114,8 @@ impl Bus {
             None | Some(Err(AppendError::Unknown(_))) if self.refusals.has_refused(&record.subject) => {}
             // No responders: nobody leads the stream, as far as this node knows.
             None | Some(Err(AppendError::Unknown(_))) => {
-                let about = Subjects::stream_of(&record.subject).map(|stream| format!("STREAM.INFO.{stream}"));
+                let about =
+                    Subjects::stream_of(&record.subject).map(|stream| format!("STREAM.INFO.{stream}"));
                 self.unanswered(Asked::Publish, about.as_deref()).await;
             }
             // A refusal is an answer, of whichever kind.

@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn only_who_knows_the_cluster_can_say_that_something_is_gone() {
         let error = |code, err_code| {
-            serde_json::json!({"error": {"code": code, "err_code": err_code, "description": "words"}}).to_string()
+            serde_json::json!({"error": {"code": code, "err_code": err_code, "description": "words"}})
+                .to_string()
         };
         for (answer, gone) in [
             (error(404, 10059), true),

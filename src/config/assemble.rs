@@ -162,7 +162,8 @@ fn edge(
     let per_chat = check.read(&given.send_per_chat, rate::limit);
     let total = check.read(&given.send_total, rate::limit);
     let loops = check.read(&given.loop_limit, rate::limit_per_minute);
-    let per_hour = check.read(&given.send_new_chats_per_hour, |text| text.parse().ok().filter(|count| *count <= 100_000_u32));
+    let per_hour = check
+        .read(&given.send_new_chats_per_hour, |text| text.parse().ok().filter(|count| *count <= 100_000_u32));
     let pause = check.duration(&given.send_new_chats_pause);
     Some(edge::Settings {
         account: account?,

@@ -38,7 +38,7 @@ pub static UNDELIVERABLE: Counter<1> = Counter::counter(
     "wa.undeliverable",
     "{message}",
     &["reason"],
-    "Outbound messages that WhatsApp does not take and that are given up on.",
+    "Outbound messages that are given up on, or whose end is cut off.",
 );
 /// Sends that have to be repeated.
 pub static RESENDS: Counter<1> = Counter::counter(

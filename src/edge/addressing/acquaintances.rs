@@ -61,9 +61,8 @@ impl Acquaintances {
 
 /// Is it the receipt of a message that WhatsApp has?
 fn tells_of_a_message(receipt: &[u8]) -> bool {
-    Receipt::decode(receipt).is_ok_and(|receipt| {
-        !matches!(receipt.status(), ReceiptStatus::Failed | ReceiptStatus::Unspecified)
-    })
+    Receipt::decode(receipt)
+        .is_ok_and(|receipt| !matches!(receipt.status(), ReceiptStatus::Failed | ReceiptStatus::Unspecified))
 }
 
 #[cfg(test)]

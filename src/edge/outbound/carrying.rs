@@ -241,7 +241,10 @@ impl Carrier {
         }
         if cut_off {
             metrics::UNDELIVERABLE.add(1, ["cut-off"]);
-            tracing::warn!(messages = ids.len(), "an answer is longer than so many messages; its end was not sent");
+            tracing::warn!(
+                messages = ids.len(),
+                "an answer is longer than so many messages; its end was not sent"
+            );
         }
         let detail = if cut_off { "cut-off" } else { "" };
         Carried::Accepted(Box::new(self.reporter.accepted(chat, &job.cause, &ids, detail)))

@@ -83,7 +83,9 @@ impl Closed {
     pub(crate) fn detail(&self) -> String {
         let until = rfc3339_ms(self.until_ms);
         let why = self.why;
-        format!("WhatsApp takes no messages to new chats ({why}); none is tried until {until}. Everybody else is written to.")
+        format!(
+            "WhatsApp takes no messages to new chats ({why}); none is tried until {until}. Everybody else is written to."
+        )
     }
 }
 

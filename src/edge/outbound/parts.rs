@@ -159,10 +159,7 @@ fn is_blank(seen: &str) -> bool {
 /// From the opening marks to behind the closing ones. What is never closed is no fence.
 fn fences(text: &str) -> Vec<Range<usize>> {
     let marks: Vec<usize> = text.match_indices(FENCE).map(|(at, _)| at).collect();
-    marks
-        .chunks_exact(2)
-        .filter_map(|pair| Some(*pair.first()?..pair.last()? + FENCE.len()))
-        .collect()
+    marks.chunks_exact(2).filter_map(|pair| Some(*pair.first()?..pair.last()? + FENCE.len())).collect()
 }
 
 fn units(text: &str) -> usize {

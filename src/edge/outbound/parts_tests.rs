@@ -33,7 +33,10 @@ fn a_cut_is_at_a_blank_line_or_a_line_or_a_blank_and_in_an_emergency_between_cha
     let fitting = LONGEST / units(family);
     for (text, want) in [
         // A line break and a blank come later, and are not taken.
-        (format!("{long}\n\n{}\n{} b", letters(600), letters(500)), vec![long.clone(), format!("{}\n{} b", letters(600), letters(500))]),
+        (
+            format!("{long}\n\n{}\n{} b", letters(600), letters(500)),
+            vec![long.clone(), format!("{}\n{} b", letters(600), letters(500))],
+        ),
         (format!("{long}\n{} {half}", letters(50)), vec![long.clone(), format!("{} {half}", letters(50))]),
         (format!("{long} {half}"), vec![long.clone(), half.clone()]),
         // A blank line that would leave more than half of the message unused.
@@ -41,13 +44,22 @@ fn a_cut_is_at_a_blank_line_or_a_line_or_a_blank_and_in_an_emergency_between_cha
         // The next line keeps its indent.
         (format!("{long}\n\n   - {half}"), vec![long.clone(), format!("   - {half}")]),
         (format!("{long}\r\n\r\n{half}"), vec![long.clone(), half.clone()]),
-        (format!("{long} \u{301}{half}"), vec![format!("{long} \u{301}{}", letters(LONGEST - 3_002)), letters(2_000 + 3_002 - LONGEST)]),
+        (
+            format!("{long} \u{301}{half}"),
+            vec![format!("{long} \u{301}{}", letters(LONGEST - 3_002)), letters(2_000 + 3_002 - LONGEST)],
+        ),
         // No break here.
-        (format!("{long}\u{a0}{half}"), vec![format!("{long}\u{a0}{}", letters(LONGEST - 3_001)), letters(2_000 + 3_001 - LONGEST)]),
+        (
+            format!("{long}\u{a0}{half}"),
+            vec![format!("{long}\u{a0}{}", letters(LONGEST - 3_001)), letters(2_000 + 3_001 - LONGEST)],
+        ),
         (letters(LONGEST + 1), vec![letters(LONGEST), "x".to_owned()]),
         (format!("{} b", letters(LONGEST)), vec![letters(LONGEST), "b".to_owned()]),
         (many, vec![family.repeat(fitting), family.repeat(400 - fitting)]),
-        (format!("a{}", "\u{301}".repeat(LONGEST)), vec![format!("a{}", "\u{301}".repeat(LONGEST - 1)), "\u{301}".to_owned()]),
+        (
+            format!("a{}", "\u{301}".repeat(LONGEST)),
+            vec![format!("a{}", "\u{301}".repeat(LONGEST - 1)), "\u{301}".to_owned()],
+        ),
     ] {
         assert_eq!(whole(&text), want);
     }
@@ -59,7 +71,10 @@ fn a_fence_is_moved_whole_or_closed_and_opened_again() {
     let block = |lines: usize| format!("{FENCE}\n{}{FENCE}", line.repeat(lines));
     let words = letters(3_000);
     // It fits into a message of its own.
-    assert_eq!(whole(&format!("{words}\n{}\nfin", block(20))), [words.clone(), format!("{}\nfin", block(20))]);
+    assert_eq!(
+        whole(&format!("{words}\n{}\nfin", block(20))),
+        [words.clone(), format!("{}\nfin", block(20))]
+    );
     // It does not: 40 lines with both fences are 4,008.
     let torn = whole(&block(100));
     assert_eq!(torn, [block(40), block(40), block(20)]);

@@ -32,12 +32,7 @@ impl Strangers {
     }
 
     /// May the chat be written to? Returns whether it is new. Takes until the bus says so: nobody else waits.
-    pub(super) async fn meet(
-        &self,
-        reporter: &Reporter,
-        chat: &ChatToken,
-        to: &Jid,
-    ) -> Result<bool, Closed> {
+    pub(super) async fn meet(&self, reporter: &Reporter, chat: &ChatToken, to: &Jid) -> Result<bool, Closed> {
         // Groups are no strangers.
         let Some(own) = token(to) else { return Ok(false) };
         let Reporter { bus, subjects, account, .. } = reporter;

@@ -46,7 +46,9 @@ fn reply_text(reply: &v1::Reply) -> Shown {
     if let Some(title) = title.filter(|title| !title.is_empty() && !rows.is_empty()) {
         rows.insert(0, title.to_owned());
     }
-    let together = |parts: [&str; 2]| parts.map(str::to_owned).into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
+    let together = |parts: [&str; 2]| {
+        parts.map(str::to_owned).into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+    };
     let menu = together([&buttons.join("\n"), &rows.join("\n")]);
     Shown { text: together([words, &menu]), menu: menu.len() }
 }

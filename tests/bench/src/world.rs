@@ -75,6 +75,7 @@ impl World {
             // These customers write faster than people do.
             (text("SEND_PER_CHAT"), text("off")),
             (text("SEND_TOTAL"), text("off")),
+            (text("SEND_NEW_CHATS_PER_HOUR"), text("0")),
             (text("LOOP_LIMIT"), text("off")),
         ]);
         let admin = Http::new("");
