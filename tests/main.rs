@@ -36,6 +36,7 @@ mod labels;
 mod lease;
 mod logs;
 mod long_answers;
+mod long_ids;
 mod lookups;
 mod markdown;
 mod media;

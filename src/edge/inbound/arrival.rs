@@ -3,6 +3,7 @@
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
 use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 
+use super::bound;
 use super::content::{self, Mapped};
 use super::context;
 use super::media::{Attached, attached};
@@ -33,7 +34,7 @@ pub(super) struct Arrival<'a> {
     pub timer: Option<u32>,
     /// The chat as stanzas name it. Resends are tracked by this name.
     pub chat: String,
-    /// Its WhatsApp id.
+    /// Its WhatsApp id, bounded. Resends are tracked by the one that it came with.
     pub id: String,
     /// The messages with the same key keep their order: the first token of the chat, if the stanza has it.
     pub lane: String,
@@ -74,7 +75,7 @@ impl<'a> Arrival<'a> {
             kept: None,
             attached: None,
             chat: source.chat.to_string(),
-            id: info.id.to_string(),
+            id: bound::id(Some(&info.id)),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),
         }
     }

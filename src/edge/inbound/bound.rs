@@ -2,6 +2,8 @@
 //!
 //! A phone writes less than this. Who writes more gets it cut off, and the rest goes on the bus.
 
+use sha2::{Digest as _, Sha256};
+
 /// An id, a code, an address. Bytes.
 const ID: usize = 256;
 /// A name, a title, a link. Bytes.
@@ -13,9 +15,15 @@ const PARTS: usize = 256;
 /// A list of texts, all together. Bytes.
 const LIST: usize = 262_144;
 
-/// An id, a code, an address.
+/// An id, a code, an address. A longer one has a hash in the place of its end: two that differ stay different, and what
+/// names a message still names it.
 pub(super) fn id(text: Option<&str>) -> String {
-    cut(text, ID)
+    let text = text.unwrap_or_default();
+    if text.len() <= ID {
+        return text.to_owned();
+    }
+    let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    cut(Some(text), ID - hash.len() - 1) + "~" + &hash
 }
 
 /// A name, a title, a link.
@@ -69,13 +77,24 @@ mod tests {
         {
             assert_eq!(cut(Some(text), bytes), want);
         }
-        assert_eq!(id(Some(&euros)).len(), 255);
         assert_eq!(line(Some(&euros)).len(), 2_046);
         assert_eq!(text(Some(&euros)), euros);
         assert_eq!(text(Some(&"x".repeat(TEXT + 1))).len(), TEXT);
         assert_eq!(characters("añb", 2), "añ");
         assert_eq!((characters("añ", 2), characters("añ", 0), characters("", 2)), ("añ", "", ""));
         assert_eq!(cut(None, 3), "");
+    }
+
+    #[test]
+    fn a_long_id_is_shorter_and_still_one_of_its_own() {
+        let long = "x".repeat(1_000_000);
+        for (text, bytes) in [("3EB0AB", 6), (&"x".repeat(ID), ID), (&"x".repeat(ID + 1), ID), (&long, ID)] {
+            assert_eq!(id(Some(text)).len(), bytes);
+        }
+        assert!(id(Some(&long)).starts_with(&"x".repeat(ID - 65)));
+        assert_ne!(id(Some(&long)), id(Some(&format!("{long}x"))));
+        assert!(id(Some(&"€".repeat(1_000))).len() <= ID);
+        assert_eq!(id(None), "");
     }
 
     #[test]

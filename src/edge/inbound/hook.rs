@@ -156,7 +156,7 @@ impl Inbound {
             Mapped::Update(content) => {
                 self.once(client, &arrival, Storing { content, place: Place::Update }).await
             }
-            Mapped::Message(_) if !resends.lets_pass(&arrival.chat, &arrival.id) => {
+            Mapped::Message(_) if !resends.lets_pass(&arrival.chat, &arrival.info.id) => {
                 return Err(Refused::TooEarly);
             }
             Mapped::Message(content) => {
@@ -164,7 +164,7 @@ impl Inbound {
             }
         };
         if received.is_ok() {
-            resends.dealt_with(&arrival.chat, &arrival.id);
+            resends.dealt_with(&arrival.chat, &arrival.info.id);
         }
         received
     }
@@ -174,7 +174,7 @@ impl Inbound {
         let Shared { resends, appender, .. } = &*self.0;
         loop {
             let arrival = Arrival::read(incoming);
-            let turn = resends.its_turn(&arrival.chat, &arrival.id);
+            let turn = resends.its_turn(&arrival.chat, &arrival.info.id);
             if appender.stop.run_until_cancelled(turn).await.is_none() {
                 return;
             }

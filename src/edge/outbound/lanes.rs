@@ -1,17 +1,16 @@
 //! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::carrying::{Carried, Carrier, Means};
 use super::order::{Progress, Spot};
-use super::recalls::Recalls;
+use super::recalls::Asking;
 use super::reports::Reporter;
 use crate::bus::topology::{self, Role};
 use crate::bus::{Bus, Delivery, Gone, ReadError, Record};
@@ -27,11 +26,6 @@ const MAX_BATCH: usize = 256;
 const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
 /// How often a message that waits for its predecessor checks the consumer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often nats-server is asked in a row what is on its way, for up to two seconds each time. Whoever does not answer this
-/// hands out nothing either, and a connection that was cut is noticed after six seconds. After so many the next pull
-/// request goes first.
-const RECALL_TRIES: usize = 15;
-
 /// The sending half of the edge.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -46,7 +40,7 @@ pub(crate) struct Outbound {
     /// What `WA_OUT` has no more.
     gone: Gone,
     in_flight: Mutex<HashMap<ChatToken, Lane>>,
-    recalls: Mutex<Recalls>,
+    recalls: Asking,
     /// Something was finished or has come in, so all waiting tasks check again.
     moved: Notify,
     tasks: Tasks,
@@ -103,7 +97,7 @@ impl Outbound {
             account,
             topology,
             in_flight: Mutex::default(),
-            recalls: Mutex::new(Recalls::Due),
+            recalls: Asking::default(),
             moved: Notify::new(),
             tasks: Tasks::new("edge lane"),
             stop,
@@ -202,24 +196,10 @@ impl Outbound {
     /// What was on its way over a connection that broke, or to an edge that is gone, comes at once and not after the ack
     /// wait. No other edge has any of it: this one has the lease.
     async fn recall(&self, may_have_lost: bool) {
-        let recalls = || self.recalls.lock().unwrap_or_else(PoisonError::into_inner);
-        if may_have_lost {
-            recalls().lost();
-        }
-        // The question may be lost as well, with the connection that it was asked on.
-        for _ in 0..RECALL_TRIES {
-            if !recalls().is_due(Instant::now()) {
-                return;
-            }
-            self.bus.connected().await;
-            let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
-            let here: HashSet<u64> = self.in_flight().iter().map(|delivery| delivery.sequence).collect();
-            let has = |sequence| here.contains(&sequence) || self.progress().is_done(sequence);
-            match self.bus.recall(&stream, &consumer, has).await {
-                Ok(()) => recalls().asked(Instant::now()),
-                Err(error) => tracing::debug!(%error, "what was on its way is not recalled yet"),
-            }
-        }
+        let consumer = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+        let here = || self.in_flight().iter().map(|delivery| delivery.sequence).collect();
+        let is_done = |sequence| self.progress().is_done(sequence);
+        self.recalls.ask(&self.bus, consumer, may_have_lost, here, is_done).await;
     }
 
     /// How many more messages may be pulled. Waits until WhatsApp is connected and the number is at least one.

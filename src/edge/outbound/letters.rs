@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_one_message_and_a_flaw_stays_one() {
         let revoke = Content::Revoke { target: "ABC".to_owned() };
-        let revoke = Job { content: Ok((revoke.clone(), None)), ..job("", &[], None) };
+        let revoke = Job { content: Ok((revoke, None)), ..job("", &[], None) };
         assert_eq!(letters(&revoke).unwrap().all[0].id, id::whatsapp("order-77"));
         let flaw = Job { content: Err(Flaw::Emoji), ..job("", &[], None) };
         assert_eq!(letters(&flaw), Err(Flaw::Emoji));

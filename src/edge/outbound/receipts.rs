@@ -23,6 +23,9 @@ use crate::telemetry::{Seldom, metrics, spans};
 use crate::wire::v1::{ChatKind, ReceiptStatus};
 use crate::wire::{Account, Subjects, kind};
 
+/// The longest id of a message, in bytes. WhatsApp's have up to 32.
+const ID: usize = 128;
+
 /// How many receipts are put on the bus at once.
 const AT_ONCE: usize = 32;
 
@@ -97,6 +100,17 @@ impl Receipts {
     }
 }
 
+/// Can a message have this id? It goes into a header, and a phone may put anything into a receipt.
+fn may_be(id: &str) -> bool {
+    let legal = !id.is_empty()
+        && id.len() <= ID
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte));
+    if !legal {
+        tracing::debug!(bytes = id.len(), "a receipt of a message that there cannot be is left out");
+    }
+    legal
+}
+
 /// Is it from the person that the chat is with? The library fills in neither `is_group` nor, mostly, `is_from_me`.
 fn of_a_person(source: &MessageSource) -> bool {
     let (chat, sender) = (&source.chat, &source.sender);
@@ -148,7 +162,7 @@ impl Teller {
                 return;
             }
         };
-        for id in &receipt.message_ids {
+        for id in receipt.message_ids.iter().filter(|id| may_be(id)) {
             let code = kind::code(status.as_str_name(), "RECEIPT_STATUS_");
             let Sent { chat: asked, cause } = self.sent_as.get(id).unwrap_or_default();
             let token = asked.unwrap_or_else(|| chat.token.clone());
@@ -183,6 +197,23 @@ mod tests {
     use whatsapp_rust::Jid;
 
     use super::*;
+
+    #[test]
+    fn what_no_message_can_have_is_no_id() {
+        let long = "A".repeat(ID + 1);
+        for (id, want) in [
+            ("3EB0C1D2E3F4A5B60718", true),
+            ("false_5491112345678:1_3EB0-A.b", true),
+            (&long[1..], true),
+            (&long, false),
+            ("", false),
+            ("A\rB", false),
+            ("A/B", false),
+            ("é", false),
+        ] {
+            assert_eq!(may_be(id), want, "{id}");
+        }
+    }
 
     #[test]
     fn a_receipt_counts_if_it_is_of_the_person_that_the_chat_is_with() {

@@ -118,12 +118,17 @@ pub(crate) fn number(field: &str, text: &str) -> Result<PhoneNumber, ApiError> {
     text.parse().map_err(|error| ApiError::bad(format!("{field}: {error}")))
 }
 
+/// Far longer than any phone's.
+const LONGEST_ID: usize = 400_000;
+
 /// Checks a message id that the caller chose.
 pub(crate) fn message_id(id: Option<String>) -> Result<Option<String>, ApiError> {
     match id {
-        Some(id) if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) => Err(
-            ApiError::bad("`id`: write 1 to 128 printable ASCII characters without spaces, or leave it out"),
-        ),
+        Some(id) if id.is_empty() || id.len() > LONGEST_ID || !id.bytes().all(|b| b.is_ascii_graphic()) => {
+            Err(ApiError::bad(
+                "`id`: write 1 to 400000 printable ASCII characters without spaces, or leave it out",
+            ))
+        }
         id => Ok(id),
     }
 }
