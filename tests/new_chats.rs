@@ -165,7 +165,7 @@ async fn an_edge_that_is_killed_over_a_refusal_leaves_the_pause_to_the_next_one(
     let stage = Stage::plan().set().await;
     stage.logs.expects(PAUSED);
     let product = stage.product(Layout::Split { forwarders: 0 }).await;
-    let customers = stage.customers("54911888", 2).await;
+    let customers = stage.customers("54911888", 3).await;
     let streams = stage.streams().await;
     product.edge.stop().await;
     let mut edge = stage.start_with(Role::Edge, &[("CRASH_AT", "edge.after-pause")]).await;
@@ -179,6 +179,10 @@ async fn an_edge_that_is_killed_over_a_refusal_leaves_the_pause_to_the_next_one(
     edge.ready().await;
     assert_eq!(state(&streams, "one").await.reason, "reachout-locked");
     fails(&streams, "two", &customers[1], "reachout-locked").await;
+    // Whoever has written is known, answered or not.
+    customers[2].write("hola").await;
+    streams.received(1).await;
+    goes(&streams, "three", &customers[2]).await;
     let events = streams.session_events().await;
     assert_eq!(events.iter().filter(|event| event.code == "new-chats-paused").count(), 1);
 }
