@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use crate::wire::visible;
+
 /// The longest message, in UTF-16 units: that is how phones count, and what they count differently is fewer.
 pub(super) const LONGEST: usize = 4_096;
 /// The most messages of one text.
@@ -20,20 +22,21 @@ const MORE: &str = "…";
 /// A text as messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// The messages, in their order. At least one, at most `MOST`.
+    /// The messages, in their order. At most `MOST`, and at least one, if anything of the text can be seen.
     pub texts: Vec<String>,
     /// The text is longer than that; the rest is missing.
     pub cut_off: bool,
 }
 
-/// The messages of a text. Its last `menu` bytes are options; they come last and in one message, if they fit into one.
+/// The messages of a text. Its last `menu` bytes, behind a blank line, are options; they come last and in one message, if they
+/// fit into one.
 pub(super) fn parts(text: &str, menu: usize) -> Parts {
     if fits(text, LONGEST) {
         return Parts { texts: vec![text.to_owned()], cut_off: false };
     }
     let split = text.len().checked_sub(menu).and_then(|at| text.split_at_checked(at));
     match split {
-        Some((words, menu)) if !words.is_empty() && !menu.is_empty() && fits(menu, LONGEST) => {
+        Some((words, menu)) if words.ends_with("\n\n") && !menu.is_empty() && fits(menu, LONGEST) => {
             // The blank lines in front of the options stay if both are in one message.
             let blanks = &words[words.trim_end().len()..];
             let Parts { mut texts, cut_off } = cut(words.trim_end(), MOST - 1);
@@ -50,6 +53,7 @@ pub(super) fn parts(text: &str, menu: usize) -> Parts {
     }
 }
 
+/// The messages of a text, as many as there may be. What nobody can see is none.
 fn cut(text: &str, most: usize) -> Parts {
     let (mut texts, mut rest) = (Vec::new(), text.to_owned());
     while !fits(&rest, LONGEST) {
@@ -60,13 +64,10 @@ fn cut(text: &str, most: usize) -> Parts {
             return Parts { texts, cut_off: true };
         }
         let (part, remainder) = take(&rest, LONGEST);
-        // Blanks are no message.
-        texts.extend(Some(part).filter(|part| !part.is_empty()));
+        texts.extend(Some(part).filter(|part| visible::is_any(part)));
         rest = remainder;
     }
-    if !rest.is_empty() {
-        texts.push(rest);
-    }
+    texts.extend(Some(rest).filter(|rest| visible::is_any(rest)));
     Parts { texts, cut_off: false }
 }
 

@@ -96,6 +96,9 @@ fn a_fence_is_moved_whole_or_closed_and_opened_again() {
 fn blanks_without_end_are_no_message() {
     let blanks = " ".repeat(3 * LONGEST);
     assert_eq!(whole(&format!("a{blanks}b")), ["a", "b"]);
+    let long = letters(3_000);
+    let hidden = "\u{200b}".repeat(LONGEST);
+    assert_eq!(whole(&format!("{long} {hidden} b")), [long, "b".to_owned()]);
     let fence = whole(&format!("{FENCE}{blanks}b{FENCE}"));
     assert_eq!(bare(&fence.concat()), "b", "{fence:?}");
 }
@@ -117,6 +120,7 @@ fn options_are_together_and_last() {
     let long = format!("1. {}\n2. {}", letters(3_000), letters(3_000));
     assert_eq!(parts(&long, long.len()).texts.len(), 2);
     assert_eq!(parts(&letters(5_000), 6_000).texts.len(), 2);
+    assert_eq!(parts(&letters(5_000), 7).texts, parts(&letters(5_000), 0).texts);
 }
 
 #[test]
@@ -145,10 +149,11 @@ fn writing() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn parts_are_the_text_in_its_order_and_none_is_too_long(text in writing(), menu in 0_usize..3_000) {
+        prop_assume!(visible::is_any(&text));
         let Parts { texts, cut_off } = parts(&text, menu);
         prop_assert!(!texts.is_empty() && texts.len() <= MOST);
         prop_assert!(texts.iter().all(|part| units(part) <= LONGEST));
