@@ -232,7 +232,7 @@ impl NewChats {
     }
 }
 
-/// A chat's name in the file: it is of no use to anybody who reads it.
+/// A chat's name in the file, short and of one length. It is no secret: who tries all numbers finds the one.
 fn name(chat: &ChatToken) -> String {
     Sha256::digest(chat.as_str()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
