@@ -3,7 +3,7 @@
 //! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent:
 //! `request` checks what is asked for, `text` has an answer's words; `packing` and `compose` make
 //! WhatsApp's message of it. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
-//! `lookups` asks WhatsApp whose number it is. `files` takes a file to WhatsApp before its message goes; `upload_policy` says what a failure
+//! `lookups` asks WhatsApp whose number it is. `files` takes a file to WhatsApp before its message goes; `turns` says whose is next, `upload_policy` what a failure
 //! means, and `file` what is asked for and its message. `sending` repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
@@ -25,6 +25,7 @@ mod reports;
 pub mod request;
 mod sending;
 mod text;
+mod turns;
 mod upload_policy;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
