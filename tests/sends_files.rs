@@ -260,6 +260,26 @@ async fn a_file_that_never_gets_to_whatsapp_fails_with_a_code_and_the_chat_goes_
     assert_nothing_left(&stage);
 }
 
+/// The others wait for the first one's try, and its failure is theirs.
+#[tokio::test]
+async fn a_file_for_many_chats_that_never_gets_to_whatsapp_is_not_tried_anew_for_each() {
+    let stage = stage().await;
+    stage.logs.expects(warning::NOT_TAKEN);
+    let _product = stage.product(Layout::Split { forwarders: 0 }).await;
+    let (customers, streams) = (stage.customers("54911888", 12).await, stage.streams().await);
+    put(&streams, "foto", b"foto").await;
+    // The first try takes so long that all others begin to wait.
+    stage.simulator.fault_as(json!({"kind": "upload_slow", "for_ms": 5_000})).await;
+    stage.simulator.fault_as(json!({"kind": "upload_half", "code": 415})).await;
+    for customer in &customers {
+        streams.send(customer.phone(), &to(customer, media(SendMediaKind::Image, "foto"))).await;
+    }
+    let failed = failures(&streams, customers.len()).await;
+    assert!(failed.iter().all(|one| one.reason == "upload-refused"), "{failed:?}");
+    let tries = uploads(&stage).await;
+    assert!((3..=25).contains(&tries), "{tries} tries: three of each chat are 36");
+}
+
 #[tokio::test]
 async fn a_slow_upload_keeps_nobody_waiting_but_its_own_chat() {
     let stage = stage().await;
@@ -516,7 +536,7 @@ async fn command(stage: &Stage, arguments: &[&str]) -> (Value, i32) {
     let mut process = spawn_command(&words, &settings, stage.dir());
     let code = process.end(PATIENCE).await.code().expect("a code");
     let said = process.stdout();
-    let line = said.lines().find(|line| line.starts_with('{')).map(|line| serde_json::from_str(line));
+    let line = said.lines().find(|line| line.starts_with('{')).map(serde_json::from_str);
     (line.and_then(Result::ok).unwrap_or_default(), code)
 }
 

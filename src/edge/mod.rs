@@ -217,7 +217,7 @@ impl Parts {
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
-        let (account, acks) = (&self.settings.account, Acks::default());
+        let (account, acks, jobs) = (&self.settings.account, Acks::default(), Jobs::default());
         let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
@@ -235,7 +235,6 @@ impl Parts {
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
-        let jobs = Jobs::default();
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
         let hook = self.hook((&resends, &polls, files.clone()), (offers, timers), &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));

@@ -80,28 +80,6 @@ fn the_nack_manifests_are_what_provision_makes() {
     });
     assert_eq!(resources("buckets.yaml", "KeyValue"), wanted);
 
-    let files = Settings { media: Some(Media { max_bytes: None, sends: true }), ..settings.clone() };
-    let want = media(&subjects, &files, Role::Edge(&account)).unwrap();
-    let named = stream::Config {
-        name: want.name.clone(),
-        subjects: want.subjects.clone(),
-        max_age: want.max_age,
-        num_replicas: 3,
-        // What every object store has.
-        allow_direct: true,
-        allow_rollup: true,
-        discard: DiscardPolicy::New,
-        duplicate_window: Duration::from_secs(120),
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        ..Default::default()
-    };
-    assert_eq!(want, named, "a field that the manifest does not name");
-    let bucket = json!({
-        "bucket": subjects.bucket_media(), "ttl": duration(want.max_age), "storage": "file", "replicas": 3,
-    });
-    assert_eq!(resources("files.yaml", "ObjectStore"), [bucket]);
-
     let both = [Role::Forwarder, Role::Edge(&account)].map(|role| consumer(&subjects, &settings, role));
     let wanted: Vec<Value> = both.iter().map(|(stream, want)| {
         let named = pull::Config {
@@ -127,4 +105,30 @@ fn the_nack_manifests_are_what_provision_makes() {
         spec
     }).collect();
     assert_eq!(resources("consumers.yaml", "Consumer"), wanted);
+}
+
+#[test]
+fn the_nack_manifest_of_the_bucket_of_files_is_what_provision_makes() {
+    let (subjects, settings, account) = defaults();
+    let files = Settings { media: Some(Media { max_bytes: None, sends: true }), ..settings };
+    let want = media(&subjects, &files, Role::Edge(&account)).unwrap();
+    let named = stream::Config {
+        name: want.name.clone(),
+        subjects: want.subjects.clone(),
+        max_age: want.max_age,
+        num_replicas: 3,
+        // What every object store has.
+        allow_direct: true,
+        allow_rollup: true,
+        discard: DiscardPolicy::New,
+        duplicate_window: Duration::from_secs(120),
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        ..Default::default()
+    };
+    assert_eq!(want, named, "a field that the manifest does not name");
+    let bucket = json!({
+        "bucket": subjects.bucket_media(), "ttl": duration(want.max_age), "storage": "file", "replicas": 3,
+    });
+    assert_eq!(resources("files.yaml", "ObjectStore"), [bucket]);
 }

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::file::{self, Ready};
+use super::turns::Turns;
 use super::upload_policy::{Trouble, after};
 use crate::bus::{Bus, Described, Unreadable};
 use crate::crash;
+use crate::edge::session::link::State;
 use crate::edge::session::{
     AuthDir, Connection, FileKind, NotUploaded, Sealing, Uploaded, Uploader, Uploads,
 };
@@ -22,8 +23,6 @@ use crate::telemetry::metrics;
 use crate::wire::Subjects;
 use crate::wire::v1::SendMedia;
 
-/// How many files are on their way to WhatsApp at once. Each holds a few hundred KiB of memory, and its length of the disk.
-const AT_ONCE: usize = 4;
 /// How long one try may take: so much, and so much for each MiB.
 const TRY: Duration = Duration::from_secs(60);
 const PER_MIB: Duration = Duration::from_secs(8);
@@ -50,18 +49,21 @@ pub(crate) struct FileMeans {
 /// What is sent as this kind: the hash of its content, and the kind.
 type Key = ([u8; 32], FileKind);
 
+/// Who has it works on the file; the others wait. It says when the last try failed, and why.
+type Same = tokio::sync::Mutex<Option<(Instant, Trouble)>>;
+
 /// The files of one account.
 #[derive(Debug)]
 pub(super) struct Files {
     means: FileMeans,
-    turns: Semaphore,
-    under_way: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Turns,
+    under_way: Mutex<HashMap<Key, Weak<Same>>>,
 }
 
 impl Files {
     /// Nothing is under way.
     pub(super) fn new(means: FileMeans) -> Self {
-        Self { means, turns: Semaphore::new(AT_ONCE), under_way: Mutex::default() }
+        Self { means, turns: Turns::new(), under_way: Mutex::default() }
     }
 
     /// Returns when WhatsApp has the file, or when that was tried often enough. Cancel-safe: what was uploaded of it is gone
@@ -100,14 +102,19 @@ impl Files {
         }
         let kind = file::class(asked.kind());
         let mime_type = file::mime_type(asked, &object.mime_type);
-        // Those that want the same file wait here, and find it then.
-        let same = self.same((object.sha256, kind));
-        let _first = same.lock().await;
+        // Those that want the same file wait here, and find it then. If it failed meanwhile, that was their try as well: a
+        // hundred chats do not wait for a hundred tries.
+        let (same, began) = (self.same((object.sha256, kind)), Instant::now());
+        let mut failed = same.lock().await;
+        if let Some((_, trouble)) = failed.filter(|(at, _)| *at > began) {
+            return Err(trouble);
+        }
         let file = match self.known(&object, kind).await {
-            Some(file) => file,
-            None => self.bring(&object, kind).await?,
+            Some(file) => Ok(file),
+            None => self.bring(&object, kind).await,
         };
-        Ok(Ready { file, mime_type })
+        *failed = file.as_ref().err().map(|trouble| (Instant::now(), *trouble));
+        Ok(Ready { file: file?, mime_type })
     }
 
     async fn known(&self, object: &Described, kind: FileKind) -> Option<Uploaded> {
@@ -121,8 +128,8 @@ impl Files {
 
     /// From the bucket to WhatsApp.
     async fn bring(&self, object: &Described, kind: FileKind) -> Result<Uploaded, Trouble> {
-        // It is never closed.
-        let _turn = self.turns.acquire().await;
+        let is_away = || self.means.connection.state() != State::Online;
+        let _turn = self.turns.next(is_away).await.ok_or(Trouble::Away)?;
         let client = self.means.connection.client().await;
         let mib = u32::try_from(object.size >> 20).unwrap_or(u32::MAX);
         let within = TRY + PER_MIB.saturating_mul(mib);
@@ -136,6 +143,7 @@ impl Files {
             })
         };
         let file = timeout(within, bring).await.unwrap_or(Err(Trouble::Away))?;
+        self.turns.has_gone();
         metrics::FILES.add(1, ["uploaded", ""]);
         if let Err(error) = self.means.uploads.keep(file.clone()).await {
             tracing::debug!(%error, "an upload is not remembered; the next chat's is made anew");
@@ -173,7 +181,7 @@ impl Files {
         if sealed.sha256 == object.sha256 { Ok(sealed) } else { Err(Trouble::OtherContent) }
     }
 
-    fn same(&self, key: Key) -> Arc<tokio::sync::Mutex<()>> {
+    fn same(&self, key: Key) -> Arc<Same> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(same) = under_way.get(&key).and_then(Weak::upgrade) {
             return same;

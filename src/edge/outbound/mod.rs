@@ -4,7 +4,7 @@
 //! `request` checks what is asked for, `text` has an answer's words; `letters` and `parts` make several messages of a long
 //! text; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
 //! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `files` takes a file to
-//! WhatsApp before its message goes; `upload_policy` says what a failure means, and `file` what is asked for and its message. `sending`
+//! WhatsApp before its message goes; `turns` says whose is next, `upload_policy` what a failure means, and `file` what is asked for and its message. `sending`
 //! repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
@@ -30,6 +30,7 @@ pub mod request;
 mod sending;
 mod strangers;
 mod text;
+mod turns;
 mod upload_policy;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
