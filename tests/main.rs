@@ -25,6 +25,7 @@ mod embedded;
 mod every_kind;
 mod forgetful;
 mod full;
+mod groups;
 mod healthcheck;
 mod hello;
 mod hold;

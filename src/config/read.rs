@@ -11,7 +11,7 @@ use super::table::{Default, Given};
 use crate::bus::{access, topology};
 use crate::edge::Presence;
 use crate::forwarder::backend::Url;
-use crate::forwarder::eligible::UnknownNumbers;
+use crate::forwarder::eligible::{Groups, UnknownNumbers};
 use crate::forwarder::{Format, Mode};
 use crate::telemetry::{self, LogFormat};
 
@@ -180,6 +180,16 @@ pub(super) fn format(text: &str) -> Option<Format> {
 /// Are files fetched: `off` or `inbound`.
 pub(super) fn media(text: &str) -> Option<bool> {
     ["off", "inbound"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
+/// `off`, `mention` or `all`.
+pub(super) fn groups(text: &str) -> Option<Groups> {
+    match text {
+        "off" => Some(Groups::Off),
+        "mention" => Some(Groups::Mention),
+        "all" => Some(Groups::All),
+        _ => None,
+    }
 }
 
 /// `on` or `off`.

@@ -27,7 +27,7 @@ use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate, request};
 use session::link::Input;
 use session::{
-    Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
+    Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
 };
 pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
@@ -151,6 +151,7 @@ impl Parts {
     fn hook(
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
+        groups: Groups,
         (offers, timers): (Offers, Timers),
         stop: &CancellationToken,
     ) -> Inbound {
@@ -163,6 +164,7 @@ impl Parts {
             polls: polls.clone(),
             extra: self.settings.session.extra,
             files,
+            groups,
         };
         Inbound::new(bus, subjects, account, memory, stop.clone())
     }
@@ -188,6 +190,7 @@ impl Parts {
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
@@ -195,13 +198,14 @@ impl Parts {
             timers: timers.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
+            groups: groups.clone(),
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
         let jobs = Jobs::default();
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let hook = self.hook((&resends, &polls, files.clone()), (offers, timers), &stop);
+        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), (offers, timers), &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
@@ -231,6 +235,7 @@ impl Parts {
             jobs,
             http: self.http.clone(),
             asides,
+            groups,
             outgoing: Arc::new(Feedback { acks, receipts }),
             connection: self.writer.clone(),
             stop: carry.clone(),
@@ -240,7 +245,7 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), fetch(pool))
+            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), asker.run(), fetch(pool))
         };
         tokio::pin!(work);
         tokio::select! {

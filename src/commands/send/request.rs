@@ -80,6 +80,7 @@ impl MessageArgs {
             message_id: self.about.clone(),
             request_id: self.about_request.clone(),
             from_me: self.about_own,
+            ..SendTarget::default()
         });
         let text = self.text.clone();
         let content = match self.kind {

@@ -10,7 +10,8 @@ use futures::future;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
-use whatsapp_rust::wacore::types::message::MessageInfo;
+use whatsapp_rust::wacore::types::message::{MessageInfo, MessageSource};
+use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::append::Appender;
@@ -26,9 +27,11 @@ use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
-use crate::edge::session::{Extra, Poll, Polls, Resends};
+use crate::edge::session::{Changed, Extra, Groups, Poll, Polls, Resends};
 use crate::telemetry::{Seldom, metrics, spans};
-use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
+use crate::wire::v1::{
+    self, ChatKind, Context, GroupAction, Identity, InboundMessage, MissedCall, inbound_message::Content,
+};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// Why a message is refused. WhatsApp redelivers it.
@@ -56,6 +59,7 @@ struct Shared {
     under_way: UnderWay,
     timers: Timers,
     files: Option<Files>,
+    groups: Groups,
 }
 
 /// What is known of earlier messages.
@@ -73,6 +77,8 @@ pub(crate) struct Memory {
     pub extra: Extra,
     /// The files that are to be fetched, if files are.
     pub files: Option<Files>,
+    /// What is known of groups.
+    pub groups: Groups,
 }
 
 #[async_trait::async_trait]
@@ -124,12 +130,12 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls, extra, files } = memory;
+        let Memory { offers, timers, resends, polls, extra, files, groups } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
         let unkept = Seldom::default();
-        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files }))
+        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files, groups }))
     }
 
     /// The chats that messages came from.
@@ -196,11 +202,24 @@ impl Inbound {
         self.aside(client, info, Storing { content, place: Place::Update }).await;
     }
 
+    /// Stores word of a changed group.
+    pub(super) async fn group_change(&self, client: &Client, changed: Changed) {
+        let Changed { info, change } = changed;
+        let timer = (change.action() == GroupAction::Timer).then_some(change.seconds);
+        let arrival = Arrival { timer, ..Arrival::unread(&info) };
+        let storing = Storing { content: Content::GroupChange(change), place: Place::Update };
+        self.store_aside(client, &arrival, storing).await;
+    }
+
     async fn aside(&self, client: &Client, info: &MessageInfo, storing: Storing) {
-        let arrival = Arrival::unread(info);
+        self.store_aside(client, &Arrival::unread(info), storing).await;
+    }
+
+    async fn store_aside(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) {
+        let info = arrival.info;
         let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
         // An error says that the process is stopping.
-        let _ = self.store(client, &arrival, storing).instrument(span).await;
+        let _ = self.store(client, arrival, storing).instrument(span).await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.
@@ -247,9 +266,13 @@ impl Inbound {
         };
         let sender = identity::identity(&source.sender, sender_other);
         let mut context = arrival.context.clone();
-        let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
+        let own = identity::own(client.pn().as_ref(), client.lid().as_ref());
+        let known = [own.clone(), sender.clone()];
         for person in people(&mut content, context.as_mut()) {
             identity::complete(person, &known);
+        }
+        if let Some(context) = &mut context {
+            context.mentions_us = mentions(context, &own);
         }
         self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
         let disappears_after_s =
@@ -272,6 +295,7 @@ impl Inbound {
             disappears_after_s,
             content: Some(content),
             context,
+            group: self.group(source),
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
         if place == Place::Placeholder {
@@ -296,6 +320,12 @@ impl Inbound {
             Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,
             None => Ok(()),
         }
+    }
+
+    /// What is known of the group that the message is in. Never waits.
+    fn group(&self, source: &MessageSource) -> Option<v1::Group> {
+        let group = self.0.groups.known(Some(&source.chat).filter(|chat| chat.is_group())?)?;
+        Some(v1::Group { announce: group.announce, admin: group.admin, subject: group.subject })
     }
 
     /// Keeps a poll or an event before it is on the bus; opens a vote or an answer.
@@ -327,20 +357,29 @@ fn with_both(person: &Identity, known: &[Identity]) -> Identity {
     person
 }
 
+/// Is the linked number mentioned, or a message of it quoted?
+fn mentions(context: &Context, own: &Identity) -> bool {
+    let same = |one: &str, other: &str| !one.is_empty() && one == other;
+    let quoted = context.quoted.as_ref().and_then(|quoted| quoted.author.as_ref());
+    let mut named = context.mentions.iter().chain(quoted);
+    named.any(|one| same(&one.phone, &own.phone) || same(&one.lid, &own.lid))
+}
+
 /// Everybody whom a message names.
 fn people<'a>(
     content: &'a mut Content,
     context: Option<&'a mut Context>,
 ) -> impl Iterator<Item = &'a mut Identity> {
-    let author = match content {
-        Content::Revoke(revoke) => revoke.author.as_mut(),
-        _ => None,
+    let of_content: &mut [Identity] = match content {
+        Content::Revoke(revoke) => revoke.author.as_mut_slice(),
+        Content::GroupChange(change) => &mut change.people,
+        _ => &mut [],
     };
     let named = context.into_iter().flat_map(|context| {
         let quoted = context.quoted.as_mut().and_then(|quoted| quoted.author.as_mut());
         quoted.into_iter().chain(&mut context.mentions)
     });
-    author.into_iter().chain(named)
+    of_content.iter_mut().chain(named)
 }
 
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
@@ -351,4 +390,37 @@ fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sen
         (_, false) => sender.to_non_ad_string(),
     };
     id::inbound(account, token, &sender, &message.message_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::Quoted;
+
+    #[test]
+    fn who_is_named_or_quoted_is_mentioned_by_either_address_and_everybody_is_nobody() {
+        let person = |phone: &str, lid: &str| Identity { phone: phone.into(), lid: lid.into(), jid: "x".into() };
+        let own = person("15551", "77");
+        let named = |people: Vec<Identity>| Context { mentions: people, ..Context::default() };
+        let quoted = |author| Context {
+            quoted: Some(Quoted { author, ..Quoted::default() }),
+            ..Context::default()
+        };
+        for (context, want) in [
+            (named(vec![person("15551", "")]), true),
+            (named(vec![person("", "77")]), true),
+            (named(vec![person("54911", "987"), person("15551", "77")]), true),
+            (named(vec![person("54911", "987")]), false),
+            // The same digits of the other sort are somebody else.
+            (named(vec![person("77", "15551")]), false),
+            (named(vec![person("", "")]), false),
+            (quoted(Some(person("", "77"))), true),
+            (quoted(Some(person("54911", ""))), false),
+            (quoted(None), false),
+            (Context { mentions_all: true, ..Context::default() }, false),
+        ] {
+            assert_eq!(mentions(&context, &own), want, "{context:?}");
+        }
+        assert!(!mentions(&named(vec![person("", "")]), &Identity::default()), "nobody is linked");
+    }
 }

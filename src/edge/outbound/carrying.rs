@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::Jid;
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::job::Job;
 use super::lookups::{LookUps, Sent, SentAs};
@@ -20,7 +21,7 @@ use super::sending::{Parcel, Sender, Undeliverable};
 use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
-use crate::edge::session::{Connection, Polls};
+use crate::edge::session::{Connection, Groups, Polls};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
@@ -54,6 +55,8 @@ pub(crate) struct Means {
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
     pub polls: Polls,
+    /// Who may write in groups.
+    pub groups: Groups,
 }
 
 /// Where a delivery has come to.
@@ -94,6 +97,7 @@ pub(super) struct Carrier {
     sent_as: SentAs,
     timers: Timers,
     packer: Packer,
+    groups: Groups,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -103,11 +107,12 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, groups } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
             sent_as,
+            groups,
             timers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
@@ -196,10 +201,12 @@ impl Carrier {
             let to = to?;
             // Its receipts come from there, and belong here.
             let elsewhere = job.is_to_phone() && to.user != job.to;
-            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: job.cause.clone() };
+            let named = elsewhere || to.is_group();
+            let sent = Sent { chat: named.then(|| chat.clone()), cause: job.cause.clone() };
             self.sent_as.remember(&whatsapp_id, sent);
+            let by_lid = self.group(&to).await?;
             let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms };
+            let label = Label { chat, to: &to, id: &whatsapp_id, at_ms, by_lid };
             let message = &self.packer.pack(content, quote, label).await;
             let not_after_ms = job.not_after_ms;
             self.sender.send(&to, &whatsapp_id, Parcel { message, disappears_after_s, not_after_ms }).await
@@ -276,6 +283,20 @@ impl Carrier {
             return self.look_ups.address(&to).await.ok_or(Undeliverable::UnknownNumber);
         }
         Ok(to)
+    }
+
+    /// Whether the members of the group are named by hidden ids; false for a person. An error if the linked number may
+    /// not write there. If WhatsApp does not tell, the message goes out, and WhatsApp's server decides.
+    async fn group(&self, to: &Jid) -> Result<bool, Undeliverable> {
+        if !to.is_group() {
+            return Ok(false);
+        }
+        let client = self.sender.connection().client().await;
+        match self.groups.ask(&client, to).await {
+            Some(group) if group.is_closed() => Err(Undeliverable::AdminsOnly),
+            Some(group) => Ok(group.by_lid),
+            None => Ok(true),
+        }
     }
 
     /// The chat's disappearing timer. The bus may know a newer one than the answer's message had.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use whatsapp_rust::Jid;
 use whatsapp_rust::prelude::wa;
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::compose::{self, Around};
 use super::request::{Content, Quote};
@@ -33,6 +34,8 @@ pub(super) struct Label<'a> {
     pub id: &'a str,
     /// When it was asked for. Milliseconds.
     pub at_ms: i64,
+    /// It is a group whose members are named by hidden ids.
+    pub by_lid: bool,
 }
 
 impl Packer {
@@ -60,7 +63,8 @@ impl Packer {
             self.keep(&poll, label).await;
         }
         let own = [ourselves.phone, ourselves.lid];
-        compose::message(content, quote, &Around { to: label.to, own, secret, at_ms: label.at_ms })
+        let Label { to, at_ms, by_lid, .. } = label;
+        compose::message(content, quote, &Around { to, own, by_lid, secret, at_ms })
     }
 
     /// Votes come in the chat of the person's own address, which need not be the chat of the request.
@@ -76,12 +80,14 @@ impl Packer {
     }
 }
 
-/// The chat of a person who is known by this address only.
+/// The chat of a person who is known by this address only, or of a group.
 fn token(address: &Jid) -> Option<ChatToken> {
     if address.is_pn() {
         Some(ChatToken::phone(&address.user))
     } else if address.is_lid() {
         Some(ChatToken::lid(&address.user))
+    } else if address.is_group() {
+        Some(ChatToken::group(&address.user))
     } else {
         None
     }

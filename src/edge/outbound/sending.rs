@@ -41,6 +41,9 @@ pub(crate) enum Undeliverable {
     /// The caller did not want it to be sent so late.
     #[error("expired")]
     Expired,
+    /// It is for a group in which only admins may write, and the number is none.
+    #[error("announce-only")]
+    AdminsOnly,
 }
 
 impl Undeliverable {
@@ -51,6 +54,7 @@ impl Undeliverable {
             Self::Refused(_) => "refused",
             Self::Invalid(_) => "invalid-request",
             Self::Expired => "expired",
+            Self::AdminsOnly => "announce-only",
         }
     }
 

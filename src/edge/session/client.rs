@@ -18,6 +18,7 @@ use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::extra::Extra;
+use super::groups::Groups;
 use super::http::Http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
@@ -81,6 +82,8 @@ pub(crate) struct Session<Hook> {
     pub outgoing: Arc<dyn OutgoingObserver>,
     /// Takes what passes the hook by.
     pub asides: Asides,
+    /// What is known of groups.
+    pub groups: Groups,
     /// Where the state of the link is written.
     pub connection: ConnectionWriter,
     /// Ends the session.
@@ -207,7 +210,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     }
 
     fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
-        let asides = (self.asides.clone(), self.settings.extra);
+        let asides = (self.asides.clone(), self.settings.extra, self.groups.clone());
         Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
     }
 

@@ -65,6 +65,9 @@ pub struct Question {
     /// The sender's profile name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_name: Option<String>,
+    /// Of a message in a group: the group, which is the conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
 }
 
 /// What the backend answered.

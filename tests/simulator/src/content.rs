@@ -194,6 +194,9 @@ pub(crate) struct More {
     /// Latitude and longitude.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at_degrees: Option<[f64; 2]>,
+    /// The group in which it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
     /// A poll's secret, with which votes on it are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<Blob>,
