@@ -127,7 +127,7 @@ fn in_a_group_a_message_is_named_with_its_writer() {
         let reaction = message.reaction_message.as_option().cloned().expect("a reaction");
         reaction.key.as_option().and_then(|key| key.participant.clone()).unwrap_or_default()
     };
-    assert_eq!(key(true, "", true), "77@lid");
+    assert_eq!(key(true, "", true), "700@lid");
     assert_eq!(key(true, "", false), "54900@s.whatsapp.net");
     assert_eq!(key(false, "987@lid", true), "987@lid");
     assert_eq!(key(false, "54911", true), "54911@s.whatsapp.net");
