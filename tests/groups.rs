@@ -48,7 +48,6 @@ async fn says(customer: &Customer, group: &str, text: &str) -> String {
     customer.write_with(json!({"text": text, "through": group})).await
 }
 
-
 /// What the business has written, on this phone, once there are so many.
 async fn answers(customer: &Customer, count: usize) -> Vec<Received> {
     eventually(format!("{count} answers at {}", customer.phone()), PATIENCE, async || {
@@ -86,7 +85,8 @@ async fn a_mention_and_a_reply_are_answered_with_a_quote_that_all_members_read()
     let _product = stage.product(Layout::OneProcess).await;
     for addressing in ["lid", "pn"] {
         let group = format!("12036300000000077{}@g.us", addressing.len());
-        let ana = stage.simulator.customer(&format!("549114444{}1", addressing.len()), Addressing::Phone).await;
+        let ana =
+            stage.simulator.customer(&format!("549114444{}1", addressing.len()), Addressing::Phone).await;
         let leo = stage.simulator.customer(&format!("549114444{}2", addressing.len()), Addressing::Lid).await;
         stage.simulator.group(&group, &[&ana, &leo], json!({"addressing": addressing})).await;
         let says = async |customer: &Customer, text: &str, context: wa::ContextInfo| {
@@ -331,7 +331,8 @@ async fn what_is_sent_into_a_group_has_states_of_the_first_member_that_tells() {
     }
     let of = async |wanted: usize| {
         eventually(format!("{wanted} receipts"), PATIENCE, async || {
-            let mut told: Vec<_> = streams.receipts().await.iter().map(|one| (one.rank, one.status())).collect();
+            let mut told: Vec<_> =
+                streams.receipts().await.iter().map(|one| (one.rank, one.status())).collect();
             told.sort_unstable_by_key(|(rank, _)| *rank);
             if told.len() >= wanted { Ok(told) } else { Err(format!("{told:?}")) }
         })
@@ -351,4 +352,70 @@ async fn what_is_sent_into_a_group_has_states_of_the_first_member_that_tells() {
     for receipt in streams.receipts().await {
         assert_eq!((receipt.chat.as_str(), receipt.request_id.is_empty()), (CHAT, false));
     }
+}
+
+#[tokio::test]
+async fn what_the_owner_writes_in_a_group_is_no_question() {
+    let stage = Stage::plan().setting("GROUPS", "all").set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let (ana, _leo) = two(&stage, json!({})).await;
+    let own = stage.simulator.owner_says(GROUP, "yo me ocupo").await;
+    let streams = stage.streams().await;
+    streams.settled(1).await;
+    let message = streams.messages().await.remove(0).inbound();
+    assert_eq!((message.message_id, message.from_me, message.chat.as_str()), (own, true, CHAT));
+    assert_eq!(reasons(&stage).await, [NoReplyReason::FromMe]);
+    says(&ana, GROUP, "gracias").await;
+    // On Ana's phone, the owner's message and the answer are both of the business.
+    assert_eq!(texts(&answers(&ana, 2).await), ["yo me ocupo", "eco: gracias"]);
+}
+
+/// The library takes a device whose key could not be made for one that has it.
+#[tokio::test]
+async fn a_member_whose_device_got_no_key_reads_as_soon_as_it_can() {
+    let stage = Stage::plan().setting("GROUPS", "all").set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let (ana, leo) = two(&stage, json!({})).await;
+    stage.simulator.fault("no_keys", None).await;
+    says(&ana, GROUP, "uno").await;
+    let id = answers(&ana, 1).await.remove(0).id;
+    eventually("Leo's phone to ask for it", PATIENCE, async || {
+        match stage.simulator.counter("group_retries").await {
+            0 => Err("it has not".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    assert_eq!(answers(&leo, 0).await.len(), 0, "there is no key for it");
+    stage.simulator.no_faults().await;
+    leo.asks_again_in(GROUP, &id).await;
+    assert_eq!(texts(&answers(&leo, 1).await), ["eco: uno"]);
+    let asked = stage.simulator.counter("group_retries").await;
+    says(&ana, GROUP, "dos").await;
+    assert_eq!(texts(&answers(&leo, 2).await), ["eco: uno", "eco: dos"]);
+    assert_eq!(stage.simulator.counter("group_retries").await, asked, "the next one came with the key");
+}
+
+/// What it asks for is older than all that the edge keeps.
+#[tokio::test]
+async fn a_member_that_asks_too_late_gets_the_key_with_the_next_message() {
+    let stage = Stage::plan().setting("GROUPS", "all").set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let (ana, leo) = two(&stage, json!({})).await;
+    says(&ana, GROUP, "uno").await;
+    answers(&leo, 1).await;
+    leo.asks_again_in(GROUP, "3EB0000000000000000000").await;
+    let mut count = 1;
+    // The edge hears of it beside the messages.
+    eventually("all members to get the key", PATIENCE, async || {
+        let before = stage.simulator.counter("sender_keys").await;
+        says(&ana, GROUP, "otra vez").await;
+        count += 1;
+        answers(&leo, count).await;
+        let keys = stage.simulator.counter("sender_keys").await - before;
+        // The business's own phone gets it each time.
+        if keys == 3 { Ok(()) } else { Err(format!("{keys}")) }
+    })
+    .await;
+    stage.streams().await.settled(count).await;
 }

@@ -27,7 +27,8 @@ use outbound::{Acks, Feedback, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, job, rate, request};
 use session::link::Input;
 use session::{
-    Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
+    Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
+    Session,
 };
 pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 

@@ -282,11 +282,8 @@ mod tests {
     #[test]
     fn in_a_group_the_person_is_the_number_and_the_group_is_the_conversation() {
         let all = Settings { groups: Groups::All, group_names: true, ..settings() };
-        let said = InboundMessage {
-            chat: "group-120363".into(),
-            chat_kind: ChatKind::Group.into(),
-            ..message()
-        };
+        let said =
+            InboundMessage { chat: "group-120363".into(), chat_kind: ChatKind::Group.into(), ..message() };
         let asked = question(&said, &all, NOW).unwrap();
         assert_eq!(asked.customer_id.as_deref(), Some("group-120363"));
         assert_eq!((asked.from_number.as_str(), asked.text.as_str()), ("5491112345678", "Ana: Hola"));

@@ -55,6 +55,13 @@ impl Simulator {
         self.http.make("/sim/groups", &group).await;
     }
 
+    /// The owner writes into a group on the business's own phone; returns the message's id.
+    pub async fn owner_says(&self, group: &str, text: &str) -> String {
+        let message = json!({"to": group, "text": text});
+        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
     /// Something of a group is changed.
     pub async fn change_group(&self, id: &str, change: Value) {
         self.http.make(&format!("/sim/groups/{id}/change"), &change).await;
@@ -68,6 +75,12 @@ impl Simulator {
 }
 
 impl Customer {
+    /// The phone asks for a message of the business in a group again.
+    pub async fn asks_again_in(&self, group: &str, id: &str) {
+        let again = json!({"from": BUSINESS, "id": id, "through": group});
+        self.http.make(&format!("/sim/customers/{}/ask-again", self.phone()), &again).await;
+    }
+
     /// The phone loses the keys with which it reads a group.
     pub async fn loses_keys(&self, group: &str) {
         let lose = json!({"group": group});

@@ -399,13 +399,12 @@ mod tests {
 
     #[test]
     fn who_is_named_or_quoted_is_mentioned_by_either_address_and_everybody_is_nobody() {
-        let person = |phone: &str, lid: &str| Identity { phone: phone.into(), lid: lid.into(), jid: "x".into() };
+        let person =
+            |phone: &str, lid: &str| Identity { phone: phone.into(), lid: lid.into(), jid: "x".into() };
         let own = person("15551", "77");
         let named = |people: Vec<Identity>| Context { mentions: people, ..Context::default() };
-        let quoted = |author| Context {
-            quoted: Some(Quoted { author, ..Quoted::default() }),
-            ..Context::default()
-        };
+        let quoted =
+            |author| Context { quoted: Some(Quoted { author, ..Quoted::default() }), ..Context::default() };
         for (context, want) in [
             (named(vec![person("15551", "")]), true),
             (named(vec![person("", "77")]), true),

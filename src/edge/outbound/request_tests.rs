@@ -62,7 +62,12 @@ fn a_target_is_named_once() {
     let revoke = |target| alone(Asked::Revoke(SendRevoke { target }));
     assert_eq!(revoke(by_id("3EB0AB")), own("3EB0AB"));
     assert_eq!(revoke(by_request("order-77")), own(&id::whatsapp("order-77")));
-    let both = SendTarget { message_id: "3EB0".into(), request_id: "a".into(), from_me: true, ..SendTarget::default() };
+    let both = SendTarget {
+        message_id: "3EB0".into(),
+        request_id: "a".into(),
+        from_me: true,
+        ..SendTarget::default()
+    };
     for wrong in [None, by_id(""), by_id("3E B0"), by_id("ñ"), by_id(&"A".repeat(ID + 1)), Some(both)] {
         assert_eq!(revoke(wrong.clone()), Err(Flaw::Target), "{wrong:?}");
         assert_eq!(alone(edit(wrong.clone(), "Hola")), Err(Flaw::Target), "{wrong:?}");

@@ -82,7 +82,9 @@ impl Aside {
     pub(crate) fn chat(&self) -> String {
         let info = match self {
             Self::Content(message) => &message.info,
-            Self::Missing { info, .. } | Self::Call(Missed { info, .. }) | Self::Group(Changed { info, .. }) => info,
+            Self::Missing { info, .. }
+            | Self::Call(Missed { info, .. })
+            | Self::Group(Changed { info, .. }) => info,
         };
         info.source.chat.to_string()
     }

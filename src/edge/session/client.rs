@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::traits::ProtocolStore as _;
-use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, InboundDurabilityHook};
 
 use super::aside::Asides;
 use super::commits::Commits;
@@ -346,5 +346,10 @@ async fn forget_old(store: &SqliteStore, resend_for: Duration) {
 /// The library keeps what was sent for two hours, and answers no phone that asks for it later. Its person reads
 /// "Waiting for this message" for ever.
 fn cache(resend_for: Duration) -> CacheConfig {
-    CacheConfig { sent_message_ttl_secs: resend_for.as_secs().max(1), ..CacheConfig::default() }
+    CacheConfig {
+        sent_message_ttl_secs: resend_for.as_secs().max(1),
+        // Who has a group's key is read from the store: it forgets that, too (`unkeyed`), and the library would not hear of it.
+        sender_key_devices_cache: CacheEntryConfig::new(None, 0),
+        ..CacheConfig::default()
+    }
 }

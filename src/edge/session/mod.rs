@@ -4,7 +4,7 @@
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted; `groups` is what is known of groups, and `group_changes` reads what changes in one. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `media` fetches files. `resend` tracks the messages that must come again.
+//! `tokens` keeps the persons' tokens in memory, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -37,6 +37,7 @@ mod resend;
 mod socket;
 mod store;
 mod tokens;
+mod unkeyed;
 
 pub use client::Settings;
 pub use connection::Connection;

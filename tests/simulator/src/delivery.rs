@@ -304,7 +304,8 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                         Ok(message) => group_chat::receive(world, number, &mail, group, &message),
                         Err(error) => {
                             tracing::warn!(phone = %number, id = %mail.id, %error, "a member cannot decrypt a message");
-                            group_chat::ask_again(world, number, &mail, group);
+                            let of = (&mail.from, mail.device, mail.id.as_str());
+                            group_chat::ask_again(world, number, of, group);
                         }
                     }
                 });

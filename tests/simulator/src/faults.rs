@@ -38,10 +38,12 @@ pub(crate) enum FaultKind {
     MediaHost,
     /// The phone does not upload a file again: it says nothing, or that it has none.
     MediaRetry,
+    /// Nobody's keys are handed out.
+    NoKeys,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -57,6 +59,7 @@ impl FaultKind {
         Self::MediaRefused,
         Self::MediaHost,
         Self::MediaRetry,
+        Self::NoKeys,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -76,6 +79,7 @@ impl FaultKind {
             Self::MediaRefused => "media_refused",
             Self::MediaHost => "media_host",
             Self::MediaRetry => "media_retry",
+            Self::NoKeys => "no_keys",
         }
     }
 

@@ -58,7 +58,13 @@ impl Group {
     }
 
     /// Who wrote a stanza in it, by both names; the number is left out if nobody is told it.
-    pub(crate) fn sign(&self, builder: NodeBuilder, number: &PhoneNumber, device: u16, shown: bool) -> NodeBuilder {
+    pub(crate) fn sign(
+        &self,
+        builder: NodeBuilder,
+        number: &PhoneNumber,
+        device: u16,
+        shown: bool,
+    ) -> NodeBuilder {
         let builder = builder.attr("participant", self.name_of(number, device));
         match (self.lid, shown) {
             (true, true) => builder.attr("addressing_mode", "lid").attr("participant_pn", number.pn_jid(0)),
@@ -163,8 +169,7 @@ pub(crate) fn change(world: &mut World, id: &str, by: &PhoneNumber, change: &Cha
         .attr("type", "w:gp2")
         .attr("id", id.as_str())
         .attr("t", unix_now());
-    let notification =
-        group.sign(notification, by, 0, shows_number(world, by)).children([action]).build();
+    let notification = group.sign(notification, by, 0, shows_number(world, by)).children([action]).build();
     world.groups.insert(group.id.clone(), group);
     for account in told {
         for device in world.devices_of(&account) {
@@ -255,8 +260,15 @@ pub(crate) fn route(world: &mut World, sender: &Asker<'_>, node: &Node, id: &str
 }
 
 /// A receipt of a member's phone for what was written in the group.
-pub(crate) fn receipt(world: &World, group: &Group, from: &PhoneNumber, id: &str, kind: Option<&str>) -> NodeBuilder {
-    let builder = NodeBuilder::new("receipt").attr("id", id).attr("t", unix_now()).attr("from", group.id.as_str());
+pub(crate) fn receipt(
+    world: &World,
+    group: &Group,
+    from: &PhoneNumber,
+    id: &str,
+    kind: Option<&str>,
+) -> NodeBuilder {
+    let builder =
+        NodeBuilder::new("receipt").attr("id", id).attr("t", unix_now()).attr("from", group.id.as_str());
     let builder = group.sign(builder, from, 0, shows_number(world, from));
     match kind {
         Some(kind) => builder.attr("type", kind),

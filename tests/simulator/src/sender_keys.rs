@@ -89,10 +89,7 @@ impl Phone {
             group_id: Some(group.to_owned()),
             axolotl_sender_key_distribution_message: Some(made.serialized().to_vec()),
         };
-        Ok(wa::Message {
-            sender_key_distribution_message: MessageField::some(inside),
-            ..Default::default()
-        })
+        Ok(wa::Message { sender_key_distribution_message: MessageField::some(inside), ..Default::default() })
     }
 
     /// Encrypts a padded message for everybody in the group.
@@ -102,7 +99,11 @@ impl Phone {
     }
 
     /// Takes the key of a group out of a message, if there is one in it.
-    pub(crate) fn learn_key(&mut self, from: &ProtocolAddress, message: &wa::Message) -> Result<(), PhoneError> {
+    pub(crate) fn learn_key(
+        &mut self,
+        from: &ProtocolAddress,
+        message: &wa::Message,
+    ) -> Result<(), PhoneError> {
         let Some(inside) = message.sender_key_distribution_message.as_option() else { return Ok(()) };
         let group = inside.group_id.clone().unwrap_or_default();
         let bytes = inside.axolotl_sender_key_distribution_message.as_deref().unwrap_or_default();

@@ -115,7 +115,8 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::FewCodes
         | FaultKind::MediaRefused
         | FaultKind::MediaHost
-        | FaultKind::MediaRetry => 0,
+        | FaultKind::MediaRetry
+        | FaultKind::NoKeys => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack

@@ -82,7 +82,10 @@ pub(super) async fn create(
     })
 }
 
-pub(super) async fn show(State(hub): State<Arc<Hub>>, Path(id): Path<String>) -> Result<Json<Group>, ApiError> {
+pub(super) async fn show(
+    State(hub): State<Arc<Hub>>,
+    Path(id): Path<String>,
+) -> Result<Json<Group>, ApiError> {
     hub.read(|world| world.groups.get(&id).cloned()).map(Json).ok_or_else(|| unknown(&id))
 }
 
@@ -150,9 +153,10 @@ pub(super) async fn lose_keys(
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let request: Lose = body(&bytes)?;
-    let handset = hub
-        .read(|world| world.customers.get(&phone).map(|customer| customer.handset.clone()))
-        .ok_or_else(|| ApiError::not_found(format!("no customer {phone}; create it with POST /sim/customers")))?;
+    let handset =
+        hub.read(|world| world.customers.get(&phone).map(|customer| customer.handset.clone())).ok_or_else(
+            || ApiError::not_found(format!("no customer {phone}; create it with POST /sim/customers")),
+        )?;
     let work = move |hub: &Arc<Hub>| {
         let mut secrets = handset.lock();
         secrets.keys.lose(&request.group);

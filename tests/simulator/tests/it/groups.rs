@@ -46,12 +46,18 @@ async fn conversation(addressing: &str) -> Result<()> {
             let inbox = inbox.await?;
             let texts: Vec<_> = inbox["messages"].as_array().into_iter().flatten().collect();
             let answer = texts.iter().find(|one| one["id"] == id.as_str()).context("the answer")?;
-            assert_eq!((&answer["text"], &answer["group"]), (&json!(format!("respuesta {round}")), &json!(GROUP)));
+            assert_eq!(
+                (&answer["text"], &answer["group"]),
+                (&json!(format!("respuesta {round}")), &json!(GROUP))
+            );
             assert!(texts.iter().any(|one| one["from"] == other && one["group"] == GROUP), "{texts:?}");
         }
     }
     let state = world.all_acknowledged().await?;
-    assert_eq!((&state["counters"]["group_retries"], &state["counters"]["unknown_iqs"]), (&json!(0), &json!(0)));
+    assert_eq!(
+        (&state["counters"]["group_retries"], &state["counters"]["unknown_iqs"]),
+        (&json!(0), &json!(0))
+    );
     edge.stop().await
 }
 
