@@ -419,3 +419,25 @@ async fn a_member_that_asks_too_late_gets_the_key_with_the_next_message() {
     .await;
     stage.streams().await.settled(count).await;
 }
+
+#[tokio::test]
+async fn a_number_that_was_removed_from_a_group_gives_up_and_other_chats_go_on() {
+    let stage = Stage::plan().setting("GROUPS", "all").backend("BACKEND_GATE", "1").set().await;
+    stage.logs.expects(warning::NOT_TAKEN);
+    let _product = stage.product(Layout::OneProcess).await;
+    let (ana, leo) = two(&stage, json!({})).await;
+    says(&ana, GROUP, "uno").await;
+    let streams = stage.streams().await;
+    streams.received(1).await;
+    stage.simulator.change_group(GROUP, json!({"by": ana.phone(), "remove": [BUSINESS]})).await;
+    streams.updated(1).await;
+    stage.backend.open().await;
+    let failed = eventually("a report", PATIENCE, async || {
+        streams.failed_sends().await.pop().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    assert_eq!((failed.chat.as_str(), failed.reason.as_str()), (CHAT, "refused-403"));
+    leo.write("dos").await;
+    assert_eq!(texts(&answers(&leo, 1).await), ["eco: dos"]);
+    streams.settled(2).await;
+}

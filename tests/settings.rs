@@ -36,6 +36,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("BACKEND_TIMEOUT", "soon", "30s"),
         ("BACKEND_CONCURRENCY", "many", "a number"),
         ("BACKEND_MODE", "echo", "answer or shadow"),
+        ("GROUPS", "some", "off, mention or all"),
+        ("GROUPS_NAME", "yes", "on or off"),
         ("SHADOW_DELAY", "61m", "0s for none"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),

@@ -8,9 +8,9 @@ use crate::wire::header::rfc3339_ms;
 use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
-    ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
-    Receipt, ReceiptStatus, Reply, SendMessage, SendTarget, SessionAction, SessionEvent, SessionState,
-    outcome, send_message,
+    ChatKind, Context, DeadReason, EventAnswerWord, GroupAction, Identity, InboundMessage, Media,
+    NoReplyReason, Outcome, Receipt, ReceiptStatus, Reply, SendMessage, SendTarget, SessionAction,
+    SessionEvent, SessionState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -256,9 +256,13 @@ fn about(update: &Content, mask: &Mask, fields: &mut Fields) {
         Content::ChatTimer(timer) => fields.put("seconds", timer.seconds),
         Content::GroupChange(change) => {
             fields.put("action", code(change.action().as_str_name(), "GROUP_ACTION_"));
-            fields.put("people", change.people.len());
+            if !change.people.is_empty() {
+                fields.put("people", change.people.len());
+            }
             fields.put("subject", mask.text(change.subject.clone()));
-            fields.put("seconds", change.seconds);
+            if change.action() == GroupAction::Timer {
+                fields.put("seconds", change.seconds);
+            }
             fields.put("change", mask.code(&change.kind));
         }
         Content::MissedCall(call) => fields.put("video", call.video),

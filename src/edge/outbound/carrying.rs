@@ -21,7 +21,7 @@ use super::sending::{Parcel, Sender, Undeliverable};
 use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
-use crate::edge::session::{Connection, Groups, Polls};
+use crate::edge::session::{Connection, Groups, Polls, Unknown};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
@@ -204,7 +204,7 @@ impl Carrier {
             let named = elsewhere || to.is_group();
             let sent = Sent { chat: named.then(|| chat.clone()), cause: job.cause.clone() };
             self.sent_as.remember(&whatsapp_id, sent);
-            let by_lid = self.group(&to).await?;
+            let by_lid = to.is_group() && self.groups.known(&to).is_none_or(|group| group.by_lid);
             let disappears_after_s = self.timer(chat, job).await;
             let label = Label { chat, to: &to, id: &whatsapp_id, at_ms, by_lid };
             let message = &self.packer.pack(content, quote, label).await;
@@ -282,20 +282,23 @@ impl Carrier {
         if job.first_contact && job.is_to_phone() {
             return self.look_ups.address(&to).await.ok_or(Undeliverable::UnknownNumber);
         }
+        if to.is_group() {
+            self.may_write_in(&to).await?;
+        }
         Ok(to)
     }
 
-    /// Whether the members of the group are named by hidden ids; false for a person. An error if the linked number may
-    /// not write there. If WhatsApp does not tell, the message goes out, and WhatsApp's server decides.
-    async fn group(&self, to: &Jid) -> Result<bool, Undeliverable> {
-        if !to.is_group() {
-            return Ok(false);
-        }
+    /// May the number write in this group? If WhatsApp does not tell, the message goes out, and WhatsApp's server decides.
+    async fn may_write_in(&self, group: &Jid) -> Result<(), Undeliverable> {
         let client = self.sender.connection().client().await;
-        match self.groups.ask(&client, to).await {
-            Some(group) if group.is_closed() => Err(Undeliverable::AdminsOnly),
-            Some(group) => Ok(group.by_lid),
-            None => Ok(true),
+        if client.lid().is_none() {
+            // The library writes in groups under the hidden id only, and would try for ever.
+            return Err(Undeliverable::Refused("no-lid".to_owned()));
+        }
+        match self.groups.ask(&client, group).await {
+            Ok(group) if group.is_closed() => Err(Undeliverable::AdminsOnly),
+            Err(Unknown::Refused(code)) => Err(Undeliverable::Refused(code.to_string())),
+            Ok(_) | Err(Unknown::Silent) => Ok(()),
         }
     }
 

@@ -67,7 +67,7 @@ struct Teller {
     connection: Connection,
     sent_as: SentAs,
     /// How far messages in groups have come, as members have told.
-    told: Mutex<Recent<String, u32>>,
+    told: Told,
     stop: CancellationToken,
 }
 
@@ -84,7 +84,7 @@ impl Receipts {
     ) -> (Self, Announcer) {
         let (queue, heard) = mpsc::channel(WAITING);
         let chats = Chats::new(bus.clone(), subjects.clone(), account.clone());
-        let told = Mutex::new(Recent::new(TOLD, TOLD_FOR, |_| false, Instant::now()));
+        let told = Told::new();
         let teller = Teller { bus, subjects, account, messages, chats, connection, sent_as, told, stop };
         (Self { queue, lost: Arc::default() }, Announcer { heard, teller })
     }
@@ -135,6 +135,27 @@ fn status(kind: &ReceiptType) -> Option<ReceiptStatus> {
     }
 }
 
+/// How far messages in groups have come, as members have told. So that a hundred members make no hundred receipts.
+#[derive(Debug)]
+struct Told(Mutex<Recent<String, u32>>);
+
+impl Told {
+    fn new() -> Self {
+        Self(Mutex::new(Recent::new(TOLD, TOLD_FOR, |_| false, Instant::now())))
+    }
+
+    /// Has no member told as much of the message? Remembers that one has.
+    fn is_news(&self, id: &str, status: ReceiptStatus) -> bool {
+        let (rank, now) = (rank(status), Instant::now());
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.get(&id.to_owned(), now).copied().unwrap_or_default();
+        if rank > before {
+            told.insert(id.to_owned(), rank, now);
+        }
+        rank > before
+    }
+}
+
 impl Announcer {
     /// Ends with the session, or with `stop`.
     pub(crate) async fn run(self) {
@@ -179,7 +200,7 @@ impl Teller {
             let sent = self.sent_as.get(id);
             let is_of_another = sent.as_ref().is_some_and(|sent| sent.chat.as_ref() != Some(&chat.token));
             // Of a hundred members' receipts the first one counts.
-            if in_group && (is_of_another || !self.is_news(id, status)) {
+            if in_group && (is_of_another || !self.told.is_news(id, status)) {
                 continue;
             }
             let Sent { chat: asked, cause } = sent.unwrap_or_default();
@@ -195,17 +216,6 @@ impl Teller {
             };
             self.store(state, &code).instrument(span).await;
         }
-    }
-
-    /// Has no member told as much of the message? Remembers that one has.
-    fn is_news(&self, id: &str, status: ReceiptStatus) -> bool {
-        let (rank, now) = (rank(status), Instant::now());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = told.get(&id.to_owned(), now).copied().unwrap_or_default();
-        if rank > before {
-            told.insert(id.to_owned(), rank, now);
-        }
-        rank > before
     }
 
     async fn store(&self, state: State<'_>, code: &str) {
@@ -250,5 +260,27 @@ mod tests {
             let own = MessageSource { is_from_me: true, ..source };
             assert!(!counts(&own));
         }
+    }
+
+    #[test]
+    fn of_many_members_the_first_one_counts() {
+        let told = Told::new();
+        use ReceiptStatus::{Delivered, Played, Read};
+        for (id, status, want) in [
+            ("A", Delivered, true),
+            ("A", Delivered, false),
+            ("A", Read, true),
+            ("A", Read, false),
+            // It has been read: that says that a phone has it.
+            ("A", Delivered, false),
+            ("A", Played, true),
+            ("B", Read, true),
+            ("B", Delivered, false),
+        ] {
+            assert_eq!(told.is_news(id, status), want, "{id} {status:?}");
+        }
+        let own = || [Some(Jid::pn_device("15551", 3)), Some(Jid::lid("77"))];
+        assert!(is_own(&Jid::lid("77"), own()) && is_own(&Jid::pn("15551"), own()));
+        assert!(!is_own(&Jid::lid("15551"), own()) && !is_own(&Jid::pn("77"), own()));
     }
 }

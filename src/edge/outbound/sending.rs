@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use whatsapp_rust::prelude::wa;
 use whatsapp_rust::wacore::types::events::ServerAck;
-use whatsapp_rust::{Client, Jid, SendError, SendOptions};
+use whatsapp_rust::wacore_binary::JidExt as _;
+use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::request::Flaw;
 use crate::crash;
-use crate::edge::session::Connection;
+use crate::edge::session::{Connection, is_final};
 use crate::telemetry::{metrics, redact, spans};
 use crate::wire::now_ms;
 
@@ -185,6 +186,10 @@ impl Sender {
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
+            // It is asked about the group first, and the number may be no member any more.
+            Ok(Err(SendError::Iq(IqError::ServerError { code, .. }))) if to.is_group() && is_final(code) => {
+                Attempt::Refused(code.to_string())
+            }
             Ok(Err(error)) => {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")

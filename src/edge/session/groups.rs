@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whatsapp_rust::features::GroupParticipant;
+use whatsapp_rust::features::{GroupError, GroupParticipant};
 use whatsapp_rust::wacore::types::message::AddressingMode;
-use whatsapp_rust::{Client, Jid};
+use whatsapp_rust::{Client, IqError, Jid};
 
 use super::connection::Connection;
 use crate::recent::Recent;
@@ -50,8 +50,17 @@ impl Group {
     }
 }
 
-/// What was heard, and when. `None`: there was no answer.
-type Heard = (Option<Group>, Instant);
+/// Why a group is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// WhatsApp tells this number nothing of it, with this code: it is no member any more, or there is no such group.
+    Refused(u16),
+    /// There was no answer.
+    Silent,
+}
+
+/// What was heard, and when.
+type Heard = (Result<Group, Unknown>, Instant);
 
 /// The groups of one term. Clones share it.
 #[derive(Debug, Clone)]
@@ -81,7 +90,7 @@ impl Groups {
     /// What is known of a group. What is not is asked for, and known later. Never waits.
     pub(crate) fn known(&self, group: &Jid) -> Option<Group> {
         match self.fresh(group) {
-            Some(known) => known,
+            Some(known) => known.ok(),
             None => {
                 // If too many wait, it is asked for at the next message.
                 let _ = self.wanted.try_send(group.clone());
@@ -90,8 +99,8 @@ impl Groups {
         }
     }
 
-    /// The group, as WhatsApp says; it is asked if that is not known. `None`: there is no answer.
-    pub(crate) async fn ask(&self, client: &Client, group: &Jid) -> Option<Group> {
+    /// The group, as WhatsApp says; it is asked if that is not known.
+    pub(crate) async fn ask(&self, client: &Client, group: &Jid) -> Result<Group, Unknown> {
         if let Some(known) = self.fresh(group) {
             return known;
         }
@@ -105,7 +114,7 @@ impl Groups {
                     let names = [Some(&one.jid), one.phone_number.as_ref(), one.lid.as_ref()];
                     names.into_iter().flatten().any(is_own)
                 };
-                Some(Group {
+                Ok(Group {
                     subject: told.subject.chars().take(SUBJECT).collect(),
                     announce: told.is_announcement,
                     admin: told.participants.iter().find(is_us).is_some_and(|one| one.is_admin()),
@@ -114,9 +123,9 @@ impl Groups {
             }
             Ok(Err(error)) => {
                 tracing::debug!(error = redact::text(&error), "WhatsApp does not tell of a group");
-                None
+                Err(refusal(&error))
             }
-            Err(_elapsed) => None,
+            Err(_elapsed) => Err(Unknown::Silent),
         };
         self.lock().insert(group.to_string(), (answer.clone(), Instant::now()), Instant::now());
         answer
@@ -128,17 +137,29 @@ impl Groups {
     }
 
     /// What was heard of it not too long ago.
-    fn fresh(&self, group: &Jid) -> Option<Option<Group>> {
+    fn fresh(&self, group: &Jid) -> Option<Result<Group, Unknown>> {
         let now = Instant::now();
         let mut known = self.lock();
         let (heard, at) = known.get(&group.to_string(), now)?;
-        let lasts = if heard.is_some() { GOOD_FOR } else { PAUSE };
+        let lasts = if heard.is_ok() { GOOD_FOR } else { PAUSE };
         (now.saturating_duration_since(*at) < lasts).then(|| heard.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent<String, Heard>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refusal(error: &GroupError) -> Unknown {
+    match error {
+        GroupError::Iq(IqError::ServerError { code, .. }) if is_final(*code) => Unknown::Refused(*code),
+        _ => Unknown::Silent,
+    }
+}
+
+/// Is this WhatsApp's last word on a group: not allowed, no member, not there? The rest is said for a moment.
+pub(crate) fn is_final(code: u16) -> bool {
+    matches!(code, 401 | 403 | 404 | 406)
 }
 
 impl GroupAsker {
@@ -148,7 +169,8 @@ impl GroupAsker {
         let work = async {
             while let Some(group) = wanted.recv().await {
                 let client = connection.client().await;
-                groups.ask(&client, &group).await;
+                // What is not told now is asked for again at a later message.
+                let _ = groups.ask(&client, &group).await;
             }
         };
         stop.run_until_cancelled(work).await;
@@ -169,8 +191,8 @@ mod tests {
         let told = Group { subject: "Mesa".to_owned(), announce: true, ..Group::default() };
         assert!(told.is_closed() && !Group { admin: true, ..told.clone() }.is_closed());
         let now = Instant::now();
-        groups.lock().insert(group.to_string(), (Some(told.clone()), now), now);
-        groups.lock().insert(silent.to_string(), (None, now), now);
+        groups.lock().insert(group.to_string(), (Ok(told.clone()), now), now);
+        groups.lock().insert(silent.to_string(), (Err(Unknown::Silent), now), now);
         assert_eq!((groups.known(&group), groups.known(&silent)), (Some(told.clone()), None));
         assert!(asker.wanted.try_recv().is_err(), "nothing is asked for");
         tokio::time::advance(PAUSE).await;
@@ -178,6 +200,10 @@ mod tests {
         assert_eq!(asker.wanted.try_recv().ok(), Some(silent));
         groups.changed(&group);
         assert_eq!(groups.known(&group), None);
+        for (code, want) in [(403, Unknown::Refused(403)), (429, Unknown::Silent), (503, Unknown::Silent)] {
+            let error = IqError::ServerError { code, text: String::new(), error_type: None, backoff: None };
+            assert_eq!(refusal(&GroupError::Iq(error)), want);
+        }
         // As many as wait, and one more.
         for _ in 0..=WAITING {
             assert_eq!(groups.known(&group), None);

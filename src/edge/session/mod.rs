@@ -53,7 +53,7 @@ pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
 pub(super) use group_changes::Changed;
-pub(super) use groups::Groups;
+pub(super) use groups::{Groups, Unknown, is_final};
 pub(super) use hosts::Hosts;
 pub(super) use http::{Http, client as http_client};
 pub(super) use lease::Lease;
