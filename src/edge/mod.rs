@@ -220,13 +220,9 @@ impl Parts {
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
-        let latecomers = Latecomers {
-            heard,
-            inbound: hook.clone(),
-            resends: resends.clone(),
-            connection: self.connection.clone(),
-            stop: stop.clone(),
-        };
+        let (inbound, connection) = (hook.clone(), self.connection.clone());
+        let latecomers =
+            Latecomers { heard, inbound, resends: resends.clone(), connection, stop: stop.clone() };
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),

@@ -19,6 +19,7 @@ use super::arrival::{Arrival, lanes};
 use super::bound;
 use super::content::{self, Mapped};
 use super::media::{Files, Pending};
+use super::named;
 use super::sealed;
 use super::under_way::UnderWay;
 use crate::bus::Bus;
@@ -30,7 +31,7 @@ use crate::edge::addressing::{identity, learn};
 use crate::edge::session::{Changed, Extra, Groups, Poll, Polls, Resends};
 use crate::telemetry::{Seldom, metrics, spans};
 use crate::wire::v1::{
-    self, ChatKind, Context, GroupAction, Identity, InboundMessage, MissedCall, inbound_message::Content,
+    self, ChatKind, GroupAction, Identity, InboundMessage, MissedCall, inbound_message::Content,
 };
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
@@ -230,7 +231,7 @@ impl Inbound {
             let mut other = match under_way.begin(&key) {
                 Ok(turn) => {
                     let span = spans::receive(&appender.account, &arrival.id, arrival.info.is_offline);
-                    let stored = self.store(client, arrival, storing).instrument(span).await;
+                    let stored = Box::pin(self.store(client, arrival, storing)).instrument(span).await;
                     turn.end(stored.is_ok());
                     if stored.is_ok() {
                         metrics::RECEIVE.record(began.elapsed(), []);
@@ -266,15 +267,9 @@ impl Inbound {
         };
         let sender = identity::identity(&source.sender, sender_other);
         let mut context = arrival.context.clone();
-        let own = identity::own(client.pn().as_ref(), client.lid().as_ref());
-        let known = [own.clone(), sender.clone()];
-        for person in people(&mut content, context.as_mut()) {
-            identity::complete(person, &known);
-        }
-        if let Some(context) = &mut context {
-            context.mentions_us = mentions(context, &own);
-        }
-        self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
+        let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
+        named::complete(&mut content, context.as_mut(), &known);
+        self.votes(arrival, &chat.token, &mut content, named::with_both(&sender, &known)).await;
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let mut message = InboundMessage {
@@ -350,38 +345,6 @@ impl Inbound {
     }
 }
 
-/// The person with both addresses, if they are known.
-fn with_both(person: &Identity, known: &[Identity]) -> Identity {
-    let mut person = person.clone();
-    identity::complete(&mut person, known);
-    person
-}
-
-/// Is the linked number mentioned, or a message of it quoted?
-fn mentions(context: &Context, own: &Identity) -> bool {
-    let same = |one: &str, other: &str| !one.is_empty() && one == other;
-    let quoted = context.quoted.as_ref().and_then(|quoted| quoted.author.as_ref());
-    let mut named = context.mentions.iter().chain(quoted);
-    named.any(|one| same(&one.phone, &own.phone) || same(&one.lid, &own.lid))
-}
-
-/// Everybody whom a message names.
-fn people<'a>(
-    content: &'a mut Content,
-    context: Option<&'a mut Context>,
-) -> impl Iterator<Item = &'a mut Identity> {
-    let of_content: &mut [Identity] = match content {
-        Content::Revoke(revoke) => revoke.author.as_mut_slice(),
-        Content::GroupChange(change) => &mut change.people,
-        _ => &mut [],
-    };
-    let named = context.into_iter().flat_map(|context| {
-        let quoted = context.quoted.as_mut().and_then(|quoted| quoted.author.as_mut());
-        quoted.into_iter().chain(&mut context.mentions)
-    });
-    of_content.iter_mut().chain(named)
-}
-
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {
     // A direct chat has two senders, whatever addresses they use.
     let sender = match (message.chat_kind(), message.from_me) {
@@ -390,36 +353,4 @@ fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sen
         (_, false) => sender.to_non_ad_string(),
     };
     id::inbound(account, token, &sender, &message.message_id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::v1::Quoted;
-
-    #[test]
-    fn who_is_named_or_quoted_is_mentioned_by_either_address_and_everybody_is_nobody() {
-        let person =
-            |phone: &str, lid: &str| Identity { phone: phone.into(), lid: lid.into(), jid: "x".into() };
-        let own = person("15551", "77");
-        let named = |people: Vec<Identity>| Context { mentions: people, ..Context::default() };
-        let quoted =
-            |author| Context { quoted: Some(Quoted { author, ..Quoted::default() }), ..Context::default() };
-        for (context, want) in [
-            (named(vec![person("15551", "")]), true),
-            (named(vec![person("", "77")]), true),
-            (named(vec![person("54911", "987"), person("15551", "77")]), true),
-            (named(vec![person("54911", "987")]), false),
-            // The same digits of the other sort are somebody else.
-            (named(vec![person("77", "15551")]), false),
-            (named(vec![person("", "")]), false),
-            (quoted(Some(person("", "77"))), true),
-            (quoted(Some(person("54911", ""))), false),
-            (quoted(None), false),
-            (Context { mentions_all: true, ..Context::default() }, false),
-        ] {
-            assert_eq!(mentions(&context, &own), want, "{context:?}");
-        }
-        assert!(!mentions(&named(vec![person("", "")]), &Identity::default()), "nobody is linked");
-    }
 }

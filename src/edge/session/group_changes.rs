@@ -90,7 +90,7 @@ mod tests {
     fn who_changed_what_is_told_by_both_addresses() {
         let (group, ana, leo) = (Jid::group("120363"), Jid::lid("987"), Jid::lid("654"));
         let one = GroupParticipantInfo {
-            jid: leo.clone(),
+            jid: leo,
             phone_number: Some(Jid::pn("54922")),
             display_name: None,
             r#type: None,

@@ -13,6 +13,7 @@ use waproto::whatsapp as wa;
 
 use crate::content::{self, Kind, Reading};
 use crate::group_chat::{self, SealedForGroup};
+use crate::groups::Group;
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::media::{self, Attachment, AttachmentError};
@@ -137,34 +138,12 @@ pub(crate) fn customer_writes(
         .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
     let mut phone = handset.lock();
     let id = draft.id.clone().unwrap_or_else(new_message_id);
-    let (devices, from_me) = hub.read(|world| {
-        if !world.accounts.contains_key(&draft.to) {
-            return Err(SendError::NoAccount(draft.to.clone()));
-        }
-        let sent = world.customers.get(customer).map(|c| &c.sent);
-        if let Some(before) = sent.and_then(|sent| sent.get(&id))
-            && (before.to != draft.to
-                || before.kind != draft.kind
-                || before.text != draft.text
-                || before.shape != draft.shape)
-        {
-            return Err(SendError::OtherContent(id.clone()));
-        }
-        let about = draft.about.as_deref();
-        let from_me = about.is_some_and(|about| sent.is_some_and(|s| s.get(about).is_some()));
-        Ok((world.devices_of(&draft.to), from_me))
-    })?;
+    let Place { devices, from_me, group } = hub.read(|world| place(world, customer, &draft, &id))?;
     let about = draft.about.as_deref().map(|about| (about, from_me));
     let message = match &draft.shape.raw {
         Some(raw) => waproto::codec::message_decode(&raw.0).unwrap_or_default(),
         None => content::compose(draft.kind, &draft.text, about),
     };
-    let group = hub.read(|world| draft.shape.group(world).cloned());
-    if let Some(group) = &group
-        && !group.members.contains_key(customer)
-    {
-        return Err(SendError::NoMember(customer.clone()));
-    }
     let parcel = Parcel {
         account: &draft.to,
         message: &hub.read(|world| match &group {
@@ -187,26 +166,69 @@ pub(crate) fn customer_writes(
         let at = note_sent(world, customer, &id, &draft);
         world.counters.messages_in += 1;
         let stamp = Stamp { id: &id, kind: draft.kind, at, shape: &draft.shape };
-        match sealed {
-            ToSend::Each(sealed) => {
-                for (device, sealed) in sealed {
-                    deliver(world, customer, &parcel, &stamp, (device, None), sealed);
-                }
-            }
-            ToSend::Group(sealed) => {
-                for (account, device, key) in sealed.devices {
-                    let parcel = Parcel { account: &account, ..parcel };
-                    let all = Sealed { kind: "skmsg", bytes: sealed.bytes.clone() };
-                    deliver(world, customer, &parcel, &stamp, (device, key), all);
-                }
-            }
-        }
+        hand_out(world, customer, &parcel, &stamp, sealed);
         if let Some(group) = &group {
             group_chat::show_to_members(world, group, customer, &id, parcel.message);
         }
     });
     tracing::debug!(%customer, account = %draft.to, %id, kind = draft.kind.name(), "a customer wrote");
     Ok(id)
+}
+
+/// Where a message goes.
+struct Place {
+    /// The account's devices.
+    devices: Vec<u16>,
+    /// The customer has written what it is about.
+    from_me: bool,
+    group: Option<Group>,
+}
+
+/// Where this message goes, if the customer may send it there.
+fn place(world: &World, customer: &PhoneNumber, draft: &Draft, id: &str) -> Result<Place, SendError> {
+    if !world.accounts.contains_key(&draft.to) {
+        return Err(SendError::NoAccount(draft.to.clone()));
+    }
+    let sent = world.customers.get(customer).map(|c| &c.sent);
+    if let Some(before) = sent.and_then(|sent| sent.get(id))
+        && (before.to != draft.to
+            || before.kind != draft.kind
+            || before.text != draft.text
+            || before.shape != draft.shape)
+    {
+        return Err(SendError::OtherContent(id.to_owned()));
+    }
+    let group = draft.shape.group(world);
+    if group.is_some_and(|group| !group.members.contains_key(customer)) {
+        return Err(SendError::NoMember(customer.clone()));
+    }
+    let about = draft.about.as_deref();
+    let from_me = about.is_some_and(|about| sent.is_some_and(|s| s.get(about).is_some()));
+    Ok(Place { devices: world.devices_of(&draft.to), from_me, group: group.cloned() })
+}
+
+/// Queues what was sealed.
+fn hand_out(
+    world: &mut World,
+    customer: &PhoneNumber,
+    parcel: &Parcel<'_>,
+    stamp: &Stamp<'_>,
+    sealed: ToSend,
+) {
+    match sealed {
+        ToSend::Each(sealed) => {
+            for (device, sealed) in sealed {
+                deliver(world, customer, parcel, stamp, (device, None), sealed);
+            }
+        }
+        ToSend::Group(sealed) => {
+            for (account, device, key) in sealed.devices {
+                let parcel = Parcel { account: &account, ..*parcel };
+                let all = Sealed { kind: "skmsg", bytes: sealed.bytes.clone() };
+                deliver(world, customer, &parcel, stamp, (device, key), all);
+            }
+        }
+    }
 }
 
 /// Notes the message in the customer's list, and returns the time it carries.

@@ -46,6 +46,18 @@ pub(crate) enum Change {
     Ephemeral(u32),
 }
 
+impl Change {
+    /// Is it about people, and about none?
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        match self {
+            Self::Add(people) | Self::Remove(people) | Self::Promote(people) | Self::Demote(people) => {
+                people.is_empty()
+            }
+            Self::Subject(_) | Self::Announce(_) | Self::Ephemeral(_) => false,
+        }
+    }
+}
+
 impl Group {
     /// How it is saved.
     pub(crate) fn key(&self) -> String {

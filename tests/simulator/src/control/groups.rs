@@ -118,18 +118,13 @@ pub(super) async fn change(
         if !world.groups.contains_key(&id) {
             return Err(unknown(&id));
         }
-        let lists: [(&str, &[String], fn(Vec<PhoneNumber>) -> Change); 4] = [
-            ("add", &request.add, Change::Add),
-            ("remove", &request.remove, Change::Remove),
-            ("promote", &request.promote, Change::Promote),
-            ("demote", &request.demote, Change::Demote),
+        let mut changes = vec![
+            Change::Add(people(world, "add", &request.add)?),
+            Change::Remove(people(world, "remove", &request.remove)?),
+            Change::Promote(people(world, "promote", &request.promote)?),
+            Change::Demote(people(world, "demote", &request.demote)?),
         ];
-        let mut changes = Vec::new();
-        for (field, texts, change) in lists {
-            if !texts.is_empty() {
-                changes.push(change(people(world, field, texts)?));
-            }
-        }
+        changes.retain(|change| !change.is_of_nobody());
         changes.extend(request.subject.clone().map(Change::Subject));
         changes.extend(request.announce.map(Change::Announce));
         changes.extend(request.ephemeral_s.map(Change::Ephemeral));
