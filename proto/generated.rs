@@ -67,9 +67,12 @@ pub struct InboundMessage {
     /// What it says beside its content; unset if nothing.
     #[prost(message, optional, tag = "61")]
     pub context: ::core::option::Option<Context>,
+    /// With `CHAT_KIND_GROUP`: what the edge knew of the group then. Unset: nothing yet.
+    #[prost(message, optional, tag = "62")]
+    pub group: ::core::option::Option<Group>,
     #[prost(
         oneof = "inbound_message::Content",
-        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49"
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50"
     )]
     pub content: ::core::option::Option<inbound_message::Content>,
 }
@@ -136,7 +139,23 @@ pub mod inbound_message {
         /// The chat's disappearing timer was set or switched off.
         #[prost(message, tag = "49")]
         ChatTimer(super::ChatTimer),
+        /// Something of a group was changed.
+        #[prost(message, tag = "50")]
+        GroupChange(super::GroupChange),
     }
+}
+/// A group, as WhatsApp says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Group {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// Only admins may write in it.
+    #[prost(bool, tag = "2")]
+    pub announce: bool,
+    /// The linked number is an admin of it.
+    #[prost(bool, tag = "3")]
+    pub admin: bool,
 }
 /// What a message says beside its content, in the words of the phone that wrote it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -167,6 +186,10 @@ pub struct Context {
     /// It may be opened once on a phone.
     #[prost(bool, tag = "9")]
     pub view_once: bool,
+    /// It mentions the linked number by its phone number or its hidden id, or it quotes a message of the linked number.
+    /// Not set for what mentions everybody.
+    #[prost(bool, tag = "10")]
+    pub mentions_us: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Quoted {
@@ -511,6 +534,24 @@ pub struct ChatTimer {
     #[prost(uint32, tag = "1")]
     pub seconds: u32,
 }
+/// Something of a group was changed, by `sender`. It comes once at most.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GroupChange {
+    #[prost(enumeration = "GroupAction", tag = "1")]
+    pub action: i32,
+    /// With `ADDED`, `REMOVED`, `PROMOTED` and `DEMOTED`: whom it is about, the first 256. Who leaves is `REMOVED` by themselves.
+    #[prost(message, repeated, tag = "2")]
+    pub people: ::prost::alloc::vec::Vec<Identity>,
+    /// With `SUBJECT`: the new name.
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// With `TIMER`: the disappearing timer; 0: it is off.
+    #[prost(uint32, tag = "4")]
+    pub seconds: u32,
+    /// With `OTHER`: WhatsApp's name of it (`description`, `locked`, ...).
+    #[prost(string, tag = "5")]
+    pub kind: ::prost::alloc::string::String,
+}
 /// The person's whole vote. It takes the place of an earlier one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PollVote {
@@ -646,6 +687,58 @@ impl MediaState {
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
+pub enum GroupAction {
+    Unspecified = 0,
+    Other = 1,
+    Added = 2,
+    Removed = 3,
+    Promoted = 4,
+    Demoted = 5,
+    Subject = 6,
+    /// Only admins may write from now on.
+    AnnounceOn = 7,
+    /// Everybody may write.
+    AnnounceOff = 8,
+    Timer = 9,
+}
+impl GroupAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GROUP_ACTION_UNSPECIFIED",
+            Self::Other => "GROUP_ACTION_OTHER",
+            Self::Added => "GROUP_ACTION_ADDED",
+            Self::Removed => "GROUP_ACTION_REMOVED",
+            Self::Promoted => "GROUP_ACTION_PROMOTED",
+            Self::Demoted => "GROUP_ACTION_DEMOTED",
+            Self::Subject => "GROUP_ACTION_SUBJECT",
+            Self::AnnounceOn => "GROUP_ACTION_ANNOUNCE_ON",
+            Self::AnnounceOff => "GROUP_ACTION_ANNOUNCE_OFF",
+            Self::Timer => "GROUP_ACTION_TIMER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GROUP_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "GROUP_ACTION_OTHER" => Some(Self::Other),
+            "GROUP_ACTION_ADDED" => Some(Self::Added),
+            "GROUP_ACTION_REMOVED" => Some(Self::Removed),
+            "GROUP_ACTION_PROMOTED" => Some(Self::Promoted),
+            "GROUP_ACTION_DEMOTED" => Some(Self::Demoted),
+            "GROUP_ACTION_SUBJECT" => Some(Self::Subject),
+            "GROUP_ACTION_ANNOUNCE_ON" => Some(Self::AnnounceOn),
+            "GROUP_ACTION_ANNOUNCE_OFF" => Some(Self::AnnounceOff),
+            "GROUP_ACTION_TIMER" => Some(Self::Timer),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
 pub enum EventAnswerWord {
     Unspecified = 0,
     Going = 1,
@@ -709,6 +802,9 @@ pub struct Outcome {
     /// is off. Unset: not known.
     #[prost(uint32, optional, tag = "20")]
     pub disappears_after_s: ::core::option::Option<u32>,
+    /// In a group: the message that is answered, as the answer quotes it. `message_id` is its id.
+    #[prost(message, optional, tag = "21")]
+    pub quotes: ::core::option::Option<Quoting>,
     #[prost(oneof = "outcome::Result", tags = "10, 11, 12")]
     pub result: ::core::option::Option<outcome::Result>,
 }
@@ -723,6 +819,16 @@ pub mod outcome {
         #[prost(message, tag = "12")]
         Dead(super::Dead),
     }
+}
+/// A message that an answer quotes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Quoting {
+    /// Who wrote it: a JID.
+    #[prost(string, tag = "1")]
+    pub author: ::prost::alloc::string::String,
+    /// Its words: at most 1000 characters.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Reply {
@@ -797,6 +903,10 @@ pub enum NoReplyReason {
     NoPhone = 7,
     /// The backend has answered, and with `BACKEND_MODE=shadow` nobody gets that.
     Shadow = 8,
+    /// In a group, and it neither mentions the linked number nor quotes a message of it; `GROUPS` is `mention`.
+    NotMentioned = 9,
+    /// In a group where only admins may write, and the linked number is none.
+    AdminsOnly = 10,
 }
 impl NoReplyReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -814,6 +924,8 @@ impl NoReplyReason {
             Self::Expired => "NO_REPLY_REASON_EXPIRED",
             Self::NoPhone => "NO_REPLY_REASON_NO_PHONE",
             Self::Shadow => "NO_REPLY_REASON_SHADOW",
+            Self::NotMentioned => "NO_REPLY_REASON_NOT_MENTIONED",
+            Self::AdminsOnly => "NO_REPLY_REASON_ADMINS_ONLY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -828,6 +940,8 @@ impl NoReplyReason {
             "NO_REPLY_REASON_EXPIRED" => Some(Self::Expired),
             "NO_REPLY_REASON_NO_PHONE" => Some(Self::NoPhone),
             "NO_REPLY_REASON_SHADOW" => Some(Self::Shadow),
+            "NO_REPLY_REASON_NOT_MENTIONED" => Some(Self::NotMentioned),
+            "NO_REPLY_REASON_ADMINS_ONLY" => Some(Self::AdminsOnly),
             _ => None,
         }
     }
@@ -871,7 +985,7 @@ impl DeadReason {
         }
     }
 }
-/// What became of messages the edge sent, on `wa.in.<account>.receipt.<chat>`.
+/// What became of messages the edge sent. In a group: of the first member whose phone told it. On `wa.in.<account>.receipt.<chat>`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
     #[prost(string, tag = "1")]
@@ -1027,6 +1141,10 @@ pub struct SendTarget {
     /// The linked number has written it. What is edited or taken back always is its own.
     #[prost(bool, tag = "3")]
     pub from_me: bool,
+    /// In a group, for a reaction: who has written it, as a phone number in digits or a JID. Not needed with `from_me` or
+    /// `request_id`.
+    #[prost(string, tag = "4")]
+    pub author: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SendReaction {

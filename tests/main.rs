@@ -28,6 +28,7 @@ mod fields;
 mod file_links;
 mod forgetful;
 mod full;
+mod groups;
 mod healthcheck;
 mod hello;
 mod hold;

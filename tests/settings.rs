@@ -42,6 +42,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("MEDIA_WAIT", "61s", "0s for none"),
         ("TRANSCRIBE_URL", "whisper:9000", "http://host:port"),
         ("TRANSCRIBE_MODEL", "a model", "a model's name"),
+        ("GROUPS", "some", "off, mention or all"),
+        ("GROUPS_NAME", "yes", "on or off"),
         ("SHADOW_DELAY", "61m", "0s for none"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),

@@ -7,7 +7,7 @@ use whatsapp_connector::bus::Stored;
 use whatsapp_connector::commands::dlq::{Filter, Letter, replayed};
 use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::backend::Fields;
-use whatsapp_connector::forwarder::eligible::{Settings, UnknownNumbers, lacks_only_words, question};
+use whatsapp_connector::forwarder::eligible::{Groups, Settings, UnknownNumbers, lacks_only_words, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
@@ -52,6 +52,8 @@ fn inbound(payload: &[u8]) {
         reply_max_age: Duration::from_secs(24 * 60 * 60),
         unknown_numbers: UnknownNumbers::Chat,
         fields: Fields::Basic,
+        groups: Groups::All,
+        group_names: true,
     };
     let known = Settings { unknown_numbers: UnknownNumbers::Silent, ..everybody.clone() };
     let nobody = Settings { allowed_numbers: ["+".to_owned()].into(), ..everybody };
@@ -157,6 +159,8 @@ fn given_up(subjects: &Subjects, about: About<'_>) {
             reply_max_age: Duration::ZERO,
             unknown_numbers: UnknownNumbers::Chat,
             fields: Fields::Full,
+            groups: Groups::All,
+            group_names: true,
         };
         let asked = question(&message, &settings, NOW_MS);
         assert_ne!(asked, Err(NoReplyReason::Expired), "who replays it wants it answered");

@@ -118,6 +118,8 @@ fn forwarder(
     let allowed_numbers =
         allowed_numbers.iter().map(|number| forwarder::numbers::canonical(number)).collect();
     let self_chat = check.read(&given.self_chat, read::switch);
+    let groups = check.read(&given.groups, read::groups);
+    let group_names = check.read(&given.groups_name, read::switch);
     let unknown_numbers = check.read(&given.unknown_numbers, read::unknown_numbers);
     let concurrency = check.read(&given.backend_concurrency, read::concurrency);
     let retry_for = check.duration(&given.backend_retry_for);
@@ -141,6 +143,8 @@ fn forwarder(
             reply_max_age: ages.reply?,
             unknown_numbers: unknown_numbers?,
             fields: fields?,
+            groups: groups?,
+            group_names: group_names?,
         },
         concurrency: concurrency?,
         retry_for: retry_for?,

@@ -11,7 +11,7 @@ use super::table::{Default, Given};
 use crate::bus::{access, topology};
 use crate::edge::Presence;
 use crate::forwarder::backend::{Fields, Url};
-use crate::forwarder::eligible::UnknownNumbers;
+use crate::forwarder::eligible::{Groups, UnknownNumbers};
 use crate::forwarder::{Format, Mode};
 use crate::telemetry::{self, LogFormat};
 
@@ -210,6 +210,16 @@ pub(super) fn media(text: &str) -> Option<Option<bool>> {
         "off" => Some(None),
         "inbound" => Some(Some(false)),
         "all" => Some(Some(true)),
+        _ => None,
+    }
+}
+
+/// `off`, `mention` or `all`.
+pub(super) fn groups(text: &str) -> Option<Groups> {
+    match text {
+        "off" => Some(Groups::Off),
+        "mention" => Some(Groups::Mention),
+        "all" => Some(Groups::All),
         _ => None,
     }
 }

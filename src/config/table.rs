@@ -206,6 +206,8 @@ settings! {
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")
         .takes("phone numbers separated by commas").shown(Shown::LastFour);
     unknown_numbers: "UNKNOWN_NUMBERS", Setting::of(Forwarder).or("chat").takes("silent or chat");
+    groups: "GROUPS", Setting::of(Forwarder).or("off").takes("off, mention or all");
+    groups_name: "GROUPS_NAME", Setting::of(Forwarder).or("off").takes("on or off");
     self_chat: "SELF_CHAT", Setting::of(Forwarder).or("off").takes("on or off");
     reply_max_age: "REPLY_MAX_AGE", Setting::of(Forwarder).or("24h").takes(DURATION);
     reply_format: "REPLY_FORMAT", Setting::of(Forwarder).or("text").takes("text or markdown");

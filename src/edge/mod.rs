@@ -27,8 +27,8 @@ use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, Sen
 pub use outbound::{Limits, NewChatLimits, NewChats, job, rate, request};
 use session::link::Input;
 use session::{
-    Asides, AuthDir, ConnectionWriter, Fetcher, Hosts, Http, Jobs, Lease, News, Polls, Resends, Session,
-    Uploader, Uploads,
+    Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
+    Session, Uploader, Uploads,
 };
 pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
 
@@ -171,6 +171,7 @@ impl Parts {
     fn hook(
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
+        groups: Groups,
         (offers, timers): (Offers, Timers),
         stop: &CancellationToken,
     ) -> Inbound {
@@ -183,6 +184,7 @@ impl Parts {
             polls: polls.clone(),
             extra: self.settings.session.extra,
             files,
+            groups,
         };
         Inbound::new(bus, subjects, account, memory, stop.clone())
     }
@@ -222,6 +224,7 @@ impl Parts {
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
@@ -231,12 +234,13 @@ impl Parts {
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
             files: self.file_means(uploads.clone()),
+            groups: groups.clone(),
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let hook = self.hook((&resends, &polls, files.clone()), (offers, timers), &stop);
+        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), (offers, timers), &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
@@ -250,13 +254,9 @@ impl Parts {
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
-        let latecomers = Latecomers {
-            heard,
-            inbound: hook.clone(),
-            resends: resends.clone(),
-            connection: self.connection.clone(),
-            stop: stop.clone(),
-        };
+        let (inbound, connection) = (hook.clone(), self.connection.clone());
+        let latecomers =
+            Latecomers { heard, inbound, resends: resends.clone(), connection, stop: stop.clone() };
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),
@@ -267,6 +267,7 @@ impl Parts {
             uploads,
             http: self.http.clone(),
             asides,
+            groups,
             outgoing: Arc::new(Feedback { acks, receipts }),
             connection: self.writer.clone(),
             stop: carry.clone(),
@@ -276,7 +277,7 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), fetch(pool))
+            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), asker.run(), fetch(pool))
         };
         tokio::pin!(work);
         tokio::select! {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::backend::{Fields, Full, Question};
 use super::numbers;
+use crate::wire::ChatToken;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{ChatKind, InboundMessage, NoReplyReason, inbound_message::Content};
 
@@ -21,6 +22,22 @@ pub struct Settings {
     pub unknown_numbers: UnknownNumbers,
     /// What the backend is told. With all fields, it is asked about messages without words as well.
     pub fields: Fields,
+    /// What is answered in groups.
+    pub groups: Groups,
+    /// In groups, the writer's name goes before the text.
+    pub group_names: bool,
+}
+
+/// What is answered in groups (`GROUPS`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// Nothing.
+    #[default]
+    Off,
+    /// What mentions the linked number, or quotes a message of it.
+    Mention,
+    /// Everything.
+    All,
 }
 
 /// What becomes of people whose phone number WhatsApp does not show.
@@ -53,9 +70,7 @@ pub fn question(
     if message.from_me && !(settings.self_chat && message.self_chat) {
         return Err(NoReplyReason::FromMe);
     }
-    if message.chat_kind() != ChatKind::Direct {
-        return Err(NoReplyReason::NotDirect);
-    }
+    may_ask(message, settings.groups)?;
     let words = text(message);
     let (text, full) = match settings.fields {
         Fields::Basic => (words.ok_or(NoReplyReason::NotText)?, None),
@@ -66,12 +81,19 @@ pub fn question(
         }
     };
     let number = answered(message, settings, now_ms)?;
+    let is_group = message.chat_kind() == ChatKind::Group;
     Ok(Question {
         message_id: message.message_id.clone(),
-        from_number: number.to_owned(),
-        text: text.to_owned(),
+        from_number: number,
+        text: match message.push_name.trim() {
+            name if is_group && settings.group_names && !name.is_empty() && !text.is_empty() => {
+                format!("{name}: {text}")
+            }
+            _ => text.to_owned(),
+        },
         timestamp_iso: rfc3339_ms(message.sent_at_ms),
         customer_name: Some(message.push_name.clone()).filter(|name| !name.is_empty()),
+        customer_id: is_group.then(|| message.chat.clone()),
         full,
     })
 }
@@ -87,15 +109,17 @@ pub fn lacks_only_words(message: &InboundMessage, settings: &Settings, now_ms: i
 }
 
 /// Whose message it is, if that person is answered, and now.
-fn answered<'a>(
-    message: &'a InboundMessage,
-    settings: &Settings,
-    now_ms: i64,
-) -> Result<&'a str, NoReplyReason> {
-    let phone = message.sender.as_ref().map(|sender| sender.phone.as_str()).unwrap_or_default();
+fn answered(message: &InboundMessage, settings: &Settings, now_ms: i64) -> Result<String, NoReplyReason> {
+    let is_group = message.chat_kind() == ChatKind::Group;
+    let sender = message.sender.clone().unwrap_or_default();
+    let phone = sender.phone.as_str();
     let number = match (phone.is_empty(), settings.unknown_numbers) {
-        (false, _) => phone,
-        (true, UnknownNumbers::Chat) if !message.chat.is_empty() => &message.chat,
+        (false, _) => phone.to_owned(),
+        // A group's token is not the person's.
+        (true, UnknownNumbers::Chat) if is_group && !sender.lid.is_empty() => {
+            ChatToken::lid(&sender.lid).as_str().to_owned()
+        }
+        (true, UnknownNumbers::Chat) if !is_group && !message.chat.is_empty() => message.chat.clone(),
         (true, _) => return Err(NoReplyReason::NoPhone),
     };
     if !settings.allowed_numbers.is_empty() && !settings.allowed_numbers.contains(&numbers::canonical(phone))
@@ -143,9 +167,26 @@ fn beside(message: &InboundMessage) -> Option<&str> {
     Some(text.as_str()).filter(|text| !text.trim().is_empty())
 }
 
+/// Is it in a chat that is answered, and meant for us there?
+fn may_ask(message: &InboundMessage, groups: Groups) -> Result<(), NoReplyReason> {
+    match (message.chat_kind(), groups) {
+        (ChatKind::Direct, _) => return Ok(()),
+        (ChatKind::Group, Groups::Mention | Groups::All) => {}
+        (_, _) => return Err(NoReplyReason::NotDirect),
+    }
+    let is_meant = message.context.as_ref().is_some_and(|context| context.mentions_us);
+    if groups == Groups::Mention && !is_meant {
+        return Err(NoReplyReason::NotMentioned);
+    }
+    if message.group.as_ref().is_some_and(|group| group.announce && !group.admin) {
+        return Err(NoReplyReason::AdminsOnly);
+    }
+    Ok(())
+}
+
 /// The text of a message: plain text, a caption, what was written with an order or a product, or the choice: its label,
 /// or the person's own words if it was written.
-fn text(message: &InboundMessage) -> Option<&str> {
+pub(super) fn text(message: &InboundMessage) -> Option<&str> {
     let text = match message.content.as_ref()? {
         Content::Text(text) => &text.body,
         Content::Image(media) | Content::Video(media) | Content::Document(media) => &media.caption,
@@ -172,6 +213,8 @@ mod tests {
             reply_max_age: Duration::from_secs(60),
             unknown_numbers: UnknownNumbers::Silent,
             fields: Fields::Basic,
+            groups: Groups::Off,
+            group_names: false,
         }
     }
 
@@ -199,6 +242,7 @@ mod tests {
             timestamp_iso: "2025-01-08T10:00:00.000Z".into(),
             customer_name: Some("Ana".into()),
             full: None,
+            customer_id: None,
         };
         assert_eq!(got, want);
     }
@@ -331,6 +375,63 @@ mod tests {
             let only = Settings { allowed_numbers: HashSet::from([listed.to_owned()]), ..chat.clone() };
             assert_eq!(question(&hidden, &only, NOW), Err(NoReplyReason::NotAllowed));
         }
+    }
+
+    #[test]
+    fn in_a_group_only_what_is_meant_for_us_is_asked_about() {
+        let says = |mentions_us| InboundMessage {
+            chat: "group-120363".into(),
+            chat_kind: ChatKind::Group.into(),
+            context: Some(v1::Context { mentions_us, mentions_all: true, ..v1::Context::default() }),
+            ..message()
+        };
+        let silent = InboundMessage { context: None, ..says(false) };
+        let group = |announce, admin| v1::Group { announce, admin, ..v1::Group::default() };
+        let only_admins = |admin| InboundMessage { group: Some(group(true, admin)), ..says(true) };
+        let open = InboundMessage { group: Some(group(false, false)), ..says(true) };
+        let status = InboundMessage { chat_kind: ChatKind::Status.into(), ..says(true) };
+        use NoReplyReason::{AdminsOnly, NotDirect, NotMentioned};
+        for (groups, message, want) in [
+            (Groups::Off, says(true), Err(NotDirect)),
+            (Groups::Mention, says(true), Ok(())),
+            (Groups::Mention, says(false), Err(NotMentioned)),
+            (Groups::Mention, silent.clone(), Err(NotMentioned)),
+            (Groups::All, silent, Ok(())),
+            (Groups::All, says(false), Ok(())),
+            (Groups::All, status, Err(NotDirect)),
+            (Groups::All, only_admins(false), Err(AdminsOnly)),
+            (Groups::All, only_admins(true), Ok(())),
+            (Groups::Mention, open, Ok(())),
+            (Groups::Mention, message(), Ok(())),
+        ] {
+            let settings = Settings { groups, ..settings() };
+            assert_eq!(question(&message, &settings, NOW).map(drop), want, "{groups:?} {message:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_group_the_person_is_the_number_and_the_group_is_the_conversation() {
+        let all = Settings { groups: Groups::All, group_names: true, ..settings() };
+        let said =
+            InboundMessage { chat: "group-120363".into(), chat_kind: ChatKind::Group.into(), ..message() };
+        let asked = question(&said, &all, NOW).unwrap();
+        assert_eq!(asked.customer_id.as_deref(), Some("group-120363"));
+        assert_eq!((asked.from_number.as_str(), asked.text.as_str()), ("5491112345678", "Ana: Hola"));
+        let plain = Settings { group_names: false, ..all.clone() };
+        assert_eq!(question(&said, &plain, NOW).unwrap().text, "Hola");
+        assert_eq!(question(&message(), &all, NOW).unwrap().text, "Hola", "only in groups");
+        let nameless = InboundMessage { push_name: " ".into(), ..said.clone() };
+        assert_eq!(question(&nameless, &all, NOW).unwrap().text, "Hola");
+
+        let sender = Some(Identity { lid: "987".into(), ..Identity::default() });
+        let hidden = InboundMessage { sender, ..said.clone() };
+        let chat = Settings { unknown_numbers: UnknownNumbers::Chat, ..all.clone() };
+        assert_eq!(question(&hidden, &chat, NOW).unwrap().from_number, "lid-987");
+        assert_eq!(question(&hidden, &all, NOW), Err(NoReplyReason::NoPhone));
+        let nobody = InboundMessage { sender: None, ..said.clone() };
+        assert_eq!(question(&nobody, &chat, NOW), Err(NoReplyReason::NoPhone));
+        let only = Settings { allowed_numbers: HashSet::from(["1".to_owned()]), ..all };
+        assert_eq!(question(&said, &only, NOW), Err(NoReplyReason::NotAllowed), "of the person");
     }
 
     #[test]

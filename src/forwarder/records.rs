@@ -2,8 +2,12 @@
 
 use prost::Message as _;
 
-use crate::wire::v1::{DeadReason, InboundMessage, Outcome, outcome};
+use super::eligible;
+use crate::wire::v1::{ChatKind, DeadReason, InboundMessage, Outcome, Quoting, outcome};
 use crate::wire::{Envelope, Headers, Route, header, id};
+
+/// How much of what is answered an answer in a group quotes, in characters.
+const QUOTED: usize = 1_000;
 
 /// A message as it is on the bus.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,7 @@ impl About<'_> {
         let message = self.readable(decision).unwrap_or_default();
         let Route { account, chat, .. } = &self.envelope.route;
         // Without the content only the chat's token is known. A phone number works as an address too.
+        let quotes = quoting(&message);
         let chat_jid = if message.chat_jid.is_empty() { chat.phone_number() } else { message.chat_jid };
         let payload = Outcome {
             account: account.to_string(),
@@ -63,6 +68,7 @@ impl About<'_> {
             received_at_ms: message.replay.map_or(message.received_at_ms, |replay| replay.at_ms),
             result: Some(decision.clone()),
             disappears_after_s: message.disappears_after_s,
+            quotes,
         };
         let id = id::outcome(&self.inbound_id());
         let mut headers = Headers::cloud_event(&id, "Outcome", account.as_str(), now_ms);
@@ -72,6 +78,16 @@ impl About<'_> {
         headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
         (headers, payload)
     }
+}
+
+/// In a group, an answer says what it answers.
+fn quoting(message: &InboundMessage) -> Option<Quoting> {
+    if message.chat_kind() != ChatKind::Group || message.message_id.is_empty() {
+        return None;
+    }
+    let author = message.sender.as_ref().map(|sender| sender.jid.clone()).filter(|jid| !jid.is_empty())?;
+    let words = eligible::text(message).unwrap_or_default();
+    Some(Quoting { author, text: words.chars().take(QUOTED).collect() })
 }
 
 #[cfg(test)]
@@ -164,6 +180,7 @@ mod tests {
                 received_at_ms,
                 result: Some(decision),
                 disappears_after_s: (!message_id.is_empty()).then_some(86_400),
+                quotes: None,
             };
             assert_eq!(got, want);
             for (name, value) in [
@@ -176,5 +193,31 @@ mod tests {
                 assert_eq!(headers.get(name), Some(value), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn an_answer_in_a_group_quotes_what_it_answers() {
+        let said = |text: &str, kind: v1::ChatKind, jid: &str| InboundMessage {
+            message_id: "3EB0AB".into(),
+            chat_kind: kind.into(),
+            sender: Some(v1::Identity { jid: jid.into(), ..v1::Identity::default() }),
+            content: Some(v1::inbound_message::Content::Text(v1::Text { body: text.into() })),
+            ..InboundMessage::default()
+        };
+        let quoting = |message: &InboundMessage| {
+            let payload = message.encode_to_vec();
+            let envelope = &envelope(Headers::from_iter([(header::CE_ID, "order-77")]));
+            let about = About { envelope, incarnation: "1", sequence: 7, payload: &payload };
+            about.outcome(&outcome::Result::Reply(v1::Reply::default()), 3, 99).1.quotes
+        };
+        let want = |text: String| Some(Quoting { author: "987@lid".into(), text });
+        let (group, direct) = (v1::ChatKind::Group, v1::ChatKind::Direct);
+        assert_eq!(quoting(&said("¿Sí?", group, "987@lid")), want("¿Sí?".into()));
+        let long = "é".repeat(QUOTED + 1);
+        assert_eq!(quoting(&said(&long, group, "987@lid")), want("é".repeat(QUOTED)));
+        assert_eq!(quoting(&said("¿Sí?", direct, "987@lid")), None);
+        assert_eq!(quoting(&said("¿Sí?", group, "")), None);
+        let nameless = InboundMessage { message_id: String::new(), ..said("¿Sí?", group, "987@lid") };
+        assert_eq!(quoting(&nameless), None);
     }
 }

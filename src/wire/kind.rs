@@ -53,6 +53,7 @@ kinds! {
     MissedCall, "missed_call", "missed-call";
     Media, "media", "media";
     ChatTimer, "chat_timer", "chat-timer";
+    GroupChange, "group_change", "group-change";
 }
 
 /// A protobuf enum's value as a code: `NO_REPLY_REASON_NOT_TEXT` without `NO_REPLY_REASON_` is `not-text`.
@@ -92,6 +93,7 @@ mod tests {
             (Content::Reaction(Reaction::default()), "reaction"),
             (Content::PollVote(PollVote::default()), "poll-vote"),
             (Content::ChatTimer(ChatTimer::default()), "chat-timer"),
+            (Content::GroupChange(GroupChange::default()), "group-change"),
             (Content::Album(Album::default()), "album"),
             (Content::Event(Event::default()), "event"),
             (Content::Product(Product::default()), "product"),

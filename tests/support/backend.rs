@@ -21,6 +21,9 @@ pub struct Call {
     pub message_id: Option<String>,
     /// Whom the call says the message is from.
     pub from_number: Option<String>,
+    /// Of a message in a group: the group.
+    #[serde(default)]
+    pub customer_id: Option<String>,
     /// Unix seconds.
     pub started_at: f64,
     /// `None` while it is under way.

@@ -43,7 +43,50 @@ impl Simulator {
     }
 }
 
+impl Simulator {
+    /// A group with the business and these customers. `more` are other fields of the simulator's call.
+    pub async fn group(&self, id: &str, customers: &[&Customer], more: Value) {
+        let mut members = vec![BUSINESS];
+        members.extend(customers.iter().map(|customer| customer.phone()));
+        let mut group = json!({"id": id, "subject": "Mesa", "members": members});
+        for (field, value) in more.as_object().into_iter().flatten() {
+            group[field] = value.clone();
+        }
+        self.http.make("/sim/groups", &group).await;
+    }
+
+    /// The owner writes into a group on the business's own phone; returns the message's id.
+    pub async fn owner_says(&self, group: &str, text: &str) -> String {
+        let message = json!({"to": group, "text": text});
+        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
+    /// Something of a group is changed.
+    pub async fn change_group(&self, id: &str, change: Value) {
+        self.http.make(&format!("/sim/groups/{id}/change"), &change).await;
+    }
+
+    /// The business's hidden id.
+    pub async fn lid(&self) -> String {
+        let account: Value = self.http.read(&format!("/sim/accounts/{BUSINESS}")).await;
+        account["lid"].as_str().unwrap_or_else(|| panic!("no hidden id in {account}")).to_owned()
+    }
+}
+
 impl Customer {
+    /// The phone asks for a message of the business in a group again.
+    pub async fn asks_again_in(&self, group: &str, id: &str) {
+        let again = json!({"from": BUSINESS, "id": id, "through": group});
+        self.http.make(&format!("/sim/customers/{}/ask-again", self.phone()), &again).await;
+    }
+
+    /// The phone loses the keys with which it reads a group.
+    pub async fn loses_keys(&self, group: &str) {
+        let lose = json!({"group": group});
+        self.http.make(&format!("/sim/customers/{}/lose-keys", self.phone()), &lose).await;
+    }
+
     /// Calls the business; the call ends at once, for this reason. Returns the call's id.
     pub async fn calls(&self, reason: Option<&str>) -> String {
         let call = json!({"to": BUSINESS, "reason": reason, "video": true});

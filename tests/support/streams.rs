@@ -195,9 +195,14 @@ impl Streams {
 
     /// Another service wants this to be sent, and names it `id`. Returns whether the bus knew the id.
     pub async fn send(&self, id: &str, request: &SendMessage) -> bool {
+        self.send_to(&request.to, id, request).await
+    }
+
+    /// The same, in this chat.
+    pub async fn send_to(&self, chat: &str, id: &str, request: &SendMessage) -> bool {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(header::MSG_ID, id);
-        let subject = format!("wa.out.default.send.{}", request.to);
+        let subject = format!("wa.out.default.send.{chat}");
         let payload = request.encode_to_vec().into();
         let sent = self.jetstream.publish_with_headers(subject, headers, payload).await;
         sent.expect("a request").await.expect("a stored request").duplicate

@@ -92,10 +92,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.post(INBOUND_PATH, dependencies=[Depends(authorize)])
     async def inbound(message: InboundMessage, request: Request) -> Answer:
-        conversation_id = f"whatsapp:{message.from_number}"
+        # In a group, the conversation is the group's.
+        conversation_id = f"whatsapp:{message.customer_id or message.from_number}"
         call: Call = request.state.call
         call.message_id = message.message_id
         call.from_number = message.from_number
+        call.customer_id = message.customer_id
         call.conversation_id = conversation_id
 
         plan = faults.draw()

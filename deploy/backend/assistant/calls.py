@@ -52,6 +52,7 @@ class Call:
     message_id: str | None = None
     conversation_id: str | None = None
     from_number: str | None = None
+    customer_id: str | None = None
     cached: bool = False
 
     def as_json(self) -> dict[str, object]:

@@ -175,6 +175,7 @@ impl MessageArgs {
             message_id: self.about.clone(),
             request_id: self.about_request.clone(),
             from_me: self.about_own,
+            ..SendTarget::default()
         });
         let text = self.text.clone();
         match kind {

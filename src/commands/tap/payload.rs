@@ -8,9 +8,9 @@ use crate::wire::header::rfc3339_ms;
 use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
-    ChatKind, Context, DeadReason, EventAnswerWord, Identity, InboundMessage, Media, NoReplyReason, Outcome,
-    Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget, SessionAction, SessionEvent,
-    SessionState, outcome, send_message,
+    ChatKind, Context, DeadReason, EventAnswerWord, GroupAction, Identity, InboundMessage, Media,
+    NoReplyReason, Outcome, Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget,
+    SessionAction, SessionEvent, SessionState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -100,10 +100,14 @@ fn people(message: &InboundMessage) -> impl Iterator<Item = &Identity> {
         Some(Content::Product(product)) => product.seller.as_ref(),
         _ => None,
     };
+    let changed = match &message.content {
+        Some(Content::GroupChange(change)) => change.people.as_slice(),
+        _ => &[],
+    };
     let context = message.context.iter();
     let said =
         context.flat_map(|said| said.quoted.iter().flat_map(|quoted| &quoted.author).chain(&said.mentions));
-    named.into_iter().chain(said)
+    named.into_iter().chain(changed).chain(said)
 }
 
 /// What a message says beside its content.
@@ -116,6 +120,7 @@ fn context(said: &Context, mask: &Mask, fields: &mut Fields) {
     if !said.mentions.is_empty() {
         fields.put("mentions", said.mentions.len());
     }
+    fields.put("mentions_us", said.mentions_us);
     fields.put("mentions_all", said.mentions_all);
     fields.put("forwarded", said.forwarded);
     fields.put("album", mask.id(&said.album_message_id));
@@ -249,6 +254,17 @@ fn about(update: &Content, mask: &Mask, fields: &mut Fields) {
             fields.put("reason", mask.code(&media.reason));
         }
         Content::ChatTimer(timer) => fields.put("seconds", timer.seconds),
+        Content::GroupChange(change) => {
+            fields.put("action", code(change.action().as_str_name(), "GROUP_ACTION_"));
+            if !change.people.is_empty() {
+                fields.put("people", change.people.len());
+            }
+            fields.put("subject", mask.text(change.subject.clone()));
+            if change.action() == GroupAction::Timer {
+                fields.put("seconds", change.seconds);
+            }
+            fields.put("change", mask.code(&change.kind));
+        }
         Content::MissedCall(call) => fields.put("video", call.video),
         Content::PollVote(vote) => {
             fields.put("target", mask.id(&vote.target_message_id));
@@ -297,6 +313,9 @@ fn file(media: &Media, mask: &Mask, fields: &mut Fields) {
 fn ended(outcome: &Outcome, mask: &mut Mask) -> Fields {
     mask.hide(&outcome.chat_jid);
     mask.hide(&outcome.chat);
+    if let Some(quoted) = &outcome.quotes {
+        mask.hide(&quoted.author);
+    }
     let mut fields = Fields::default();
     fields.put("message_id", mask.id(&outcome.message_id));
     fields.put("to", (!outcome.chat_jid.is_empty()).then(|| mask.person(&outcome.chat_jid)));

@@ -119,6 +119,11 @@ fn contents() -> Vec<Option<Content>> {
         Some(Content::BetterCopy(BetterCopy { target_message_id: target(), file: Some(media()) })),
         Some(Content::EventAnswer(EventAnswer { target_message_id: target(), ..EventAnswer::default() })),
         Some(Content::MissedCall(MissedCall { video: true })),
+        Some(Content::GroupChange(GroupChange {
+            action: GroupAction::Subject.into(),
+            subject: text(),
+            ..GroupChange::default()
+        })),
     ]
 }
 
@@ -241,6 +246,7 @@ fn each_payload_says_what_it_is() {
         json!({ "content": "better-copy", "target": "3EB0CD", "media": media }),
         json!({ "content": "event-answer", "target": "3EB0CD" }),
         json!({ "content": "missed-call", "video": true }),
+        json!({ "content": "group-change", "action": "subject" }),
     ];
     assert_eq!(wants.len(), contents().len());
     for (content, mut want) in contents().into_iter().zip(wants) {

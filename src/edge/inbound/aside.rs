@@ -71,6 +71,7 @@ async fn work(mut queue: mpsc::Receiver<Aside>, inbound: &Inbound, connection: &
         match aside {
             Aside::Content(message) => Box::pin(inbound.late(&client, &message)).await,
             Aside::Missing { info, kind } => inbound.placeholder(&client, &info, kind).await,
+            Aside::Group(changed) => inbound.group_change(&client, changed).await,
             Aside::Call(missed) => inbound.missed_call(&client, &missed.info, missed.video).await,
         }
     }

@@ -10,7 +10,8 @@ use futures::future;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::wacore::types::events::InboundMessage as Incoming;
-use whatsapp_rust::wacore::types::message::MessageInfo;
+use whatsapp_rust::wacore::types::message::{MessageInfo, MessageSource};
+use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, InboundDurabilityHook, Jid, anyhow};
 
 use super::append::Appender;
@@ -18,6 +19,7 @@ use super::arrival::{Arrival, lanes};
 use super::bound;
 use super::content::{self, Mapped};
 use super::media::{Files, Pending};
+use super::named;
 use super::sealed;
 use super::under_way::UnderWay;
 use crate::bus::Bus;
@@ -26,9 +28,11 @@ use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
-use crate::edge::session::{Extra, Poll, Polls, Resends};
+use crate::edge::session::{Changed, Extra, Groups, Poll, Polls, Resends};
 use crate::telemetry::{Seldom, metrics, spans};
-use crate::wire::v1::{ChatKind, Context, Identity, InboundMessage, MissedCall, inbound_message::Content};
+use crate::wire::v1::{
+    self, ChatKind, GroupAction, Identity, InboundMessage, MissedCall, inbound_message::Content,
+};
 use crate::wire::{Account, ChatToken, Subjects, id, now_ms};
 
 /// Why a message is refused. WhatsApp redelivers it.
@@ -56,6 +60,7 @@ struct Shared {
     under_way: UnderWay,
     timers: Timers,
     files: Option<Files>,
+    groups: Groups,
 }
 
 /// What is known of earlier messages.
@@ -73,6 +78,8 @@ pub(crate) struct Memory {
     pub extra: Extra,
     /// The files that are to be fetched, if files are.
     pub files: Option<Files>,
+    /// What is known of groups.
+    pub groups: Groups,
 }
 
 #[async_trait::async_trait]
@@ -124,12 +131,12 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls, extra, files } = memory;
+        let Memory { offers, timers, resends, polls, extra, files, groups } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
         let unkept = Seldom::default();
-        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files }))
+        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files, groups }))
     }
 
     /// The chats that messages came from.
@@ -196,11 +203,24 @@ impl Inbound {
         self.aside(client, info, Storing { content, place: Place::Update }).await;
     }
 
+    /// Stores word of a changed group.
+    pub(super) async fn group_change(&self, client: &Client, changed: Changed) {
+        let Changed { info, change } = changed;
+        let timer = (change.action() == GroupAction::Timer).then_some(change.seconds);
+        let arrival = Arrival { timer, ..Arrival::unread(&info) };
+        let storing = Storing { content: Content::GroupChange(change), place: Place::Update };
+        self.store_aside(client, &arrival, storing).await;
+    }
+
     async fn aside(&self, client: &Client, info: &MessageInfo, storing: Storing) {
-        let arrival = Arrival::unread(info);
+        self.store_aside(client, &Arrival::unread(info), storing).await;
+    }
+
+    async fn store_aside(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) {
+        let info = arrival.info;
         let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
         // An error says that the process is stopping.
-        let _ = self.store(client, &arrival, storing).instrument(span).await;
+        let _ = self.store(client, arrival, storing).instrument(span).await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.
@@ -211,7 +231,7 @@ impl Inbound {
             let mut other = match under_way.begin(&key) {
                 Ok(turn) => {
                     let span = spans::receive(&appender.account, &arrival.id, arrival.info.is_offline);
-                    let stored = self.store(client, arrival, storing).instrument(span).await;
+                    let stored = Box::pin(self.store(client, arrival, storing)).instrument(span).await;
                     turn.end(stored.is_ok());
                     if stored.is_ok() {
                         metrics::RECEIVE.record(began.elapsed(), []);
@@ -248,10 +268,8 @@ impl Inbound {
         let sender = identity::identity(&source.sender, sender_other);
         let mut context = arrival.context.clone();
         let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
-        for person in people(&mut content, context.as_mut()) {
-            identity::complete(person, &known);
-        }
-        self.votes(arrival, &chat.token, &mut content, with_both(&sender, &known)).await;
+        named::complete(&mut content, context.as_mut(), &known);
+        self.votes(arrival, &chat.token, &mut content, named::with_both(&sender, &known)).await;
         let disappears_after_s =
             self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
         let mut message = InboundMessage {
@@ -272,6 +290,7 @@ impl Inbound {
             disappears_after_s,
             content: Some(content),
             context,
+            group: self.group(source),
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
         if place == Place::Placeholder {
@@ -298,6 +317,12 @@ impl Inbound {
         }
     }
 
+    /// What is known of the group that the message is in. Never waits.
+    fn group(&self, source: &MessageSource) -> Option<v1::Group> {
+        let group = self.0.groups.known(Some(&source.chat).filter(|chat| chat.is_group())?)?;
+        Some(v1::Group { announce: group.announce, admin: group.admin, subject: group.subject })
+    }
+
     /// Keeps a poll or an event before it is on the bus; opens a vote or an answer.
     async fn votes(&self, arrival: &Arrival<'_>, chat: &ChatToken, content: &mut Content, by: Identity) {
         let polls = &self.0.polls;
@@ -318,29 +343,6 @@ impl Inbound {
             sealed::open(content, sealed, poll.as_ref(), &by);
         }
     }
-}
-
-/// The person with both addresses, if they are known.
-fn with_both(person: &Identity, known: &[Identity]) -> Identity {
-    let mut person = person.clone();
-    identity::complete(&mut person, known);
-    person
-}
-
-/// Everybody whom a message names.
-fn people<'a>(
-    content: &'a mut Content,
-    context: Option<&'a mut Context>,
-) -> impl Iterator<Item = &'a mut Identity> {
-    let author = match content {
-        Content::Revoke(revoke) => revoke.author.as_mut(),
-        _ => None,
-    };
-    let named = context.into_iter().flat_map(|context| {
-        let quoted = context.quoted.as_mut().and_then(|quoted| quoted.author.as_mut());
-        quoted.into_iter().chain(&mut context.mentions)
-    });
-    author.into_iter().chain(named)
 }
 
 fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sender: &Jid) -> String {

@@ -1,7 +1,7 @@
 //! WhatsApp → bus: a customer's message is stored before WhatsApp may mark it "received".
 //!
 //! Every message passes `hook`. `arrival` reads a message: `content` says where it belongs, `kinds` and `business` what
-//! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound` (all pure).
+//! it is, `context` what it says beside that, and `sealed` what was voted, with `peel`, `name` and `bound`, and `named` whom it names (all pure).
 //! `append` puts it at the end of its chat's list. `aside` does so with what passes the hook by. `media` fetches the files that messages name. May import: `session`
 //! (the messages that must come again, the polls), `addressing`, `bus`, `telemetry`, `wire`. Never `outbound`.
 
@@ -20,6 +20,7 @@ mod hook;
 mod kinds;
 mod media;
 mod name;
+mod named;
 mod peel;
 mod sealed;
 mod under_way;

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use whatsapp_rust::Jid;
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::file::Ready;
 use super::files::{FileMeans, Files};
@@ -25,7 +26,7 @@ use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
-use crate::edge::session::{Connection, Polls};
+use crate::edge::session::{Connection, Groups, Polls, Unknown};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
@@ -65,6 +66,8 @@ pub(crate) struct Means {
     pub new_chats: NewChats,
     /// Takes files to WhatsApp.
     pub files: FileMeans,
+    /// Who may write in groups.
+    pub groups: Groups,
 }
 
 /// Where a delivery has come to.
@@ -113,6 +116,7 @@ pub(super) struct Carrier {
     timers: Timers,
     packer: Packer,
     files: Files,
+    groups: Groups,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -122,13 +126,14 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
             strangers: Strangers::new(new_chats),
             files: Files::new(files),
             sent_as,
+            groups,
             timers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
@@ -198,10 +203,13 @@ impl Carrier {
         to: Result<Jid, Undeliverable>,
     ) -> (Result<Jid, Undeliverable>, bool) {
         match to {
-            Ok(to) if job.answers.is_none() => match self.strangers.meet(&self.reporter, chat, &to).await {
-                Ok(is_new) => (Ok(to), is_new),
-                Err(closed) => (Err(Undeliverable::NewChat(closed)), false),
-            },
+            // Nobody is a stranger in a group that the number is in.
+            Ok(to) if job.answers.is_none() && !to.is_group() => {
+                match self.strangers.meet(&self.reporter, chat, &to).await {
+                    Ok(is_new) => (Ok(to), is_new),
+                    Err(closed) => (Err(Undeliverable::NewChat(closed)), false),
+                }
+            }
             to => (to, false),
         }
     }
@@ -273,10 +281,12 @@ impl Carrier {
             let (to, file) = to?;
             // Its receipts come from there, and belong here.
             let elsewhere = job.is_to_phone() && to.user != job.to;
-            let sent = Sent { chat: elsewhere.then(|| chat.clone()), cause: cause.to_owned() };
+            let named = elsewhere || to.is_group();
+            let sent = Sent { chat: named.then(|| chat.clone()), cause: cause.to_owned() };
             self.sent_as.remember(id, sent);
+            let by_lid = to.is_group() && self.groups.known(&to).is_none_or(|group| group.by_lid);
             let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id, at_ms, file: file.as_ref() };
+            let label = Label { chat, to: &to, id, at_ms, file: file.as_ref(), by_lid };
             let message = &self.packer.pack(content, *quote, label).await;
             let parcel = Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new };
             let sent = self.sender.send(&to, id, parcel).await;
@@ -391,7 +401,24 @@ impl Carrier {
         if job.first_contact && job.is_to_phone() {
             return self.look_ups.address(&to).await.ok_or(Undeliverable::UnknownNumber);
         }
+        if to.is_group() {
+            self.may_write_in(&to).await?;
+        }
         Ok(to)
+    }
+
+    /// May the number write in this group? If WhatsApp does not tell, the message goes out, and WhatsApp's server decides.
+    async fn may_write_in(&self, group: &Jid) -> Result<(), Undeliverable> {
+        let client = self.sender.connection().client().await;
+        if client.lid().is_none() {
+            // The library writes in groups under the hidden id only, and would try for ever.
+            return Err(Undeliverable::Refused("no-lid".to_owned()));
+        }
+        match self.groups.ask(&client, group).await {
+            Ok(group) if group.is_closed() => Err(Undeliverable::AdminsOnly),
+            Err(Unknown::Refused(code)) => Err(Undeliverable::Refused(code.to_string())),
+            Ok(_) | Err(Unknown::Silent) => Ok(()),
+        }
     }
 
     /// The chat's disappearing timer. The bus may know a newer one than the answer's message had.

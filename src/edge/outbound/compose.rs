@@ -3,6 +3,7 @@
 
 use whatsapp_rust::Jid;
 use whatsapp_rust::prelude::{MessageField, wa};
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::file::{self, Ready};
 use super::job::address;
@@ -16,6 +17,8 @@ pub(super) struct Around<'a> {
     pub to: &'a Jid,
     /// The linked number's own addresses: by phone number, by hidden id.
     pub own: [Option<Jid>; 2],
+    /// It is a group whose members are named by hidden ids.
+    pub by_lid: bool,
     /// With what votes are sealed.
     pub secret: [u8; 32],
     /// When it was asked for. Milliseconds.
@@ -30,7 +33,7 @@ pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<
         Content::Text { body, mentions } => text(body, context(quote, mentions, around)),
         Content::Reaction { target, emoji } => {
             let reaction = wa::message::ReactionMessage {
-                key: key(around, &target.id, target.own),
+                key: key(around, &target.id, (target.own, &target.author)),
                 text: Some(emoji.clone()),
                 sender_timestamp_ms: Some(around.at_ms),
                 ..Default::default()
@@ -40,7 +43,7 @@ pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<
         Content::Edit { target, body } => {
             let edited = text(body, MessageField::none());
             protocol(wa::message::ProtocolMessage {
-                key: key(around, target, true),
+                key: key(around, target, (true, "")),
                 r#type: Some(wa::message::protocol_message::Type::MessageEdit),
                 edited_message: MessageField::some(edited),
                 timestamp_ms: Some(around.at_ms),
@@ -48,7 +51,7 @@ pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<
             })
         }
         Content::Revoke { target } => protocol(wa::message::ProtocolMessage {
-            key: key(around, target, true),
+            key: key(around, target, (true, "")),
             r#type: Some(wa::message::protocol_message::Type::Revoke),
             ..Default::default()
         }),
@@ -78,12 +81,15 @@ fn protocol(what: wa::message::ProtocolMessage) -> wa::Message {
     wa::Message { protocol_message: MessageField::some(what), ..Default::default() }
 }
 
-fn key(around: &Around<'_>, id: &str, own: bool) -> MessageField<wa::MessageKey> {
+fn key(around: &Around<'_>, id: &str, (own, author): (bool, &str)) -> MessageField<wa::MessageKey> {
+    // In a group, an id is unique only beside its writer.
+    let writer = if own { ourselves(around) } else { address(author) };
+    let writer = writer.filter(|_| around.to.is_group());
     MessageField::some(wa::MessageKey {
         remote_jid: Some(around.to.to_string()),
         from_me: Some(own),
         id: Some(id.to_owned()),
-        ..Default::default()
+        participant: writer.map(|jid| jid.to_non_ad().to_string()),
     })
 }
 
@@ -108,8 +114,14 @@ fn author(quote: &Quote, around: &Around<'_>) -> Option<Jid> {
     if !quote.target.own {
         return if quote.author.is_empty() { Some(around.to.clone()) } else { address(&quote.author) };
     }
+    ourselves(around)
+}
+
+/// The linked number, by the sort of address that the chat uses.
+fn ourselves(around: &Around<'_>) -> Option<Jid> {
     let [phone, lid] = &around.own;
-    let (first, second) = if around.to.is_lid() { (lid, phone) } else { (phone, lid) };
+    let by_lid = around.to.is_lid() || around.by_lid;
+    let (first, second) = if by_lid { (lid, phone) } else { (phone, lid) };
     first.as_ref().or(second.as_ref()).cloned()
 }
 

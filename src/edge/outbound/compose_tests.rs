@@ -9,7 +9,7 @@ fn to() -> Jid {
 
 fn around(to: &Jid) -> Around<'_> {
     let own = [Some(Jid::pn_device("54900", 3)), Some(Jid::lid("700"))];
-    Around { to, own, secret: SECRET, at_ms: 1_700, file: None }
+    Around { to, own, by_lid: false, secret: SECRET, at_ms: 1_700, file: None }
 }
 
 fn composed(content: &Content, quote: Option<&Quote>) -> wa::Message {
@@ -17,7 +17,7 @@ fn composed(content: &Content, quote: Option<&Quote>) -> wa::Message {
 }
 
 fn quote(own: bool, author: &str) -> Quote {
-    let target = Target { id: "3EB0Q".to_owned(), own };
+    let target = Target { id: "3EB0Q".to_owned(), own, author: String::new() };
     Quote { target, author: author.to_owned(), text: "antes".to_owned() }
 }
 
@@ -67,7 +67,7 @@ fn what_is_about_a_message_names_it_and_whose_it_is() {
     };
     let of = |own| (Some("3EB0T".to_owned()), Some(own), Some("54911@s.whatsapp.net".to_owned()));
     for own in [true, false] {
-        let target = Target { id: "3EB0T".to_owned(), own };
+        let target = Target { id: "3EB0T".to_owned(), own, author: String::new() };
         let message = composed(&Content::Reaction { target, emoji: String::new() }, None);
         let reaction = message.reaction_message.as_option().expect("a reaction");
         assert_eq!(key(&reaction.key), of(own));
@@ -115,4 +115,21 @@ fn a_poll_has_its_secret_and_is_the_same_each_time() {
     let many = many.poll_creation_message.as_option().expect("a poll of the first version");
     let names: Vec<_> = many.options.iter().filter_map(|option| option.option_name.as_deref()).collect();
     assert_eq!((names.as_slice(), many.selectable_options_count), (["hoy", "mañana"].as_slice(), Some(0)));
+}
+
+#[test]
+fn in_a_group_a_message_is_named_with_its_writer() {
+    let group = Jid::group("120363");
+    let key = |own, author: &str, by_lid| {
+        let target = Target { id: "3EB0T".to_owned(), own, author: author.to_owned() };
+        let around = Around { by_lid, ..around(&group) };
+        let message = message(&Content::Reaction { target, emoji: String::new() }, None, &around);
+        let reaction = message.reaction_message.as_option().cloned().expect("a reaction");
+        reaction.key.as_option().and_then(|key| key.participant.clone()).unwrap_or_default()
+    };
+    assert_eq!(key(true, "", true), "700@lid");
+    assert_eq!(key(true, "", false), "54900@s.whatsapp.net");
+    assert_eq!(key(false, "987@lid", true), "987@lid");
+    assert_eq!(key(false, "54911", true), "54911@s.whatsapp.net");
+    assert_eq!(key(false, "", true), "");
 }

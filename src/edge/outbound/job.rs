@@ -3,10 +3,10 @@
 use prost::Message as _;
 use whatsapp_rust::Jid;
 
-use super::request::{self, Content, Flaw, Quote};
+use super::request::{self, Content, Flaw, Quote, Target};
 use super::text;
 use crate::wire::Envelope;
-use crate::wire::v1::{Outcome, SendMessage};
+use crate::wire::v1::{Outcome, Quoting, SendMessage};
 
 /// What must be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ impl Job {
                 let times = times.filter(|(_, received)| *received > 0);
                 Ok(Some(Self {
                     to: outcome.chat_jid,
-                    content: Ok((Content::text(&text), None)),
+                    content: Ok((Content::text(&text), outcome.quotes.and_then(quote(outcome.message_id)))),
                     menu,
                     not_after_ms: None,
                     cause,
@@ -104,6 +104,15 @@ impl Job {
 
 fn is_phone(person: &str) -> bool {
     !person.is_empty() && person.chars().all(|c| c.is_ascii_digit())
+}
+
+/// What an answer in a group quotes. One without a valid author is sent without a quote.
+fn quote(id: String) -> impl FnOnce(Quoting) -> Option<Quote> {
+    move |said| {
+        address(&said.author).filter(|_| !id.is_empty())?;
+        let target = Target { id, own: false, author: String::new() };
+        Some(Quote { target, author: said.author, text: said.text })
+    }
 }
 
 /// The address of a person who is named by a phone number's digits, or by the address itself.
@@ -160,6 +169,9 @@ mod tests {
 
     #[test]
     fn an_answer_goes_back_to_where_its_message_came_from() {
+        let quotes = |author: &str| Some(Quoting { author: author.into(), text: "¿Sí?".into() });
+        let target = Target { id: "Q".into(), own: false, author: String::new() };
+        let quoted = Quote { target, author: "987@lid".into(), text: "¿Sí?".into() };
         let fallback = Dead { fallback_text: "Perdón.".into(), ..Dead::default() };
         let rows = [
             (reply(), Some(answer())),
@@ -171,6 +183,12 @@ mod tests {
                 outcome(outcome::Result::Dead(fallback)),
                 Some(Job { content: Ok((Content::text("Perdón."), None)), ..answer() }),
             ),
+            (
+                Outcome { message_id: "Q".into(), quotes: quotes("987@lid"), ..reply() },
+                Some(Job { content: Ok((Content::text("Hola"), Some(quoted))), ..answer() }),
+            ),
+            (Outcome { message_id: "Q".into(), quotes: quotes("nobody"), ..reply() }, Some(answer())),
+            (Outcome { quotes: quotes("987@lid"), ..reply() }, Some(answer())),
             (outcome(outcome::Result::Dead(Dead::default())), None),
             (outcome(outcome::Result::None(NoReply::default())), None),
         ];

@@ -64,7 +64,7 @@ mod tests {
 
     fn job(body: &str, mentions: &[&str], answers: Option<i64>) -> Job {
         let mentions = mentions.iter().map(|person| (*person).to_owned()).collect();
-        let target = Target { id: "ABC".to_owned(), own: false };
+        let target = Target { id: "ABC".to_owned(), own: false, author: String::new() };
         let quote = Quote { target, author: String::new(), text: String::new() };
         Job {
             to: "5491112345678".to_owned(),

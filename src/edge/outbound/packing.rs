@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use whatsapp_rust::Jid;
 use whatsapp_rust::prelude::wa;
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::compose::{self, Around};
 use super::file::Ready;
@@ -36,6 +37,8 @@ pub(super) struct Label<'a> {
     pub at_ms: i64,
     /// The file that it names, once WhatsApp has it.
     pub file: Option<&'a Ready>,
+    /// It is a group whose members are named by hidden ids.
+    pub by_lid: bool,
 }
 
 impl Packer {
@@ -63,11 +66,8 @@ impl Packer {
             self.keep(&poll, label).await;
         }
         let own = [ourselves.phone, ourselves.lid];
-        compose::message(
-            content,
-            quote,
-            &Around { to: label.to, own, secret, at_ms: label.at_ms, file: label.file },
-        )
+        let Label { to, at_ms, by_lid, file, .. } = label;
+        compose::message(content, quote, &Around { to, own, by_lid, secret, at_ms, file })
     }
 
     /// Votes come in the chat of the person's own address, which need not be the chat of the request.
@@ -83,12 +83,14 @@ impl Packer {
     }
 }
 
-/// The chat of a person who is known by this address only.
+/// The chat of a person who is known by this address only, or of a group.
 pub(super) fn token(address: &Jid) -> Option<ChatToken> {
     if address.is_pn() {
         Some(ChatToken::phone(&address.user))
     } else if address.is_lid() {
         Some(ChatToken::lid(&address.user))
+    } else if address.is_group() {
+        Some(ChatToken::group(&address.user))
     } else {
         None
     }

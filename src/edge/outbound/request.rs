@@ -129,6 +129,8 @@ pub struct Target {
     pub id: String,
     /// The linked number has written it.
     pub own: bool,
+    /// Who else has, if that is said; needed in groups.
+    pub author: String,
 }
 
 /// A quoted message.
@@ -240,7 +242,11 @@ fn named(message_id: &str, request_id: &str) -> Option<String> {
 fn target(target: Option<&SendTarget>) -> Result<Target, Flaw> {
     let target = target.ok_or(Flaw::Target)?;
     let id = named(&target.message_id, &target.request_id).ok_or(Flaw::Target)?;
-    Ok(Target { id, own: target.from_me || !target.request_id.is_empty() })
+    if !target.author.is_empty() && address(&target.author).is_none() {
+        return Err(Flaw::Target);
+    }
+    let own = target.from_me || !target.request_id.is_empty();
+    Ok(Target { id, own, author: target.author.clone() })
 }
 
 fn quote(message_id: &str, said: Option<&SendQuoted>) -> Result<Option<Quote>, Flaw> {
@@ -249,14 +255,15 @@ fn quote(message_id: &str, said: Option<&SendQuoted>) -> Result<Option<Quote>, F
             return Ok(None);
         }
         let id = named(message_id, "").ok_or(Flaw::Quote)?;
-        let target = Target { id, own: false };
+        let target = Target { id, own: false, author: String::new() };
         return Ok(Some(Quote { target, author: String::new(), text: String::new() }));
     };
     let id = named(message_id, &said.request_id).ok_or(Flaw::Quote)?;
     if !said.author.is_empty() && address(&said.author).is_none() {
         return Err(Flaw::Quote);
     }
-    let target = Target { id, own: said.from_me || !said.request_id.is_empty() };
+    let own = said.from_me || !said.request_id.is_empty();
+    let target = Target { id, own, author: String::new() };
     let text = said.text.chars().take(QUOTED).collect();
     Ok(Some(Quote { target, author: said.author.clone(), text }))
 }

@@ -62,7 +62,12 @@ fn a_target_is_named_once() {
     let revoke = |target| alone(Asked::Revoke(SendRevoke { target }));
     assert_eq!(revoke(by_id("3EB0AB")), own("3EB0AB"));
     assert_eq!(revoke(by_request("order-77")), own(&id::whatsapp("order-77")));
-    let both = SendTarget { message_id: "3EB0".into(), request_id: "a".into(), from_me: true };
+    let both = SendTarget {
+        message_id: "3EB0".into(),
+        request_id: "a".into(),
+        from_me: true,
+        ..SendTarget::default()
+    };
     for wrong in [None, by_id(""), by_id("3E B0"), by_id("ñ"), by_id(&"A".repeat(ID + 1)), Some(both)] {
         assert_eq!(revoke(wrong.clone()), Err(Flaw::Target), "{wrong:?}");
         assert_eq!(alone(edit(wrong.clone(), "Hola")), Err(Flaw::Target), "{wrong:?}");
@@ -96,7 +101,7 @@ fn a_quote_names_what_it_quotes() {
         read(SendMessage { quoted_message_id, quoted, ..SendMessage::default() }, content)
             .map(|(_, quote)| quote)
     };
-    let theirs = |id: &str| Target { id: id.to_owned(), own: false };
+    let theirs = |id: &str| Target { id: id.to_owned(), own: false, author: String::new() };
     let bare = Quote { target: theirs("3EB0"), author: String::new(), text: String::new() };
     assert_eq!(quotes("", None, text("a")), Ok(None));
     assert_eq!(quotes("3EB0", None, text("a")), Ok(Some(bare.clone())));
@@ -106,7 +111,7 @@ fn a_quote_names_what_it_quotes() {
     assert_eq!(quotes("", Some(long), text("a")), Err(Flaw::Quote), "which?");
     let named = SendQuoted { request_id: "order-77".into(), ..SendQuoted::default() };
     let quote = quotes("", Some(named.clone()), place(0.0, 0.0, "")).expect("a quote").expect("a quote");
-    assert_eq!(quote.target, Target { id: id::whatsapp("order-77"), own: true });
+    assert_eq!(quote.target, Target { id: id::whatsapp("order-77"), own: true, author: String::new() });
     assert_eq!(quotes("3EB0", Some(named), text("a")), Err(Flaw::Quote), "two ids");
     let nobody = SendQuoted { author: "Ana".into(), ..SendQuoted::default() };
     assert_eq!(quotes("3EB0", Some(nobody), text("a")), Err(Flaw::Quote));

@@ -11,13 +11,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use whatsapp_rust::prelude::wa;
 use whatsapp_rust::wacore::types::events::ServerAck;
-use whatsapp_rust::{Client, Jid, SendError, SendOptions};
+use whatsapp_rust::wacore_binary::JidExt as _;
+use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::new_chats::{Closed, Why};
 use super::request::Flaw;
 use super::upload_policy::Trouble;
 use crate::crash;
-use crate::edge::session::Connection;
+use crate::edge::session::{Connection, is_final};
 use crate::telemetry::{metrics, redact, spans};
 use crate::wire::now_ms;
 
@@ -49,6 +50,9 @@ pub(crate) enum Undeliverable {
     /// No message goes to a new chat at present.
     #[error("{0}")]
     NewChat(Closed),
+    /// It is for a group in which only admins may write, and the number is none.
+    #[error("announce-only")]
+    AdminsOnly,
 }
 
 impl Undeliverable {
@@ -61,6 +65,7 @@ impl Undeliverable {
             Self::File(trouble) => trouble.code(),
             Self::Expired => "expired",
             Self::NewChat(closed) => closed.why.code(),
+            Self::AdminsOnly => "announce-only",
         }
     }
 
@@ -200,6 +205,10 @@ impl Sender {
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
+            // It is asked about the group first, and the number may be no member any more.
+            Ok(Err(SendError::Iq(IqError::ServerError { code, .. }))) if to.is_group() && is_final(code) => {
+                Attempt::Refused(code.to_string())
+            }
             Ok(Err(error)) => {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")

@@ -1,7 +1,8 @@
 //! What passes the hook by.
 //!
-//! Three kinds of news come as events of the client library only. The owner's phone may hand over a message that this
-//! device could not decrypt. Of some messages there is only word that they exist. And there are calls. WhatsApp counts
+//! Four kinds of news come as events of the client library only. The owner's phone may hand over a message that this
+//! device could not decrypt. Of some messages there is only word that they exist. And there are calls, and
+//! changes of groups. WhatsApp counts
 //! all of them as received before anybody has stored them, so they go on at once.
 
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use whatsapp_rust::wacore::types::message::{MessageCategory, MessageInfo};
 use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::calls::Missed;
+use super::group_changes::Changed;
 use crate::telemetry::Seldom;
 
 /// How many may wait. A phone hands over a handful after an outage. One more is lost, with an ERROR.
 const WAITING: usize = 4_096;
-/// So many places are for messages alone. Anybody can call as often as they like; a missed call is only told.
+/// So many places are for messages alone. Anybody can call or change a group as often as they like; both are only told.
 const FOR_MESSAGES: usize = WAITING / 2;
 
 /// A message that passes the hook by.
@@ -35,6 +37,8 @@ pub(crate) enum Aside {
     },
     /// A call that nobody took.
     Call(Missed),
+    /// A group was changed.
+    Group(Changed),
 }
 
 /// Takes what passes the hook by.
@@ -53,13 +57,17 @@ impl Asides {
 
     /// Must not wait: it is called on the library's own task.
     pub(super) fn push(&self, aside: Aside) {
-        let is_call = matches!(aside, Aside::Call(_));
-        let has_room = !is_call || self.queue.capacity() > FOR_MESSAGES;
+        let what = match &aside {
+            Aside::Content(_) | Aside::Missing { .. } => "a message",
+            Aside::Call(_) => "a missed call",
+            Aside::Group(_) => "word of a changed group",
+        };
+        let is_message = what == "a message";
+        let has_room = is_message || self.queue.capacity() > FOR_MESSAGES;
         if has_room && !matches!(self.queue.try_send(aside), Err(mpsc::error::TrySendError::Full(_))) {
             return;
         }
         if let Some(more) = self.lost.due() {
-            let what = if is_call { "a missed call" } else { "a message" };
             tracing::error!(
                 waiting = WAITING,
                 more,
@@ -74,7 +82,9 @@ impl Aside {
     pub(crate) fn chat(&self) -> String {
         let info = match self {
             Self::Content(message) => &message.info,
-            Self::Missing { info, .. } | Self::Call(Missed { info, .. }) => info,
+            Self::Missing { info, .. }
+            | Self::Call(Missed { info, .. })
+            | Self::Group(Changed { info, .. }) => info,
         };
         info.source.chat.to_string()
     }

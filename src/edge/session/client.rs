@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::traits::ProtocolStore as _;
-use whatsapp_rust::{CacheConfig, InboundDurabilityHook};
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, InboundDurabilityHook};
 
 use super::aside::Asides;
 use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::extra::Extra;
+use super::groups::Groups;
 use super::http::Http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
@@ -83,6 +84,8 @@ pub(crate) struct Session<Hook> {
     pub outgoing: Arc<dyn OutgoingObserver>,
     /// Takes what passes the hook by.
     pub asides: Asides,
+    /// What is known of groups.
+    pub groups: Groups,
     /// Where the state of the link is written.
     pub connection: ConnectionWriter,
     /// Ends the session.
@@ -209,7 +212,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     }
 
     fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
-        let asides = (self.asides.clone(), self.settings.extra);
+        let asides = (self.asides.clone(), self.settings.extra, self.groups.clone());
         Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
     }
 
@@ -347,5 +350,10 @@ async fn forget_old(store: &SqliteStore, resend_for: Duration) {
 /// The library keeps what was sent for two hours, and answers no phone that asks for it later. Its person reads
 /// "Waiting for this message" for ever.
 fn cache(resend_for: Duration) -> CacheConfig {
-    CacheConfig { sent_message_ttl_secs: resend_for.as_secs().max(1), ..CacheConfig::default() }
+    CacheConfig {
+        sent_message_ttl_secs: resend_for.as_secs().max(1),
+        // Who has a group's key is read from the store: it forgets that, too (`unkeyed`), and the library would not hear of it.
+        sender_key_devices_cache: CacheEntryConfig::new(None, 0),
+        ..CacheConfig::default()
+    }
 }

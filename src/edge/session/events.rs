@@ -13,6 +13,8 @@ use whatsapp_rust::wacore_binary::{JidExt as _, OwnedNodeRef};
 use super::aside::{Aside, Asides, Unreadable, unreadable};
 use super::calls::{self, Calls};
 use super::extra::Extra;
+use super::group_changes;
+use super::groups::Groups;
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
@@ -55,6 +57,7 @@ pub(super) struct Listener {
     asides: Asides,
     extra: Extra,
     calls: Calls,
+    groups: Groups,
     outgoing: Arc<dyn OutgoingObserver>,
     link: mpsc::Sender<Heard>,
 }
@@ -63,11 +66,11 @@ impl Listener {
     /// A listener, and the channel on which the link's state machine receives its events.
     pub(super) fn new(
         resends: Resends,
-        (asides, extra): (Asides, Extra),
+        (asides, extra, groups): (Asides, Extra, Groups),
         outgoing: Arc<dyn OutgoingObserver>,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
-        (Arc::new(Self { resends, asides, extra, calls: Calls::default(), outgoing, link }), heard)
+        (Arc::new(Self { resends, asides, extra, calls: Calls::default(), groups, outgoing, link }), heard)
     }
 }
 
@@ -100,6 +103,10 @@ impl EventHandler for Listener {
                 if let Some(missed) = self.calls.heard(call) {
                     self.asides.push(Aside::Call(missed));
                 }
+            }
+            Event::GroupUpdate(update) => {
+                self.groups.changed(&update.group_jid);
+                self.asides.push(Aside::Group(group_changes::read(update)));
             }
             Event::MissedCall(call) => self.asides.push(Aside::Call(calls::away(call))),
             // The library sends this event once WhatsApp's queue is drained.

@@ -3,8 +3,8 @@
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `aside` is what
-//! passes the hook by, `calls` among it, and `extra` says what of it is wanted. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! `tokens` keeps the persons' tokens in memory, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
+//! passes the hook by, `calls` among it, and `extra` says what of it is wanted; `groups` is what is known of groups, and `group_changes` reads what changes in one. `store` stores the session: `commits` writes its `changes`, many in one transaction,
+//! `tokens` keeps the persons' tokens in memory, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -17,6 +17,8 @@ mod commits;
 mod connection;
 mod events;
 mod extra;
+mod group_changes;
+mod groups;
 mod hosts;
 mod http;
 mod inspect;
@@ -35,6 +37,7 @@ mod resend;
 mod socket;
 mod store;
 mod tokens;
+mod unkeyed;
 
 pub use client::Settings;
 pub use connection::Connection;
@@ -49,6 +52,8 @@ pub(super) use aside::{Aside, Asides};
 pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
+pub(super) use group_changes::Changed;
+pub(super) use groups::{Groups, Unknown, is_final};
 pub(super) use hosts::Hosts;
 pub(super) use http::{Http, client as http_client};
 pub(super) use lease::Lease;

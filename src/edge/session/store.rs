@@ -37,6 +37,7 @@ use super::changes::Change;
 use super::commits::Commits;
 use super::resend::Resends;
 use super::tokens::Tokens;
+use super::unkeyed::Unkeyed;
 use crate::crash;
 
 /// A message that WhatsApp redelivers and that cannot be decrypted any more.
@@ -63,13 +64,14 @@ pub(super) struct Store {
     tokens: Tokens,
     resends: Resends,
     lost: mpsc::Sender<Lost>,
+    unkeyed: Unkeyed,
 }
 
 impl Store {
     /// `lost` gets every message that must be requested again. Its chat is held until it comes.
     pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
         let commits = Arc::new(Commits::new(&inner));
-        Self { inner, commits, tokens: Tokens::default(), resends, lost }
+        Self { inner, commits, tokens: Tokens::default(), resends, lost, unkeyed: Unkeyed::new() }
     }
 
     /// What writes the changes. Some are written a moment later.
@@ -255,7 +257,13 @@ handed_on! {
             async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
                 // It may have been sent a moment ago.
                 self.commits.settled().await;
-                self.inner.take_sent_message(chat_jid, message_id).await
+                let sent = self.inner.take_sent_message(chat_jid, message_id).await?;
+                if sent.is_none() && self.unkeyed.is_due(chat_jid) {
+                    // A member's phone asks for what is not here any more. The library passes that over, and would not
+                    // give the member the group's key for the next message either. Now everybody gets it with that.
+                    self.inner.clear_sender_key_devices(chat_jid).await?;
+                }
+                Ok(sent)
             }
         }
     }

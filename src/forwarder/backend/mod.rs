@@ -82,6 +82,9 @@ pub struct Question {
     /// With [`Fields::Full`]: what the message says beside that.
     #[serde(flatten)]
     pub full: Option<Box<Full>>,
+    /// Of a message in a group: the group, which is the conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
 }
 
 /// What the backend answered.

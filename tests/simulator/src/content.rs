@@ -198,6 +198,9 @@ pub(crate) struct More {
     /// The file that it names, decrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<Opened>,
+    /// The group in which it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
     /// A poll's secret, with which votes on it are sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<Blob>,

@@ -46,6 +46,11 @@ pub(crate) struct Counters {
     pub(crate) media_uploads: u64,
     pub(crate) media_upload_bytes: u64,
     pub(crate) media_retries: u64,
+    /// Keys of groups that clients have given to devices, requests of members' phones to send a message again, and
+    /// messages that clients have sent again to one member.
+    pub(crate) sender_keys: u64,
+    pub(crate) group_retries: u64,
+    pub(crate) group_resends: u64,
     /// IQs answered with an empty result because nothing better is known.
     pub(crate) unknown_iqs: u64,
 }

@@ -12,6 +12,8 @@ use wacore_binary::builder::NodeBuilder;
 use waproto::whatsapp as wa;
 
 use crate::content::{self, Kind, Reading};
+use crate::group_chat::{self, SealedForGroup};
+use crate::groups::Group;
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::media::{self, Attachment, AttachmentError};
@@ -39,6 +41,8 @@ pub(crate) enum SendError {
         "the customer has already sent a message with the id `{0}` and another content; repeat it as it was, or choose another id"
     )]
     OtherContent(String),
+    #[error("{0} is no member of this group; add it with POST /sim/groups/{{id}}/change")]
+    NoMember(PhoneNumber),
     #[error("the customer has sent no message with the id `{0}`")]
     NoMessage(String),
     #[error(transparent)]
@@ -63,6 +67,12 @@ pub(crate) struct Draft {
     pub(crate) media: Option<Attachment>,
 }
 
+/// What is sealed: for each device, or for a whole group.
+enum ToSend {
+    Each(Vec<(u16, Sealed)>),
+    Group(SealedForGroup),
+}
+
 /// What a message's stanza says of it.
 struct Stamp<'a> {
     id: &'a str,
@@ -73,6 +83,7 @@ struct Stamp<'a> {
 }
 
 /// A message and the account that gets it.
+#[derive(Clone, Copy)]
 pub(crate) struct Parcel<'a> {
     pub(crate) account: &'a PhoneNumber,
     pub(crate) message: &'a wa::Message,
@@ -127,32 +138,25 @@ pub(crate) fn customer_writes(
         .ok_or_else(|| SendError::NoCustomer(customer.clone()))?;
     let mut phone = handset.lock();
     let id = draft.id.clone().unwrap_or_else(new_message_id);
-    let (devices, from_me) = hub.read(|world| {
-        if !world.accounts.contains_key(&draft.to) {
-            return Err(SendError::NoAccount(draft.to.clone()));
-        }
-        let sent = world.customers.get(customer).map(|c| &c.sent);
-        if let Some(before) = sent.and_then(|sent| sent.get(&id))
-            && (before.to != draft.to
-                || before.kind != draft.kind
-                || before.text != draft.text
-                || before.shape != draft.shape)
-        {
-            return Err(SendError::OtherContent(id.clone()));
-        }
-        let about = draft.about.as_deref();
-        let from_me = about.is_some_and(|about| sent.is_some_and(|s| s.get(about).is_some()));
-        Ok((world.devices_of(&draft.to), from_me))
-    })?;
+    let Place { devices, from_me, group } = hub.read(|world| place(world, customer, &draft, &id))?;
     let about = draft.about.as_deref().map(|about| (about, from_me));
-    let message = content::compose(draft.kind, &draft.text, about);
+    let message = match &draft.shape.raw {
+        Some(raw) => waproto::codec::message_decode(&raw.0).unwrap_or_default(),
+        None => content::compose(draft.kind, &draft.text, about),
+    };
     let parcel = Parcel {
         account: &draft.to,
-        message: &hub.read(|world| timers::stamped(world, customer, &draft.to, message)),
+        message: &hub.read(|world| match &group {
+            Some(group) => timers::stamped_in(group, message),
+            None => timers::stamped(world, customer, &draft.to, message),
+        }),
         raw: draft.shape.raw.as_ref().map(|raw| raw.0.as_slice()),
         media_type: draft.kind.media_type(),
     };
-    let sealed = seal_for(hub, &mut phone, &parcel, &devices)?;
+    let sealed = match &group {
+        Some(group) => ToSend::Group(group_chat::seal(hub, &mut phone, group, &parcel)?),
+        None => ToSend::Each(seal_for(hub, &mut phone, &parcel, &devices)?),
+    };
     let changes = phone.take_changes();
     hub.update(|world| {
         world.save_sessions(customer, changes);
@@ -162,12 +166,69 @@ pub(crate) fn customer_writes(
         let at = note_sent(world, customer, &id, &draft);
         world.counters.messages_in += 1;
         let stamp = Stamp { id: &id, kind: draft.kind, at, shape: &draft.shape };
-        for (device, sealed) in sealed {
-            deliver(world, customer, &parcel, &stamp, device, sealed);
+        hand_out(world, customer, &parcel, &stamp, sealed);
+        if let Some(group) = &group {
+            group_chat::show_to_members(world, group, customer, &id, parcel.message);
         }
     });
     tracing::debug!(%customer, account = %draft.to, %id, kind = draft.kind.name(), "a customer wrote");
     Ok(id)
+}
+
+/// Where a message goes.
+struct Place {
+    /// The account's devices.
+    devices: Vec<u16>,
+    /// The customer has written what it is about.
+    from_me: bool,
+    group: Option<Group>,
+}
+
+/// Where this message goes, if the customer may send it there.
+fn place(world: &World, customer: &PhoneNumber, draft: &Draft, id: &str) -> Result<Place, SendError> {
+    if !world.accounts.contains_key(&draft.to) {
+        return Err(SendError::NoAccount(draft.to.clone()));
+    }
+    let sent = world.customers.get(customer).map(|c| &c.sent);
+    if let Some(before) = sent.and_then(|sent| sent.get(id))
+        && (before.to != draft.to
+            || before.kind != draft.kind
+            || before.text != draft.text
+            || before.shape != draft.shape)
+    {
+        return Err(SendError::OtherContent(id.to_owned()));
+    }
+    let group = draft.shape.group(world);
+    if group.is_some_and(|group| !group.members.contains_key(customer)) {
+        return Err(SendError::NoMember(customer.clone()));
+    }
+    let about = draft.about.as_deref();
+    let from_me = about.is_some_and(|about| sent.is_some_and(|s| s.get(about).is_some()));
+    Ok(Place { devices: world.devices_of(&draft.to), from_me, group: group.cloned() })
+}
+
+/// Queues what was sealed.
+fn hand_out(
+    world: &mut World,
+    customer: &PhoneNumber,
+    parcel: &Parcel<'_>,
+    stamp: &Stamp<'_>,
+    sealed: ToSend,
+) {
+    match sealed {
+        ToSend::Each(sealed) => {
+            for (device, sealed) in sealed {
+                deliver(world, customer, parcel, stamp, (device, None), sealed);
+            }
+        }
+        ToSend::Group(sealed) => {
+            for (account, device, key) in sealed.devices {
+                let parcel = Parcel { account: &account, ..*parcel };
+                let all = Sealed { kind: "skmsg", bytes: sealed.bytes.clone() };
+                deliver(world, customer, &parcel, stamp, (device, key), all);
+            }
+        }
+    }
 }
 
 /// Notes the message in the customer's list, and returns the time it carries.
@@ -203,7 +264,7 @@ fn deliver(
     customer: &PhoneNumber,
     parcel: &Parcel<'_>,
     stamp: &Stamp<'_>,
-    device: u16,
+    (device, key): (u16, Option<Sealed>),
     sealed: Sealed,
 ) {
     let Some(owner) = world.customers.get(customer) else {
@@ -218,9 +279,13 @@ fn deliver(
         at: stamp.at,
         push_name: &owner.record.name,
     };
-    let builder = stamp.shape.from(envelope.open_unsigned(), customer, owner.record.addressing);
+    let by = (owner.record.addressing, stamp.shape.group(world));
+    let builder = stamp.shape.from(envelope.open_unsigned(), customer, by);
     let content = stamp.shape.published(parcel.message, parcel.raw);
-    let content = content.unwrap_or_else(|| stamp.shape.content(sealed, parcel.media_type));
+    let mut content = content.unwrap_or_else(|| stamp.shape.content(sealed, parcel.media_type));
+    if let Some(key) = key {
+        content.insert(0, stanza::enc(key, None));
+    }
     let stanza = builder.children(content).build();
     world.enqueue(parcel.account, device, Class::Message, stamp.id, stanza);
 }
@@ -249,6 +314,23 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                     }
                 });
                 owner::answer(hub, &mut phone, number, &mail, &wanted);
+            }
+            MailBody::Group { group, keys, content } => {
+                let parts = (group.as_str(), keys.as_ref(), content.as_ref());
+                let opened = group_chat::open(&mut phone, &mail, parts);
+                let changes = phone.take_changes();
+                hub.update(|world| {
+                    world.save_sessions(number, changes);
+                    world.mail_done(number, mail.seq);
+                    match opened {
+                        Ok(message) => group_chat::receive(world, number, &mail, group, &message),
+                        Err(error) => {
+                            tracing::warn!(phone = %number, id = %mail.id, %error, "a member cannot decrypt a message");
+                            let of = (&mail.from, mail.device, mail.id.as_str());
+                            group_chat::ask_again(world, number, of, group);
+                        }
+                    }
+                });
             }
             MailBody::Retry => {
                 if let Err(error) = send_again(hub, &mut phone, number, &mail) {
@@ -344,7 +426,11 @@ fn send_again(
     if sent.as_ref().is_some_and(|sent| sent.shape.again != Again::Sender) {
         return Ok(()); // as if the phone were off
     }
-    phone.forget_session(&address(&mail.from, mail.device));
+    let device = address(&mail.from, mail.device);
+    phone.forget_session(&device);
+    if let Some(through) = sent.as_ref().and_then(|sent| sent.shape.through.as_deref()) {
+        phone.keys.untell(through, &device);
+    }
     let Some(sent) = sent else {
         tracing::info!(phone = %number, id = %mail.id, "asked to repeat a message it never sent");
         let changes = phone.take_changes();
@@ -366,7 +452,7 @@ fn send_again(
         let shape = sent.shape.once_more();
         let stamp = Stamp { id: &sent.id, kind: sent.kind, at: sent.at, shape: &shape };
         for (device, sealed) in sealed {
-            deliver(world, number, &parcel, &stamp, device, sealed);
+            deliver(world, number, &parcel, &stamp, (device, None), sealed);
         }
     });
     Ok(())

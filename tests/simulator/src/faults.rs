@@ -44,10 +44,12 @@ pub(crate) enum FaultKind {
     UploadSlow,
     /// The first half of an upload comes, and it is answered with a status.
     UploadHalf,
+    /// Nobody's keys are handed out.
+    NoKeys,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -66,6 +68,7 @@ impl FaultKind {
         Self::UploadRefused,
         Self::UploadSlow,
         Self::UploadHalf,
+        Self::NoKeys,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -88,6 +91,7 @@ impl FaultKind {
             Self::UploadRefused => "upload_refused",
             Self::UploadSlow => "upload_slow",
             Self::UploadHalf => "upload_half",
+            Self::NoKeys => "no_keys",
         }
     }
 

@@ -3,6 +3,7 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use crate::groups;
 use crate::ids::{PhoneNumber, unix_now};
 use crate::media;
 use crate::prekeys;
@@ -33,6 +34,7 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) {
             pong
         }
         ("encrypt", _) => prekeys::answer(world, asker, request),
+        ("w:g2", _) => groups::answer(world, asker.number, request),
         ("usync", _) => usync::answer(world, asker.number, request),
         ("w:sync:app:state", _) => app_state(request),
         ("abt", _) => stanza::iq_result(

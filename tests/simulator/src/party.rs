@@ -195,11 +195,20 @@ pub(crate) struct Mail {
     pub(crate) body: MailBody,
 }
 
+/// An encrypted part of a message.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) enc: String,
+    pub(crate) bytes: Blob,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum MailBody {
     /// An encrypted message.
     Message { enc: String, bytes: Blob },
+    /// A message in a group: the key, or the whole message for this phone alone; and the one for everybody.
+    Group { group: String, keys: Option<Part>, content: Option<Part> },
     /// A request to send a message again.
     Retry,
 }

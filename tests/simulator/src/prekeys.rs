@@ -1,8 +1,11 @@
 //! The key directory: what devices publish, and the bundles that others fetch.
 
+use std::time::Instant;
+
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
+use crate::faults::FaultKind;
 use crate::ids::{Blob, Key32, PhoneNumber};
 use crate::iq::Asker;
 use crate::pairing::big_endian;
@@ -32,7 +35,8 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) -> No
     } else if child("digest").is_some() {
         digest(world, asker, request)
     } else if let Some(wanted) = child("key") {
-        fetch(world, request, wanted)
+        let refuses = world.faults.find(FaultKind::NoKeys, Some(asker.number), Instant::now()).is_some();
+        fetch(world, request, wanted, refuses)
     } else {
         stanza::iq_error(request, 400, "bad-request")
     }
@@ -159,10 +163,10 @@ fn digest(world: &World, asker: &Asker<'_>, request: &Node) -> Node {
     stanza::iq_result(request, vec![digest])
 }
 
-fn fetch(world: &mut World, request: &Node, wanted: &Node) -> Node {
+fn fetch(world: &mut World, request: &Node, wanted: &Node, refuses: bool) -> Node {
     let users: Vec<Node> = stanza::children(wanted, "user")
         .map(|user| match stanza::jid(user, "jid") {
-            Some(jid) => bundle_node(world, &jid),
+            Some(jid) => bundle_node(world, &jid, refuses),
             None => NodeBuilder::new("user").build(),
         })
         .collect();
@@ -170,10 +174,10 @@ fn fetch(world: &mut World, request: &Node, wanted: &Node) -> Node {
     stanza::iq_result(request, vec![list])
 }
 
-fn bundle_node(world: &mut World, jid: &Jid) -> Node {
+fn bundle_node(world: &mut World, jid: &Jid, refuses: bool) -> Node {
     let user = NodeBuilder::new("user").attr("jid", jid);
     let device = jid.device;
-    let number: Option<PhoneNumber> = world.number_of(jid);
+    let number: Option<PhoneNumber> = world.number_of(jid).filter(|_| !refuses);
     let found = number.and_then(|number| Some((world.take_bundle(&number, device)?, number)));
     let Some((bundle, number)) = found else {
         return user

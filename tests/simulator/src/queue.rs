@@ -13,6 +13,8 @@ pub(crate) enum Class {
     Message,
     /// Removed by `<ack class="receipt">`.
     Receipt,
+    /// Removed by `<ack class="notification">`.
+    Notification,
 }
 
 impl Class {
@@ -21,6 +23,7 @@ impl Class {
         match class {
             "message" => Some(Self::Message),
             "receipt" => Some(Self::Receipt),
+            "notification" => Some(Self::Notification),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use wacore_binary::{Node, OwnedNodeRef};
 
+use crate::groups::Group;
 use crate::ids::{Blob, Key32, PhoneNumber};
 use crate::noise::ServerKey;
 use crate::party::{
@@ -116,6 +117,9 @@ pub(crate) fn load(mut store: Store) -> Result<World, LoadError> {
     for (_, record) in customers {
         let customer = load_customer(&world.store, record)?;
         world.add_customer(customer);
+    }
+    for (_, group) in world.store.list::<Group>("group/")? {
+        world.groups.insert(group.id.clone(), group);
     }
     Ok(world)
 }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
+use wacore_binary::{Jid, JidExt as _, Node};
 
 use crate::faults::FaultKind;
+use crate::groups;
 use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
 use crate::iq::{self, Asker};
 use crate::media;
@@ -45,8 +46,8 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
         return;
     };
     let now = Instant::now();
-    let nack = world.faults.find(FaultKind::Nack, Some(sender.number), now);
-    if let Some(code) = nack.map(|fault| fault.code) {
+    let nack = world.faults.find(FaultKind::Nack, Some(sender.number), now).map(|fault| fault.code);
+    if let Some(code) = nack.or_else(|| groups::refusal(world, sender.number, &to)) {
         world.counters.nacks += 1;
         world.send(sender.connection, stanza::message_ack(node, Some(code)));
         return;
@@ -77,6 +78,9 @@ fn route(world: &mut World, sender: &Asker<'_>, node: &Node, id: &str, to: &Jid)
             world.post(sender.number, sender.number, sender.device, id, body);
         }
         return true; // for the account's own phone
+    }
+    if to.is_group() {
+        return groups::route(world, sender, node, id, to);
     }
     let Some(peer) = world.number_of(to) else {
         return false;

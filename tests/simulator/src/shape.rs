@@ -6,9 +6,11 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, JidExt as _, Node};
 use waproto::whatsapp as wa;
 
+use crate::groups::{self, Group};
 use crate::ids::{Blob, PhoneNumber};
 use crate::signal::Sealed;
 use crate::stanza::{self, Addressing};
+use crate::world::World;
 
 /// What of it a device gets at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,11 @@ impl Shape {
         Self { comes: Comes::Whole, ..self.clone() }
     }
 
+    /// The group that it comes through, if the server knows it.
+    pub(crate) fn group<'a>(&self, world: &'a World) -> Option<&'a Group> {
+        groups::named(world, self.through.as_deref()?)
+    }
+
     /// The address that it comes through.
     fn address(&self) -> Option<Jid> {
         self.through.as_deref().and_then(|text| text.parse().ok())
@@ -85,13 +92,16 @@ impl Shape {
         &self,
         builder: NodeBuilder,
         number: &PhoneNumber,
-        addressing: Addressing,
+        (addressing, group): (Addressing, Option<&Group>),
     ) -> NodeBuilder {
         let Some(address) = self.address() else {
             return stanza::from_person(builder, number, 0, addressing);
         };
         let newsletter = address.is_newsletter();
         let builder = builder.attr("from", address);
+        if let Some(group) = group {
+            return group.sign(builder, number, 0, addressing != Addressing::Hidden);
+        }
         if newsletter {
             return builder.attr("server_id", "1");
         }

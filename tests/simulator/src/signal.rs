@@ -20,6 +20,7 @@ use wacore::libsignal::protocol::{
 };
 
 use crate::ids::{Blob, Key32, PhoneNumber};
+use crate::sender_keys::{PREFIX, SenderKeys};
 
 type Signal<T> = Result<T, SignalProtocolError>;
 
@@ -146,6 +147,8 @@ pub(crate) struct Phone {
     signed: Signed,
     no_prekeys: NoPreKeys,
     sessions: Sessions,
+    /// For groups.
+    pub(crate) keys: SenderKeys,
 }
 
 impl Phone {
@@ -163,7 +166,12 @@ impl Phone {
             &secrets.signature.0,
         );
         let mut records = BTreeMap::new();
+        let mut keys = SenderKeys::default();
         for (address, bytes) in sessions {
+            if address.starts_with(PREFIX) {
+                keys.restore(address, &bytes)?;
+                continue;
+            }
             records.insert(address, SessionRecord::deserialize(&bytes)?);
         }
         Ok(Self {
@@ -181,6 +189,7 @@ impl Phone {
             },
             no_prekeys: NoPreKeys,
             sessions: Sessions { records, dirty: BTreeSet::new() },
+            keys,
         })
     }
 
@@ -265,21 +274,19 @@ impl Phone {
             .map_err(|error| PhoneError::Plaintext(error.to_string()))
     }
 
-    /// The sessions changed since the last call: address, and the record or `None` if it is gone.
+    /// The sessions and the sender keys changed since the last call: address, and the record or `None` if it is gone.
     pub(crate) fn take_changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
-        std::mem::take(&mut self.sessions.dirty)
-            .into_iter()
-            .map(|address| {
-                let record = self.sessions.records.get(&address);
-                let bytes = record.and_then(|record| record.serialize().ok());
-                (address, bytes)
-            })
-            .collect()
+        let sessions = std::mem::take(&mut self.sessions.dirty).into_iter().map(|address| {
+            let record = self.sessions.records.get(&address);
+            let bytes = record.and_then(|record| record.serialize().ok());
+            (address, bytes)
+        });
+        sessions.chain(self.keys.take_changes()).collect()
     }
 }
 
 /// Runs a future of the Signal library, which never waits with stores in memory.
-fn ready<T>(future: impl Future<Output = Signal<T>>) -> Result<T, PhoneError> {
+pub(crate) fn ready<T>(future: impl Future<Output = Signal<T>>) -> Result<T, PhoneError> {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
         Poll::Ready(result) => Ok(result?),

@@ -158,14 +158,14 @@ fn stream_conflict(builder: NodeBuilder, kind: &str) -> Node {
 }
 
 /// What waits for a device that just became active.
-pub(crate) fn offline_preview(messages: usize, receipts: usize) -> Node {
+pub(crate) fn offline_preview(messages: usize, receipts: usize, notifications: usize) -> Node {
     NodeBuilder::new("ib")
         .attr("from", SERVER)
         .children([NodeBuilder::new("offline_preview")
-            .attr("count", messages + receipts)
+            .attr("count", messages + receipts + notifications)
             .attr("message", messages)
             .attr("receipt", receipts)
-            .attr("notification", 0u8)
+            .attr("notification", notifications)
             .attr("appdata", 0u8)
             .build()])
         .build()

@@ -4,6 +4,7 @@ use buffa::MessageField;
 use wacore::proto_helpers::MessageExt as _;
 use waproto::whatsapp::{self as wa, message};
 
+use crate::groups::Group;
 use crate::ids::PhoneNumber;
 use crate::world::World;
 
@@ -29,6 +30,14 @@ pub(crate) fn stamped(
     if let Some(seconds) = world.timers.get(&(customer.clone(), account.clone())) {
         // Reactions and the like carry none.
         message.set_ephemeral_expiration(*seconds);
+    }
+    message
+}
+
+/// The message as a phone writes it into this group.
+pub(crate) fn stamped_in(group: &Group, mut message: wa::Message) -> wa::Message {
+    if group.ephemeral_s > 0 {
+        message.set_ephemeral_expiration(group.ephemeral_s);
     }
     message
 }

@@ -12,6 +12,7 @@ use wacore_binary::{Jid, Node};
 
 use crate::counters::Counters;
 use crate::faults::{FaultKind, Faults};
+use crate::groups::Group;
 use crate::ids::PhoneNumber;
 use crate::media::Media;
 use crate::noise::ServerKey;
@@ -62,6 +63,8 @@ pub(crate) struct World {
     pub(crate) key: Arc<ServerKey>,
     pub(crate) accounts: BTreeMap<PhoneNumber, Account>,
     pub(crate) customers: BTreeMap<PhoneNumber, Customer>,
+    /// By their addresses.
+    pub(crate) groups: BTreeMap<String, Group>,
     lids: HashMap<String, PhoneNumber>,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     last_connection: u64,
@@ -84,6 +87,7 @@ impl World {
             key: Arc::new(key),
             accounts: BTreeMap::new(),
             customers: BTreeMap::new(),
+            groups: BTreeMap::new(),
             lids: HashMap::new(),
             connections: BTreeMap::new(),
             last_connection: 0,
@@ -288,7 +292,8 @@ impl World {
         };
         device.active = true;
         let messages = device.queue.count(Class::Message);
-        let receipts = device.queue.len() - messages;
+        let notifications = device.queue.count(Class::Notification);
+        let receipts = device.queue.len() - messages - notifications;
         let waiting: Vec<Node> = device
             .queue
             .send_all()
@@ -297,7 +302,7 @@ impl World {
             .collect();
         let count = waiting.len();
         if count > 0 {
-            self.send(connection, stanza::offline_preview(messages, receipts));
+            self.send(connection, stanza::offline_preview(messages, receipts, notifications));
         }
         for stanza in waiting {
             self.send(connection, stanza);

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::error::{ApiError, Phone, body, message_id, name, number};
 use crate::delivery;
+use crate::group_chat;
+use crate::groups;
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber};
 use crate::owner;
@@ -195,10 +197,14 @@ pub(super) async fn write(
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let request: Write = body(&bytes)?;
-    let to = number("to", &request.to)?;
+    let to = if groups::is_address(&request.to) { None } else { Some(number("to", &request.to)?) };
     let id = message_id(request.id)?;
     let work = move |hub: &Arc<Hub>| {
-        delivery::owner_writes(hub, &phone, &to, (&request.text, request.raw.as_ref()), id)
+        let what = (request.text.as_str(), request.raw.as_ref());
+        match to {
+            Some(to) => delivery::owner_writes(hub, &phone, &to, what, id),
+            None => group_chat::owner_writes(hub, &phone, &request.to, what, id),
+        }
     };
     let id = hub.off_thread(work).await.ok_or_else(ApiError::stopping)??;
     Ok(Json(json!({"id": id})))

@@ -85,7 +85,7 @@ impl From<SendError> for ApiError {
             SendError::NoCustomer(_) | SendError::NoAccount(_) | SendError::NoMessage(_) => {
                 Self::not_found(message)
             }
-            SendError::OtherContent(_) => Self::conflict(message),
+            SendError::OtherContent(_) | SendError::NoMember(_) => Self::conflict(message),
             SendError::Attachment(_) => Self::bad(message),
             SendError::Phone(_) => Self::internal(message),
         }

@@ -120,7 +120,8 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::MediaRetry
         | FaultKind::UploadRefused
         | FaultKind::UploadSlow
-        | FaultKind::UploadHalf => 0,
+        | FaultKind::UploadHalf
+        | FaultKind::NoKeys => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack

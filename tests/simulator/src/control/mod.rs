@@ -4,6 +4,7 @@ mod accounts;
 mod customers;
 mod error;
 mod faults;
+mod groups;
 mod media;
 mod phones;
 mod state;
@@ -56,6 +57,10 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/played", post(phones::played))
         .route("/sim/customers/{phone}/votes", post(votes::vote))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
+        .route("/sim/customers/{phone}/lose-keys", post(groups::lose_keys))
+        .route("/sim/groups", post(groups::create))
+        .route("/sim/groups/{id}", get(groups::show))
+        .route("/sim/groups/{id}/change", post(groups::change))
         .route("/media/{name}", get(media::download))
         .route("/mms/{kind}/{token}", post(media::upload))
         .route("/sim/faults", post(faults::create).get(faults::list).delete(faults::clear))

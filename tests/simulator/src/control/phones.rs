@@ -13,6 +13,7 @@ use super::accounts;
 use super::error::{ApiError, Phone, body, name, number};
 use crate::content::Kind;
 use crate::delivery::{self, Draft};
+use crate::group_chat;
 use crate::hub::Hub;
 use crate::ids::{PhoneNumber, new_message_id, random_hex, unix_now};
 use crate::queue::Class;
@@ -107,6 +108,7 @@ pub(super) async fn timer(
 pub(super) struct Again {
     from: String,
     id: String,
+    through: Option<String>,
 }
 
 /// The customer's phone asks for a message again, as after a restore.
@@ -123,7 +125,10 @@ pub(super) async fn ask_again(
         }
         let devices = world.devices_of(&from);
         for device in &devices {
-            delivery::ask_again(world, &phone, &from, *device, &request.id);
+            match &request.through {
+                Some(group) => group_chat::ask_again(world, &phone, (&from, *device, &request.id), group),
+                None => delivery::ask_again(world, &phone, &from, *device, &request.id),
+            }
         }
         Ok(Json(json!({"devices": devices})))
     })

@@ -11,6 +11,7 @@ mod control;
 mod decoders;
 mod edge;
 mod faults;
+mod groups;
 mod http;
 mod media;
 mod messages;
