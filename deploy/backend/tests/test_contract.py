@@ -127,6 +127,17 @@ def test_the_call_log_is_there_only_when_asked_for(backend):
     assert backend(BACKEND_CALL_LOG="0").get("/calls").status_code == 404
 
 
+def test_members_of_a_group_share_its_conversation(backend, body):
+    client = backend()
+    group = "group-120363000000000001"
+    for number, message in (("5491112345678", "msg-1"), ("5491187654321", "msg-2")):
+        asked = body(from_number=number, message_id=message, customer_id=group)
+        answer = client.post(INBOUND_PATH, json=asked).json()
+        assert answer["conversation_id"] == f"whatsapp:{group}"
+    alone = client.post(INBOUND_PATH, json=body(message_id="msg-3")).json()
+    assert alone["conversation_id"] == "whatsapp:5491112345678"
+
+
 def test_the_call_log_tells_each_call(backend, body):
     client = backend()
     client.post(INBOUND_PATH, json=body(), headers={"traceparent": "00-a-b-01"})
@@ -140,6 +151,7 @@ def test_the_call_log_tells_each_call(backend, body):
         "message_id": "msg-1",
         "conversation_id": "whatsapp:5491112345678",
         "from_number": "5491112345678",
+        "customer_id": None,
         "status": 200,
         "traceparent": "00-a-b-01",
         "cached": False,
