@@ -150,7 +150,6 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     );
     // Again: all of it is there.
     account.output(&stage, &["provision", "--account", "default"], "provisioner").await;
-
     let mut edge = account.start(&stage, Role::Edge).await;
     edge.link(&stage.simulator).await;
     let customers = stage.customers("54911888", 4).await;
