@@ -76,6 +76,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
 
     let mut needs = vec![subscribe(format!("{inbox}.>")), subscribe(subjects.live_status())];
     needs.extend([subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq()].map(info));
+    let mut reads = files.read;
     let (stream, consumer) = match role {
         Role::Edge(account) => {
             let lease = subjects.lease(account);
@@ -91,9 +92,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
             if let Some(media) = files.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
-                if media.sends {
-                    needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
-                }
+                reads |= media.sends;
             }
             (subjects.stream_out(), subjects.consumer_edge(account))
         }
@@ -113,7 +112,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
             (subjects.stream_in(), subjects.consumer_forwarder())
         }
     };
-    if files.read {
+    if reads {
         needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
     }
     needs.extend([

@@ -81,7 +81,7 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
         .setting("BACKEND_RETRY_FOR", "1h")
         .setting("SHUTDOWN_GRACE", "6s")
         .setting("FALLBACK_TEXT", FALLBACK)
-        .setting("MEDIA", "inbound")
+        .setting("MEDIA", "all")
         .setting("LOG_FORMAT", "json");
     let log = std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG", filter));
     let stage = log.iter().fold(stage, |stage, (name, filter)| stage.setting(name, filter));
@@ -108,6 +108,7 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
         let addressing = if number % 2 == 0 { Addressing::Phone } else { Addressing::Lid };
         customers.push(stage.simulator.customer(&format!("54911555{number:05}"), addressing).await);
     }
+    services::put(&ground.streams().await).await;
     let mut cast = Cast::new(ground, proxy, product);
 
     // Only in a round in which the bus stays: it listens on one connection.

@@ -86,6 +86,8 @@ pub enum Wish {
     Poll,
     /// A place.
     Place,
+    /// A picture of the bucket, with words.
+    File,
 }
 
 /// One request of a service.
@@ -147,6 +149,7 @@ pub fn requests(seed: u64, length: Duration, customers: usize) -> Vec<Request> {
             let wish = match random.between(1, 100) {
                 1..=30 => Wish::Poll,
                 31..=45 => Wish::Place,
+                46..=60 => Wish::File,
                 _ => Wish::Text,
             };
             requests.push(Request { at, customer, wish });

@@ -86,6 +86,10 @@ const PLANTS: &[(&str, Plant)] = &[
             shown.extend(again);
         }
     }),
+    ("a request whose picture nobody can open", |traces| {
+        let shown = traces.beside.shown.values_mut().flatten();
+        shown.filter(|one| one.kind == "image").for_each(|one| drop(one.more.remove("file")));
+    }),
     ("a request without a state", |traces| traces.beside.receipts.clear()),
     ("a call out of turn", |traces| {
         for asked in &mut traces.asked {
@@ -147,6 +151,7 @@ pub fn unseen(traces: &Traces) -> Vec<&'static str> {
         ("a file", traces.beside.files.is_empty()),
         ("a vote", traces.beside.votes.is_empty()),
         ("a request", traces.beside.wanted.is_empty()),
+        ("picture", !traces.beside.wanted.iter().any(|wanted| wanted.kind == "image")),
     ];
     let lacking = |name: &str| lacks.iter().any(|(part, lacks)| *lacks && name.contains(part));
     let plants = PLANTS.iter().filter(|(name, _)| !lacking(name));

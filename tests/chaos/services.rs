@@ -5,10 +5,12 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::time::Instant;
 use whatsapp_connector::wire::v1::send_message::Content;
-use whatsapp_connector::wire::v1::{SendLocation, SendMessage, SendPoll, SendText};
+use whatsapp_connector::wire::v1::{SendLocation, SendMedia, SendMediaKind, SendMessage, SendPoll, SendText};
 use whatsapp_connector::wire::{header, id};
 
+use crate::beside;
 use crate::letters::{OPTIONS, Request, Wish};
+use crate::support::Streams;
 
 /// How long one publish may take before it is made again, under the same id.
 const PUBLISH: Duration = Duration::from_secs(2);
@@ -16,6 +18,16 @@ const PUBLISH: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(200);
 /// After so long without the bus something is wrong with the round.
 const AT_MOST: Duration = Duration::from_secs(60);
+
+/// The picture that services have sent.
+const FILE: &str = "chaos/carta";
+
+/// Puts the picture where the edge finds it.
+pub async fn put(streams: &Streams) {
+    let bucket = streams.jetstream().get_object_store("WA_MEDIA").await.expect("the bucket");
+    let content = beside::bytes(FILE);
+    bucket.put(FILE, &mut content.as_slice()).await.expect("an object");
+}
 
 /// What has to be on a phone.
 #[derive(Debug, Clone)]
@@ -83,6 +95,11 @@ fn worded(phone: &str, count: usize, wish: Wish) -> (Wanted, SendMessage) {
                 ..SendLocation::default()
             };
             ("location", Content::Location(place))
+        }
+        Wish::File => {
+            let key = FILE.to_owned();
+            let kind = SendMediaKind::Image.into();
+            ("image", Content::Media(SendMedia { key, kind, caption: text.clone(), ..SendMedia::default() }))
         }
     };
     let message = SendMessage { to: phone.to_owned(), content: Some(content), ..SendMessage::default() };
