@@ -1,6 +1,8 @@
 //! Every decoder of outside bytes takes whatever comes: the fuzz targets' checks, with the seeds that are kept of
 //! them and with random bytes. `make fuzz` looks for more.
 
+#[path = "../fuzz/checks/answers.rs"]
+mod answers;
 #[path = "../fuzz/checks/backend_bodies.rs"]
 mod backend_bodies;
 #[path = "../fuzz/checks/bus_headers.rs"]
@@ -13,6 +15,8 @@ mod environment;
 mod nats_login;
 #[path = "../fuzz/checks/replay.rs"]
 mod replay;
+#[path = "../fuzz/checks/whatsapp_messages.rs"]
+mod whatsapp_messages;
 
 use replay::replay;
 
@@ -36,6 +40,16 @@ fn the_assistants_bodies() {
 #[test]
 fn the_environment_and_its_file() {
     replay("environment", CASES, environment::check);
+}
+
+#[test]
+fn messages_of_whatsapp() {
+    replay("whatsapp_messages", CASES, whatsapp_messages::check);
+}
+
+#[test]
+fn the_assistants_words() {
+    replay("answers", CASES, answers::check);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //! `check` that panics if it does not hold. The fuzz targets call them, and so do the tests, with the kept seeds
 //! and with random bytes.
 
+pub mod answers;
 pub mod backend_bodies;
 pub mod bus_headers;
 pub mod bus_payloads;
 pub mod environment;
 pub mod nats_login;
 pub mod simulator_control;
+pub mod whatsapp_messages;

@@ -22,9 +22,10 @@ use crate::telemetry::metrics;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
 use addressing::timers::Timers;
+pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Limits, NewChatLimits, NewChats, job, rate, request};
+pub use outbound::{Limits, NewChatLimits, NewChats, job, parts, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,

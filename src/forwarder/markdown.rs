@@ -15,7 +15,7 @@ const FENCE: &str = "```";
 const ADDRESS: usize = 64;
 
 /// The text as a phone shows it best.
-pub(super) fn to_whatsapp(markdown: &str) -> String {
+pub fn to_whatsapp(markdown: &str) -> String {
     let options = Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TABLES | Options::ENABLE_TASKLISTS;
     let mut page = Page::default();
     for event in Parser::new_ext(markdown, options) {

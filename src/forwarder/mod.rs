@@ -31,7 +31,7 @@ mod hand;
 mod hold;
 mod limiter;
 mod looks;
-mod markdown;
+pub mod markdown;
 mod notice;
 pub mod numbers;
 pub mod policy;

@@ -142,6 +142,9 @@ impl Beside {
             let altered = shown.iter().filter(|received| received.altered > 0);
             broken
                 .extend(altered.map(|one| format!("{}: copies of one request say different things", one.id)));
+            let images = shown.iter().filter(|one| one.kind == "image");
+            let spoilt = images.filter(|one| one.more.get("file").is_none_or(|file| file["whole"] != true));
+            broken.extend(spoilt.map(|one| format!("{}: its file cannot be opened", one.id)));
             let shown: Vec<_> =
                 shown.iter().map(|one| (one.id.as_str(), one.kind.as_str(), one.text.as_str())).collect();
             let wanted = wanted.remove(phone.as_str()).unwrap_or_default();

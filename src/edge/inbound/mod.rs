@@ -16,6 +16,7 @@ mod bound;
 mod business;
 mod content;
 mod context;
+mod decoded;
 mod hook;
 mod kinds;
 mod media;
@@ -26,5 +27,6 @@ mod sealed;
 mod under_way;
 
 pub(super) use aside::Latecomers;
+pub use decoded::decoded;
 pub(super) use hook::{Inbound, Memory};
 pub(super) use media::{Files, Pool};

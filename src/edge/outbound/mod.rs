@@ -20,7 +20,7 @@ mod loop_breaker;
 mod new_chats;
 mod order;
 mod packing;
-mod parts;
+pub mod parts;
 pub mod rate;
 mod rate_limit;
 mod recalls;

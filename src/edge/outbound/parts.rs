@@ -8,9 +8,9 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use crate::wire::visible;
 
 /// The longest message, in UTF-16 units: that is how phones count, and what they count differently is fewer.
-pub(super) const LONGEST: usize = 4_096;
+pub const LONGEST: usize = 4_096;
 /// The most messages of one text.
-pub(super) const MOST: usize = 16;
+pub const MOST: usize = 16;
 const FENCE: &str = "```";
 /// Opens a fence again.
 const OPENS: &str = "```\n";
@@ -21,7 +21,7 @@ const MORE: &str = "…";
 
 /// A text as messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Parts {
+pub struct Parts {
     /// The messages, in their order. At most `MOST`, and at least one, if anything of the text can be seen.
     pub texts: Vec<String>,
     /// The text is longer than that; the rest is missing.
@@ -30,7 +30,7 @@ pub(super) struct Parts {
 
 /// The messages of a text. Its last `menu` bytes, behind a blank line, are options; they come last and in one message, if they
 /// fit into one.
-pub(super) fn parts(text: &str, menu: usize) -> Parts {
+pub fn parts(text: &str, menu: usize) -> Parts {
     if fits(text, LONGEST) {
         return Parts { texts: vec![text.to_owned()], cut_off: false };
     }
