@@ -24,6 +24,8 @@ pub struct Beside {
     pub objects: BTreeMap<String, Vec<u8>>,
     /// The votes that were cast: by whom, on which poll, and for what. In the order of each voter.
     pub votes: Vec<Cast>,
+    /// What the business has written in the group, as each of its members has it.
+    pub groups: Vec<Vec<Received>>,
     /// The updates on the bus.
     pub updates: Vec<Entry>,
     /// The states of what was sent.
@@ -79,6 +81,7 @@ impl Beside {
         self.each_vote_is_read(&mut broken);
         self.each_request_is_on_its_phone(&mut broken);
         self.each_request_has_its_state(&mut broken);
+        self.each_member_has_the_same(&mut broken);
         broken
     }
 
@@ -153,6 +156,18 @@ impl Beside {
             }
         }
         broken.extend(wanted.keys().map(|phone| format!("{phone}: nothing of what services asked for came")));
+    }
+
+    /// What one member reads, all read, in the same order. What that has to be is judged as in any chat.
+    fn each_member_has_the_same(&self, broken: &mut Vec<String>) {
+        let texts = |group: &Vec<Received>| -> Vec<(String, String)> {
+            group.iter().map(|received| (received.id.clone(), received.text.clone())).collect()
+        };
+        let mut members = self.groups.iter().map(texts);
+        let Some(first) = members.next() else { return };
+        for other in members.filter(|other| *other != first) {
+            broken.push(format!("members of the group read {first:?} and {other:?}"));
+        }
     }
 
     /// WhatsApp has accepted it, and nothing says that it failed.

@@ -20,10 +20,15 @@ use crate::proxy::{Asked, POISON, Proxy};
 use crate::services;
 use crate::support::heart::{self, Stall, unix_seconds};
 use crate::support::oracle::{Evidence, Written};
-use crate::support::{Addressing, Customer, Entry, Layout, Sent, Stage};
+use crate::support::{Addressing, BUSINESS, Customer, Entry, Layout, Received, Sent, Stage};
 
 /// How long everything may take to be settled once nothing is broken any more.
 const DRAIN: Duration = Duration::from_secs(90);
+/// The group, and its chat's token.
+const GROUP: &str = "120363000000000042@g.us";
+const GROUP_TOKEN: &str = "group-120363000000000042";
+/// How many customers are in it.
+const MEMBERS: usize = 3;
 /// What a person gets in answer to a message that is given up on.
 const FALLBACK: &str = "Ahora no puedo contestar.";
 
@@ -82,6 +87,7 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
         .setting("SHUTDOWN_GRACE", "6s")
         .setting("FALLBACK_TEXT", FALLBACK)
         .setting("MEDIA", "all")
+        .setting("GROUPS", "all")
         .setting("LOG_FORMAT", "json");
     let log = std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG", filter));
     let stage = log.iter().fold(stage, |stage, (name, filter)| stage.setting(name, filter));
@@ -108,6 +114,8 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
         let addressing = if number % 2 == 0 { Addressing::Phone } else { Addressing::Lid };
         customers.push(stage.simulator.customer(&format!("54911555{number:05}"), addressing).await);
     }
+    let members: Vec<&Customer> = customers.iter().take(MEMBERS).collect();
+    ground.stage.simulator.group(GROUP, &members, json!({})).await;
     services::put(&ground.streams().await).await;
     let mut cast = Cast::new(ground, proxy, product);
 
@@ -191,6 +199,10 @@ async fn write(customer: &Customer, number: usize, letters: &[Letter], start: In
                 outbox.beside.files.insert(id.clone(), sha256);
                 Written::echoed(phone, id, &text)
             }
+            Kind::InGroup => {
+                let id = customer.write_with(json!({"text": text, "through": GROUP})).await;
+                Written::echoed(GROUP_TOKEN, id, &text)
+            }
             Kind::Vote(vote) => {
                 outbox.beside.votes.extend(cast_a_vote(customer, vote.picks()).await);
                 continue;
@@ -271,14 +283,22 @@ async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox)
     let stage = &cast.ground.stage;
     let streams = cast.ground.streams().await;
     let (mut inboxes, mut sent) = (BTreeMap::new(), Vec::new());
+    let mut groups = Vec::new();
     let requested: BTreeSet<String> = beside.wanted.iter().map(|wanted| wanted.id.clone()).collect();
     for customer in customers {
-        let inbox = customer.inbox().await.into_iter();
-        let (asked_for, answers) = inbox.partition(|received| requested.contains(&received.id));
+        let mut inbox = customer.inbox().await;
+        let in_group = |received: &Received| received.more.get("group").is_some_and(|group| !group.is_null());
+        let mut group = inbox.extract_if(.., |received| in_group(received)).collect::<Vec<_>>();
+        group.retain(|received| received.more["from"] == BUSINESS);
+        groups.push(group);
+        let (asked_for, answers) = inbox.into_iter().partition(|received| requested.contains(&received.id));
         beside.shown.insert(customer.phone().to_owned(), asked_for);
         inboxes.insert(customer.phone().to_owned(), answers);
         sent.extend(customer.sent().await);
     }
+    groups.truncate(MEMBERS);
+    inboxes.extend(groups.first().map(|group| (GROUP_TOKEN.to_owned(), group.clone())));
+    beside.groups = groups;
     beside.updates = streams.updates().await;
     beside.receipts = streams.all_receipts().await;
     beside.objects = beside::objects(&streams, beside.keys()).await;

@@ -15,6 +15,8 @@ pub enum Kind {
     Sticker,
     /// A picture with words, which the backend answers; its file follows.
     Photo(File),
+    /// A text in the group, which the backend answers there.
+    InGroup,
     /// A vote on the newest poll of the business that the phone has, if it has one.
     Vote(Vote),
 }
@@ -101,6 +103,9 @@ pub struct Request {
     pub wish: Wish,
 }
 
+/// Who writes in the group. One person, so that it is known in which order the group was written in.
+pub const IN_GROUP: usize = 0;
+
 /// What is drawn beside texts comes from seeds of its own: rounds stay what they were before it was drawn.
 const KINDS: u64 = 0x006b_696e_6473;
 const REQUESTS: u64 = 0x7265_7175_6573_7473;
@@ -116,7 +121,7 @@ pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usiz
                 let kind = match random.between(1, 100) {
                     1..=4 => Kind::Poison,
                     5..=8 => Kind::Sticker,
-                    _ => of_a_text(&mut kinds),
+                    _ => of_a_text(&mut kinds, customer),
                 };
                 letters.push(Letter { at, customer, kind });
                 at += random.millis(0, 120);
@@ -129,12 +134,13 @@ pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usiz
 }
 
 /// What a letter is that could be a text.
-fn of_a_text(kinds: &mut Random) -> Kind {
+fn of_a_text(kinds: &mut Random, customer: usize) -> Kind {
     match kinds.between(1, 100) {
         1..=7 => Kind::Photo(File::Whole),
         8..=9 => Kind::Photo(File::Slow),
         10 => Kind::Photo(File::Expired),
         11..=14 => Kind::Vote(kinds.pick(&[Vote::One, Vote::Both, Vote::Back]).unwrap_or(Vote::One)),
+        15..=44 if customer == IN_GROUP => Kind::InGroup,
         _ => Kind::Text,
     }
 }

@@ -90,6 +90,9 @@ const PLANTS: &[(&str, Plant)] = &[
         let shown = traces.beside.shown.values_mut().flatten();
         shown.filter(|one| one.kind == "image").for_each(|one| drop(one.more.remove("file")));
     }),
+    ("an answer in the group that one member cannot read", |traces| {
+        traces.beside.groups.last_mut().map(Vec::pop);
+    }),
     ("a request without a state", |traces| traces.beside.receipts.clear()),
     ("a call out of turn", |traces| {
         for asked in &mut traces.asked {
@@ -148,6 +151,7 @@ pub fn unseen(traces: &Traces) -> Vec<&'static str> {
     // What a round does without cannot be broken in it.
     let lacks = [
         ("of a message that was answered", traces.poison.is_empty()),
+        ("in the group", traces.beside.groups.iter().all(Vec::is_empty)),
         ("a file", traces.beside.files.is_empty()),
         ("a vote", traces.beside.votes.is_empty()),
         ("a request", traces.beside.wanted.is_empty()),
