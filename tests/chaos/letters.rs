@@ -111,7 +111,12 @@ const KINDS: u64 = 0x006b_696e_6473;
 const REQUESTS: u64 = 0x7265_7175_6573_7473;
 
 /// Customers write on their own, now and then several messages at a stretch: those have an order to keep.
-pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usize) -> Vec<Letter> {
+pub fn letters(
+    random: &mut Random,
+    (seed, group): (u64, bool),
+    length: Duration,
+    customers: usize,
+) -> Vec<Letter> {
     let mut kinds = Random::new(seed ^ KINDS);
     let mut letters = Vec::new();
     for customer in 0..customers {
@@ -121,7 +126,7 @@ pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usiz
                 let kind = match random.between(1, 100) {
                     1..=4 => Kind::Poison,
                     5..=8 => Kind::Sticker,
-                    _ => of_a_text(&mut kinds, customer),
+                    _ => of_a_text(&mut kinds, group && customer == IN_GROUP),
                 };
                 letters.push(Letter { at, customer, kind });
                 at += random.millis(0, 120);
@@ -134,13 +139,13 @@ pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usiz
 }
 
 /// What a letter is that could be a text.
-fn of_a_text(kinds: &mut Random, customer: usize) -> Kind {
+fn of_a_text(kinds: &mut Random, may_be_in_group: bool) -> Kind {
     match kinds.between(1, 100) {
         1..=7 => Kind::Photo(File::Whole),
         8..=9 => Kind::Photo(File::Slow),
         10 => Kind::Photo(File::Expired),
         11..=14 => Kind::Vote(kinds.pick(&[Vote::One, Vote::Both, Vote::Back]).unwrap_or(Vote::One)),
-        15..=44 if customer == IN_GROUP => Kind::InGroup,
+        15..=44 if may_be_in_group => Kind::InGroup,
         _ => Kind::Text,
     }
 }

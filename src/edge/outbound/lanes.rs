@@ -1,6 +1,6 @@
 //! Bus → WhatsApp: outcomes and send requests, one at a time per chat, many chats in parallel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ const MAX_BATCH: usize = 256;
 const MAX_IN_FLIGHT: usize = topology::EDGE_MAX_ACK_PENDING;
 /// How often a message that waits for its predecessor checks the consumer.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The kind of a request's subject.
+const SEND: &str = "send";
+
 /// The sending half of the edge.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -305,7 +308,12 @@ impl Outbound {
     /// Works on a delivery. If it stays open, the lane must be checked again.
     async fn work(&self, chat: &ChatToken, spot: Spot, delivery: &Delivery) -> Carried {
         let moved = self.moved.notified();
-        let may_send = self.progress().may_send(spot, delivery.envelope.previous);
+        let is_request = delivery.envelope.route.kind == SEND;
+        let may_send = {
+            let progress = self.progress();
+            let of_request = !is_request || progress.may_send_request(spot);
+            of_request && progress.may_send(spot, delivery.envelope.previous)
+        };
         if !may_send {
             // An earlier reply may be on its way to this edge, or the consumer may say that there is none.
             let heard = tokio::select! {
@@ -313,7 +321,9 @@ impl Outbound {
                 () = tokio::time::sleep(CHECK_INTERVAL) => false,
                 () = self.stop.cancelled() => return Carried::Open,
             };
-            if !heard {
+            if !heard && is_request {
+                self.check_in_hand(spot).await;
+            } else if !heard {
                 self.check(spot, delivery.envelope.previous).await;
             }
             return Carried::Open;
@@ -360,6 +370,29 @@ impl Outbound {
             }
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "what the bus still has is not known"),
+        }
+    }
+
+    /// Does the bus count nothing as in hand but what is here? Then what an earlier edge had is settled, or gone, and does not come
+    /// again.
+    async fn check_in_hand(&self, spot: Spot) {
+        let (stream, consumer) = (self.subjects.stream_out(), self.subjects.consumer_edge(&self.account));
+        let known = self.incarnation().clone();
+        let here = |all: Vec<Arc<Delivery>>| all.iter().map(|one| one.sequence).collect::<BTreeSet<u64>>();
+        let before = here(self.in_flight());
+        let state = match self.bus.consumer_state(&stream, &consumer).await {
+            Ok(state) => state,
+            Err(error) => return tracing::debug!(%error, "what the bus still has is not known"),
+        };
+        // What was here before and after was in hand for the bus in between: if it is as many, it is all.
+        let all_the_time = here(self.in_flight()).intersection(&before).count();
+        // Else it is an answer about another stream.
+        if *self.incarnation() == known {
+            let mut progress = self.progress();
+            progress.floor(state.ack_floor);
+            if state.ack_pending <= all_the_time && progress.is_current(spot) {
+                progress.none_comes_again();
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! The order in which outcomes are sent. Pure.
 //!
 //! After a crash the bus redelivers the unacknowledged messages, mixed with new ones, so a chat's second reply may come
-//! before its first. An outcome names its predecessor (`Wa-Prev-Seq`), so the edge can tell.
+//! before its first. An outcome names its predecessor (`Wa-Prev-Seq`), so the edge can tell. A request of another service names none: it
+//! waits until all that an earlier edge had in hand is here again, because any of that may be of its chat.
 
 use std::collections::BTreeSet;
 
@@ -87,14 +88,26 @@ impl Progress {
         !self.is_current(spot) || self.has_ended(previous)
     }
 
+    /// May a request be sent, which names no predecessor? Not while something before it may come again.
+    pub(super) fn may_send_request(&self, spot: Spot) -> bool {
+        !self.is_current(spot) || self.all_are_back() || self.floor >= self.inherited.min(spot.sequence - 1)
+    }
+
+    /// Nothing that an earlier edge had in hand comes again, beside what is here.
+    pub(super) fn none_comes_again(&mut self) {
+        self.pending_at_start = 0;
+    }
+
+    fn all_are_back(&self) -> bool {
+        self.returned.len() >= self.pending_at_start
+    }
+
     fn has_ended(&self, previous: u64) -> bool {
         if previous <= self.floor || self.done.contains(&previous) {
             return true;
         }
         // The predecessor was delivered to an earlier edge. That edge acknowledged it, unless it comes again.
-        previous <= self.inherited
-            && self.returned.len() >= self.pending_at_start
-            && !self.returned.contains(&previous)
+        previous <= self.inherited && self.all_are_back() && !self.returned.contains(&previous)
     }
 }
 
@@ -126,6 +139,36 @@ mod tests {
         assert!(!progress.has_ended(6));
         progress.finished(6);
         assert!(progress.has_ended(6));
+    }
+
+    #[test]
+    fn after_a_crash_a_request_waits_until_all_that_was_in_hand_is_back() {
+        // 5 and 6 were in hand; 7 is new.
+        let mut progress = Progress::new(4, 6, 2);
+        let new = progress.delivered(7);
+        let back = progress.delivered(6);
+        assert!(
+            !progress.may_send_request(new) && !progress.may_send_request(back),
+            "5 may be of their chat"
+        );
+        progress.delivered(5);
+        assert!(progress.may_send_request(new) && progress.may_send_request(back));
+        // 5 was deleted: it never comes, and the bus has nothing in hand but what is here.
+        let mut progress = Progress::new(4, 6, 2);
+        let (new, back) = (progress.delivered(7), progress.delivered(6));
+        progress.none_comes_again();
+        assert!(progress.may_send_request(new) && progress.may_send_request(back));
+        // All that was in hand is settled, whoever has done it.
+        let mut progress = Progress::new(4, 6, 2);
+        let new = progress.delivered(7);
+        progress.floor(6);
+        assert!(progress.may_send_request(new));
+        // An edge that inherits nothing waits for nothing, nor does what is left of a stream that was deleted.
+        let mut progress = Progress::new(0, 0, 0);
+        let old = progress.delivered(1);
+        assert!(progress.may_send_request(old));
+        progress.anew(0, 9, 9);
+        assert!(progress.may_send_request(old));
     }
 
     #[test]
