@@ -112,6 +112,8 @@ const LATE: &[(&str, Menu, Plant)] = &[
         let Some((at, sequence, call)) = last_call(traces) else { return };
         let hand = Hand { sequence, delivered: 1, first: call.at, last: call.at, ended: false };
         traces.hands.retain(|hand| hand.sequence != sequence);
+        // A repeated call would have been soon enough.
+        traces.asked.retain(|asked| asked.message_id != call.message_id || asked.at <= call.at);
         traces.hands.extend([hand, Hand { delivered: 2, ended: true, ..hand }]);
         traces.asked.push(Asked { at: call.at + 60.0, ..call });
         traces.evidence.outcomes[at].stored_at += 61.0;
