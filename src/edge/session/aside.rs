@@ -57,12 +57,11 @@ impl Asides {
 
     /// Must not wait: it is called on the library's own task.
     pub(super) fn push(&self, aside: Aside) {
-        let what = match &aside {
-            Aside::Content(_) | Aside::Missing { .. } => "a message",
-            Aside::Call(_) => "a missed call",
-            Aside::Group(_) => "word of a changed group",
+        let (what, is_message) = match &aside {
+            Aside::Content(_) | Aside::Missing { .. } => ("a message", true),
+            Aside::Call(_) => ("a missed call", false),
+            Aside::Group(_) => ("word of a changed group", false),
         };
-        let is_message = what == "a message";
         let has_room = is_message || self.queue.capacity() > FOR_MESSAGES;
         if has_room && !matches!(self.queue.try_send(aside), Err(mpsc::error::TrySendError::Full(_))) {
             return;
