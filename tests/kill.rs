@@ -292,3 +292,50 @@ async fn nats_server_killed_and_restarted_in_the_middle_of_traffic() {
     evidence.assert_kept(&written);
     product.edge.ready().await;
 }
+
+/// What a customer writes turns the ratchet of both sides. The client library writes that to the disk a moment later
+/// (here: never), and would answer before. So the edge has it written before it sends.
+#[tokio::test]
+async fn an_edge_killed_after_an_answer_goes_on_where_the_phone_is() {
+    let stage = Stage::plan().set().await;
+    assert_eq!(
+        killed_after_an_answer(&stage, "write-behind").await,
+        0,
+        "each side can read the other at once"
+    );
+}
+
+/// The control: nobody can read the next message. The phone then gives its keys, as phones do when they have asked for a
+/// message once already, and the edge answers under a new session.
+#[tokio::test]
+async fn without_the_ratchet_on_the_disk_an_answer_can_only_be_read_when_it_comes_anew() {
+    let stage = Stage::plan().set().await;
+    // Which side is the first to see it depends on who speaks first.
+    stage.logs.may_have("a message could not be decrypted; its sender is asked to send it again");
+    assert!(killed_after_an_answer(&stage, "write-behind,ratchet-first").await > 0, "the guard does nothing");
+}
+
+/// An edge dies when WhatsApp has its answer. Returns how often one side could not read the other after that.
+async fn killed_after_an_answer(stage: &Stage, without: &str) -> u64 {
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let mut written = Vec::new();
+    let write =
+        async |text: &'static str| Written::echoed(customer.phone(), customer.write(text).await, text);
+    written.push(write("primero").await);
+    customer.receives(1).await;
+
+    let settings = [("CRASH_AT", "edge.before-ack@3EB0AA03"), ("WITHOUT_GUARD", without)];
+    let mut doomed = take_over(stage, product, Role::Edge, &settings).await;
+    // The first answer of an edge writes everything, since no key may be used twice. The second one does not.
+    written.push(write("segundo").await);
+    customer.receives(2).await;
+    customer.write_as("3EB0AA03", "tercero").await;
+    written.push(Written::echoed(customer.phone(), "3EB0AA03".to_owned(), "tercero"));
+    doomed.dying.process.end_by_kill(PATIENCE).await;
+    let _successor = stage.start(Role::Edge).await;
+    written.push(write("cuarto").await);
+    customer.receives(4).await;
+    stage.evidence(4, [&customer]).await.assert_kept(&written);
+    stage.simulator.counter("undecryptable").await + stage.simulator.counter("retry_requests").await
+}

@@ -274,7 +274,7 @@ impl Outbound {
                     self.progress().may_send(spot, next.envelope.previous),
                     "an answer was sent before the answer that it follows"
                 );
-                crash::point("edge.before-ack");
+                crash::point_of("edge.before-ack", &next.envelope.message_id);
                 self.finished(spot);
                 self.acknowledge(spot, next, accepted);
                 if let Some(lane) = self.lanes().get_mut(&chat) {

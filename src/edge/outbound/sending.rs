@@ -201,7 +201,16 @@ impl Sender {
             0 => options,
             seconds => options.with_ephemeral_expiration(seconds),
         };
-        let write = client.send_message_with_options(to.clone(), parcel.message.clone(), options);
+        let write = async {
+            // What the other side wrote may have turned the ratchet a moment ago. The library writes that behind, and
+            // would encrypt with it meanwhile: after a kill in between, nobody could read the other any more.
+            if !crash::switched_off("ratchet-first")
+                && let Err(error) = client.flush_pending_signal_state().await
+            {
+                return Ok(Err(error));
+            }
+            client.send_message_with_options(to.clone(), parcel.message.clone(), options).await.map(Ok)
+        };
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
@@ -213,7 +222,14 @@ impl Sender {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")
             }
-            Ok(Ok(_written)) => {
+            Ok(Ok(Err(error))) => {
+                tracing::debug!(
+                    error = redact::text(&error),
+                    "the session could not be written before a send"
+                );
+                Attempt::Unknown("not written")
+            }
+            Ok(Ok(Ok(_written))) => {
                 crash::point_of("edge.after-send", id);
                 match tokio::time::timeout(ACK_TIMEOUT, ack).await {
                     Ok(Ok(Ok(()))) => Attempt::Sent,

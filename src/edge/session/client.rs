@@ -318,6 +318,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         if let Some(url) = &self.settings.simulator_url {
             let bot = bot
                 .with_transport_factory(Sockets::to(Some(url)))
+                .with_runtime(super::idle_writer::IdleWriter)
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)

@@ -21,6 +21,8 @@ mod group_changes;
 mod groups;
 mod hosts;
 mod http;
+#[cfg(feature = "simulator")]
+mod idle_writer;
 mod inspect;
 mod kept_out;
 mod lease;

@@ -11,6 +11,7 @@ use wacore::messages::MessageUtils;
 use wacore_binary::builder::NodeBuilder;
 use waproto::whatsapp as wa;
 
+use crate::asking::{self, Request};
 use crate::content::{self, Kind, Reading};
 use crate::group_chat::{self, SealedForGroup};
 use crate::groups::Group;
@@ -303,6 +304,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
         match &mail.body {
             MailBody::Message { enc, bytes } => {
                 let opened = phone.open(&address(&mail.from, mail.device), enc, &bytes.0);
+                let request = asking::after(&mut phone, &mail, opened.is_ok());
                 let changes = phone.take_changes();
                 let wanted = opened.as_ref().map(owner::wanted).unwrap_or_default();
                 hub.update(|world| {
@@ -310,7 +312,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                     world.mail_done(number, mail.seq);
                     match opened {
                         Ok(message) => receive(world, number, &mail, &message),
-                        Err(error) => undecryptable(world, number, &mail, &error),
+                        Err(error) => undecryptable(world, number, &mail, &error, request),
                     }
                 });
                 owner::answer(hub, &mut phone, number, &mail, &wanted);
@@ -318,6 +320,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
             MailBody::Group { group, keys, content } => {
                 let parts = (group.as_str(), keys.as_ref(), content.as_ref());
                 let opened = group_chat::open(&mut phone, &mail, parts);
+                let request = asking::after(&mut phone, &mail, opened.is_ok());
                 let changes = phone.take_changes();
                 hub.update(|world| {
                     world.save_sessions(number, changes);
@@ -327,7 +330,7 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                         Err(error) => {
                             tracing::warn!(phone = %number, id = %mail.id, %error, "a member cannot decrypt a message");
                             let of = (&mail.from, mail.device, mail.id.as_str());
-                            group_chat::ask_again(world, number, of, group);
+                            group_chat::ask_again(world, number, of, group, request);
                         }
                     }
                 });
@@ -382,33 +385,34 @@ fn note_to_self(world: &mut World, number: &PhoneNumber, message: &wa::Message) 
 }
 
 /// A phone could not decrypt a message: it asks for another copy, as phones do.
-fn undecryptable(world: &mut World, number: &PhoneNumber, mail: &Mail, error: &PhoneError) {
+fn undecryptable(
+    world: &mut World,
+    number: &PhoneNumber,
+    mail: &Mail,
+    error: &PhoneError,
+    request: Option<Request>,
+) {
     world.counters.undecryptable += 1;
     tracing::warn!(phone = %number, id = %mail.id, %error, "a phone cannot decrypt a message");
     let Some(customer) = world.customers.get_mut(number) else {
         return;
     };
     customer.inbox.wait_for(&mail.from, &mail.id);
-    ask_again(world, number, &mail.from, mail.device, &mail.id);
+    ask_again(world, number, (&mail.from, mail.device, &mail.id), request);
 }
 
 /// A phone asks a device for another copy of a message.
-pub(crate) fn ask_again(world: &mut World, number: &PhoneNumber, from: &PhoneNumber, device: u16, id: &str) {
-    let Some(customer) = world.customers.get(number) else {
+pub(crate) fn ask_again(
+    world: &mut World,
+    number: &PhoneNumber,
+    (from, device, id): (&PhoneNumber, u16, &str),
+    request: Option<Request>,
+) {
+    let (Some(customer), Some(request)) = (world.customers.get(number), request) else {
         return;
     };
-    let retry = NodeBuilder::new("retry")
-        .attr("count", 1u8)
-        .attr("id", id)
-        .attr("t", unix_now())
-        .attr("v", 1u8)
-        .build();
-    let registration = NodeBuilder::new("registration")
-        .bytes(customer.handset.bundle.registration_id.to_be_bytes().to_vec())
-        .build();
-    let receipt = stanza::receipt(number, customer.record.addressing, id, Some("retry"))
-        .children([retry, registration])
-        .build();
+    let receipt = stanza::receipt(number, customer.record.addressing, id, Some("retry"));
+    let receipt = receipt.children(request.content(id)).build();
     world.enqueue(from, device, Class::Receipt, id, receipt);
 }
 

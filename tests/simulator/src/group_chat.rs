@@ -6,6 +6,7 @@ use wacore::messages::MessageUtils;
 use wacore_binary::builder::NodeBuilder;
 use waproto::whatsapp as wa;
 
+use crate::asking::Request;
 use crate::content::{self, Kind};
 use crate::delivery::{self, Parcel, SendError};
 use crate::groups::{self, Group};
@@ -137,22 +138,15 @@ pub(crate) fn ask_again(
     number: &PhoneNumber,
     (from, device, id): (&PhoneNumber, u16, &str),
     group: &str,
+    request: Option<Request>,
 ) {
     let Some(group) = groups::named(world, group).cloned() else { return };
-    let Some(handset) = world.handset(number).cloned() else { return };
     if let Some(customer) = world.customers.get_mut(number) {
         customer.inbox.wait_for(from, id);
     }
-    let retry = NodeBuilder::new("retry")
-        .attr("count", 1u8)
-        .attr("id", id)
-        .attr("t", unix_now())
-        .attr("v", 1u8)
-        .build();
-    let registration = handset.bundle.registration_id.to_be_bytes().to_vec();
-    let registration = NodeBuilder::new("registration").bytes(registration).build();
+    let Some(request) = request else { return };
     let receipt = groups::receipt(world, &group, number, id, Some("retry"));
-    let receipt = receipt.children([retry, registration]).build();
+    let receipt = receipt.children(request.content(id)).build();
     world.counters.group_retries += 1;
     world.enqueue(from, device, Class::Receipt, id, receipt);
 }

@@ -11,6 +11,7 @@
 #![deny(missing_docs, unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "walls of the product, not of what it is tested with")]
 
+mod asking;
 mod connection;
 mod content;
 mod control;
@@ -24,6 +25,7 @@ mod ids;
 mod iq;
 mod media;
 mod noise;
+mod own_prekeys;
 mod owner;
 mod pair_code;
 mod pairing;

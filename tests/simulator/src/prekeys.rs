@@ -10,7 +10,7 @@ use crate::ids::{Blob, Key32, PhoneNumber};
 use crate::iq::Asker;
 use crate::pairing::big_endian;
 use crate::records;
-use crate::signal::{OneTimePreKey, SignedPreKey};
+use crate::signal::{Bundle, OneTimePreKey, SignedPreKey};
 use crate::stanza::{self, bytes};
 use crate::world::{Job, World};
 
@@ -132,6 +132,17 @@ fn signed_node(signed: &SignedPreKey) -> Node {
         .build()
 }
 
+fn one_time_node(key: &OneTimePreKey) -> Node {
+    NodeBuilder::new("key").children([id_node(key.id), value_node("value", key.public.0)]).build()
+}
+
+/// The keys that a phone gives whom it asks for a message again.
+pub(crate) fn keys_node(bundle: &Bundle, key: &OneTimePreKey) -> Node {
+    let [_, kind, identity] = registration_nodes(bundle.registration_id, &bundle.identity);
+    let keys = [kind, identity, one_time_node(key), signed_node(&bundle.signed)];
+    NodeBuilder::new("keys").children(keys).build()
+}
+
 fn registration_nodes(registration_id: u32, identity: &Key32) -> [Node; 3] {
     [
         value_node("registration", registration_id.to_be_bytes()),
@@ -186,9 +197,7 @@ fn bundle_node(world: &mut World, jid: &Jid, refuses: bool) -> Node {
     };
     let mut content = registration_nodes(bundle.registration_id, &bundle.identity).to_vec();
     match &bundle.one_time {
-        Some(key) => content.push(
-            NodeBuilder::new("key").children([id_node(key.id), value_node("value", key.public.0)]).build(),
-        ),
+        Some(key) => content.push(one_time_node(key)),
         None if device != 0 => world.counters.bundles_without_one_time_key += 1,
         None => {}
     }

@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use wacore::libsignal::protocol::CurveError;
 use wacore::libsignal::protocol::{
     CiphertextMessage, DeviceId, Direction, GenericSignedPreKey as _, IdentityChange, IdentityKey,
-    IdentityKeyPair, IdentityKeyStore, KeyPair, PreKeyBundle, PreKeyId, PreKeyRecord, PreKeySignalMessage,
-    PreKeyStore, PrivateKey, ProtocolAddress, PublicKey, SessionRecord, SessionStore, SignalMessage,
-    SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord, SignedPreKeyStore, Timestamp, UsePQRatchet,
-    message_decrypt, message_encrypt, process_prekey_bundle,
+    IdentityKeyPair, IdentityKeyStore, KeyPair, PreKeyBundle, PreKeyId, PreKeySignalMessage, PrivateKey,
+    ProtocolAddress, PublicKey, SessionRecord, SessionStore, SignalMessage, SignalProtocolError,
+    SignedPreKeyId, SignedPreKeyRecord, SignedPreKeyStore, Timestamp, UsePQRatchet, message_decrypt,
+    message_encrypt, process_prekey_bundle,
 };
 
+use crate::asking::Asked;
 use crate::ids::{Blob, Key32, PhoneNumber};
+use crate::own_prekeys::{self, OwnPreKeys};
 use crate::sender_keys::{PREFIX, SenderKeys};
 
 type Signal<T> = Result<T, SignalProtocolError>;
@@ -145,7 +147,10 @@ pub(crate) struct Sealed {
 pub(crate) struct Phone {
     identity: Identity,
     signed: Signed,
-    no_prekeys: NoPreKeys,
+    /// Those that it gave away when it asked for a message.
+    pub(crate) prekeys: OwnPreKeys,
+    /// What it has asked for.
+    pub(crate) asked: Asked,
     sessions: Sessions,
     /// For groups.
     pub(crate) keys: SenderKeys,
@@ -167,9 +172,14 @@ impl Phone {
         );
         let mut records = BTreeMap::new();
         let mut keys = SenderKeys::default();
+        let mut prekeys = OwnPreKeys::default();
         for (address, bytes) in sessions {
             if address.starts_with(PREFIX) {
                 keys.restore(address, &bytes)?;
+                continue;
+            }
+            if address.starts_with(own_prekeys::PREFIX) {
+                prekeys.restore(&bytes)?;
                 continue;
             }
             records.insert(address, SessionRecord::deserialize(&bytes)?);
@@ -187,7 +197,8 @@ impl Phone {
                     signature: secrets.signature.clone(),
                 },
             },
-            no_prekeys: NoPreKeys,
+            prekeys,
+            asked: Asked::default(),
             sessions: Sessions { records, dirty: BTreeSet::new() },
             keys,
         })
@@ -265,11 +276,14 @@ impl Phone {
             peer,
             &mut self.sessions,
             &mut self.identity,
-            &mut self.no_prekeys,
+            &mut self.prekeys,
             &self.signed,
             &mut rand::rng(),
             UsePQRatchet::No,
         ))?;
+        if let Some(used) = opened.consumed_prekey_id {
+            self.prekeys.used(used);
+        }
         wacore::messages::decode_plaintext(&opened.plaintext, 2)
             .map_err(|error| PhoneError::Plaintext(error.to_string()))
     }
@@ -281,7 +295,7 @@ impl Phone {
             let bytes = record.and_then(|record| record.serialize().ok());
             (address, bytes)
         });
-        sessions.chain(self.keys.take_changes()).collect()
+        sessions.chain(self.keys.take_changes()).chain(self.prekeys.take_changes()).collect()
     }
 }
 
@@ -347,23 +361,6 @@ impl SignedPreKeyStore for Signed {
     }
 
     async fn save_signed_pre_key(&mut self, _id: SignedPreKeyId, _record: &SignedPreKeyRecord) -> Signal<()> {
-        Ok(())
-    }
-}
-
-struct NoPreKeys;
-
-#[async_trait::async_trait]
-impl PreKeyStore for NoPreKeys {
-    async fn get_pre_key(&self, _id: PreKeyId) -> Signal<PreKeyRecord> {
-        Err(SignalProtocolError::InvalidPreKeyId)
-    }
-
-    async fn save_pre_key(&mut self, _id: PreKeyId, _record: &PreKeyRecord) -> Signal<()> {
-        Ok(())
-    }
-
-    async fn remove_pre_key(&mut self, _id: PreKeyId) -> Signal<()> {
         Ok(())
     }
 }

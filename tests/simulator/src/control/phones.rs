@@ -11,6 +11,7 @@ use wacore_binary::builder::NodeBuilder;
 
 use super::accounts;
 use super::error::{ApiError, Phone, body, name, number};
+use crate::asking::Request;
 use crate::content::Kind;
 use crate::delivery::{self, Draft};
 use crate::group_chat;
@@ -125,9 +126,11 @@ pub(super) async fn ask_again(
         }
         let devices = world.devices_of(&from);
         for device in &devices {
+            let of = (&from, *device, request.id.as_str());
+            let first = world.handset(&phone).map(|handset| Request::first(handset.bundle.registration_id));
             match &request.through {
-                Some(group) => group_chat::ask_again(world, &phone, (&from, *device, &request.id), group),
-                None => delivery::ask_again(world, &phone, &from, *device, &request.id),
+                Some(group) => group_chat::ask_again(world, &phone, of, group, first),
+                None => delivery::ask_again(world, &phone, of, first),
             }
         }
         Ok(Json(json!({"devices": devices})))
