@@ -169,22 +169,31 @@ async fn what_does_not_come_in_time_is_told_of_in_its_place_and_its_words_are_an
     assert_eq!(placeholders(&evidence), [(one, "waiting".to_owned())]);
 }
 
-/// Nobody in a group waits for one member's phone.
+/// In a group only the member waits whose message is missing, and keeps the order in which he or she wrote.
 #[tokio::test]
-async fn in_a_group_the_words_follow_and_nobody_waits() {
+async fn in_a_group_one_members_words_keep_their_order_and_nobody_else_waits() {
     let stage = Stage::plan().set().await;
     stage.logs.expects(UNDECRYPTED);
-    let _product = stage.product(Layout::OneProcess).await;
-    let customer = stage.customer().await;
+    stage.logs.expects("a message that must come again has not come");
+    let product = stage.product(Layout::OneProcess).await;
+    let (ana, beto) =
+        (stage.customer().await, stage.simulator.customer("5491122240002", Addressing::Phone).await);
     let group = "120363000000000777@g.us";
-    let id = customer.write_with(json!({"text": "todos", "comes": "unreadable", "through": group})).await;
+    let of = |text: &str| json!({"text": text, "through": group});
+    // It comes again at once, and what follows comes after it.
+    let zero = ana.write_with(json!({"text": "cero", "comes": "unreadable", "through": group})).await;
+    undecrypted(&product).await;
+    let half = ana.write_with(of("medio")).await;
+    stage.streams().await.settled(2).await;
+    // It does not come: the member's phone is off.
+    let broken = json!({"text": "uno", "comes": "unreadable", "again": "nobody", "through": group});
+    let one = ana.write_with(broken).await;
+    let two = ana.write_with(of("dos")).await;
+    let others = beto.write_with(of("hola")).await;
 
-    let evidence = stage.evidence(2, [&customer]).await;
-    assert_eq!(placeholders(&evidence), [(id.clone(), "waiting".to_owned())]);
-    let said = evidence.messages.iter().find_map(|entry| match entry.inbound().content {
-        Some(Content::Text(text)) => Some((entry.inbound().message_id, text.body)),
-        _ => None,
-    });
-    assert_eq!(said, Some((id, "todos".to_owned())));
+    let evidence = stage.evidence(5, [&ana, &beto]).await;
+    let order: Vec<_> = evidence.messages.iter().map(|entry| entry.inbound().message_id).collect();
+    assert_eq!(order, [zero, half, others, one.clone(), two]);
+    assert_eq!(placeholders(&evidence), [(one, "waiting".to_owned())]);
     assert!(evidence.calls.is_empty(), "groups are not answered");
 }

@@ -111,12 +111,7 @@ const KINDS: u64 = 0x006b_696e_6473;
 const REQUESTS: u64 = 0x7265_7175_6573_7473;
 
 /// Customers write on their own, now and then several messages at a stretch: those have an order to keep.
-pub fn letters(
-    random: &mut Random,
-    (seed, group): (u64, bool),
-    length: Duration,
-    customers: usize,
-) -> Vec<Letter> {
+pub fn letters(random: &mut Random, seed: u64, length: Duration, customers: usize) -> Vec<Letter> {
     let mut kinds = Random::new(seed ^ KINDS);
     let mut letters = Vec::new();
     for customer in 0..customers {
@@ -126,7 +121,7 @@ pub fn letters(
                 let kind = match random.between(1, 100) {
                     1..=4 => Kind::Poison,
                     5..=8 => Kind::Sticker,
-                    _ => of_a_text(&mut kinds, group && customer == IN_GROUP),
+                    _ => of_a_text(&mut kinds, customer == IN_GROUP),
                 };
                 letters.push(Letter { at, customer, kind });
                 at += random.millis(0, 120);

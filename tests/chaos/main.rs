@@ -59,8 +59,6 @@ struct Orders {
     menu: Menu,
     /// `CLUSTER=1`: on three nodes.
     cluster: bool,
-    /// `GROUP=1`: somebody writes in a group as well.
-    group: bool,
     /// `KEEP=1`: the logs of good rounds stay as well.
     keep: bool,
     /// `JSON=1`: a line of JSON per round, and one for all of them.
@@ -105,7 +103,6 @@ fn orders() -> Orders {
         round: Duration::from_secs(number("ROUND").unwrap_or(30)),
         menu,
         cluster: number("CLUSTER").is_some_and(|on| on > 0),
-        group: number("GROUP").is_some_and(|on| on > 0),
         keep: number("KEEP").is_some_and(|on| on > 0),
         json: number("JSON").is_some_and(|on| on > 0),
     }
@@ -136,7 +133,6 @@ async fn a_short_round() -> bool {
         round: Duration::from_secs(8),
         menu: Menu::All,
         cluster: false,
-        group: false,
         keep: false,
         json: false,
     };
@@ -153,7 +149,7 @@ async fn round(seed: u64, orders: Orders) -> (u64, Option<Report>) {
 }
 
 async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
-    let plan = Plan::draw(seed, orders.round, orders.menu, (orders.cluster, orders.group));
+    let plan = Plan::draw(seed, orders.round, orders.menu, orders.cluster);
     let head = plan.to_string().lines().next().unwrap_or_default().to_owned();
     match played(plan, &[]).await {
         Ok((report, dir)) => {
@@ -183,7 +179,7 @@ async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
 
 /// The same judge on forwarders that do not check whose turn it is: it must see that.
 async fn control(json: bool) -> bool {
-    let plan = Plan::draw(1, Duration::from_secs(6), Menu::Scale, (false, false));
+    let plan = Plan::draw(1, Duration::from_secs(6), Menu::Scale, false);
     // With few calls at once there is little to see: the number in force begins at a part of this.
     match played(plan, &[("WITHOUT_GUARD", "chain"), ("BACKEND_CONCURRENCY", "100000")]).await {
         Ok((report, dir)) => {

@@ -163,7 +163,7 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a round of this length.
-    pub fn draw(seed: u64, length: Duration, menu: Menu, (cluster, group): (bool, bool)) -> Self {
+    pub fn draw(seed: u64, length: Duration, menu: Menu, cluster: bool) -> Self {
         let mut random = Random::new(seed);
         let customers = usize::try_from(random.between(8, 16)).unwrap_or(8);
         let slowest = random.between(50, 600);
@@ -178,7 +178,7 @@ impl Plan {
             requests,
             forwarders,
             delay_ms: (random.between(0, 20), slowest),
-            letters: letters::letters(&mut random, (seed, group), length, customers),
+            letters: letters::letters(&mut random, seed, length, customers),
             steps: Drawing::new(&mut random, length, (menu, cluster), forwarders).steps(),
         }
     }

@@ -10,7 +10,7 @@ use super::media::{Attached, attached};
 use super::sealed::{self, Sealed};
 use super::under_way::Key;
 use crate::edge::addressing::identity;
-use crate::edge::session::Poll;
+use crate::edge::session::{Poll, waiting_for_of};
 use crate::wire::v1::Context;
 
 /// What the rest of `inbound` needs of the message.
@@ -32,8 +32,8 @@ pub(super) struct Arrival<'a> {
     pub attached: Option<Box<Attached>>,
     /// The chat's disappearing timer, as far as it tells.
     pub timer: Option<u32>,
-    /// The chat as stanzas name it. Resends are tracked by this name.
-    pub chat: String,
+    /// Who waits if a message before it is missing. Resends are tracked by this name.
+    pub waits: String,
     /// Its WhatsApp id, bounded. Resends are tracked by the one that it came with.
     pub id: String,
     /// The messages with the same key keep their order: the first token of the chat, if the stanza has it.
@@ -74,7 +74,7 @@ impl<'a> Arrival<'a> {
             sealed: None,
             kept: None,
             attached: None,
-            chat: source.chat.to_string(),
+            waits: waiting_for_of(source),
             id: bound::id(Some(&info.id)),
             lane: peer.candidates.first().map_or(peer.jid, |token| token.as_str().to_owned()),
         }

@@ -163,7 +163,7 @@ impl Inbound {
             Mapped::Update(content) => {
                 self.once(client, &arrival, Storing { content, place: Place::Update }).await
             }
-            Mapped::Message(_) if !resends.lets_pass(&arrival.chat, &arrival.info.id) => {
+            Mapped::Message(_) if !resends.lets_pass(&arrival.waits, &arrival.info.id) => {
                 return Err(Refused::TooEarly);
             }
             Mapped::Message(content) => {
@@ -171,7 +171,7 @@ impl Inbound {
             }
         };
         if received.is_ok() {
-            resends.dealt_with(&arrival.chat, &arrival.info.id);
+            resends.dealt_with(&arrival.waits, &arrival.info.id);
         }
         received
     }
@@ -181,7 +181,7 @@ impl Inbound {
         let Shared { resends, appender, .. } = &*self.0;
         loop {
             let arrival = Arrival::read(incoming);
-            let turn = resends.its_turn(&arrival.chat, &arrival.info.id);
+            let turn = resends.its_turn(&arrival.waits, &arrival.info.id);
             if appender.stop.run_until_cancelled(turn).await.is_none() {
                 return;
             }

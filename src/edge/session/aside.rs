@@ -97,7 +97,7 @@ pub(crate) const WAITING_FOR_IT: &str = "waiting";
 pub(super) enum Unreadable {
     /// Nothing: a reader would see nothing in its place.
     Ignore,
-    /// Its chat waits for it, for a while.
+    /// Its chat waits for it, for a while; in a group, what the same member wrote.
     Hold,
     /// Readers are told of it now, with this code.
     Tell(&'static str),
@@ -116,8 +116,6 @@ pub(super) fn unreadable(message: &UndecryptableMessage) -> Unreadable {
         (true, UnavailableType::ViewOnce) => Unreadable::Tell("view-once"),
         (true, UnavailableType::Hosted) => Unreadable::Tell("hosted"),
         (true, UnavailableType::Bot) => Unreadable::Tell("bot"),
-        // One member's broken session is no reason to hold a whole group.
-        (false, _) if source.is_group => Unreadable::Tell(WAITING_FOR_IT),
         (false, _) => Unreadable::Hold,
     }
 }
@@ -187,7 +185,7 @@ mod tests {
             Unreadable::Ignore,
             "it is on no list that could wait for it"
         );
-        assert_eq!(judged(of(Jid::group("120363"), true), None, SHOW), Unreadable::Tell("waiting"));
+        assert_eq!(judged(of(Jid::group("120363"), true), None, SHOW), Unreadable::Hold);
         assert_eq!(judged(of(Jid::status_broadcast(), true), None, SHOW), Unreadable::Ignore);
         let peer = MessageInfo { category: MessageCategory::Peer, ..direct() };
         assert_eq!(judged(peer, None, SHOW), Unreadable::Ignore);

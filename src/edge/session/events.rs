@@ -18,7 +18,7 @@ use super::groups::Groups;
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
-use super::resend::Resends;
+use super::resend::{Resends, waiting_for};
 use crate::stdout;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::now_ms;
@@ -146,7 +146,8 @@ impl Listener {
             return;
         };
         if let Some(id) = attrs.optional_string("id") {
-            self.resends.came(&chat.to_non_ad().to_string(), &id);
+            let sender = attrs.optional_jid("participant");
+            self.resends.came(&waiting_for(&chat, sender.as_ref()), &id);
         }
     }
 }

@@ -66,4 +66,4 @@ pub(super) use media::{
 };
 pub(super) use ourselves::Ourselves;
 pub(super) use polls::{Poll, Polls};
-pub(super) use resend::Resends;
+pub(super) use resend::{Resends, waiting_for_of};

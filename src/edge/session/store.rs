@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use whatsapp_rust::Jid;
 use whatsapp_rust::async_trait;
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::store::SqliteStore;
@@ -35,7 +36,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use super::changes::Change;
 use super::commits::Commits;
-use super::resend::Resends;
+use super::resend::{Resends, waiting_for};
 use super::tokens::Tokens;
 use super::unkeyed::Unkeyed;
 use crate::crash;
@@ -224,7 +225,7 @@ handed_on! {
                 let copy = self.inner.get_pending_inbound(chat, sender, id).await?;
                 if copy.is_none() {
                     // This must happen before the library goes on to the chat's next message.
-                    if self.resends.not_there(chat, id) {
+                    if self.resends.not_there(&who_waits(chat, sender), id) {
                         let device = self.inner.load().await?;
                         // Refused when too many wait, or when the session is ending. The message then comes again.
                         let _ = self.lost.try_send(Lost {
@@ -266,6 +267,14 @@ handed_on! {
                 Ok(sent)
             }
         }
+    }
+}
+
+/// Who waits for the message of this sender in this chat.
+fn who_waits(chat: &str, sender: &str) -> String {
+    match (chat.parse::<Jid>(), sender.parse::<Jid>()) {
+        (Ok(chat), sender) => waiting_for(&chat, sender.ok().as_ref()),
+        (Err(_), _) => chat.to_owned(),
     }
 }
 

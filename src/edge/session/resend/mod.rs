@@ -9,6 +9,8 @@
 //!
 //! `arrivals` numbers the stanzas and `queues` decides (both pure); `request` sends the request.
 //!
+//! In a group only the member waits whose message is missing: what the others write goes on.
+//!
 //! A phone that is switched off must not hold its chat for long. A message that does not come within
 //! [`queues::PATIENCE`] is no longer waited for, and may then come behind the others.
 
@@ -20,11 +22,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use whatsapp_rust::wacore::types::message::MessageInfo;
+use whatsapp_rust::Jid;
+use whatsapp_rust::wacore::types::message::{MessageInfo, MessageSource};
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::aside::{Aside, WAITING_FOR_IT};
 use queues::Queues;
 pub(super) use request::ask_again;
+
+/// Who waits for a message that is missing: its chat, and in a group only the member who wrote it.
+pub(crate) fn waiting_for(chat: &Jid, sender: Option<&Jid>) -> String {
+    match sender {
+        Some(member) if chat.is_group() => format!("{}/{}", chat.to_non_ad(), member.user),
+        _ => chat.to_non_ad().to_string(),
+    }
+}
+
+/// The same, for what is known of a message.
+pub(crate) fn waiting_for_of(source: &MessageSource) -> String {
+    waiting_for(&source.chat, Some(&source.sender))
+}
 
 /// Which messages are missing, by chat. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +70,7 @@ impl Resends {
 
     /// A message of this chat cannot be decrypted, and is being requested.
     pub(crate) fn unreadable(&self, info: &Arc<MessageInfo>) {
-        let (chat, id) = (info.source.chat.to_string(), &info.id);
+        let (chat, id) = (waiting_for_of(&info.source), &info.id);
         self.queues().hold(&chat, id, Some(Arc::clone(info)), Instant::now());
         self.0.changed.notify_waiters();
     }
