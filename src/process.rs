@@ -105,7 +105,11 @@ pub fn observed<E: Fatal>(
         }
     };
     for remark in remarks(environment) {
-        tracing::warn!("{remark}");
+        if remark.is_all_right() {
+            tracing::info!("{remark}");
+        } else {
+            tracing::warn!("{remark}");
+        }
     }
     let result = runtime.block_on(work(telemetry.registry()));
     // The exporters may need a runtime that runs.

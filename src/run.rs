@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::compat::Compat;
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
@@ -201,7 +202,8 @@ async fn work(
 ) -> Result<(), RunError> {
     // The admin server comes first, because liveness must not depend on the bus.
     let admin = Admin::bind(config.http_addr, config.http_token.as_ref(), metrics).await?;
-    let admin = admin.with_files(config.file_links.clone());
+    let compat = config.compat_status.then(|| Compat::new(config.cors_origin.as_deref()));
+    let admin = admin.with_files(config.file_links.clone()).with_compat(compat);
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));

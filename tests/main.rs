@@ -18,6 +18,7 @@ mod bus_outage;
 mod calls;
 mod check;
 mod closed_output;
+mod compat_status;
 mod crash_loop;
 mod dead_letters;
 mod decoders;

@@ -1,5 +1,6 @@
 //! The small HTTP server: health, metrics, and the linking page.
 
+pub mod compat;
 mod gauges;
 mod guard;
 mod logins;
@@ -164,6 +165,7 @@ pub struct Admin {
     status: Arc<Status>,
     guard: Arc<Guard>,
     media: Option<Media>,
+    compat: Option<compat::Compat>,
     metrics: prometheus::Registry,
 }
 
@@ -195,12 +197,17 @@ impl Admin {
         // On standard output, apart from the log: operators and scripts that chose port 0 need it.
         stdout::notice(format_args!("admin: http://{bound}"));
         let (status, guard) = (Arc::default(), Arc::new(Guard::new(token)));
-        Ok(Self { listener, status, guard, media: None, metrics })
+        Ok(Self { listener, status, guard, media: None, compat: None, metrics })
     }
 
     /// Serves the files of the bucket too, to whoever has an address that these links have signed.
     pub fn with_files(self, links: Option<FileLinks>) -> Self {
         Self { media: links.map(Media::new), ..self }
+    }
+
+    /// Answers `/status` as the service does that this one replaces.
+    pub fn with_compat(self, compat: Option<compat::Compat>) -> Self {
+        Self { compat, ..self }
     }
 
     /// The status. The parts set it when they have started.
@@ -216,11 +223,15 @@ impl Admin {
             .route("/readyz", get(readyz).with_state(Arc::clone(status)))
             .route("/link.json", get(link_json))
             .route("/link", get(link_page))
-            .with_state((Arc::clone(status), self.guard))
+            .with_state((Arc::clone(status), Arc::clone(&self.guard)))
             .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
             .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)));
         let app = match self.media {
             Some(media) => app.route(media::ROUTE, get(media::file).with_state((Arc::clone(status), media))),
+            None => app,
+        };
+        let app = match self.compat {
+            Some(compat) => app.merge(compat::routes(status, &self.guard, compat)),
             None => app,
         };
         let app =

@@ -32,6 +32,8 @@ impl Config {
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
+        let compat_status = check.read(&given.compat_status, read::switch);
+        let cors_origin = check.read(&given.http_cors_origin, read::origin);
         check.token(&given.media_url_secret);
         let telemetry = telemetry(given, otel, check);
         Some(Self {
@@ -44,6 +46,8 @@ impl Config {
             edge: edge?,
             http_addr: http_addr?,
             http_token,
+            compat_status: compat_status?,
+            cors_origin,
             file_links: file_links(given),
             shutdown_grace: shutdown_grace?,
             telemetry: telemetry?,

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod dotenv;
+mod earlier;
 mod known;
 mod read;
 mod remarks;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use earlier::Earlier;
 pub use known::Unknown;
 pub use remarks::{Remark, remarks};
 pub use show::InForce;
@@ -53,6 +55,10 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// A client that sends it may see `/link` from any address. Without it, only loopback may.
     pub http_token: Option<SecretString>,
+    /// `/status` is served as by the service that this one replaces.
+    pub compat_status: bool,
+    /// The pages of this origin may read that.
+    pub cors_origin: Option<String>,
     /// Knows the addresses of files that may be fetched here. `None`: none are served.
     pub file_links: Option<FileLinks>,
     /// How long the end of the process may take.

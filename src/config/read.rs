@@ -229,6 +229,13 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)
 }
 
+/// The origin of a page, as browsers write it.
+pub(super) fn origin(text: &str) -> Option<String> {
+    let url: Url = text.parse().ok()?;
+    let is_one = ["http", "https"].contains(&url.scheme()) && url.origin().ascii_serialization() == text;
+    is_one.then(|| text.to_owned())
+}
+
 /// `silent` or `chat`.
 pub(super) fn unknown_numbers(text: &str) -> Option<UnknownNumbers> {
     match text {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::earlier::Earlier;
 use super::known::{Unknown, unknown};
 use super::{Environment, Origin, table};
 use crate::proxy::Proxies;
@@ -14,6 +15,8 @@ pub enum Remark {
     Unknown(Unknown),
     /// The value of this variable stands in quotes, and they count as a part of it.
     Quoted(String),
+    /// A setting has the name that an earlier service has for it.
+    Earlier(Earlier),
     /// A variable of the platform has a value that is not known here.
     Ignored {
         /// The variable.
@@ -35,8 +38,21 @@ impl fmt::Display for Remark {
                     "{name} stands in quotes, and they count as a part of the value: was it meant so? Docker keeps the quotes of an --env-file"
                 )
             }
+            Self::Earlier(Earlier { name, setting, unused: None }) => {
+                write!(f, "{name} is taken for {setting}, as the service does that this one replaces")
+            }
+            Self::Earlier(Earlier { name, setting, unused: Some(why) }) => {
+                write!(f, "{name}, an earlier name of {setting}, is ignored: {why}")
+            }
             Self::Ignored { name, got, takes } => write!(f, "{name}={got} is ignored: it takes {takes}"),
         }
+    }
+}
+
+impl Remark {
+    /// Is it for information only, and nothing to look after?
+    pub fn is_all_right(&self) -> bool {
+        matches!(self, Self::Earlier(Earlier { unused: None, .. }))
     }
 }
 
@@ -50,7 +66,8 @@ pub fn remarks(environment: &Environment) -> Vec<Remark> {
         Remark::Ignored { name, got: redact::addresses(&got, "***@"), takes }
     });
     let unknown = unknown(environment).into_iter().map(Remark::Unknown);
-    unknown.chain(quoted(environment)).chain(ignored).collect()
+    let earlier = environment.earlier().iter().cloned().map(Remark::Earlier);
+    unknown.chain(quoted(environment)).chain(earlier).chain(ignored).collect()
 }
 
 /// In `.env`, quotes around quotes are no accident, and a file of its own has a secret as it is.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::earlier::{self, Earlier};
 use super::{Bad, ConfigError, dotenv as grammar, table};
 use crate::proxy::{self, Proxies};
 use crate::telemetry::otel;
@@ -54,6 +55,7 @@ impl std::fmt::Debug for Variable {
 pub struct Environment {
     variables: BTreeMap<String, Variable>,
     bad: Vec<Bad>,
+    earlier: Vec<Earlier>,
 }
 
 impl std::fmt::Debug for Environment {
@@ -112,13 +114,14 @@ impl Environment {
         let all = all.chain(environment.into_iter().map(from(Origin::Environment)));
         let mut variables: BTreeMap<_, _> = all.collect();
         variables.retain(|_, variable| !variable.value.trim().is_empty());
+        let earlier = earlier::understand(&mut variables);
         for setting in table::ALL.iter().filter(|setting| setting.file != table::File::Never) {
             if let Some(variable) = variables.get_mut(setting.name) {
                 let length = without_line_break(&variable.value).len();
                 variable.value.truncate(length);
             }
         }
-        let mut environment = Self { variables, bad: Vec::new() };
+        let mut environment = Self { variables, bad: Vec::new(), earlier };
         environment.open_files();
         environment
     }
@@ -174,6 +177,11 @@ impl Environment {
     /// All variables that are set.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (String, String)> {
         self.variables.iter().map(|(name, variable)| (name.clone(), variable.value.clone()))
+    }
+
+    /// The names of the service that this one replaces, as far as they are set.
+    pub(super) fn earlier(&self) -> &[Earlier] {
+        &self.earlier
     }
 
     /// What could not be read.

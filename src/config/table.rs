@@ -287,6 +287,9 @@ settings! {
         .takes("an address and a port, such as 127.0.0.1:8080");
     http_token: "HTTP_TOKEN", Setting::of(Both).or_else("/link answers to loopback only")
         .takes("16 to 256 characters of printable ASCII without spaces").secret();
+    http_cors_origin: "HTTP_CORS_ORIGIN", Setting::of(Both).or_else("no page of another origin reads /status")
+        .takes("an origin, such as https://admin.example.com");
+    compat_status: "COMPAT_STATUS", Setting::of(Both).or("off").takes("on or off");
     shutdown_grace: "SHUTDOWN_GRACE", Setting::of(Both).or("25s").takes(DURATION);
     log_format: "LOG_FORMAT", Setting::of(Both).or_else("pretty on a terminal, else json").takes("pretty or json");
     rust_log: "RUST_LOG", Setting::of(Both).or(DEFAULT_FILTER)

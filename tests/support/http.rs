@@ -6,6 +6,13 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
+/// A client for what is no JSON.
+pub fn http_client() -> reqwest::Client {
+    // The provider is the process's; only the first of the tests that run at once installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
+}
+
 /// One part's HTTP side.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -16,10 +23,7 @@ pub struct Http {
 impl Http {
     /// Below `base`, such as `http://127.0.0.1:1234`.
     pub fn new(base: impl Into<String>) -> Self {
-        // The provider is the process's; only the first of the tests that run at once installs it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
-        Self { client, base: base.into() }
+        Self { client: http_client(), base: base.into() }
     }
 
     /// The address.

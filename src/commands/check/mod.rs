@@ -34,6 +34,7 @@ const CODES: &[&str] = &[
     "bad-setting",
     "unknown-setting",
     "quoted-setting",
+    "earlier-name",
     "ignored-setting",
     "answers",
     "answers-everybody",
@@ -184,6 +185,9 @@ fn settings(environment: &Environment) -> (Vec<Finding>, Option<Config>) {
     findings.extend(remarks(environment).into_iter().map(|remark| {
         let (code, mend) = match &remark {
             Remark::Unknown(_) => ("unknown-setting", "`whatsapp-connector config` lists all names"),
+            Remark::Earlier(_) => {
+                ("earlier-name", "give the setting its own name; `whatsapp-connector config` lists all names")
+            }
             Remark::Quoted(_) => ("quoted-setting", "write the value without quotes"),
             Remark::Ignored { .. } => {
                 ("ignored-setting", "nothing to do if the rest is enough; it counts as not set")
