@@ -243,6 +243,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             Heard::Link(input) => {
                 match &input {
                     Input::Connected => {
+                        self.connection.draining(false);
                         speaker.logged_in(now);
                         self.auth.forget_kept_out().await;
                     }
@@ -253,6 +254,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 }
                 return Some(input);
             }
+            Heard::LoggedIn => self.connection.draining(true),
             Heard::Renamed => speaker.renamed(now),
             Heard::SlowDown => line.slow_down(now),
             Heard::PairCode(ends) => codes.came(ends),

@@ -26,6 +26,9 @@ struct Now {
     state: State,
     /// How often it has been lost.
     losses: u64,
+    /// WhatsApp is handing over what has waited for this device. Until that is written, nothing may be sent: the library
+    /// writes it in batches, and what it encrypts meanwhile would be ahead of its disk.
+    draining: bool,
 }
 
 /// Write access to the connection. The link's state machine runs here. Cheap to clone.
@@ -45,6 +48,11 @@ impl ConnectionWriter {
     /// Sets the current client, and what writes its store.
     pub(super) fn client(&self, client: Option<(Arc<Client>, Arc<Commits>)>) {
         self.now.send_modify(|now| (now.client, now.commits) = client.unzip());
+    }
+
+    /// There is a new connection, and WhatsApp hands over what has waited; or it has done so.
+    pub(super) fn draining(&self, draining: bool) {
+        self.now.send_modify(|now| now.draining = draining);
     }
 
     /// Moves the link to its next state, informs the readers, and says what to do with the client.
@@ -145,7 +153,7 @@ impl Connection {
         loop {
             {
                 let now = now.borrow_and_update();
-                if let (State::Online, Some(client)) = (&now.state, &now.client)
+                if let (State::Online, Some(client), false) = (&now.state, &now.client, now.draining)
                     && is_up(client)
                 {
                     return Arc::clone(client);

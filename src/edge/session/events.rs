@@ -41,6 +41,8 @@ pub(crate) trait OutgoingObserver: Send + Sync {
 pub(super) enum Heard {
     /// Something that may change the link's state.
     Link(Input),
+    /// There is a new connection. WhatsApp hands over what has waited, before the link counts as connected.
+    LoggedIn,
     /// WhatsApp gave a pairing code that ends then.
     PairCode(Instant),
     /// WhatsApp gave no pairing code.
@@ -133,7 +135,10 @@ impl Listener {
     fn came(&self, stanza: &OwnedNodeRef) {
         match stanza.tag() {
             "message" => {}
-            "success" => return self.resends.logged_in(),
+            "success" => {
+                self.resends.logged_in();
+                return self.tell(Heard::LoggedIn);
+            }
             // The library makes its own pauses longer, and tells nobody.
             "stream:error" if stanza.attrs().optional_string("code").is_some_and(|code| code == "429") => {
                 return self.tell(Heard::SlowDown);

@@ -11,8 +11,19 @@ pub(super) struct Arrivals {
     last: u64,
     by_number: BTreeMap<u64, Key>,
     numbers: HashMap<Key, u64>,
-    /// How often each message came on this connection.
-    times: HashMap<Key, u32>,
+    /// What has become of each message on this connection.
+    seen: HashMap<Key, Seen>,
+}
+
+/// What has become of a message on this connection.
+#[derive(Debug, Default)]
+struct Seen {
+    /// So many stanzas of it came.
+    came: u32,
+    /// So many of them could not be decrypted any more and have no copy.
+    missed: u32,
+    /// It was requested.
+    asked: bool,
 }
 
 /// (chat, id).
@@ -32,7 +43,7 @@ impl Arrivals {
             && let Some((_, oldest)) = self.by_number.pop_first()
         {
             self.numbers.remove(&oldest);
-            self.times.remove(&oldest);
+            self.seen.remove(&oldest);
         }
         self.last
     }
@@ -40,23 +51,26 @@ impl Arrivals {
     /// The message came once more.
     pub(super) fn came(&mut self, chat: &str, id: &str) {
         self.number(chat, id);
-        *self.times.entry((chat.to_owned(), id.to_owned())).or_default() += 1;
+        self.seen.entry((chat.to_owned(), id.to_owned())).or_default().came += 1;
     }
 
-    /// How often the message came on this connection.
-    pub(super) fn times(&self, chat: &str, id: &str) -> u32 {
-        self.times.get(&(chat.to_owned(), id.to_owned())).copied().unwrap_or_default()
+    /// One of its stanzas cannot be decrypted and has no copy. Returns whether the message must be requested: if no
+    /// other stanza of it is being worked on or will be, and once for each connection.
+    pub(super) fn missed(&mut self, chat: &str, id: &str) -> bool {
+        let seen = self.seen.entry((chat.to_owned(), id.to_owned())).or_default();
+        seen.missed += 1;
+        seen.missed >= seen.came && !std::mem::replace(&mut seen.asked, seen.missed >= seen.came)
     }
 
     /// A new connection: the count starts again.
     pub(super) fn reconnected(&mut self) {
-        self.times.clear();
+        self.seen.clear();
     }
 
     /// The message is finished.
     pub(super) fn forget(&mut self, chat: &str, id: &str) {
         let key = (chat.to_owned(), id.to_owned());
-        self.times.remove(&key);
+        self.seen.remove(&key);
         if let Some(number) = self.numbers.remove(&key) {
             self.by_number.remove(&number);
         }
@@ -67,7 +81,7 @@ impl Arrivals {
 impl Arrivals {
     /// Is nothing remembered of any message?
     pub(super) fn is_empty(&self) -> bool {
-        self.by_number.is_empty() && self.numbers.is_empty() && self.times.is_empty()
+        self.by_number.is_empty() && self.numbers.is_empty() && self.seen.is_empty()
     }
 }
 
@@ -103,18 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_counted_for_each_connection() {
+    fn a_message_is_requested_when_its_last_stanza_is_missing_and_once_for_each_connection() {
         let mut arrivals = Arrivals::default();
-        assert_eq!(arrivals.times("a", "1"), 0);
-        for times in 1..=3 {
-            arrivals.came("a", "1");
-            assert_eq!((arrivals.times("a", "1"), arrivals.times("b", "1")), (times, 0));
+        for connection in 0..2 {
+            for _ in 0..3 {
+                arrivals.came("a", "1");
+            }
+            let asked = [0; 5].map(|_| arrivals.missed("a", "1"));
+            assert_eq!(asked, [false, false, true, false, false], "on connection {connection}");
+            assert!(arrivals.missed("b", "1"), "of another chat");
+            arrivals.reconnected();
         }
-        arrivals.reconnected();
-        assert_eq!(arrivals.times("a", "1"), 0);
         arrivals.came("a", "1");
-        assert_eq!(arrivals.times("a", "1"), 1);
         arrivals.forget("a", "1");
-        assert_eq!(arrivals.times("a", "1"), 0);
+        assert!(arrivals.missed("a", "1"), "it begins anew");
     }
 }

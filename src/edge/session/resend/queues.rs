@@ -52,13 +52,11 @@ struct Entry {
 }
 
 impl Queues {
-    /// If it came twice on one connection, its first copy is still being worked on, or was requested.
+    /// A stanza can be decrypted no more. Returns whether to request the message: if it came twice on this connection,
+    /// the other stanza may be the one that was requested before. What came after it waits in either case.
     pub(super) fn not_there(&mut self, chat: &str, id: &str, now: Instant) -> bool {
-        if self.arrivals.times(chat, id) > 1 {
-            return false;
-        }
         self.hold(chat, id, None, now);
-        true
+        self.arrivals.missed(chat, id)
     }
 
     /// A message cannot be read, and is being requested. Messages that came after it wait.

@@ -85,6 +85,21 @@ fn what_comes_twice_on_a_connection_is_asked_for_once() {
     assert!(not_there(&mut world));
 }
 
+/// An edge that was killed had asked for the first message, and its sender has sent it anew, behind the second one.
+#[test]
+fn what_follows_a_missing_message_waits_also_if_the_message_has_come_twice() {
+    let mut world = World::new();
+    for id in ["1", "2", "1"] {
+        world.queues.arrivals.came("chat", id);
+    }
+    assert!(!world.queues.not_there("chat", "1", world.now), "the other stanza can be read");
+    world.brings(&["2", "1"]);
+    assert!(world.reconnects_within(GRACE));
+    world.brings(&["2"]);
+    assert_eq!(world.stored, ["1", "2"]);
+    assert!(world.queues.chats.is_empty() && world.queues.arrivals.is_empty());
+}
+
 #[test]
 fn a_connection_is_let_be_until_it_has_handed_over_all() {
     let mut world = World::new();
@@ -177,6 +192,8 @@ fn a_phone_that_is_off_holds_its_chat_once() {
     world.lost("1");
     world.brings(&["2"]);
     assert!(world.reconnects_within(PATIENCE + GRACE), "2 has to come again");
+    world.queues.logged_in();
+    world.queues.drained(world.now);
     world.lost("1");
     world.brings(&["2", "3", "1"]);
     assert_eq!(world.stored, ["2", "3", "1"]);
