@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
+use crate::bursts;
 use crate::conduct::Traces;
 use crate::goals;
 use crate::logs;
@@ -20,6 +21,7 @@ pub fn violations(traces: &mut Traces) -> Vec<String> {
     let mut broken = traces.complaints.clone();
     told_and_kept(traces, &mut broken);
     one_entry_each(traces, &mut broken);
+    bursts::fold(traces, &mut broken);
     broken.extend(traces.evidence.violations(&traces.written));
     asked_in_turn(traces, &mut broken);
     dead_letters(traces, &mut broken);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bursts;
 use crate::conduct::Traces;
 use crate::goals::{Goal, goals};
 use crate::legs::{Way, legs, ready};
@@ -18,6 +19,8 @@ pub struct Report {
     pub seed: u64,
     /// How many messages were written.
     pub messages: usize,
+    /// How many of them were asked about with a later one.
+    pub joined: usize,
     /// What was done to the system, by kind.
     pub faults: BTreeMap<String, usize>,
     /// Calls that the forwarders made.
@@ -90,6 +93,7 @@ impl Report {
         Self {
             seed,
             messages: traces.written.len(),
+            joined: bursts::joined(traces),
             faults: traces.done.clone(),
             calls: traces.asked.len(),
             repeated_calls: traces.asked.len() - asked.len(),
