@@ -103,7 +103,7 @@ async fn without_a_time_each_text_has_its_answer() {
 /// A picture, a sticker, a choice: each ends what was before it. A reaction is no message and ends nothing.
 #[tokio::test]
 async fn what_is_no_bare_text_ends_a_burst_and_is_not_joined() {
-    let stage = joining("2m").set().await;
+    let stage = joining("1m").set().await;
     let _edge = edge_only(&stage).await;
     let customer = stage.customer().await;
     let first = customer.write("uno").await;
@@ -240,7 +240,7 @@ killed_at! {
 
 /// Whatever was stored of a burst when it died: the next one asks with the same words under the same id.
 async fn killed_at(point: &str, decided: usize, calls: usize) {
-    let stage = joining("2m").setting("FORWARDER_ACK_WAIT", "1s").set().await;
+    let stage = joining("1m").setting("FORWARDER_ACK_WAIT", "1s").set().await;
     let _edge = edge_only(&stage).await;
     let customer = stage.customer().await;
     let texts = ["uno", "dos", "tres"];
@@ -323,7 +323,9 @@ async fn a_burst_that_is_given_up_on_leaves_all_its_words_and_a_replay_brings_th
     forwarder.stop().await;
 
     backend.set(|question| Answer::text(&format!("eco: {}", question.text)));
-    stage.output(&["dlq", "replay", "1", "2", "3"]).await;
+    for letter in ["1", "2", "3"] {
+        stage.output(&["dlq", "replay", letter]).await;
+    }
     customer.write_kind("sticker", "").await;
     let _forwarder = stage.start(Role::Forwarder).await;
     customer.receives(1).await;
