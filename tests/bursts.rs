@@ -260,6 +260,22 @@ async fn killed_at(point: &str, decided: usize, calls: usize) {
     assert_eq!((evidence.calls.len(), evidence.calls_of(&ids[2])), (calls, calls), "{:?}", evidence.calls);
 }
 
+/// The control: if nobody reads on the last outcome what was decided, the words before the last text are lost.
+#[tokio::test]
+async fn without_the_memory_of_bursts_the_same_scenario_is_seen_to_lose_words() {
+    let stage = joining("1m").setting("WITHOUT_GUARD", "bursts").set().await;
+    let _edge = edge_only(&stage).await;
+    let customer = stage.customer().await;
+    let texts = ["uno", "dos", "tres"];
+    let ids = writes(&stage, &customer, &texts).await;
+    customer.write_kind("sticker", "").await;
+    stage.streams().await.received(4).await;
+    let _forwarder = stage.start(Role::Forwarder).await;
+    let evidence = stage.evidence(4, [&customer]).await;
+    let broken = evidence.violations(&burst(&customer, &ids, &texts));
+    assert!(broken.iter().any(|line| line.contains("the phone must show")), "{broken:?}");
+}
+
 /// Nothing of the wait is remembered by anybody: the stream says what belongs together.
 #[tokio::test]
 async fn a_forwarder_killed_while_it_waits_for_more_joins_the_same() {
