@@ -130,7 +130,8 @@ pub fn answers(traces: &Traces) -> Vec<String> {
     replies.filter(|text| text.contains('\n')).collect()
 }
 
-fn into(outcome: &Entry) -> Option<String> {
+/// What its message was joined into: an `inbound_id`.
+pub fn into(outcome: &Entry) -> Option<String> {
     match outcome.outcome().result {
         Some(Ending::None(none)) if none.reason() == NoReplyReason::Joined => Some(none.joined_into),
         _ => None,

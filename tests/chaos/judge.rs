@@ -98,13 +98,13 @@ fn dead_letters(traces: &Traces, broken: &mut Vec<String>) {
         }
         *letters.entry(id).or_default() += 1;
     }
-    let mut dead = BTreeSet::new();
-    for outcome in &traces.evidence.outcomes {
-        let outcome = outcome.outcome();
-        if matches!(outcome.result, Some(Ending::Dead(_))) {
-            dead.insert(outcome.message_id);
-        }
-    }
+    let ended = || traces.evidence.outcomes.iter().map(|entry| (bursts::into(entry), entry.outcome()));
+    let given_up = ended().filter(|(_, outcome)| matches!(outcome.result, Some(Ending::Dead(_))));
+    let given_up: BTreeSet<String> = given_up.map(|(_, outcome)| outcome.inbound_id).collect();
+    // What was joined into a message has no call but that one's.
+    let dead =
+        ended().filter(|(into, outcome)| given_up.contains(into.as_ref().unwrap_or(&outcome.inbound_id)));
+    let dead: BTreeSet<String> = dead.map(|(_, outcome)| outcome.message_id).collect();
     for id in letters.keys().chain(&dead) {
         if !poison.contains(id.as_str()) {
             broken.push(format!("{id}: given up on without need"));

@@ -118,11 +118,12 @@ impl fmt::Display for Report {
         let Percentiles { p50, p99, max } = self.ready_to_call_ms;
         writeln!(
             f,
-            "seed {}: {verdict}; {} messages ({} had to wait their turn), {} calls ({} repeated, {} of them \
+            "seed {}: {verdict}; {} messages ({} had to wait their turn, {} joined), {} calls ({} repeated, {} of them \
              answered before), {} replies repeated",
             self.seed,
             self.messages,
             self.chances_to_overtake,
+            self.joined,
             self.calls,
             self.repeated_calls,
             self.repeated_answers,
