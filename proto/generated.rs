@@ -870,6 +870,10 @@ pub struct NoReply {
     /// With `NO_REPLY_REASON_SHADOW` only: what the person would have got. Never sent.
     #[prost(message, optional, tag = "2")]
     pub would_be: ::core::option::Option<Reply>,
+    /// With `NO_REPLY_REASON_JOINED` only: the `inbound_id` of the message that it is asked about with. That one's
+    /// outcome is the answer to both.
+    #[prost(string, tag = "4")]
+    pub joined_into: ::prost::alloc::string::String,
 }
 /// Given up on; a copy of the inbound message is in `WA_DLQ`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -907,6 +911,8 @@ pub enum NoReplyReason {
     NotMentioned = 9,
     /// In a group where only admins may write, and the linked number is none.
     AdminsOnly = 10,
+    /// The person went on writing, and it is asked about together with a later message (`JOIN_WITHIN`).
+    Joined = 13,
 }
 impl NoReplyReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -926,6 +932,7 @@ impl NoReplyReason {
             Self::Shadow => "NO_REPLY_REASON_SHADOW",
             Self::NotMentioned => "NO_REPLY_REASON_NOT_MENTIONED",
             Self::AdminsOnly => "NO_REPLY_REASON_ADMINS_ONLY",
+            Self::Joined => "NO_REPLY_REASON_JOINED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -942,6 +949,7 @@ impl NoReplyReason {
             "NO_REPLY_REASON_SHADOW" => Some(Self::Shadow),
             "NO_REPLY_REASON_NOT_MENTIONED" => Some(Self::NotMentioned),
             "NO_REPLY_REASON_ADMINS_ONLY" => Some(Self::AdminsOnly),
+            "NO_REPLY_REASON_JOINED" => Some(Self::Joined),
             _ => None,
         }
     }

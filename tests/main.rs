@@ -14,6 +14,7 @@
 mod admin;
 mod asked_again;
 mod backlog;
+mod bursts;
 mod bus_outage;
 mod calls;
 mod check;

@@ -171,6 +171,27 @@ async fn a_forwarder_killed_in_the_middle_leaves_one_connected_trace() {
     assert!(lost.len() == 1 && lost.iter().all(of_the_dead), "only the dead call has no parent: {lost:?}");
 }
 
+/// Each text of a burst has a trace of its own, which the call is not in.
+#[tokio::test]
+async fn the_turn_of_a_burst_is_linked_to_the_traces_of_all_its_texts() {
+    let collector = Collector::start().await;
+    let mut stage = stage(collector.url(), CALM).await;
+    stage.set("JOIN_WITHIN", "2s");
+    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    for text in ["uno", "dos", "tres"] {
+        customer.write(text).await;
+    }
+    customer.receives(1).await;
+    collector.has("wa.in process", 3).await;
+    let traces: Vec<String> =
+        stage.streams().await.messages().await.iter().map(crate::support::Entry::trace_id).collect();
+    let turns = collector.spans().into_iter().filter(|span| span.name == "wa.in process");
+    let links: BTreeMap<String, Vec<String>> = turns.map(|turn| (turn.trace_id, turn.links)).collect();
+    assert_eq!(links[&traces[2]], traces[..2]);
+    assert!(links[&traces[0]].is_empty() && links[&traces[1]].is_empty(), "{links:?}");
+}
+
 #[tokio::test]
 async fn what_becomes_of_an_answer_is_linked_to_its_trace() {
     let collector = Collector::start().await;

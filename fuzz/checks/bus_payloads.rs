@@ -66,7 +66,7 @@ fn inbound(payload: &[u8]) {
             assert!(shown || question(&message, &known, NOW_MS).is_err());
             in_full(&message, &everybody);
             match question(&message, &everybody, NOW_MS) {
-                Err(reason) => outcome::Result::None(NoReply { reason: reason.into(), would_be: None }),
+                Err(reason) => outcome::Result::None(NoReply { reason: reason.into(), ..NoReply::default() }),
                 Ok(question) => {
                     assert!(!question.text.trim().is_empty() && !question.from_number.is_empty());
                     let time = &question.timestamp_iso;

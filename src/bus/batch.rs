@@ -39,7 +39,7 @@ impl Bus {
     }
 
     /// The next messages on `subject` from this sequence on, `most` of them. For those that are large.
-    pub(super) async fn few(
+    pub async fn few(
         &self,
         stream: &str,
         subject: &str,

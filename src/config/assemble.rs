@@ -130,6 +130,7 @@ fn forwarder(
     let format = check.read(&given.reply_format, read::format);
     let mode = check.read(&given.backend_mode, read::mode);
     let shadow_delay = check.read(&given.shadow_delay, read::delay);
+    let join = join(given, check);
     let fields = check.read(&given.backend_fields, read::fields);
     let files = files(given, check);
     let transcriber = transcriber(given, proxies, check);
@@ -159,7 +160,17 @@ fn forwarder(
         format: format?,
         mode: mode?,
         shadow_delay: shadow_delay?,
+        join: join?,
     })
+}
+
+/// Which texts are asked about together.
+fn join(given: &table::All, check: &mut Check) -> Option<forwarder::burst::Settings> {
+    let within = check.read(&given.join_within, read::media_wait);
+    let at_most = check.read(&given.join_max, read::join_max);
+    let takes = "at least as long as JOIN_WITHIN";
+    check.relation("JOIN_MAX", at_most, |at_most| Some(at_most >= within?), takes);
+    Some(forwarder::burst::Settings { within: within?, at_most: at_most? })
 }
 
 /// What the backend is told of files. Their addresses are signed with a secret, and only then are there any.

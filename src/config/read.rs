@@ -130,6 +130,12 @@ pub(super) fn media_wait(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|time| *time <= longest)
 }
 
+/// How long a burst of texts may take.
+pub(super) fn join_max(text: &str) -> Option<Duration> {
+    let longest = Duration::from_secs(10 * 60);
+    humantime::parse_duration(text).ok().filter(|time| *time <= longest)
+}
+
 /// How long an address is good.
 pub(super) fn ttl(text: &str) -> Option<Duration> {
     let bounds = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);

@@ -227,6 +227,8 @@ settings! {
     unsupported_text: "UNSUPPORTED_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
+    join_within: "JOIN_WITHIN", Setting::of(Forwarder).or("0s").takes("a duration up to 1m, such as 3s; 0s for none");
+    join_max: "JOIN_MAX", Setting::of(Forwarder).or("15s").takes("a duration up to 10m, such as 15s");
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");

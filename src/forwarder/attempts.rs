@@ -134,6 +134,11 @@ impl Attempt<'_> {
         }
     }
 
+    /// Have so many processes died over it that it may be the cause?
+    pub(super) fn is_suspect(&self) -> bool {
+        self.needs > 0
+    }
+
     /// The message has to wait for something. It is not to blame for a death in this time. It keeps its capacity.
     pub(super) async fn pause(&mut self) {
         self.lower(|count| count.saturating_sub(1)).await;

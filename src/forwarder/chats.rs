@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::burst::Burst;
 use super::chain::Last;
 use super::notice;
 use crate::bus::{Bus, ReadError};
@@ -71,10 +72,15 @@ impl Chats {
     pub(super) async fn read_last(&self, chat: &Arc<str>) -> Result<Last, ReadError> {
         let incarnation = self.incarnation();
         let stored = self.bus.last(&self.stream_out, chat).await?;
-        let read = stored.map_or(Last::default(), |stored| Last {
-            in_sequence: stored.headers.in_sequence(&incarnation),
-            out_sequence: stored.sequence,
-            told_at_ms: notice::told_at_ms(&stored.headers),
+        let read = stored.map_or(Last::default(), |stored| {
+            let in_sequence = stored.headers.in_sequence(&incarnation);
+            Last {
+                in_sequence,
+                out_sequence: stored.sequence,
+                told_at_ms: notice::told_at_ms(&stored.headers),
+                // Its sequences count in its own incarnation of the stream only.
+                burst: Burst::read(&stored.headers).filter(|_| in_sequence > 0),
+            }
         });
         let (now, mut known) = (Instant::now(), self.known());
         let before = known.get(chat, now).copied();

@@ -42,7 +42,8 @@ pub(super) fn answered(mode: Mode, format: Format, mut reply: Reply) -> Decision
         Mode::Answer => Decision::Reply(reply),
         // This is not a reply with a flag: an edge that does not know the flag would send the reply.
         Mode::Shadow => {
-            Decision::None(NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply) })
+            let reason = NoReplyReason::Shadow.into();
+            Decision::None(NoReply { reason, would_be: Some(reply), ..NoReply::default() })
         }
     }
 }
@@ -64,7 +65,16 @@ pub(super) fn left(wait: Duration, stored_at_ms: i64, now_ms: i64) -> Duration {
 
 /// There is no answer.
 pub(super) fn none(reason: NoReplyReason) -> Decision {
-    Decision::None(NoReply { reason: reason.into(), would_be: None })
+    Decision::None(NoReply { reason: reason.into(), ..NoReply::default() })
+}
+
+/// It is asked about with the message of this `inbound_id`.
+pub(super) fn joined(into: &str) -> Decision {
+    Decision::None(NoReply {
+        reason: NoReplyReason::Joined.into(),
+        joined_into: into.to_owned(),
+        ..NoReply::default()
+    })
 }
 
 /// The message is given up on. The customer gets `fallback` for it.

@@ -98,6 +98,16 @@ pub fn question(
     })
 }
 
+/// A text that may be joined with those beside it (`JOIN_WITHIN`): its words, and who wrote them. Its age does not count, so
+/// that it is the same at any time; nor are words joined that pick an option or stand with a file.
+pub(super) fn joinable<'a>(message: &'a InboundMessage, settings: &Settings) -> Option<(&'a str, String)> {
+    let Some(Content::Text(_)) = &message.content else { return None };
+    let words = text(message)?;
+    let is_meant = question(message, settings, i64::MIN).is_ok();
+    let sender = message.sender.clone().unwrap_or_default();
+    is_meant.then(|| (words, format!("{}/{}/{}/{}", message.from_me, sender.phone, sender.lid, sender.jid)))
+}
+
 /// Is it only for want of words that the backend is not asked? It is something that a person has sent and that a phone
 /// shows, in a chat of two, and its sender would be answered.
 pub fn lacks_only_words(message: &InboundMessage, settings: &Settings, now_ms: i64) -> bool {

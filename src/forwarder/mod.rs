@@ -4,7 +4,7 @@
 //!
 //! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
 //! (`numbers`: who is one person); `policy` what the
-//! backend's answers mean; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
+//! backend's answers mean; `burst` which texts are asked about together; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
 //! `decision` how a message ends; `notice` whether a person is told that only text is read; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
 //!
@@ -20,6 +20,7 @@
 mod ack_floor;
 mod attempts;
 pub mod backend;
+pub mod burst;
 pub mod chain;
 mod chats;
 mod circuit_breaker;
@@ -48,7 +49,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
-use crate::bus::{Bus, Delivery, Gone, ReadError};
+use crate::bus::{Bus, Delivery, Gone, ReadError, StreamClock};
 use crate::task::{OnPanic, Tasks, spawn};
 use crate::telemetry::Seldom;
 use crate::wire::{FileLinks, Subjects};
@@ -94,6 +95,8 @@ pub struct Settings {
     pub mode: Mode,
     /// In shadow: how long after a message was stored the live service may ask first.
     pub shadow_delay: Duration,
+    /// Which texts are asked about together.
+    pub join: burst::Settings,
 }
 
 /// What the backend is told of files.
@@ -157,6 +160,8 @@ pub struct Forwarder {
     ack_floor: AckFloor,
     /// What `WA_IN` has no more.
     gone: Gone,
+    /// What time it is for `WA_IN`.
+    clock: StreamClock,
     breaker: CircuitBreaker,
     attempts: Attempts,
     slots: Slots,
@@ -192,6 +197,7 @@ impl Forwarder {
             chats: Chats::new(bus.clone(), subjects.stream_out(), incarnation),
             ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             gone: Gone::new(bus.clone(), subjects.stream_in()),
+            clock: StreamClock::new(bus.clone(), subjects.stream_in()),
             breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
             slots: Slots::new(settings.concurrency, settings.backend.timeout),

@@ -117,7 +117,7 @@ pub static TURNS: Level<1> = Level::level(
     "{message}",
     &["state"],
     "Messages in the forwarder's hand: calling the backend, waiting for the one before in the chain, held \
-     until the backend is back, waiting for its file, or retrying after a failure.",
+     until the backend is back, waiting for its file or for more of a burst, or retrying after a failure.",
 );
 /// Messages that are being sent.
 pub static SENDING: Level<0> =

@@ -2,6 +2,7 @@
 //! backend.
 
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::{Context, global};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -55,5 +56,14 @@ pub fn continue_from(span: &Span, headers: &Headers) {
     if !uncollected::enter(span, &context) {
         // Fails only without an OpenTelemetry layer, as in unit tests.
         let _ = span.set_parent(context);
+    }
+}
+
+/// Links the current span to the context in `headers`, if there is one.
+pub fn link_to(headers: &Headers) {
+    let context = global::get_text_map_propagator(|propagator| propagator.extract(&Source(headers)));
+    let place = context.span().span_context().clone();
+    if place.is_valid() {
+        Span::current().add_link(place);
     }
 }

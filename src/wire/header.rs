@@ -18,6 +18,9 @@ pub const IN_CREATED: &str = "Wa-In-Created";
 /// On an outcome: when the chat was last told that only text is read, if that was within the last hour. Milliseconds since
 /// the epoch.
 pub const TOLD_AT: &str = "Wa-Told-At";
+/// On an outcome: its message was joined with others (`JOIN_WITHIN`). The `WA_IN` sequences of the first of these and of the
+/// one that is asked about, as `first-last`.
+pub const JOINED: &str = "Wa-Joined";
 /// On a message or an update: its kind, by the name of its field in the schema. With it a reader skips without decoding.
 pub const KIND: &str = "Wa-Kind";
 /// W3C trace context.

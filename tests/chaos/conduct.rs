@@ -15,7 +15,7 @@ use crate::cast::{Blow, Cast, Ground, Life};
 use crate::cluster::Cluster;
 use crate::hands::{Hand, Hands};
 use crate::letters::{File, Kind, Letter};
-use crate::plan::{ACK_WAIT, Menu, Plan, Step};
+use crate::plan::{ACK_WAIT, JOIN_MAX, JOIN_WITHIN, Menu, Plan, Step};
 use crate::proxy::{Asked, POISON, Proxy};
 use crate::services;
 use crate::support::heart::{self, Stall, unix_seconds};
@@ -30,7 +30,7 @@ const GROUP_TOKEN: &str = "group-120363000000000042";
 /// How many customers are in it.
 const MEMBERS: usize = 3;
 /// What a person gets in answer to a message that is given up on.
-const FALLBACK: &str = "Ahora no puedo contestar.";
+pub const FALLBACK: &str = "Ahora no puedo contestar.";
 
 /// What a round leaves behind.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub struct Traces {
     pub menu: Menu,
     /// The bus was a cluster.
     pub cluster: bool,
+    /// Texts in a row were joined, and it is known when they must be: one server stamps them and shows them.
+    pub may_be_joined: bool,
     /// When each message was written, by id, in unix seconds.
     pub written_at: BTreeMap<String, f64>,
     /// The deliveries to forwarders, in a round of kills.
@@ -91,6 +93,13 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
         .setting("LOG_FORMAT", "json");
     let log = std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG", filter));
     let stage = log.iter().fold(stage, |stage, (name, filter)| stage.setting(name, filter));
+    let (within, at_most) = (JOIN_WITHIN.as_millis(), JOIN_MAX.as_millis());
+    let stage = match plan.joins {
+        true => {
+            stage.setting("JOIN_WITHIN", &format!("{within}ms")).setting("JOIN_MAX", &format!("{at_most}ms"))
+        }
+        false => stage,
+    };
     let stage = settings.iter().fold(stage, |stage, (name, value)| stage.setting(name, value));
     let mut stage = stage.set().await;
     stage.keep();
@@ -312,6 +321,7 @@ async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox)
     Traces {
         menu: plan.menu,
         cluster: plan.cluster,
+        may_be_joined: plan.joins && !plan.cluster,
         hands: Vec::new(),
         stalls: Vec::new(),
         drained: Duration::ZERO,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
+use crate::bursts;
 use crate::conduct::Traces;
 use crate::goals;
 use crate::logs;
@@ -20,6 +21,7 @@ pub fn violations(traces: &mut Traces) -> Vec<String> {
     let mut broken = traces.complaints.clone();
     told_and_kept(traces, &mut broken);
     one_entry_each(traces, &mut broken);
+    bursts::fold(traces, &mut broken);
     broken.extend(traces.evidence.violations(&traces.written));
     asked_in_turn(traces, &mut broken);
     dead_letters(traces, &mut broken);
@@ -96,13 +98,13 @@ fn dead_letters(traces: &Traces, broken: &mut Vec<String>) {
         }
         *letters.entry(id).or_default() += 1;
     }
-    let mut dead = BTreeSet::new();
-    for outcome in &traces.evidence.outcomes {
-        let outcome = outcome.outcome();
-        if matches!(outcome.result, Some(Ending::Dead(_))) {
-            dead.insert(outcome.message_id);
-        }
-    }
+    let ended = || traces.evidence.outcomes.iter().map(|entry| (bursts::into(entry), entry.outcome()));
+    let given_up = ended().filter(|(_, outcome)| matches!(outcome.result, Some(Ending::Dead(_))));
+    let given_up: BTreeSet<String> = given_up.map(|(_, outcome)| outcome.inbound_id).collect();
+    // What was joined into a message has no call but that one's.
+    let dead =
+        ended().filter(|(into, outcome)| given_up.contains(into.as_ref().unwrap_or(&outcome.inbound_id)));
+    let dead: BTreeSet<String> = dead.map(|(_, outcome)| outcome.message_id).collect();
     for id in letters.keys().chain(&dead) {
         if !poison.contains(id.as_str()) {
             broken.push(format!("{id}: given up on without need"));

@@ -12,6 +12,7 @@
 )]
 
 mod beside;
+mod bursts;
 mod cast;
 mod cluster;
 mod conduct;

@@ -13,6 +13,10 @@ pub const SLOTS: usize = 8;
 pub const ACK_WAIT: Duration = Duration::from_secs(3);
 /// After the loss of a stream's leader everything has to flow again within this time.
 pub const LEADER_LOSS: Duration = Duration::from_secs(10);
+/// In half of the rounds, texts of one person are joined that come within this time of each other.
+pub const JOIN_WITHIN: Duration = Duration::from_millis(600);
+/// And within this time in all.
+pub const JOIN_MAX: Duration = Duration::from_millis(1_500);
 /// How long it takes from one fault to the next.
 const PAUSE_MS: (u64, u64) = (250, 1_400);
 
@@ -147,6 +151,8 @@ pub struct Plan {
     pub menu: Menu,
     /// The bus is a cluster.
     pub cluster: bool,
+    /// Texts in a row are joined. In every other seed.
+    pub joins: bool,
     /// How many customers there are.
     pub customers: usize,
     /// How many forwarders there are at first.
@@ -174,6 +180,8 @@ impl Plan {
             seed,
             menu,
             cluster,
+            // Where it is promised when a call is made, nothing waits for what may come.
+            joins: seed.is_multiple_of(2) && !matches!(menu, Menu::Scale | Menu::Kills),
             customers,
             requests,
             forwarders,
@@ -188,10 +196,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} customers, {} messages, {} requests, {} forwarders at first, backend {}-{} ms",
+            "seed {}: {} customers, {} messages{}, {} requests, {} forwarders at first, backend {}-{} ms",
             self.seed,
             self.customers,
             self.letters.len(),
+            if self.joins { " (joined)" } else { "" },
             self.requests.len(),
             self.forwarders,
             self.delay_ms.0,

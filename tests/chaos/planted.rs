@@ -3,6 +3,7 @@
 use whatsapp_connector::wire::header;
 use whatsapp_connector::wire::v1::inbound_message::Content;
 
+use crate::bursts;
 use crate::cast::Life;
 use crate::conduct::Traces;
 use crate::hands::Hand;
@@ -94,6 +95,14 @@ const PLANTS: &[(&str, Plant)] = &[
         traces.beside.groups.last_mut().map(Vec::pop);
     }),
     ("a request without a state", |traces| traces.beside.receipts.clear()),
+    ("a joined text whose words were not asked about", |traces| {
+        let burst = bursts::answers(traces).into_iter().next();
+        for received in traces.evidence.inboxes.values_mut().flatten() {
+            if burst.as_ref() == Some(&received.text) {
+                received.text = received.text.lines().last().unwrap_or_default().to_owned();
+            }
+        }
+    }),
     ("a call out of turn", |traces| {
         for asked in &mut traces.asked {
             asked.at -= 60.0;
@@ -157,6 +166,7 @@ pub fn unseen(traces: &Traces) -> Vec<&'static str> {
         ("a file", traces.beside.files.is_empty()),
         ("a vote", traces.beside.votes.is_empty()),
         ("a request", traces.beside.wanted.is_empty()),
+        ("a joined text", bursts::answers(traces).is_empty()),
         ("picture", !traces.beside.wanted.iter().any(|wanted| wanted.kind == "image")),
     ];
     let lacking = |name: &str| lacks.iter().any(|(part, lacks)| *lacks && name.contains(part));

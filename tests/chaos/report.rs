@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bursts;
 use crate::conduct::Traces;
 use crate::goals::{Goal, goals};
 use crate::legs::{Way, legs, ready};
@@ -18,6 +19,8 @@ pub struct Report {
     pub seed: u64,
     /// How many messages were written.
     pub messages: usize,
+    /// How many of them were asked about with a later one.
+    pub joined: usize,
     /// What was done to the system, by kind.
     pub faults: BTreeMap<String, usize>,
     /// Calls that the forwarders made.
@@ -90,6 +93,7 @@ impl Report {
         Self {
             seed,
             messages: traces.written.len(),
+            joined: bursts::joined(traces),
             faults: traces.done.clone(),
             calls: traces.asked.len(),
             repeated_calls: traces.asked.len() - asked.len(),
@@ -114,11 +118,12 @@ impl fmt::Display for Report {
         let Percentiles { p50, p99, max } = self.ready_to_call_ms;
         writeln!(
             f,
-            "seed {}: {verdict}; {} messages ({} had to wait their turn), {} calls ({} repeated, {} of them \
+            "seed {}: {verdict}; {} messages ({} had to wait their turn, {} joined), {} calls ({} repeated, {} of them \
              answered before), {} replies repeated",
             self.seed,
             self.messages,
             self.chances_to_overtake,
+            self.joined,
             self.calls,
             self.repeated_calls,
             self.repeated_answers,

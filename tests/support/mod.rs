@@ -35,7 +35,7 @@ pub use nats::{Nats, Setup, binary as nats_server};
 pub use port::Port;
 pub use process::{Process, clean};
 pub use simulator::{Addressing, BUSINESS, Customer, Received, Sent};
-pub use stage::{Layout, Product, Stage};
+pub use stage::{Layout, Plan, Product, Stage};
 pub use streams::{Entry, Streams, trace_id};
 pub use unwell::{Answer, Asked, Question, Unwell};
 

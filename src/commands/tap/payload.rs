@@ -331,6 +331,8 @@ fn ended(outcome: &Outcome, mask: &mut Mask) -> Fields {
         Some(outcome::Result::None(none)) => {
             fields.put("class", "none");
             fields.put("reason", named(none.reason, NoReplyReason::as_str_name, "NO_REPLY_REASON_"));
+            let into = &none.joined_into;
+            fields.put("joined_into", (!into.is_empty()).then(|| mask.ce_id(into)));
             if let Some(reply) = &none.would_be {
                 let mut would_be = Fields::default();
                 answer(reply, mask, &mut would_be);

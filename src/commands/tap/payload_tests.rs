@@ -145,13 +145,15 @@ fn outcomes(people: &People) -> Vec<Outcome> {
         detail: format!("http-422 for {}", people.phone),
         fallback_text: CANARY.to_owned(),
     };
-    let shadow = NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply.clone()) };
+    let reason = NoReplyReason::Shadow.into();
+    let joined_into = format!("default/{0}/{0}/3EB0", people.phone);
+    let shadow = NoReply { reason, would_be: Some(reply.clone()), joined_into };
     let results = [
         None,
         Some(outcome::Result::Reply(reply)),
         Some(outcome::Result::None(shadow)),
-        Some(outcome::Result::None(NoReply { reason: NoReplyReason::Expired.into(), would_be: None })),
-        Some(outcome::Result::None(NoReply { reason: 99, would_be: None })),
+        Some(outcome::Result::None(NoReply { reason: NoReplyReason::Expired.into(), ..NoReply::default() })),
+        Some(outcome::Result::None(NoReply { reason: 99, ..NoReply::default() })),
         Some(outcome::Result::Dead(dead)),
     ];
     let of = |result| Outcome {

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn only_an_answer_with_options_offers_something() {
-        let shadow = NoReply { reason: NoReplyReason::Shadow.into(), would_be: Some(reply(&["Sí"])) };
+        let reason = NoReplyReason::Shadow.into();
+        let shadow = NoReply { reason, would_be: Some(reply(&["Sí"])), ..NoReply::default() };
         let huge = "a".repeat(MOST_BYTES);
         for (result, offers) in [
             (outcome::Result::Reply(reply(&["Sí"])), true),

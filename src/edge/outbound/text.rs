@@ -162,10 +162,11 @@ mod tests {
         let shadow = NoReplyReason::Shadow.into();
         // Also a reason of a later version.
         for reason in [shadow, 99] {
-            let none = NoReply { reason, would_be: Some(reply.clone()) };
+            let none = NoReply { reason, would_be: Some(reply.clone()), ..NoReply::default() };
             assert_eq!(text(outcome::Result::None(none)), Ok(String::new()));
         }
-        let stored = outcome(outcome::Result::None(NoReply { reason: shadow, would_be: Some(reply) }));
+        let none = NoReply { reason: shadow, would_be: Some(reply), ..NoReply::default() };
+        let stored = outcome(outcome::Result::None(none));
         let stored = prost::Message::encode_to_vec(&stored);
         let read: before_shadow::Outcome = prost::Message::decode(stored.as_slice()).unwrap();
         let none = before_shadow::NoReply { reason: shadow };

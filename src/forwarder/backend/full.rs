@@ -25,6 +25,9 @@ pub struct Full {
     /// The text was spoken, and a service has written it down.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub transcribed: bool,
+    /// The ids of the messages before it whose texts are in its text, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<String>,
     /// The message that it quotes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quoted: Option<Quoted>,

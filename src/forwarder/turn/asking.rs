@@ -6,8 +6,9 @@ use tracing::Instrument as _;
 
 use super::failing::Failing;
 use super::file::Known;
+use super::joining::{Ahead, Joining};
 use super::voice::{self, Heard};
-use super::{Interrupted, Turn, telemetry};
+use super::{Decided, Interrupted, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
 use crate::forwarder::backend::{Failure, Full, Question};
@@ -29,7 +30,9 @@ enum Look {
     /// First somebody has to listen to it.
     Listen,
     /// It need not be.
-    Decided(Decision),
+    Decided(Decided),
+    /// At this time it is known whether more is joined with it.
+    Open(Instant),
     /// The message must wait for capacity first.
     NeedsCapacity,
 }
@@ -57,7 +60,8 @@ impl Turn<'_> {
         &self,
         slot: Slot,
         attempt: &mut Attempt<'_>,
-    ) -> Result<Option<Decision>, Interrupted> {
+        joining: &mut Joining,
+    ) -> Result<Option<Decided>, Interrupted> {
         let mut slots = vec![slot];
         let mut probe = None;
         let mut calls = 0;
@@ -75,7 +79,7 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            let mut question = match self.look(attempt, &heard).await? {
+            let mut question = match self.look(attempt, &heard, joining).await? {
                 Look::Ask(question) => question,
                 Look::Listen => {
                     // It holds nothing, as below.
@@ -84,7 +88,13 @@ impl Turn<'_> {
                     heard = self.listen(&mut file).await?;
                     continue;
                 }
-                Look::Decided(decision) => return Ok(Some(decision)),
+                Look::Open(until) => {
+                    slots.clear();
+                    attempt.leave().await;
+                    self.wait_for_more(until).await?;
+                    continue;
+                }
+                Look::Decided(decided) => return Ok(Some(decided)),
                 Look::NeedsCapacity => return Ok(None),
             };
             if file.is_awaited(&question) && probe.is_none() {
@@ -111,10 +121,10 @@ impl Turn<'_> {
             let called = self.call(&question, calls).await?;
             calls += 1;
             crash::point("forwarder.after-call");
-            let then = self.judge(called, &mut failing).await;
+            let then = self.judge(called, &mut failing, joining.first(self.place.sequence)).await;
             drop(pass);
             match then? {
-                Then::Decided(decision) => return Ok(Some(decision)),
+                Then::Decided(decision) => return Ok(Some(decision.into())),
                 Then::Again => {}
                 Then::After(wait, reason) => {
                     let _retrying = telemetry::retrying(reason, wait);
@@ -130,22 +140,31 @@ impl Turn<'_> {
 
     /// Looks at the message. Each time anew, because it may have become too old, and before anybody asks the circuit
     /// breaker, so that no turn waits for a backend that it need not ask.
-    async fn look(&self, attempt: &mut Attempt<'_>, heard: &Heard) -> Result<Look, Interrupted> {
+    async fn look(
+        &self,
+        attempt: &mut Attempt<'_>,
+        heard: &Heard,
+        joining: &mut Joining,
+    ) -> Result<Look, Interrupted> {
+        let first = joining.first(self.place.sequence);
         match attempt.begin().await {
             Begun::Going => {}
             Begun::NeedsCapacity => return Ok(Look::NeedsCapacity),
             Begun::GiveUp { deaths } => {
                 let detail = format!("deaths-{deaths}");
-                return self.dead(DeadReason::CrashLoop, &detail).await.map(Look::Decided);
+                let dead = self.dead(DeadReason::CrashLoop, &detail, first).await?;
+                return Ok(Look::Decided(dead.into()));
             }
         }
         let Ok(message) = InboundMessage::decode(self.delivery.payload.clone()) else {
-            return self.dead(DeadReason::Unreadable, "not-an-inbound-message").await.map(Look::Decided);
+            let dead = self.dead(DeadReason::Unreadable, "not-an-inbound-message", first).await?;
+            return Ok(Look::Decided(dead.into()));
         };
         let (settings, now_ms) = (&self.forwarder.settings.eligible, now_ms());
         if self.is_to_be_heard(&message, heard, now_ms) {
             return Ok(Look::Listen);
         }
+        let message = self.whole(message, joining).await?;
         let mut question = match heard {
             Heard::Words(words) => eligible::question(&voice::written(&message, words), settings, now_ms),
             Heard::Not | Heard::Nothing => eligible::question(&message, settings, now_ms),
@@ -153,14 +172,24 @@ impl Turn<'_> {
         if let (Heard::Words(_), Ok(Question { full: Some(full), .. })) = (heard, &mut question) {
             **full = Full { transcribed: true, ..Full::of(&message) };
         }
-        Ok(match question {
-            Ok(question) => Look::Ask(Box::new(question)),
-            Err(reason) => Look::Decided(decision::none(reason)),
-        })
+        let mut question = match question {
+            Ok(question) => question,
+            Err(reason) => return Ok(Look::Decided(decision::none(reason).into())),
+        };
+        // If others are to blame for its deaths, they are behind it. So it does not look at them.
+        if !attempt.is_suspect() {
+            match self.look_ahead(&message, joining).await? {
+                Ahead::Nothing => {}
+                Ahead::Open(until) => return Ok(Look::Open(until)),
+                Ahead::Joins(decided) => return Ok(Look::Decided(decided)),
+            }
+        }
+        Self::tell_of_joined(question.full.as_deref_mut(), joining);
+        Ok(Look::Ask(Box::new(question)))
     }
 
     /// Tells the circuit breaker the result of a call, and says what follows.
-    async fn judge(&self, called: Called, failing: &mut Failing) -> Result<Then, Interrupted> {
+    async fn judge(&self, called: Called, failing: &mut Failing, first: u64) -> Result<Then, Interrupted> {
         let Called { class, began, overload } = called;
         let (breaker, chat) = (&self.forwarder.breaker, self.chat);
         let (reason, retry_after) = match class {
@@ -175,7 +204,7 @@ impl Turn<'_> {
             }
             Class::Rejected { reason } => {
                 breaker.reached(began);
-                return self.dead(DeadReason::Rejected, &reason).await.map(Then::Decided);
+                return self.dead(DeadReason::Rejected, &reason, first).await.map(Then::Decided);
             }
             Class::Failed { reason } => {
                 breaker.reached(began);
@@ -213,7 +242,7 @@ impl Turn<'_> {
                 tracing::warn!(reason, retries, ?wait, "the backend failed; trying again");
                 Ok(Then::After(wait, reason))
             }
-            None => self.dead(DeadReason::Failed, &reason).await.map(Then::Decided),
+            None => self.dead(DeadReason::Failed, &reason, first).await.map(Then::Decided),
         }
     }
 

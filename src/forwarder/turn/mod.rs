@@ -1,5 +1,5 @@
 //! One message's turn: from its delivery to its stored outcome. `asking` has the calls and the waits between them,
-//! `file` waits for a message's file, `voice` for a voice note's words, `storing` writes to the bus, and `telemetry` has the spans and metrics.
+//! `joining` looks at the texts around it, `file` waits for a message's file, `voice` for a voice note's words, `storing` writes to the bus, and `telemetry` has the spans and metrics.
 //!
 //! A `kill -9` at any await loses nothing. Until the outcome is stored, the message is not acknowledged, so it
 //! comes again, to any replica. After that, the replica that gets the message again sees the outcome and
@@ -8,6 +8,7 @@
 mod asking;
 mod failing;
 mod file;
+mod joining;
 mod storing;
 mod telemetry;
 mod voice;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::attempts::Attempt;
+use super::burst::{self, Burst, Share};
 use super::chain::{self, Last, Place, Step};
 use super::decision::{self, Decision};
 use super::hand::Held;
@@ -32,6 +34,7 @@ use crate::telemetry::metrics;
 use crate::telemetry::spans;
 use crate::wire::now_ms;
 use crate::wire::v1::DeadReason;
+use joining::Joining;
 
 /// When a message is delivered again that could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -55,6 +58,27 @@ pub(super) enum Ended {
     },
     /// Its stream was deleted before it had an outcome.
     Dropped,
+}
+
+/// How a message ends, as soon as that is stored.
+#[derive(Debug)]
+struct Decided {
+    result: Decision,
+    /// The burst that its words go into.
+    burst: Option<Burst>,
+}
+
+impl From<Decision> for Decided {
+    fn from(result: Decision) -> Self {
+        Self { result, burst: None }
+    }
+}
+
+impl Decided {
+    /// It goes into the last message of the burst, which has this `inbound_id`.
+    fn joined(burst: Burst, into: &str) -> Self {
+        Self { result: decision::joined(into), burst: Some(burst) }
+    }
 }
 
 /// Why a turn did not reach its end.
@@ -216,7 +240,8 @@ impl<'a> Turn<'a> {
     }
 
     async fn take(&self, mut slot: Option<Slot>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
-        let mut decided: Option<Decision> = None;
+        let mut decided: Option<Decided> = None;
+        let mut joining = Joining::new(Share::Open);
         let mut told = !self.waited.has_waited;
         if self.delivery.delivered > 1 || self.waited.reserved < Instant::now() {
             // Another replica may have answered it in the meantime: what is known may be older than that.
@@ -245,9 +270,18 @@ impl<'a> Turn<'a> {
                 self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
                 continue;
             }
+            let said = last.burst.filter(|_| !crash::switched_off("bursts"));
+            let share = burst::share(self.place.sequence, said);
+            if !joining.is_of(share) {
+                // What was decided without knowing that is void.
+                (joining, decided) = (Joining::new(share), None);
+            }
+            if decided.is_none() {
+                decided = self.joined(&mut joining).await?;
+            }
             let decision = match decided.take() {
                 Some(decision) => decision,
-                None => match self.decide(slot, attempt).await? {
+                None => match self.decide(slot, attempt, &mut joining).await? {
                     Some(decision) => decision,
                     // The message is a suspect: check again once it has its capacity.
                     None => continue,
@@ -264,7 +298,8 @@ impl<'a> Turn<'a> {
                 }
                 Err(AppendError::Impossible(why)) => {
                     tracing::error!(why, "the outcome cannot be stored; the message is dead-lettered");
-                    decided = Some(self.dead(DeadReason::Failed, "outcome-too-large").await?);
+                    let first = joining.first(self.place.sequence);
+                    decided = Some(self.dead(DeadReason::Failed, "outcome-too-large", first).await?.into());
                 }
                 Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
                 Err(AppendError::Unknown(error) | AppendError::Full(error)) => {
@@ -292,7 +327,13 @@ impl<'a> Turn<'a> {
         let ack_floor = self.forwarder.ack_floor.known();
         let known = self.forwarder.chats.known_last(self.chat);
         let step = known.map(|last| (chain::step(self.place, last, ack_floor), last));
-        if let Some(step) = step.filter(|(step, _)| *step != Step::Wait) {
+        // Only the outcome of the message right before it says for certain whether it is of a burst.
+        let is_certain = |(step, last): &(Step, Last)| match step {
+            Step::Answered => true,
+            Step::Go { .. } => last.in_sequence == self.place.previous,
+            Step::Wait => false,
+        };
+        if let Some(step) = step.filter(is_certain) {
             return Ok(step);
         }
         let last = self.forwarder.chats.read_last(self.chat).await?;

@@ -1,9 +1,10 @@
 //! What a turn stores on the bus: an outcome, or a dead letter and then its outcome.
 
+use bytes::Bytes;
 use prost::Message as _;
 use tracing::Instrument as _;
 
-use super::{Interrupted, Turn, telemetry};
+use super::{Decided, Interrupted, Turn, telemetry};
 use crate::bus::{AppendError, Record};
 use crate::crash;
 use crate::forwarder::chain::Last;
@@ -12,30 +13,45 @@ use crate::forwarder::records::About;
 use crate::forwarder::{Settings, eligible, notice};
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::{DeadReason, InboundMessage};
-use crate::wire::{header, kind, now_ms};
+use crate::wire::{Envelope, Headers, header, kind, now_ms};
 
 impl Turn<'_> {
-    /// Dead letter: first the copy, then the outcome, then the ack.
-    pub(super) async fn dead(&self, reason: DeadReason, detail: &str) -> Result<Decision, Interrupted> {
+    /// Dead letter: first the copy, then the outcome, then the ack. What was joined into the message since `first` has no
+    /// other call, so there is a copy of each, in their order. Nobody looks into them.
+    pub(super) async fn dead(
+        &self,
+        reason: DeadReason,
+        detail: &str,
+        first: u64,
+    ) -> Result<Decision, Interrupted> {
         let code = kind::code(reason.as_str_name(), "DEAD_REASON_");
         tracing::error!(reason = code, detail, "a message is given up on; its copy is in the dead letters");
+        for stored in self.burst_since(first).await? {
+            let subjects = &self.forwarder.subjects;
+            let Some(envelope) = Envelope::open(subjects, &stored.subject, stored.headers) else { continue };
+            let about = About { envelope: &envelope, sequence: stored.sequence, ..self.about() };
+            self.copy(about.dead_letter(&code), stored.payload, &code).await?;
+        }
         let mut headers = self.about().dead_letter(&code);
         propagation::inject(&mut headers);
+        self.copy(headers, self.delivery.payload.clone(), &code).await?;
+        crash::point("forwarder.after-dead-letter");
+        let Settings { mode, fallback_text, .. } = &self.forwarder.settings;
+        Ok(decision::dead(*mode, reason, detail, fallback_text))
+    }
+
+    /// Stores a copy in the dead letters.
+    async fn copy(&self, headers: Headers, payload: Bytes, code: &str) -> Result<(), Interrupted> {
         let route = &self.delivery.envelope.route;
-        let record = Record {
-            subject: self.forwarder.subjects.dead(&route.account, &route.chat),
-            headers,
-            payload: self.delivery.payload.clone(),
-        };
+        let subject = self.forwarder.subjects.dead(&route.account, &route.chat);
+        let record = Record { subject, headers, payload };
         match self.forwarder.bus.append_until_known(&record, &self.forwarder.abandon).await {
             Ok(_) => {}
             Err(AppendError::Stopped) => return Err(Interrupted::Stopping),
             Err(error) => return Err(Interrupted::Bus(error.to_string())),
         }
-        metrics::DEAD_LETTERS.add(1, [&code]);
-        crash::point("forwarder.after-dead-letter");
-        let Settings { mode, fallback_text, .. } = &self.forwarder.settings;
-        Ok(decision::dead(*mode, reason, detail, fallback_text))
+        metrics::DEAD_LETTERS.add(1, [code]);
+        Ok(())
     }
 
     pub(super) fn about(&self) -> About<'_> {
@@ -59,7 +75,8 @@ impl Turn<'_> {
     }
 
     /// Appends the outcome behind the chat's `last` one, if that still is the last.
-    pub(super) async fn store(&self, decision: &Decision, last: Last) -> Result<(), AppendError> {
+    pub(super) async fn store(&self, decided: &Decided, last: Last) -> Result<(), AppendError> {
+        let Decided { result: decision, burst } = decided;
         let now_ms = now_ms();
         let notice = self.notice(decision, last, now_ms);
         let told_at_ms = notice::next_told_at_ms(notice.is_some(), last, now_ms);
@@ -67,6 +84,9 @@ impl Turn<'_> {
         let (mut headers, payload) = self.about().outcome(decision, last.out_sequence, now_ms);
         if told_at_ms > 0 {
             headers.set(header::TOLD_AT, &told_at_ms.to_string());
+        }
+        if let Some(burst) = burst {
+            headers.set(header::JOINED, &burst.header());
         }
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
@@ -79,7 +99,8 @@ impl Turn<'_> {
             spans::stored(stored.sequence);
             telemetry::outcome(decision);
             let in_sequence = if self.is_of_another_stream() { 0 } else { self.place.sequence };
-            let last = Last { in_sequence, out_sequence: stored.sequence, told_at_ms };
+            let burst = burst.filter(|_| in_sequence > 0);
+            let last = Last { in_sequence, out_sequence: stored.sequence, told_at_ms, burst };
             self.forwarder.chats.wrote(self.chat, last);
             Ok(())
         }
