@@ -1114,10 +1114,14 @@ pub mod send_message {
         Media(super::SendMedia),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendText {
     #[prost(string, tag = "1")]
     pub body: ::prost::alloc::string::String,
+    /// What the person can choose from. It follows the words as numbered lines, or is shown as WhatsApp's own buttons and list
+    /// with `INTERACTIVE=native`.
+    #[prost(message, optional, tag = "2")]
+    pub options: ::core::option::Option<Interactive>,
 }
 /// The message to quote, as the recipient is to see it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1146,11 +1150,11 @@ pub struct SendTarget {
     /// written it then.
     #[prost(string, tag = "2")]
     pub request_id: ::prost::alloc::string::String,
-    /// The linked number has written it. What is edited or taken back always is its own.
+    /// The linked number has written it. What is edited always is its own, and so is what is taken back if no `author` is named.
     #[prost(bool, tag = "3")]
     pub from_me: bool,
-    /// In a group, for a reaction: who has written it, as a phone number in digits or a JID. Not needed with `from_me` or
-    /// `request_id`.
+    /// In a group, for a reaction or a revoke: who has written it, as a phone number in digits or a JID. Not needed with `from_me` or
+    /// `request_id`. Only an admin can take back what others have written.
     #[prost(string, tag = "4")]
     pub author: ::prost::alloc::string::String,
 }
@@ -1170,7 +1174,7 @@ pub struct SendEdit {
     #[prost(string, tag = "2")]
     pub body: ::prost::alloc::string::String,
 }
-/// The linked number's own message is taken back.
+/// The linked number's own message is taken back; in a group that it administers, also somebody else's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SendRevoke {
     #[prost(message, optional, tag = "1")]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::nats_security::authority::Authority;
 use crate::nats_security::{old_server, text, tls_config};
 use crate::support::{Answer, Layout, Nats, PATIENCE, Role, Setup, Stage, Unwell, root, spawn_command};
+use crate::voice::Scribe;
 
 /// What it found.
 struct Checked {
@@ -345,6 +346,63 @@ async fn a_backend_that_would_not_answer_is_named_with_the_reason() {
     found.names("note", "backend-key-unproved", "does not prove");
     unwell.set(|_| Answer::new(422, "{}").after(Duration::from_millis(2_100)));
     find(&[url]).await.names("note", "backend-slow", "for an empty call");
+}
+
+#[tokio::test]
+async fn who_serves_files_is_tried() {
+    let secret = ("MEDIA_URL_SECRET", "a-secret-of-the-tests");
+    let stage = Stage::plan().setting(secret.0, secret.1).setting("MEDIA", "inbound").set().await;
+    let product = stage.product(Layout::OneProcess).await;
+    let find = async |own: &[(&str, &str)]| Checked::of("forwarder", &with(&stage, own), stage.dir()).await;
+    let base = format!("http://{}", product.edge.address());
+    let url = ("MEDIA_URL", base.as_str());
+    let found = find(&[url]).await;
+    assert!(found.code == Some(0) && found.finding("files").is_some(), "{}", found.printed);
+    let found = find(&[url, ("MEDIA_URL_SECRET", "another-secret-of-the-tests")]).await;
+    found.fails_only_for("files-signature-refused", "does not take addresses that are signed here");
+    let found = find(&[("MEDIA_URL", "http://127.0.0.1:1")]).await;
+    assert_eq!(found.code, Some(0), "it may not have been started yet: {}", found.printed);
+    found.names("note", "files-unreachable", "cannot be reached");
+
+    for (status, body) in [(404, "no such page"), (200, "<html>Welcome</html>")] {
+        let other = Scribe::start(Some((status, body))).await;
+        let found = find(&[("MEDIA_URL", &other.url)]).await;
+        found.fails_only_for("files-elsewhere", &format!("(HTTP {status})"));
+    }
+    let other = Scribe::start(Some((503, "later"))).await;
+    find(&[("MEDIA_URL", &other.url)]).await.names("note", "files-unavailable", "HTTP 503");
+}
+
+#[tokio::test]
+async fn who_writes_voice_notes_down_is_tried() {
+    let stage = Stage::plan().set().await;
+    stage.output(&["provision"]).await;
+    let find = async |url: &str, key: &str| {
+        let own = [("TRANSCRIBE_URL", url), ("TRANSCRIBE_API_KEY", key)];
+        Checked::of("forwarder", &with(&stage, &own), stage.dir()).await
+    };
+    for (status, key, code, words) in [
+        (404, "", "voice-no-endpoint", "does not have the endpoint"),
+        (401, "", "voice-key-refused", "wants a key"),
+        (403, "wrong", "voice-key-refused", "refuses TRANSCRIBE_API_KEY"),
+        (307, "", "voice-redirects", "never followed"),
+    ] {
+        let scribe = Scribe::start(Some((status, "{}"))).await;
+        find(&scribe.url, key).await.fails_only_for(code, words);
+    }
+    // It understands JSON only, and hangs up.
+    let other = Unwell::start(|_| Answer::new(200, "{}")).await;
+    find(other.url(), "").await.fails_only_for("voice-silent", "broke off");
+    find("http://127.0.0.1:1", "").await.fails_only_for("voice-unreachable", "no connection to");
+    for (status, code) in [(429, "voice-unavailable"), (500, "voice-unproved")] {
+        let scribe = Scribe::start(Some((status, "{}"))).await;
+        find(&scribe.url, "").await.names("note", code, "TRANSCRIBE_URL=http://127.0.0.1");
+    }
+    let scribe = Scribe::start(Some((400, "{}"))).await;
+    let found = find(&scribe.url, "the-key").await;
+    assert!(found.code == Some(0) && found.finding("voice").is_some(), "{}", found.printed);
+    let (head, _) = scribe.asked().remove(0);
+    assert!(head.to_lowercase().contains("authorization: bearer the-key"), "{head}");
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ async fn a_group_in_which_only_admins_write_is_not_answered() {
     }
     let request = SendMessage {
         to: GROUP.into(),
-        content: Some(send_message::Content::Text(SendText { body: "Hola".into() })),
+        content: Some(send_message::Content::Text(SendText { body: "Hola".into(), ..Default::default() })),
         ..SendMessage::default()
     };
     streams.send_to(CHAT, "aviso-1", &request).await;
@@ -323,7 +323,7 @@ async fn what_is_sent_into_a_group_has_states_of_the_first_member_that_tells() {
     let silent = stage.simulator.customer("5491144440005", Addressing::Lid).await;
     stage.simulator.group(GROUP, &[&reader, &silent], json!({})).await;
     let streams = stage.streams().await;
-    let text = send_message::Content::Text(SendText { body: "Hola a todos".into() });
+    let text = send_message::Content::Text(SendText { body: "Hola a todos".into(), ..Default::default() });
     let request = SendMessage { to: GROUP.into(), content: Some(text), ..SendMessage::default() };
     streams.send_to(CHAT, "saludo-1", &request).await;
     for phone in [&reader, &silent] {
@@ -438,4 +438,28 @@ async fn a_number_that_was_removed_from_a_group_gives_up_and_other_chats_go_on()
     leo.write("dos").await;
     assert_eq!(texts(&answers(&leo, 1).await), ["eco: dos"]);
     streams.settled(2).await;
+}
+
+/// The command names what a member has written by its author, and so does a service.
+#[tokio::test]
+async fn the_command_reacts_to_what_a_member_has_written_and_takes_it_back() {
+    let stage = Stage::plan().set().await;
+    let _product = stage.product(Layout::OneProcess).await;
+    let ana = stage.customer().await;
+    let luis = stage.simulator.customer("5491155550088", Addressing::Phone).await;
+    stage.simulator.group(GROUP, &[&ana, &luis], json!({"admins": [BUSINESS]})).await;
+    let id = says(&ana, GROUP, "hola").await;
+    stage.streams().await.received(1).await;
+    let author = format!("{}@lid", ana.lid().await.trim_end_matches("@lid"));
+    let about = ["--to", GROUP, "--about", &id, "--author", &author, "--wait", "accepted"];
+
+    for kind in [&["--kind", "reaction", "--text", "👍"][..], &["--kind", "revoke"]] {
+        let (told, code) = stage.send_command(&[&about[..], kind].concat()).await;
+        assert_eq!((&told["state"], code), (&json!("accepted"), 0), "{told}");
+    }
+
+    let shown: Vec<_> = answers(&luis, 2).await;
+    let shown: Vec<_> =
+        shown.iter().map(|one| (one.kind.as_str(), &one.more["about"], &one.more["about_own"])).collect();
+    assert_eq!(shown, [("reaction", &json!(id), &json!(false)), ("revoke", &json!(id), &json!(false))]);
 }

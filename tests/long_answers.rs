@@ -115,7 +115,7 @@ async fn each_part_counts_for_the_rate_limit_and_no_other_chat_waits() {
 }
 
 fn request(customer: &Customer, body: &str) -> SendMessage {
-    let content = Some(Content::Text(SendText { body: body.to_owned() }));
+    let content = Some(Content::Text(SendText { body: body.to_owned(), ..Default::default() }));
     SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() }
 }
 

@@ -9,7 +9,7 @@ use crate::support::{BUSINESS, Layout, PATIENCE, Stage, Streams, eventually};
 
 /// Another service writes to somebody.
 async fn send(streams: &Streams, number: &str, text: &str) {
-    let content = Some(send_message::Content::Text(SendText { body: text.to_owned() }));
+    let content = Some(send_message::Content::Text(SendText { body: text.to_owned(), ..Default::default() }));
     let request = SendMessage { to: number.to_owned(), content, ..SendMessage::default() };
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", format!("{number}/{text}").as_str());

@@ -47,6 +47,7 @@ mod lookups;
 mod markdown;
 mod media;
 mod metrics;
+mod native;
 mod nats_accounts;
 mod nats_connection;
 mod nats_security;

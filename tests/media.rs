@@ -15,7 +15,9 @@ use whatsapp_connector::wire::v1::inbound_message::Content;
 use whatsapp_connector::wire::v1::{Media, MediaResult, MediaState};
 
 use crate::support::heart::Watch;
-use crate::support::{Addressing, Customer, Layout, PATIENCE, Product, Role, Stage, eventually, warning};
+use crate::support::{
+    Addressing, Customer, Layout, PATIENCE, Product, Role, Stage, eventually, killed_at, warning,
+};
 
 async fn stage() -> Stage {
     Stage::plan().setting("MEDIA", "inbound").setting("MEDIA_MAX_BYTES", "1MiB").set().await
@@ -376,19 +378,9 @@ async fn long_files_take_little_memory() {
     assert!(more < 32 << 20, "{} MiB more for two files of 50 MiB", more >> 20);
 }
 
-/// A test for each point: a file is fetched, or fetched again, and said to be there once.
-macro_rules! killed_at {
-    ($($name:ident: $point:literal;)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                killed_at($point).await;
-            }
-        )*
-    };
-}
-
+// A test for each point: a file is fetched, or fetched again, and said to be there once.
 killed_at! {
+    killed_at;
     a_kill_before_the_job_is_noted_costs_no_file: "edge.before-job";
     a_kill_after_the_job_is_noted_costs_no_file: "edge.after-puback";
     a_kill_before_the_object_is_complete_costs_no_file: "edge.before-object";

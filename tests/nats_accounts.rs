@@ -305,7 +305,9 @@ async fn a_file_in_a_bucket_that_the_edge_may_not_read_fails_at_once_and_the_cha
         ..SendMessage::default()
     };
     streams.send("foto", &message(Content::Media(file))).await;
-    streams.send("next", &message(Content::Text(SendText { body: "hola".to_owned() }))).await;
+    streams
+        .send("next", &message(Content::Text(SendText { body: "hola".to_owned(), ..Default::default() })))
+        .await;
     assert_eq!(customer.receives(1).await[0].text, "hola");
     assert_eq!(streams.failed_sends().await[0].reason, "bucket-forbidden");
 }

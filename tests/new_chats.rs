@@ -15,7 +15,7 @@ const OVER: &str = "there were more than SEND_NEW_CHATS_PER_HOUR";
 
 /// A request to a customer, told by its end.
 async fn send(streams: &Streams, id: &str, customer: &Customer) {
-    let content = Some(Content::Text(SendText { body: format!("aviso {id}") }));
+    let content = Some(Content::Text(SendText { body: format!("aviso {id}"), ..Default::default() }));
     let request = SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() };
     assert!(!streams.send(id, &request).await);
 }

@@ -325,7 +325,8 @@ async fn an_empty_send_request_is_reported_and_not_sent() {
 impl Stage {
     /// Another service of the platform has this text sent.
     async fn send(&self, customer: &Customer, id: &str, text: &str) {
-        let content = Some(send_message::Content::Text(SendText { body: text.to_owned() }));
+        let content =
+            Some(send_message::Content::Text(SendText { body: text.to_owned(), ..Default::default() }));
         let request = SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() };
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", id);

@@ -11,8 +11,7 @@ use whatsapp_connector::wire::v1::{
 use whatsapp_connector::wire::{id, now_ms};
 
 use crate::support::{
-    Addressing, BUSINESS, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually,
-    spawn_command, warning,
+    Addressing, BUSINESS, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually, warning,
 };
 
 fn to(customer: &Customer, content: Content) -> SendMessage {
@@ -20,7 +19,7 @@ fn to(customer: &Customer, content: Content) -> SendMessage {
 }
 
 fn text(body: &str) -> Content {
-    Content::Text(SendText { body: body.to_owned() })
+    Content::Text(SendText { body: body.to_owned(), ..Default::default() })
 }
 
 fn by_request(id: &str) -> Option<SendTarget> {
@@ -342,18 +341,6 @@ async fn a_request_with_a_reply_subject_is_answered_with_its_place_in_the_stream
     assert_eq!(states(&streams, "order-77", 1).await[0].0, ReceiptStatus::Accepted);
 }
 
-/// What `send` prints, and its exit code.
-async fn command(stage: &Stage, arguments: &[&str]) -> (Value, i32) {
-    let mut settings = stage.settings().clone();
-    settings.remove("RUST_LOG");
-    let words = [&["send"], arguments].concat();
-    let mut process = spawn_command(&words, &settings, stage.dir());
-    let code = process.end(PATIENCE).await.code().expect("a code");
-    let said = process.stdout();
-    let line = said.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no JSON: {said}"));
-    (serde_json::from_str(line).expect("JSON"), code)
-}
-
 #[tokio::test]
 async fn the_command_sends_and_says_what_became_of_it() {
     let stage = Stage::plan().set().await;
@@ -361,7 +348,7 @@ async fn the_command_sends_and_says_what_became_of_it() {
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     let to = ["--to", customer.phone()];
-    let sends = async |arguments: &[&str]| command(&stage, &[&to[..], arguments].concat()).await;
+    let sends = async |arguments: &[&str]| stage.send_command(&[&to[..], arguments].concat()).await;
     let id = id::whatsapp("order-77");
     let (told, code) =
         sends(&["--text", "Su mesa está lista.", "--id", "order-77", "--wait", "delivered"]).await;

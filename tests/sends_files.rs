@@ -11,8 +11,7 @@ use whatsapp_connector::wire::v1::{Receipt, SendMedia, SendMediaKind, SendMessag
 use whatsapp_connector::wire::{id, now_ms};
 
 use crate::support::{
-    Addressing, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually, spawn_command,
-    warning,
+    Addressing, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually, warning,
 };
 
 async fn stage() -> Stage {
@@ -55,7 +54,7 @@ fn to(customer: &Customer, file: SendMedia) -> SendMessage {
 }
 
 fn text(customer: &Customer, body: &str) -> SendMessage {
-    let content = Some(Content::Text(SendText { body: body.to_owned() }));
+    let content = Some(Content::Text(SendText { body: body.to_owned(), ..Default::default() }));
     SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() }
 }
 
@@ -528,18 +527,6 @@ async fn a_copy_of_a_message_names_the_same_file_even_if_its_upload_is_forgotten
     assert_eq!((inbox.len(), inbox[0].altered, uploads(&stage).await), (1, 0, 2));
 }
 
-/// What `send` prints, and its exit code.
-async fn command(stage: &Stage, arguments: &[&str]) -> (Value, i32) {
-    let mut settings = stage.settings().clone();
-    settings.remove("RUST_LOG");
-    let words = [&["send"], arguments].concat();
-    let mut process = spawn_command(&words, &settings, stage.dir());
-    let code = process.end(PATIENCE).await.code().expect("a code");
-    let said = process.stdout();
-    let line = said.lines().find(|line| line.starts_with('{')).map(serde_json::from_str);
-    (line.and_then(Result::ok).unwrap_or_default(), code)
-}
-
 #[tokio::test]
 async fn the_command_sends_a_file() {
     let stage = stage().await;
@@ -557,7 +544,7 @@ async fn the_command_sends_a_file() {
     };
     for customer in [&ana, &luis] {
         let line = line(customer);
-        let (told, code) = command(&stage, &line.each_ref().map(String::as_str)).await;
+        let (told, code) = stage.send_command(&line.each_ref().map(String::as_str)).await;
         assert_eq!((&told["state"], code), (&json!("delivered"), 0), "{told}");
         let inbox = customer.receives(1).await;
         assert_shows(&inbox[0], "document", &content);
@@ -572,7 +559,7 @@ async fn the_command_sends_a_file() {
     let pieces = streams.jetstream().get_stream("OBJ_WA_MEDIA").await.expect("the stream");
     assert_eq!(pieces.cached_info().state.messages, 4, "three pieces and a description, once");
     let to = ["--to", ana.phone(), "--file"];
-    assert_eq!(command(&stage, &[&to[..], &[path, "--kind", "poll"]].concat()).await.1, 1);
-    assert_ne!(command(&stage, &[&to[..], &["nothing.pdf"]].concat()).await.1, 0);
+    assert_eq!(stage.send_command(&[&to[..], &[path, "--kind", "poll"]].concat()).await.1, 1);
+    assert_ne!(stage.send_command(&[&to[..], &["nothing.pdf"]].concat()).await.1, 0);
     assert_eq!(ana.inbox().await.len(), 1);
 }

@@ -53,7 +53,8 @@ async fn in_shadow_the_backend_is_called_in_order_and_nobody_gets_an_answer() {
     assert_eq!((status, said["notes"][0]["code"].as_str()), (200, Some("shadow")), "{said}");
 
     // What other services want to have sent goes out, which also shows that this phone would show an answer.
-    let text = send_message::Content::Text(SendText { body: "Su mesa está lista.".into() });
+    let text =
+        send_message::Content::Text(SendText { body: "Su mesa está lista.".into(), ..Default::default() });
     let request = SendMessage { to: customer.phone().into(), content: Some(text), ..SendMessage::default() };
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", "table-1");

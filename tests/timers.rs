@@ -11,7 +11,7 @@ const DAY: u32 = 86_400;
 
 /// Another service writes to the customer.
 async fn send(stage: &Stage, customer: &Customer, text: &str) {
-    let content = Some(send_message::Content::Text(SendText { body: text.to_owned() }));
+    let content = Some(send_message::Content::Text(SendText { body: text.to_owned(), ..Default::default() }));
     let request = SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() };
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", text);

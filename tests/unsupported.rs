@@ -6,7 +6,7 @@ use whatsapp_connector::wire::v1::NoReplyReason;
 use whatsapp_connector::wire::v1::outcome::Result as Ending;
 
 use crate::support::oracle::Written;
-use crate::support::{Addressing, Customer, Layout, PATIENCE, Role, Stage};
+use crate::support::{Addressing, Customer, Layout, PATIENCE, Role, Stage, killed_at};
 
 const TEXT: &str = "Por ahora solo leo texto.";
 
@@ -96,19 +96,9 @@ async fn the_hour_is_on_the_bus_and_not_in_a_process() {
     customer.receives(2).await;
 }
 
-/// A test for each point at which a forwarder can die over it.
-macro_rules! killed_at {
-    ($($name:ident: $point:literal;)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                killed_at($point).await;
-            }
-        )*
-    };
-}
-
+// A test for each point at which a forwarder can die over it.
 killed_at! {
+    killed_at;
     a_forwarder_killed_before_it_says_so_says_it_once: "forwarder.before-outcome";
     a_forwarder_killed_after_it_has_said_so_says_it_once: "forwarder.after-outcome";
     a_forwarder_killed_before_the_ack_says_it_once: "forwarder.before-ack";

@@ -19,15 +19,15 @@ const TEXT: &str = "Por ahora solo leo texto.";
 type Calls = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
 /// A service that writes down what is said, as it is told.
-struct Scribe {
-    url: String,
+pub(crate) struct Scribe {
+    pub(crate) url: String,
     asked: Calls,
     task: JoinHandle<()>,
 }
 
 impl Scribe {
     /// `answer` is status and body; `None`: it says nothing.
-    async fn start(answer: Option<(u16, &'static str)>) -> Self {
+    pub(crate) async fn start(answer: Option<(u16, &'static str)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/api", listener.local_addr().expect("its port"));
         let asked = Calls::default();
@@ -41,7 +41,7 @@ impl Scribe {
         Self { url, asked, task }
     }
 
-    fn asked(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn asked(&self) -> Vec<(String, Vec<u8>)> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -193,7 +193,8 @@ fn outbound(payload: &[u8]) {
 /// An address leads where it says, and is one again when it is written down.
 fn is_addressed(job: &Job) {
     let Some(address) = job.address() else { return };
-    let written = Job { to: address.to_string(), ..job.clone() };
+    let mut written = job.clone();
+    written.to = address.to_string();
     assert!(!job.is_to_phone() || written.to.starts_with(&job.to), "{address}");
     assert!(written.address().is_some(), "{:?} became {address}", job.to);
 }

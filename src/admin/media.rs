@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Status;
 use super::server::Deadline;
 use crate::bus::StoredObject;
+use crate::wire::file_link::{NOT_GOOD, NOT_THERE};
 use crate::wire::{FileLinks, now_ms};
 
 /// Where the files are.
@@ -43,7 +44,7 @@ pub(super) async fn file(
 ) -> Response {
     let now = u64::try_from(now_ms() / 1_000).unwrap_or_default();
     let Some(granted) = media.links.open(uri.path(), uri.query().unwrap_or_default(), now) else {
-        return refuse(StatusCode::FORBIDDEN, "this address is good for no file, or not any more\n");
+        return refuse(StatusCode::FORBIDDEN, NOT_GOOD);
     };
     let Ok(room) = media.room.try_acquire_owned() else {
         return later("too many files are read at once: try again\n");
@@ -53,7 +54,7 @@ pub(super) async fn file(
     };
     let object = match bus.object(subjects, &granted.key).await {
         Ok(Some(object)) => object,
-        Ok(None) => return refuse(StatusCode::NOT_FOUND, "the file is not there yet, or not any more\n"),
+        Ok(None) => return refuse(StatusCode::NOT_FOUND, NOT_THERE),
         Err(error) => {
             tracing::debug!(%error, "a file that is asked for cannot be looked up");
             return later("the file cannot be looked up now: try again\n");

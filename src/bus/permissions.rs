@@ -87,6 +87,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_in(), subjects.in_of(account))),
                 // What was offered last in a chat.
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
+                some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.sends_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
             if let Some(media) = files.fetched {

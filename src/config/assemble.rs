@@ -224,6 +224,7 @@ fn edge(
     let extra = check.read(&given.inbound_extra, edge::Extra::parse);
     let media_max_bytes = check.read(&given.media_max_bytes, read::size);
     let presence = check.read(&given.presence, read::presence);
+    let interactive = check.read(&given.interactive, read::interactive);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
     // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
     // once.
@@ -246,6 +247,7 @@ fn edge(
             flush_timeout: grace?.mul_f64(0.3),
         },
         media_max_bytes: media_max_bytes?,
+        interactive: interactive?,
         limits: edge::Limits {
             per_chat: per_chat?,
             total: total?,

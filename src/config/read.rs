@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::Bad;
 use super::table::{Default, Given};
 use crate::bus::{access, topology};
-use crate::edge::Presence;
+use crate::edge::{Interactive, Presence};
 use crate::forwarder::backend::{Fields, Url};
 use crate::forwarder::eligible::{Groups, UnknownNumbers};
 use crate::forwarder::{Format, Mode};
@@ -216,6 +216,15 @@ pub(super) fn media(text: &str) -> Option<Option<bool>> {
         "off" => Some(None),
         "inbound" => Some(Some(false)),
         "all" => Some(Some(true)),
+        _ => None,
+    }
+}
+
+/// `text` or `native`.
+pub(super) fn interactive(text: &str) -> Option<Interactive> {
+    match text {
+        "text" => Some(Interactive::Text),
+        "native" => Some(Interactive::Native),
         _ => None,
     }
 }

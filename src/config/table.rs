@@ -246,6 +246,7 @@ settings! {
     send_new_chats_per_hour: "SEND_NEW_CHATS_PER_HOUR", Setting::of(Edge).or("60")
         .takes("a number from 1 to 100000, or 0 for no limit");
     send_new_chats_pause: "SEND_NEW_CHATS_PAUSE", Setting::of(Edge).or("1h").takes(DURATION);
+    interactive: "INTERACTIVE", Setting::of(Edge).or("text").takes("text or native");
     loop_limit: "LOOP_LIMIT", Setting::of(Edge).or("30/1m").takes(rate::TAKES_PER_MINUTE);
     whatsapp_simulator_url: "WHATSAPP_SIMULATOR_URL", Setting::of(Edge).or_else("WhatsApp itself")
         .takes("nothing, in a normal build");

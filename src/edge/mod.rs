@@ -25,7 +25,7 @@ use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Limits, NewChatLimits, NewChats, job, parts, rate, request};
+pub use outbound::{Interactive, Limits, NewChatLimits, NewChats, job, parts, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
@@ -46,6 +46,8 @@ pub struct Settings {
     pub limits: outbound::Limits,
     /// The longest file that is fetched or sent, in bytes.
     pub media_max_bytes: u64,
+    /// How options are shown.
+    pub interactive: Interactive,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -236,6 +238,7 @@ impl Parts {
             new_chats: self.new_chats.clone(),
             files: self.file_means(uploads.clone()),
             groups: groups.clone(),
+            interactive: self.settings.interactive,
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;

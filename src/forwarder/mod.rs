@@ -121,7 +121,7 @@ pub struct Links {
 
 impl Links {
     /// The address of a file, as of now.
-    fn to(&self, key: &str, mime_type: &str, now_ms: i64) -> String {
+    pub(crate) fn to(&self, key: &str, mime_type: &str, now_ms: i64) -> String {
         let now = u64::try_from(now_ms / 1_000).unwrap_or(0);
         self.signer.sign(self.base.as_str(), key, mime_type, now.saturating_add(self.good_for.as_secs()))
     }

@@ -45,7 +45,7 @@ pub static RESENDS: Counter<1> = Counter::counter(
     "wa.resends",
     "{message}",
     &["reason"],
-    "Sends that are repeated under the same id: refused, or unknown whether they arrived.",
+    "Sends that are repeated under the same id: refused, refused with buttons and sent as text, or unknown whether they arrived.",
 );
 /// Receipts from customers' phones.
 pub static RECEIPTS: Counter<1> = Counter::counter(
@@ -240,7 +240,7 @@ pub fn zero() {
     ] {
         UNDELIVERABLE.add(0, [reason]);
     }
-    for reason in ["refused", "unknown"] {
+    for reason in ["refused", "unknown", "as-text"] {
         RESENDS.add(0, [reason]);
     }
     for status in ["delivered", "read", "played"] {

@@ -11,6 +11,10 @@ use sha2::Sha256;
 
 /// Where the files are, below the address of a process.
 pub const PATH: &str = "/media/";
+/// What is said of an address that is good for no file.
+pub const NOT_GOOD: &str = "this address is good for no file, or not any more\n";
+/// What is said of a file that is not in the bucket.
+pub const NOT_THERE: &str = "the file is not there yet, or not any more\n";
 /// The longest name of a type that is shown.
 const TYPE: usize = 64;
 

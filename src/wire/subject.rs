@@ -141,6 +141,11 @@ impl Subjects {
         format!("{}.out.{account}.reply.*", self.prefix)
     }
 
+    /// What other services ask an account to send.
+    pub fn sends_of(&self, account: &Account) -> String {
+        format!("{}.out.{account}.send.*", self.prefix)
+    }
+
     /// What one account's edge consumes.
     pub fn out_of(&self, account: &Account) -> String {
         format!("{}.out.{account}.>", self.prefix)

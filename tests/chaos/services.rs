@@ -82,7 +82,7 @@ fn worded(phone: &str, count: usize, wish: Wish) -> (Wanted, SendMessage) {
     let text = format!("aviso {count} para {phone}");
     let request = format!("aviso-{phone}-{count}");
     let (kind, content) = match wish {
-        Wish::Text => ("text", Content::Text(SendText { body: text.clone() })),
+        Wish::Text => ("text", Content::Text(SendText { body: text.clone(), ..Default::default() })),
         Wish::Poll => {
             let options = OPTIONS.map(str::to_owned).to_vec();
             ("poll", Content::Poll(SendPoll { question: text.clone(), options, selectable: 0 }))

@@ -126,6 +126,13 @@ impl Logs {
         announced.push(Announcement { part: part.to_owned(), required });
     }
 
+    /// How often a WARN or an ERROR with these words was said so far.
+    pub fn count(&self, part: &str) -> usize {
+        let logs = self.dir.as_deref().map(read).unwrap_or_default();
+        let lines = logs.iter().flat_map(|(_, text)| text.lines());
+        lines.filter_map(alarm).filter(|line| line.contains(part)).count()
+    }
+
     /// What is wrong with what they said so far.
     pub fn complaints(&self) -> Vec<String> {
         let Some(dir) = &self.dir else { return Vec::new() };

@@ -12,6 +12,7 @@ mod deaf;
 mod eventually;
 pub mod heart;
 pub mod http;
+mod killed;
 mod logs;
 mod nats;
 pub mod oracle;
@@ -30,6 +31,7 @@ pub use connector::{Connector, Role, binary as connector_binary, output, spawn, 
 pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};
 pub use http::http_client;
+pub(crate) use killed::killed_at;
 pub use logs::{Logs, warning};
 pub use nats::{Nats, Setup, binary as nats_server};
 pub use port::Port;

@@ -130,3 +130,12 @@ impl Customer {
         self.http.make(&format!("/sim/customers/{}/votes", self.phone()), &vote).await;
     }
 }
+
+impl Customer {
+    /// Taps a button, or a row of a list, of a message of the business; returns the id of what that sends.
+    pub async fn taps(&self, id: &str, option: &str) -> String {
+        let tap = json!({"to": BUSINESS, "id": id, "option": option});
+        let answer = self.http.make(&format!("/sim/customers/{}/taps", self.phone()), &tap).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+}

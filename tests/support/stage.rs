@@ -9,7 +9,9 @@ use super::backend::Backend;
 use super::nats::{Nats, Setup};
 use super::oracle::Evidence;
 use super::simulator::{Addressing, Customer, Simulator};
-use super::{Connector, Logs, Role, Streams, output};
+use serde_json::Value;
+
+use super::{Connector, Logs, PATIENCE, Role, Streams, output, spawn_command};
 
 /// How the product is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +171,17 @@ impl Stage {
     /// Runs a command of the product that ends by itself; returns what it prints.
     pub async fn output(&self, arguments: &[&str]) -> String {
         output(arguments, &self.settings, self.dir()).await
+    }
+
+    /// Runs `send` with these arguments; returns the JSON that it prints (nothing, if it prints none) and its exit code.
+    pub async fn send_command(&self, arguments: &[&str]) -> (Value, i32) {
+        let mut settings = self.settings.clone();
+        settings.remove("RUST_LOG");
+        let mut process = spawn_command(&[&["send"], arguments].concat(), &settings, self.dir());
+        let code = process.end(PATIENCE).await.code().expect("a code");
+        let said = process.stdout();
+        let line = said.lines().find(|line| line.starts_with('{')).map(serde_json::from_str);
+        (line.and_then(Result::ok).unwrap_or_default(), code)
     }
 
     /// The customer of tests that need only one.

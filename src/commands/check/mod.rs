@@ -4,6 +4,7 @@
 //! mends it if the operator has to do something. Nothing is changed on the bus, at the backend or on the disk.
 
 mod backend;
+mod beside;
 mod bus;
 mod command;
 mod session;
@@ -72,6 +73,20 @@ const CODES: &[&str] = &[
     "backend-signature-refused",
     "backend-signature-clock",
     "backend-client",
+    "files",
+    "files-elsewhere",
+    "files-signature-refused",
+    "files-unavailable",
+    "files-unreachable",
+    "voice",
+    "voice-key-refused",
+    "voice-no-endpoint",
+    "voice-redirects",
+    "voice-silent",
+    "voice-unavailable",
+    "voice-unproved",
+    "voice-unreachable",
+    "http-client",
     "auth-dir",
     "auth-dir-unusable",
     "auth-dir-open",
@@ -87,7 +102,7 @@ const CODES: &[&str] = &[
 /// One result of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `settings`, `bus`, `backend`, `session`.
+    /// `settings`, `bus`, `backend`, `files`, `voice`, `session`.
     pub part: &'static str,
     /// Stable, for machines. docs/operations.md lists all codes.
     pub code: &'static str,
@@ -158,6 +173,12 @@ pub async fn examine(environment: &Environment, sides: Sides) -> Report {
         if sides != Sides::Edge {
             findings.push(whom(&config.forwarder.eligible));
             findings.extend(backend::check(&config.forwarder.backend).await);
+            if let Some(links) = &config.forwarder.files.links {
+                findings.extend(beside::files(links).await);
+            }
+            if let Some(transcriber) = &config.forwarder.transcriber {
+                findings.extend(beside::voice(transcriber).await);
+            }
         }
         if sides != Sides::Forwarder {
             findings.extend(session::check(&config.edge));

@@ -89,7 +89,7 @@ pub enum SendError {
     #[error("--file does not go with this --kind; leave --kind out, or name one that goes with a file")]
     NoFile,
     /// Nobody can be written to there.
-    #[error("--to is no phone number in digits, and no JID such as 987@lid")]
+    #[error("--to is no phone number in digits, and no JID such as 987@lid or 120363@g.us")]
     Recipient,
     /// It failed, or did not come so far in time. The output says which.
     #[error("the message has not come so far")]

@@ -97,6 +97,16 @@ pub(super) struct MessageArgs {
     /// The linked number has written the message --about.
     #[arg(long)]
     about_own: bool,
+    /// In a group: who has written the message --about, as a phone number in digits or a JID. Not needed with --about-own or
+    /// --about-request.
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        requires = "about",
+        conflicts_with = "about_own"
+    )]
+    author: String,
     /// Whom a text or a caption mentions; may be given several times. The text has `@` and the digits of each.
     #[arg(long = "mention")]
     mentions: Vec<String>,
@@ -161,6 +171,7 @@ impl MessageArgs {
             quoted: quotes.then(|| SendQuoted {
                 request_id: self.about_request.clone(),
                 from_me: self.about_own,
+                author: self.author.clone(),
                 ..SendQuoted::default()
             }),
             mentions: self.mentions.clone(),
@@ -175,7 +186,7 @@ impl MessageArgs {
             message_id: self.about.clone(),
             request_id: self.about_request.clone(),
             from_me: self.about_own,
-            ..SendTarget::default()
+            author: self.author.clone(),
         });
         let text = self.text.clone();
         match kind {
@@ -198,7 +209,7 @@ impl MessageArgs {
                 options: self.options.clone(),
                 selectable: self.selectable,
             }),
-            _ => Content::Text(SendText { body: text }),
+            _ => Content::Text(SendText { body: text, ..Default::default() }),
         }
     }
 
@@ -209,6 +220,8 @@ impl MessageArgs {
             None => is_number(&self.to).then(|| ChatToken::phone(&self.to)),
             Some((user, "s.whatsapp.net")) if is_number(user) => Some(ChatToken::phone(user)),
             Some((user, "lid")) if is_number(user) => Some(ChatToken::lid(user)),
+            // Groups of earlier years have the number of who made them, and a time.
+            Some((user, "g.us")) if is_number(&user.replacen('-', "", 1)) => Some(ChatToken::group(user)),
             Some(_) => None,
         }
     }
@@ -240,7 +253,10 @@ mod tests {
             ("+5491112345678", None),
             ("Ana", None),
             ("", None),
-            ("120363@g.us", None),
+            ("120363@g.us", Some("group-120363")),
+            ("54911-1600000000@g.us", Some("group-54911-1600000000")),
+            ("5-4-3@g.us", None),
+            ("status@broadcast", None),
         ] {
             let message = MessageArgs { to: to.to_owned(), ..read(&["--text", "a"]) };
             assert_eq!(message.chat().as_ref().map(ChatToken::as_str), chat, "{to}");
@@ -259,6 +275,28 @@ mod tests {
         assert_eq!((text.quoted_message_id.as_str(), text.quoted), ("3EB0", Some(quoted)));
         assert_eq!(text.not_after_ms, 10_005);
         assert_eq!(read(&["--text", "Chau"]).request(5, "").not_after_ms, 0);
+    }
+
+    #[test]
+    fn in_a_group_the_author_says_which_message_it_is() {
+        let line = |kind: &[&str]| {
+            let line = [kind, &["--text", "👍", "--about", "3EB0", "--author", "987@lid"]].concat();
+            read(&line).request(0, "")
+        };
+        let Some(Content::Reaction(reaction)) = line(&["--kind", "reaction"]).content else { panic!() };
+        let target = SendTarget {
+            message_id: "3EB0".to_owned(),
+            author: "987@lid".to_owned(),
+            ..SendTarget::default()
+        };
+        assert_eq!(reaction.target, Some(target));
+        assert_eq!(line(&[]).quoted.map(|quoted| quoted.author).as_deref(), Some("987@lid"));
+        for bad in [
+            ["--author", "987@lid", "--text", "a"].as_slice(),
+            &["--about", "3EB0", "--about-own", "--author", "5"],
+        ] {
+            assert!(Line::try_parse_from(["send", "--to", "120363@g.us"].iter().chain(bad)).is_err());
+        }
     }
 
     #[test]

@@ -181,7 +181,9 @@ fn all(people: &People) -> Vec<(&'static str, Vec<u8>)> {
         }
     }
     payloads.extend(outcomes(people).iter().map(|outcome| ("reply", outcome.encode_to_vec())));
-    for content in [None, Some(send_message::Content::Text(SendText { body: CANARY.to_owned() }))] {
+    for content in
+        [None, Some(send_message::Content::Text(SendText { body: CANARY.to_owned(), ..Default::default() }))]
+    {
         let request = SendMessage { to: people.phone.clone(), content, ..SendMessage::default() };
         payloads.push(("send", request.encode_to_vec()));
     }

@@ -3,6 +3,8 @@
 //! Options are shown as numbered lines, buttons first and then the rows of the list, and the numbers go on from one to
 //! the other. The same numbers count when a person writes one.
 
+use std::collections::HashSet;
+
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
 use crate::wire::v1::{self, ButtonReply, ListReply, inbound_message::Content};
@@ -28,6 +30,19 @@ pub(crate) struct Choice {
     description: String,
 }
 
+/// One option as WhatsApp's own interface shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named<'a> {
+    /// It is one of a list, and no button.
+    pub is_row: bool,
+    /// What comes back when it is pressed.
+    pub id: &'a str,
+    /// What the person reads.
+    pub title: &'a str,
+    /// What stands below that; may be empty.
+    pub description: &'a str,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Button,
@@ -35,9 +50,9 @@ enum Kind {
 }
 
 impl Offer {
-    /// The options of an answer. What nobody would see of them is left out.
-    pub(crate) fn of(reply: &v1::Reply) -> Self {
-        let Some(interactive) = &reply.interactive else { return Self::default() };
+    /// The options of an answer or a request. What nobody would see of them is left out.
+    pub(crate) fn of(interactive: Option<&v1::Interactive>) -> Self {
+        let Some(interactive) = interactive else { return Self::default() };
         let ids = interactive.button_ids.iter().map(String::as_str).chain(std::iter::repeat(""));
         let buttons = interactive.buttons.iter().zip(ids);
         let buttons = buttons.map(|(title, id)| Choice::new(Kind::Button, id, title, ""));
@@ -75,6 +90,35 @@ impl Offer {
             })
     }
 
+    /// Its options as WhatsApp's own buttons and rows name them. `None`: two of them would have one name.
+    pub(crate) fn named(&self) -> Option<Vec<Named<'_>>> {
+        let mut seen = HashSet::new();
+        let named = |choice: &'_ Choice| seen.insert(choice.name().to_owned());
+        self.0.iter().all(named).then(|| {
+            let named = self.0.iter().map(|choice| Named {
+                is_row: choice.kind == Kind::Row,
+                id: choice.name(),
+                title: &choice.title,
+                description: &choice.description,
+            });
+            named.collect()
+        })
+    }
+
+    /// What a person has pressed: WhatsApp says by which name.
+    pub(crate) fn pressed(&self, pressed: &ButtonReply) -> Option<Content> {
+        let mut named = self.0.iter().filter(|choice| choice.name() == pressed.button_id);
+        let one = named.next().filter(|_| named.next().is_none())?;
+        Some(match one.content("") {
+            Content::ButtonReply(reply) => Content::ButtonReply(ButtonReply {
+                flow: pressed.flow.clone(),
+                params_json: pressed.params_json.clone(),
+                ..reply
+            }),
+            other => other,
+        })
+    }
+
     /// What a person picks with this text: the number of an option, its label, or its whole line. `None` if the text
     /// is none of these, or could mean two of them.
     pub(crate) fn picked(&self, text: &str) -> Option<Content> {
@@ -110,6 +154,11 @@ impl Offer {
 impl Choice {
     fn new(kind: Kind, id: &str, title: &str, description: &str) -> Self {
         Self { kind, id: id.to_owned(), title: one_line(title), description: one_line(description) }
+    }
+
+    /// Its id; without one, its label.
+    fn name(&self) -> &str {
+        if self.id.is_empty() { &self.title } else { &self.id }
     }
 
     fn bare_line(&self, number: usize) -> String {

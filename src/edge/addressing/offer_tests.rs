@@ -13,7 +13,7 @@ fn offer(buttons: &[&str], rows: &[v1::ListItem]) -> Offer {
         list_items: rows.to_vec(),
         ..v1::Interactive::default()
     };
-    Offer::of(&v1::Reply { interactive: Some(interactive), ..v1::Reply::default() })
+    Offer::of(Some(&interactive))
 }
 
 fn menu() -> Offer {

@@ -12,10 +12,10 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::offer::{LONGEST_PICK, Offer};
-use crate::bus::Bus;
+use crate::bus::{Bus, Stored};
 use crate::recent::Recent;
 use crate::wire::v1::inbound_message::Content;
-use crate::wire::v1::{ChatKind, InboundMessage, Outcome, outcome};
+use crate::wire::v1::{ButtonReply, ChatKind, InboundMessage, Outcome, SendMessage, outcome, send_message};
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, id, now_ms};
 
 /// How many chats are remembered at least; twice as many at most.
@@ -42,37 +42,68 @@ pub(crate) struct Offered {
 }
 
 impl Offered {
-    /// The options of an outcome's payload. `None`: it offers nothing, or too much to be remembered.
-    fn of(headers: &Headers, payload: &[u8], since_ms: Option<i64>) -> Option<Self> {
+    /// `None`: it is nothing, or too much to be remembered.
+    fn new(offer: Offer, answer: String, since_ms: i64) -> Option<Self> {
+        let is_one = !offer.is_empty() && offer.size() <= MOST_BYTES;
+        is_one.then_some(Self { offer, answer, since_ms })
+    }
+
+    /// The options of an outcome that is stored.
+    fn of(headers: &Headers, payload: &[u8]) -> Option<Self> {
         let outcome = Outcome::decode(payload).ok()?;
         // Nobody has seen what was decided in shadow.
         let Some(outcome::Result::Reply(reply)) = &outcome.result else { return None };
-        let offer = Offer::of(reply);
-        if offer.is_empty() || offer.size() > MOST_BYTES {
-            return None;
-        }
         let answer = id::whatsapp(headers.get(header::CE_ID)?);
-        Some(Self { offer, answer, since_ms: since_ms.unwrap_or(outcome.decided_at_ms) })
+        Self::new(Offer::of(reply.interactive.as_ref()), answer, outcome.decided_at_ms)
+    }
+
+    /// The options of a request that is stored.
+    fn of_request(stored: &Stored) -> Option<Self> {
+        let request = SendMessage::decode(stored.payload.as_ref()).ok()?;
+        let Some(send_message::Content::Text(text)) = &request.content else { return None };
+        let answer = id::whatsapp(stored.headers.get(header::MSG_ID)?);
+        Self::new(Offer::of(text.options.as_ref()), answer, stored.stored_at_ms)
     }
 
     /// What the message picks of it, if anything.
-    fn picked(&self, message: &InboundMessage, text: &str, max_age: Duration) -> Option<Content> {
+    fn picked(&self, message: &InboundMessage, pick: Pick<'_>, max_age: Duration) -> Option<Content> {
         let max_age = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
         let written_ms = message.sent_at_ms;
         let seen = written_ms.saturating_add(CLOCKS_MS) >= self.since_ms;
         let fresh = written_ms.saturating_sub(self.since_ms) <= max_age;
         // Who quotes another message means that one.
         let about_it = message.quoted_message_id.is_empty() || message.quoted_message_id == self.answer;
-        if seen && fresh && about_it { self.offer.picked(text) } else { None }
+        match pick {
+            _ if !(seen && fresh && about_it) => None,
+            Pick::Written(text) => self.offer.picked(text),
+            Pick::Pressed(reply) => self.offer.pressed(reply),
+        }
     }
 }
 
-/// The text of a message that can be a choice.
-fn candidate(message: &InboundMessage) -> Option<&str> {
-    let Some(Content::Text(text)) = &message.content else { return None };
-    let can_be =
-        message.chat_kind() == ChatKind::Direct && !message.from_me && text.body.len() <= LONGEST_PICK;
-    can_be.then_some(text.body.as_str())
+/// How somebody may have chosen.
+#[derive(Debug, Clone, Copy)]
+enum Pick<'a> {
+    /// With these words.
+    Written(&'a str),
+    /// With a button or a row of WhatsApp's own, which says its name.
+    Pressed(&'a ButtonReply),
+}
+
+/// What of a message can be a choice. In a group, only a press is surely meant for us.
+fn candidate(message: &InboundMessage) -> Option<Pick<'_>> {
+    match &message.content {
+        _ if message.from_me => None,
+        Some(Content::Text(text)) => {
+            let can_be = message.chat_kind() == ChatKind::Direct && text.body.len() <= LONGEST_PICK;
+            can_be.then_some(Pick::Written(text.body.as_str()))
+        }
+        Some(Content::ButtonReply(reply)) => {
+            let can_be = !reply.flow.is_empty() && !reply.button_id.is_empty();
+            can_be.then_some(Pick::Pressed(reply))
+        }
+        _ => None,
+    }
 }
 
 /// `None`: nothing is offered in that chat.
@@ -114,10 +145,9 @@ impl Offers {
         self.0.settled.store(sequence, Ordering::Relaxed);
     }
 
-    /// The answer of this outcome is about to be sent: from now on a person can see it.
-    pub(crate) fn shown(&self, chat: &ChatToken, headers: &Headers, payload: &[u8]) {
-        let offered = Offered::of(headers, payload, Some(now_ms()));
-        self.remember(chat, offered.map(Arc::new));
+    /// What the message with this WhatsApp id offers is about to be sent: from now on a person can see it.
+    pub(crate) fn shown(&self, chat: &ChatToken, offer: Offer, answer: String) {
+        self.remember(chat, Offered::new(offer, answer, now_ms()).map(Arc::new));
     }
 
     /// The chat's last outcome shows nothing, or was not sent.
@@ -128,9 +158,9 @@ impl Offers {
     /// The message as a choice, if it is one of what was offered last in its chat. May ask the bus, at most once, and
     /// waits for it for a second at most.
     pub(crate) async fn picked(&self, chat: &ChatToken, message: &InboundMessage) -> Option<Content> {
-        let text = candidate(message)?;
+        let pick = candidate(message)?;
         let offered = self.last(chat).await?;
-        offered.picked(message, text, self.0.max_age)
+        offered.picked(message, pick, self.0.max_age)
     }
 
     async fn last(&self, chat: &ChatToken) -> Known {
@@ -141,17 +171,25 @@ impl Offers {
             return None;
         }
         let Shared { bus, subjects, account, .. } = &*self.0;
-        let (stream, subject) = (subjects.stream_out(), subjects.reply(account, chat));
-        let Ok(Ok(stored)) = tokio::time::timeout(PATIENCE, bus.last(&stream, &subject)).await else {
+        let stream = subjects.stream_out();
+        let (outcomes, requests) = (subjects.reply(account, chat), subjects.send(account, chat));
+        let asked = async { tokio::try_join!(bus.last(&stream, &outcomes), bus.last(&stream, &requests)) };
+        let Ok(Ok((outcome, request))) = tokio::time::timeout(PATIENCE, asked).await else {
             tracing::debug!("the bus does not say what was offered last in a chat");
             *self.rests_until() = Some(Instant::now() + REST);
             return None;
         };
-        let known = match stored {
-            None => None,
-            Some(stored) if stored.sequence > self.0.settled.load(Ordering::Relaxed) => return None,
-            Some(stored) => Offered::of(&stored.headers, &stored.payload, None).map(Arc::new),
-        };
+        let sequence = |stored: &Option<Stored>| stored.as_ref().map_or(0, |stored| stored.sequence);
+        let (last, settled) = (sequence(&outcome), self.0.settled.load(Ordering::Relaxed));
+        // A request without options says nothing of those that are on the phone.
+        let request = request.filter(|request| request.sequence > last);
+        let of_request = request.as_ref().and_then(Offered::of_request);
+        let newest = if of_request.is_some() { sequence(&request) } else { last };
+        if newest > settled {
+            return None;
+        }
+        let of_outcome = || outcome.and_then(|outcome| Offered::of(&outcome.headers, &outcome.payload));
+        let known = of_request.or_else(of_outcome).map(Arc::new);
         let mut memory = self.memory();
         // In the meantime an answer may have been sent.
         if let Some(newer) = memory.get(chat, Instant::now()) {
@@ -190,7 +228,7 @@ mod tests {
     fn stored(result: outcome::Result) -> Option<Offered> {
         let outcome = Outcome { decided_at_ms: 10_000, result: Some(result), ..Outcome::default() };
         let headers = Headers::from_iter([(header::CE_ID, "a/b/c/d/outcome")]);
-        Offered::of(&headers, &outcome.encode_to_vec(), None)
+        Offered::of(&headers, &outcome.encode_to_vec())
     }
 
     #[test]
@@ -208,7 +246,7 @@ mod tests {
         ] {
             assert_eq!(stored(result.clone()).is_some(), offers, "{result:?}");
         }
-        assert_eq!(Offered::of(&Headers::default(), b"\xff", None), None);
+        assert_eq!(Offered::of(&Headers::default(), b"\xff"), None);
     }
 
     #[test]
@@ -220,6 +258,14 @@ mod tests {
             sent_at_ms: 12_000,
             content: text("1"),
             ..InboundMessage::default()
+        };
+        let pressing = |id: &str, flow: &str| InboundMessage {
+            content: Some(Content::ButtonReply(ButtonReply {
+                button_id: id.into(),
+                flow: flow.into(),
+                ..Default::default()
+            })),
+            ..message()
         };
         let quoting = |id: &str| InboundMessage { quoted_message_id: id.to_owned(), ..message() };
         let rows = [
@@ -236,9 +282,15 @@ mod tests {
             (InboundMessage { sent_at_ms: 70_001, ..message() }, false),
             (quoting(&id::whatsapp("a/b/c/d/outcome")), true),
             (quoting("3EB0AB"), false),
+            (pressing("Sí", "quick_reply"), true),
+            (InboundMessage { chat_kind: ChatKind::Group.into(), ..pressing("Sí", "quick_reply") }, true),
+            (InboundMessage { quoted_message_id: "3EB0AB".into(), ..pressing("Sí", "quick_reply") }, false),
+            (InboundMessage { from_me: true, ..pressing("Sí", "quick_reply") }, false),
+            (pressing("1", "quick_reply"), false),
+            (pressing("Sí", ""), false),
         ];
         for (message, picks) in rows {
-            let picked = candidate(&message).and_then(|text| offered.picked(&message, text, MINUTE));
+            let picked = candidate(&message).and_then(|pick| offered.picked(&message, pick, MINUTE));
             assert_eq!(picked.is_some(), picks, "{message:?}");
         }
     }

@@ -15,6 +15,7 @@ use super::job::Job;
 use super::letters::{Letter, Letters, letters};
 use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
+use super::native::{Interactive, Native};
 use super::new_chats::{self, NewChats, Why};
 use super::packing::{Label, Packer};
 use super::rate::Limit;
@@ -24,6 +25,7 @@ use super::request::{Content, Flaw};
 use super::sending::{Parcel, Sender, Undeliverable};
 use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
+use crate::crash;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::session::{Connection, Groups, Polls, Unknown};
@@ -68,6 +70,8 @@ pub(crate) struct Means {
     pub files: FileMeans,
     /// Who may write in groups.
     pub groups: Groups,
+    /// How options are shown.
+    pub interactive: Interactive,
 }
 
 /// Where a delivery has come to.
@@ -117,6 +121,7 @@ pub(super) struct Carrier {
     packer: Packer,
     files: Files,
     groups: Groups,
+    native: Native,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -126,7 +131,8 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups, interactive } =
+            means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
@@ -134,6 +140,7 @@ impl Carrier {
             files: Files::new(files),
             sent_as,
             groups,
+            native: Native::new(interactive),
             timers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
@@ -179,7 +186,8 @@ impl Carrier {
                 return Carried::ended(self.suppress(chat, &job.cause, first).await);
             }
         }
-        let letters = match letters(&job) {
+        let in_group = job.address().is_some_and(|to| to.is_group());
+        let letters = match letters(&job, self.native.is_tried(in_group, Instant::now())) {
             Ok(letters) => letters,
             Err(flaw) => {
                 let (why, ids) = (Undeliverable::Invalid(flaw), vec![id::whatsapp(&job.cause)]);
@@ -230,9 +238,9 @@ impl Carrier {
                 return Carried::Open;
             };
             let is_last = number + 1 == all.len();
-            if is_last && job.answers.is_some() {
+            if is_last && job.ends_offers() {
                 // Before it is sent: who is quick chooses before WhatsApp's ack is here.
-                self.offers.shown(chat, &delivery.envelope.headers, &delivery.payload);
+                self.offers.shown(chat, job.offer.clone(), id::whatsapp(&job.cause));
             }
             let wanted = Wanted {
                 letter,
@@ -245,7 +253,7 @@ impl Carrier {
                 is_new: is_new && number == 0,
             };
             if let Err(why) = self.hand_over(chat, job, wanted).await {
-                if job.answers.is_some() {
+                if job.ends_offers() {
                     self.offers.none(chat);
                 }
                 let missing = ids.get(number..).unwrap_or_default().to_vec();
@@ -288,8 +296,22 @@ impl Carrier {
             let disappears_after_s = self.timer(chat, job).await;
             let label = Label { chat, to: &to, id, at_ms, file: file.as_ref(), by_lid };
             let message = &self.packer.pack(content, *quote, label).await;
-            let parcel = Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new };
-            let sent = self.sender.send(&to, id, parcel).await;
+            let has_substitute = matches!(content, Content::Menu(_));
+            let parcel =
+                Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new, has_substitute };
+            let sent = match (content, self.sender.send(&to, id, parcel).await) {
+                (Content::Menu(menu), Err(Undeliverable::Refused(code))) if Why::of(&code).is_none() => {
+                    self.native.refused(to.is_group(), &code, Instant::now());
+                    crash::point_of("edge.before-text", id);
+                    let text = &self.packer.pack(&menu.in_words(), *quote, label).await;
+                    // What has begun is sent to its end.
+                    let parcel =
+                        Parcel { message: text, has_substitute: false, not_after_ms: None, ..parcel };
+                    // Under the same id: a phone that has the buttons after all shows them and drops this.
+                    self.sender.send(&to, id, parcel).await
+                }
+                (_, sent) => sent,
+            };
             if is_new { self.after_first_word(chat, sent).await } else { sent }
         };
         let sent = sent.instrument(span.clone()).await;

@@ -31,6 +31,7 @@ pub(super) struct Around<'a> {
 pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<'_>) -> wa::Message {
     match content {
         Content::Text { body, mentions } => text(body, context(quote, mentions, around)),
+        Content::Menu(menu) => menu.message(context(quote, &menu.mentions, around)),
         Content::Reaction { target, emoji } => {
             let reaction = wa::message::ReactionMessage {
                 key: key(around, &target.id, (target.own, &target.author)),
@@ -51,7 +52,8 @@ pub(super) fn message(content: &Content, quote: Option<&Quote>, around: &Around<
             })
         }
         Content::Revoke { target } => protocol(wa::message::ProtocolMessage {
-            key: key(around, target, (true, "")),
+            // In a chat of two nobody takes back what the other one wrote.
+            key: key(around, &target.id, (target.own || !around.to.is_group(), &target.author)),
             r#type: Some(wa::message::protocol_message::Type::Revoke),
             ..Default::default()
         }),

@@ -78,7 +78,8 @@ fn what_is_about_a_message_names_it_and_whose_it_is() {
     assert_eq!((key(&edit.key), edit.r#type), (of(true), Some(Type::MessageEdit)));
     let edited = edit.edited_message.as_option().and_then(|edited| edited.conversation.as_deref());
     assert_eq!((edited, edit.timestamp_ms), (Some("Chau"), Some(1_700)));
-    let revoke = composed(&Content::Revoke { target: "3EB0T".to_owned() }, None);
+    let own = Target { id: "3EB0T".to_owned(), own: true, author: String::new() };
+    let revoke = composed(&Content::Revoke { target: own }, None);
     let revoke = revoke.protocol_message.as_option().expect("a revoke");
     assert_eq!((key(&revoke.key), revoke.r#type), (of(true), Some(Type::Revoke)));
 }
@@ -132,4 +133,14 @@ fn in_a_group_a_message_is_named_with_its_writer() {
     assert_eq!(key(false, "987@lid", true), "987@lid");
     assert_eq!(key(false, "54911", true), "54911@s.whatsapp.net");
     assert_eq!(key(false, "", true), "");
+    let revoked = |own, author: &str, to: &Jid| {
+        let target = Target { id: "3EB0T".to_owned(), own, author: author.to_owned() };
+        let message = message(&Content::Revoke { target }, None, &around(to));
+        let revoke = message.protocol_message.as_option().cloned().expect("a revoke");
+        let key = revoke.key.as_option().cloned().expect("a key");
+        (key.from_me, key.participant)
+    };
+    assert_eq!(revoked(false, "987@lid", &group), (Some(false), Some("987@lid".to_owned())));
+    assert_eq!(revoked(true, "", &group), (Some(true), Some("54900@s.whatsapp.net".to_owned())));
+    assert_eq!(revoked(false, "54911", &to()), (Some(true), None));
 }

@@ -3,10 +3,12 @@
 use prost::Message as _;
 use whatsapp_rust::Jid;
 
+use super::menu::Menu;
 use super::request::{self, Content, Flaw, Quote, Target};
 use super::text;
+use crate::edge::addressing::offer::Offer;
 use crate::wire::Envelope;
-use crate::wire::v1::{Outcome, Quoting, SendMessage};
+use crate::wire::v1::{Outcome, Quoting, SendMessage, SendText, send_message};
 
 /// What must be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +17,12 @@ pub struct Job {
     pub to: String,
     /// What is sent, and what it quotes; or why it can never be sent. An answer is a text.
     pub content: Result<(Content, Option<Quote>), Flaw>,
-    /// How many bytes at the end of an answer's text are its options.
+    /// How many bytes at the end of the text are its options.
     pub menu: usize,
+    /// The options.
+    pub(super) offer: Offer,
+    /// The same text with WhatsApp's own buttons or list, if it fits.
+    pub(super) native: Option<Menu>,
     /// It is not sent after this time, in milliseconds since 1970.
     pub not_after_ms: Option<i64>,
     /// The WhatsApp message id is derived from this.
@@ -38,7 +44,7 @@ impl Job {
         match envelope.route.kind.as_str() {
             "reply" => {
                 let outcome = Outcome::decode(payload).map_err(|_| "it is no outcome")?;
-                let text::Shown { text, menu } = text::outcome_text(&outcome)?;
+                let text::Shown { text, menu, offer, native } = text::outcome_text(&outcome)?;
                 if text.is_empty() {
                     return Ok(None);
                 }
@@ -54,6 +60,8 @@ impl Job {
                     to: outcome.chat_jid,
                     content: Ok((Content::text(&text), outcome.quotes.and_then(quote(outcome.message_id)))),
                     menu,
+                    offer,
+                    native,
                     not_after_ms: None,
                     cause,
                     first_contact: false,
@@ -66,11 +74,14 @@ impl Job {
                 let request = SendMessage::decode(payload).map_err(|_| "it is no send request")?;
                 let content = request.content.as_ref().ok_or("its content is of an unknown kind")?;
                 let cause = envelope.dedup_id.clone().ok_or("it has no Nats-Msg-Id")?;
-                let content = request::checked(&request, content);
+                let mut content = request::checked(&request, content);
+                let (menu, offer, native) = options(&request, &mut content);
                 Ok(Some(Self {
                     not_after_ms: Some(request.not_after_ms).filter(|time| *time != 0),
                     content,
-                    menu: 0,
+                    menu,
+                    offer,
+                    native,
                     to: request.to,
                     cause,
                     first_contact: true,
@@ -88,6 +99,11 @@ impl Job {
         is_phone(&self.to)
     }
 
+    /// From when it is sent on, what was offered before is not what a person picks from.
+    pub fn ends_offers(&self) -> bool {
+        self.answers.is_some() || !self.offer.is_empty()
+    }
+
     /// The words of a text; empty if it is none.
     pub fn words(&self) -> &str {
         match &self.content {
@@ -100,6 +116,20 @@ impl Job {
     pub fn address(&self) -> Option<Jid> {
         address(&self.to)
     }
+}
+
+/// The options of a request, which its text shows from here on. As [`Job`] has them.
+fn options(
+    request: &SendMessage,
+    content: &mut Result<(Content, Option<Quote>), Flaw>,
+) -> (usize, Offer, Option<Menu>) {
+    let Some(send_message::Content::Text(SendText { options: Some(options), .. })) = &request.content else {
+        return Default::default();
+    };
+    let Ok((Content::Text { body, mentions }, _)) = content else { return Default::default() };
+    let text::Shown { text, menu, offer, native } = text::with_options(body, Some(options));
+    *body = text;
+    (menu, offer, native.map(|native| native.mentioning(mentions)))
 }
 
 fn is_phone(person: &str) -> bool {
@@ -123,7 +153,7 @@ pub(super) fn address(person: &str) -> Option<Jid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v1::{Dead, NoReply, Reply, SendText, outcome, send_message};
+    use crate::wire::v1::{Dead, NoReply, Reply, outcome};
     use crate::wire::{Subjects, header};
 
     /// What a payload on `subject` with these headers asks for.
@@ -158,6 +188,8 @@ mod tests {
             to: "987@lid".into(),
             content: Ok((Content::text("Hola"), None)),
             menu: 0,
+            offer: Offer::default(),
+            native: None,
             not_after_ms: None,
             cause: "a/outcome".into(),
             first_contact: false,
@@ -199,13 +231,16 @@ mod tests {
 
     #[test]
     fn a_send_request_is_no_answer_and_may_be_the_first_word_to_somebody() {
-        let content = Some(send_message::Content::Text(SendText { body: "Hola".into() }));
+        let content =
+            Some(send_message::Content::Text(SendText { body: "Hola".into(), ..Default::default() }));
         let request =
             SendMessage { to: "5491112345678".into(), content, not_after_ms: 77, ..Default::default() };
         let want = Job {
             to: "5491112345678".into(),
             content: Ok((Content::text("Hola"), None)),
             menu: 0,
+            offer: Offer::default(),
+            native: None,
             not_after_ms: Some(77),
             cause: "order-77".into(),
             first_contact: true,

@@ -26,7 +26,9 @@ pub(super) struct Letters<'a> {
 }
 
 /// The messages for what must be sent. Only an answer is cut off: who asks for a text can ask for a shorter one.
-pub(super) fn letters(job: &Job) -> Result<Letters<'_>, Flaw> {
+///
+/// With `native`, options are buttons and lists of WhatsApp's own if they fit. That is one message, and so is its text.
+pub(super) fn letters(job: &Job, native: bool) -> Result<Letters<'_>, Flaw> {
     let (content, quote) = job.content.as_ref().map_err(|flaw| *flaw)?;
     let one = |content| {
         let letter = Letter { id: id::whatsapp(&job.cause), content, quote: quote.as_ref() };
@@ -42,7 +44,11 @@ pub(super) fn letters(job: &Job) -> Result<Letters<'_>, Flaw> {
         content: Content::Text { body: text.clone(), mentions: mentioned(mentions, &texts, number) },
         quote: quote.as_ref().filter(|_| number == 0),
     });
-    Ok(Letters { all: all.collect(), cut_off })
+    let mut all: Vec<_> = all.collect();
+    if let ([only], Some(menu), true) = (all.as_mut_slice(), &job.native, native) {
+        only.content = Content::Menu(Box::new(menu.clone()));
+    }
+    Ok(Letters { all, cut_off })
 }
 
 /// Whom a part mentions: those whose `@` it has. The first one has those that none names.
@@ -70,6 +76,8 @@ mod tests {
             to: "5491112345678".to_owned(),
             content: Ok((Content::Text { body: body.to_owned(), mentions }, Some(quote))),
             menu: 0,
+            offer: crate::edge::addressing::offer::Offer::default(),
+            native: None,
             not_after_ms: None,
             cause: "order-77".to_owned(),
             first_contact: answers.is_none(),
@@ -84,11 +92,11 @@ mod tests {
         let long = "x".repeat(4_000);
         let body = format!("@54911 {long} @54922 {long}");
         let short = job("Hola", &["54911"], None);
-        let all = letters(&short).unwrap().all;
+        let all = letters(&short, false).unwrap().all;
         assert_eq!((all.len(), all[0].id.as_str()), (1, id::whatsapp("order-77").as_str()));
 
         let job = job(&body, &["54922", "54911", "54933", "54944@lid"], None);
-        let Letters { all, cut_off } = letters(&job).unwrap();
+        let Letters { all, cut_off } = letters(&job, false).unwrap();
         let mentions: Vec<_> = all
             .iter()
             .map(|letter| match &letter.content {
@@ -107,18 +115,19 @@ mod tests {
     #[test]
     fn only_an_answer_is_cut_off() {
         let body = "x".repeat(65_537);
-        assert_eq!(letters(&job(&body, &[], None)), Err(Flaw::TextTooLong));
+        assert_eq!(letters(&job(&body, &[], None), false), Err(Flaw::TextTooLong));
         let job = job(&body, &[], Some(1));
-        let cut = letters(&job).unwrap();
+        let cut = letters(&job, false).unwrap();
         assert_eq!((cut.all.len(), cut.cut_off), (16, true));
     }
 
     #[test]
     fn what_is_no_text_is_one_message_and_a_flaw_stays_one() {
-        let revoke = Content::Revoke { target: "ABC".to_owned() };
+        let target = Target { id: "ABC".to_owned(), own: true, author: String::new() };
+        let revoke = Content::Revoke { target };
         let revoke = Job { content: Ok((revoke, None)), ..job("", &[], None) };
-        assert_eq!(letters(&revoke).unwrap().all[0].id, id::whatsapp("order-77"));
+        assert_eq!(letters(&revoke, false).unwrap().all[0].id, id::whatsapp("order-77"));
         let flaw = Job { content: Err(Flaw::Emoji), ..job("", &[], None) };
-        assert_eq!(letters(&flaw), Err(Flaw::Emoji));
+        assert_eq!(letters(&flaw, false), Err(Flaw::Emoji));
     }
 }

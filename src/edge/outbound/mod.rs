@@ -2,7 +2,7 @@
 //!
 //! `lanes` has one lane for each chat. `carrying` takes a delivery to its end: `job` says what must be sent:
 //! `request` checks what is asked for, `text` has an answer's words; `letters` and `parts` make several messages of a long
-//! text; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
+//! text; `menu` has WhatsApp's own buttons, and `native` says whether they are tried; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
 //! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `files` takes a file to
 //! WhatsApp before its message goes; `turns` says whose is next, `upload_policy` what a failure means, and `file` what is asked for and its message. `sending`
 //! repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
@@ -17,6 +17,8 @@ mod lanes;
 mod letters;
 mod lookups;
 mod loop_breaker;
+mod menu;
+mod native;
 mod new_chats;
 mod order;
 mod packing;
@@ -41,6 +43,7 @@ pub(super) use files::FileMeans;
 
 pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;
+pub use native::Interactive;
 pub use new_chats::{Limits as NewChatLimits, NewChats};
 pub(super) use receipts::Receipts;
 pub(super) use sending::{Acks, Sender};

@@ -3,6 +3,7 @@
 
 use super::file;
 use super::job::address;
+use super::menu::Menu;
 use crate::wire::v1::{
     SendContact, SendContacts, SendLocation, SendMedia, SendMessage, SendPoll, SendQuoted, SendTarget,
     send_message,
@@ -88,6 +89,8 @@ pub enum Content {
         /// Addresses: digits, or as WhatsApp writes them.
         mentions: Vec<String>,
     },
+    /// A text with buttons or a list of WhatsApp's own.
+    Menu(Box<Menu>),
     /// A reaction.
     Reaction {
         /// To what.
@@ -102,10 +105,10 @@ pub enum Content {
         /// The new words.
         body: String,
     },
-    /// A message of the number's own is taken back.
+    /// A message is taken back: one of the number's own, or in a group, which it administers, one of somebody else.
     Revoke {
-        /// Its WhatsApp id.
-        target: String,
+        /// Which.
+        target: Target,
     },
     /// A place.
     Location(SendLocation),
@@ -154,6 +157,7 @@ impl Content {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Text { .. } => "text",
+            Self::Menu(_) => "interactive",
             Self::Reaction { .. } => "reaction",
             Self::Edit { .. } => "edit",
             Self::Revoke { .. } => "revoke",
@@ -196,7 +200,7 @@ pub(super) fn checked(
         Asked::Edit(edit) => {
             Content::Edit { target: target(edit.target.as_ref())?.id, body: words(&edit.body)? }
         }
-        Asked::Revoke(revoke) => Content::Revoke { target: target(revoke.target.as_ref())?.id },
+        Asked::Revoke(revoke) => Content::Revoke { target: revoked(target(revoke.target.as_ref())?) },
         Asked::Location(place) => Content::Location(location(place)?),
         Asked::Contacts(contacts) => Content::Contacts(cards(contacts)?),
         Asked::Poll(asked) => Content::Poll(poll(asked)?),
@@ -247,6 +251,11 @@ fn target(target: Option<&SendTarget>) -> Result<Target, Flaw> {
     }
     let own = target.from_me || !target.request_id.is_empty();
     Ok(Target { id, own, author: target.author.clone() })
+}
+
+/// Without an author it is the number's own, whether that is said or not.
+fn revoked(target: Target) -> Target {
+    Target { own: target.own || target.author.is_empty(), ..target }
 }
 
 fn quote(message_id: &str, said: Option<&SendQuoted>) -> Result<Option<Quote>, Flaw> {

@@ -11,7 +11,7 @@ fn alone(content: Asked) -> Result<Content, Flaw> {
 }
 
 fn text(body: &str) -> Asked {
-    Asked::Text(SendText { body: body.to_owned() })
+    Asked::Text(SendText { body: body.to_owned(), ..Default::default() })
 }
 
 fn by_id(id: &str) -> Option<SendTarget> {
@@ -58,10 +58,15 @@ fn a_text_is_what_can_be_seen_of_it() {
 
 #[test]
 fn a_target_is_named_once() {
-    let own = |id: &str| Ok(Content::Revoke { target: id.to_owned() });
+    let own = |id: &str| {
+        Ok(Content::Revoke { target: Target { id: id.to_owned(), own: true, author: String::new() } })
+    };
     let revoke = |target| alone(Asked::Revoke(SendRevoke { target }));
     assert_eq!(revoke(by_id("3EB0AB")), own("3EB0AB"));
     assert_eq!(revoke(by_request("order-77")), own(&id::whatsapp("order-77")));
+    let of_member = SendTarget { author: "987@lid".into(), ..by_id("3EB0AB").unwrap_or_default() };
+    let target = Target { id: "3EB0AB".to_owned(), own: false, author: "987@lid".to_owned() };
+    assert_eq!(revoke(Some(of_member)), Ok(Content::Revoke { target }));
     let both = SendTarget {
         message_id: "3EB0".into(),
         request_id: "a".into(),

@@ -128,12 +128,17 @@ pub(crate) struct Parcel<'a> {
     pub not_after_ms: Option<i64>,
     /// It goes to a new chat.
     pub to_stranger: bool,
+    /// If it is refused, something simpler goes in its place.
+    pub has_substitute: bool,
 }
 
 impl Parcel<'_> {
     /// Would it be refused again?
     fn is_refused_for_good(&self, code: &str, refusals: u32) -> bool {
-        refusals >= REFUSAL_RETRIES || (self.to_stranger && Why::of(code).is_some())
+        let is_about_chat = Why::of(code).is_some();
+        refusals >= REFUSAL_RETRIES
+            || (self.to_stranger && is_about_chat)
+            || (self.has_substitute && !is_about_chat)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The text of an outcome, as WhatsApp shows it. Pure.
 
+use super::menu::Menu;
 use crate::edge::addressing::offer::Offer;
 use crate::wire::v1::{self, Outcome, outcome};
 use crate::wire::visible;
@@ -11,11 +12,15 @@ pub(super) struct Shown {
     pub text: String,
     /// The options' part; 0: there are none, or they are among the words.
     pub menu: usize,
+    /// The options.
+    pub offer: Offer,
+    /// The same with WhatsApp's own buttons or list, if it fits.
+    pub native: Option<Menu>,
 }
 
 impl Shown {
     fn words(words: &str) -> Self {
-        Self { text: words.to_owned(), menu: 0 }
+        Self { text: words.to_owned(), ..Self::default() }
     }
 }
 
@@ -26,31 +31,38 @@ impl Shown {
 /// `BACKEND_MODE=shadow` relies on it.
 pub(super) fn outcome_text(outcome: &Outcome) -> Result<Shown, &'static str> {
     match &outcome.result {
-        Some(outcome::Result::Reply(reply)) => Ok(reply_text(reply)),
+        Some(outcome::Result::Reply(reply)) => Ok(with_options(&reply.text, reply.interactive.as_ref())),
         Some(outcome::Result::Dead(dead)) => Ok(Shown::words(visible::trimmed(&dead.fallback_text))),
         Some(outcome::Result::None(_)) => Ok(Shown::default()),
         None => Err("its result is of an unknown kind"),
     }
 }
 
-/// A reply as one text: what the backend offers follows its words, as numbered lines. If its words are such a menu
-/// already, they are enough.
-fn reply_text(reply: &v1::Reply) -> Shown {
-    let words = visible::trimmed(&reply.text);
-    let offer = Offer::of(reply);
+/// Words and options as one text: what is offered follows the words, as numbered lines. If the words are such a menu already,
+/// they are enough.
+pub(super) fn with_options(words: &str, options: Option<&v1::Interactive>) -> Shown {
+    let words = visible::trimmed(words);
+    let offer = Offer::of(options);
+    let title = options.map(|options| visible::trimmed(&options.list_title)).unwrap_or_default();
+    let (text, menu) = numbered(words, &offer, title);
+    let native = Menu::of(&offer, title, words, &text);
+    Shown { text, menu, offer, native }
+}
+
+/// The text, and how many bytes of it are the options.
+fn numbered(words: &str, offer: &Offer, title: &str) -> (String, usize) {
     if offer.is_in(words) {
-        return Shown::words(words);
+        return (words.to_owned(), 0);
     }
     let [buttons, mut rows] = offer.lines();
-    let title = reply.interactive.as_ref().map(|interactive| visible::trimmed(&interactive.list_title));
-    if let Some(title) = title.filter(|title| !title.is_empty() && !rows.is_empty()) {
+    if !title.is_empty() && !rows.is_empty() {
         rows.insert(0, title.to_owned());
     }
     let together = |parts: [&str; 2]| {
         parts.map(str::to_owned).into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
     };
     let menu = together([&buttons.join("\n"), &rows.join("\n")]);
-    Shown { text: together([words, &menu]), menu: menu.len() }
+    (together([words, &menu]), menu.len())
 }
 
 #[cfg(test)]
@@ -69,8 +81,7 @@ mod tests {
             list_items: rows.to_vec(),
             ..v1::Interactive::default()
         };
-        let (text, interactive) = (text.to_owned(), Some(interactive));
-        reply_text(&v1::Reply { text, interactive, ..v1::Reply::default() }).text
+        with_options(text, Some(&interactive)).text
     }
 
     #[test]
@@ -101,7 +112,7 @@ mod tests {
         let shown = |text: &str, buttons: &[&str]| {
             let buttons = buttons.iter().map(|button| (*button).to_owned()).collect();
             let interactive = Some(v1::Interactive { buttons, ..v1::Interactive::default() });
-            reply_text(&v1::Reply { text: text.to_owned(), interactive, ..v1::Reply::default() })
+            with_options(text, interactive.as_ref())
         };
         for (shown, menu) in [
             (shown("¿Cuál?", &["Sí", "No"]), "1. Sí\n2. No"),

@@ -5,6 +5,7 @@ mod full;
 mod offered;
 mod plain;
 mod probe;
+mod probe_others;
 mod retry_after;
 mod transcribe;
 
@@ -22,6 +23,7 @@ use sha2::Sha256;
 pub use full::{File, Full, State};
 pub use offered::{Choice, Choices};
 pub use probe::{Probed, Said};
+pub use probe_others::{Page, page, transcribes};
 pub use transcribe::{Settings as TranscriberSettings, Transcriber};
 
 /// The backend's address, and why there is no client for it.

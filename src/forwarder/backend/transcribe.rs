@@ -67,14 +67,19 @@ impl Transcriber {
         self.settings.timeout
     }
 
-    /// What is said in this voice note. `None`: nothing that a person could read.
-    pub async fn transcript(&self, sound: &[u8], mime_type: &str) -> Result<Option<String>, Failure> {
+    /// The answer to this voice note.
+    pub(super) async fn ask(&self, sound: &[u8], mime_type: &str) -> Result<reqwest::Response, Failure> {
         let (content_type, body) = form(&self.settings.model, sound, mime_type);
         let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, content_type).body(body);
         if let Some(key) = &self.settings.api_key {
             request = request.bearer_auth(key.expose_secret());
         }
-        let mut response = request.send().await.map_err(|error| failure(&error))?;
+        request.send().await.map_err(|error| failure(&error))
+    }
+
+    /// What is said in this voice note. `None`: nothing that a person could read.
+    pub async fn transcript(&self, sound: &[u8], mime_type: &str) -> Result<Option<String>, Failure> {
+        let mut response = self.ask(sound, mime_type).await?;
         if !response.status().is_success() {
             return Err(Failure::Broken);
         }

@@ -163,6 +163,9 @@ pub(crate) struct Choice {
     pub(crate) id: String,
     /// What the person sees.
     pub(crate) title: String,
+    /// It is in a list that a button opens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) row: bool,
 }
 
 /// What a received message says, for the inbox.
@@ -244,6 +247,7 @@ pub(crate) fn read(message: &wa::Message) -> Option<Reading> {
         reading.choices.extend(names.map(|(place, option)| Choice {
             id: (place + 1).to_string(),
             title: option.option_name.clone().unwrap_or_default(),
+            row: false,
         }));
         let beside = base.message_context_info.as_option();
         reading.more.secret = beside.and_then(|beside| beside.message_secret.clone()).map(Blob);
@@ -286,7 +290,7 @@ fn read_protocol(m: &message::ProtocolMessage) -> Option<Reading> {
 }
 
 fn choice(id: Option<&str>, title: Option<&str>) -> Choice {
-    Choice { id: id.unwrap_or_default().to_owned(), title: title.unwrap_or_default().to_owned() }
+    Choice { id: id.unwrap_or_default().to_owned(), title: title.unwrap_or_default().to_owned(), row: false }
 }
 
 fn read_choices(base: &wa::Message) -> Option<Reading> {
@@ -313,14 +317,50 @@ fn read_choices(base: &wa::Message) -> Option<Reading> {
         if let Some(message::interactive_message::InteractiveMessage::NativeFlowMessage(flow)) =
             &m.interactive_message
         {
-            for button in &flow.buttons {
-                let parameters = button.button_params_json.as_deref();
-                reading.choices.push(choice(button.name.as_deref(), parameters));
-            }
+            reading.choices.extend(flow.buttons.iter().flat_map(offered));
         }
         return Some(quoting(reading, m.context_info.as_option()));
     }
     None
+}
+
+/// What a button of a native flow offers: itself, or the rows of the list that it opens. What a phone cannot show is not there.
+fn offered(button: &message::interactive_message::native_flow_message::NativeFlowButton) -> Vec<Choice> {
+    let parameters = button.button_params_json.as_deref().unwrap_or_default();
+    let parameters: serde_json::Value = serde_json::from_str(parameters).unwrap_or_default();
+    let text = |value: &serde_json::Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    match button.name.as_deref() {
+        Some("quick_reply") => {
+            vec![Choice { id: text(&parameters, "id"), title: text(&parameters, "display_text"), row: false }]
+        }
+        Some("single_select") => {
+            let sections = parameters["sections"].as_array().into_iter().flatten();
+            let rows = sections.flat_map(|section| section["rows"].as_array().into_iter().flatten());
+            rows.map(|row| Choice { id: text(row, "id"), title: text(row, "title"), row: true }).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The answer of a phone on which a choice of this message was tapped.
+pub(crate) fn tapped(id: &str, author: String, picked: &Choice) -> wa::Message {
+    use message::interactive_response_message::{
+        Body, InteractiveResponseMessage as Response, NativeFlowResponseMessage,
+    };
+    let name = if picked.row { "menu_options" } else { "quick_reply" };
+    let flow = NativeFlowResponseMessage {
+        name: Some(name.to_owned()),
+        params_json: Some(serde_json::json!({"id": picked.id, "title": picked.title}).to_string()),
+        version: Some(1),
+    };
+    let context =
+        wa::ContextInfo { stanza_id: Some(id.to_owned()), participant: Some(author), ..Default::default() };
+    let response = message::InteractiveResponseMessage {
+        body: MessageField::some(Body { text: Some(picked.title.clone()), ..Default::default() }),
+        interactive_response_message: Some(Response::NativeFlowResponseMessage(Box::new(flow))),
+        context_info: MessageField::some(context),
+    };
+    wa::Message { interactive_response_message: MessageField::some(response), ..Default::default() }
 }
 
 fn read_media(base: &wa::Message) -> Option<Reading> {
@@ -414,6 +454,35 @@ mod tests {
         assert_eq!(reading.kind, "buttons");
         assert_eq!(reading.text, "¿Qué hora?");
         assert_eq!(reading.choices, [choice(Some("1"), Some("Las dos"))]);
+    }
+
+    #[test]
+    fn a_native_flow_is_read_as_what_can_be_tapped() {
+        use message::interactive_message::{
+            InteractiveMessage as Flow, NativeFlowMessage, native_flow_message::NativeFlowButton,
+        };
+        let button = |name: &str, parameters: &str| NativeFlowButton {
+            name: Some(name.to_owned()),
+            button_params_json: Some(parameters.to_owned()),
+        };
+        let flow = NativeFlowMessage {
+            buttons: vec![
+                button("quick_reply", r#"{"id":"y","display_text":"Sí"}"#),
+                button("quick_reply", "no JSON"),
+                button("cta_url", "{}"),
+                button("single_select", r#"{"sections":[{"rows":[{"id":"r2","title":"Mesa de dos"}]}]}"#),
+            ],
+            ..Default::default()
+        };
+        let menu = message::InteractiveMessage {
+            interactive_message: Some(Flow::NativeFlowMessage(Box::new(flow))),
+            ..Default::default()
+        };
+        let message = wa::Message { interactive_message: MessageField::some(menu), ..Default::default() };
+        let reading = read(&message).unwrap_or_default();
+        let row = Choice { row: true, ..choice(Some("r2"), Some("Mesa de dos")) };
+        assert_eq!(reading.kind, "interactive");
+        assert_eq!(reading.choices, [choice(Some("y"), Some("Sí")), choice(None, None), row]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum FaultKind {
     MuteReceipts,
     /// Refuse the client's messages with an error code.
     Nack,
+    /// Refuse the client's messages with buttons or lists of WhatsApp's own.
+    RefuseNative,
     /// Send what is queued again on the live connections.
     RedeliverUnacked,
     /// Tell the clients that another one took their place, and close.
@@ -49,11 +51,12 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
         Self::Nack,
+        Self::RefuseNative,
         Self::RedeliverUnacked,
         Self::StreamReplaced,
         Self::LoggedOut,
@@ -77,6 +80,7 @@ impl FaultKind {
             Self::MuteAcks => "mute_acks",
             Self::MuteReceipts => "mute_receipts",
             Self::Nack => "nack",
+            Self::RefuseNative => "refuse_native",
             Self::RedeliverUnacked => "redeliver_unacked",
             Self::StreamReplaced => "stream_replaced",
             Self::LoggedOut => "logged_out",

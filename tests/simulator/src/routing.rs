@@ -47,6 +47,10 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
     };
     let now = Instant::now();
     let nack = world.faults.find(FaultKind::Nack, Some(sender.number), now).map(|fault| fault.code);
+    // Of what is encrypted the server sees this node beside it.
+    let is_native = node.get_optional_child("biz").is_some();
+    let refused = if is_native { world.faults.take(FaultKind::RefuseNative, now) } else { None };
+    let nack = nack.or(refused.map(|fault| fault.code));
     if let Some(code) = nack.or_else(|| groups::refusal(world, sender.number, &to)) {
         world.counters.nacks += 1;
         world.send(sender.connection, stanza::message_ack(node, Some(code)));

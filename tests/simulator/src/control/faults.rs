@@ -62,6 +62,7 @@ pub(super) async fn create(State(hub): State<Arc<Hub>>, bytes: Bytes) -> Result<
             FaultKind::MediaRefused => 404,
             FaultKind::UploadRefused => 500,
             FaultKind::UploadHalf => 503,
+            FaultKind::RefuseNative => 405,
             _ => DEFAULT_NACK,
         }),
         delay: Duration::from_millis(delay.unwrap_or(0)),
@@ -121,6 +122,7 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::UploadRefused
         | FaultKind::UploadSlow
         | FaultKind::UploadHalf
+        | FaultKind::RefuseNative
         | FaultKind::NoKeys => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts

@@ -8,6 +8,7 @@ mod groups;
 mod media;
 mod phones;
 mod state;
+mod taps;
 mod votes;
 
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/customers/{phone}/read-through", post(phones::read_through))
         .route("/sim/customers/{phone}/played", post(phones::played))
         .route("/sim/customers/{phone}/votes", post(votes::vote))
+        .route("/sim/customers/{phone}/taps", post(taps::tap))
         .route("/sim/customers/{phone}/aliases", post(phones::aliases))
         .route("/sim/customers/{phone}/lose-keys", post(groups::lose_keys))
         .route("/sim/groups", post(groups::create))

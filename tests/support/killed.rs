@@ -1,0 +1,15 @@
+//! A test for each crash point.
+
+/// For each name a test that calls `$what` with the crash point.
+macro_rules! killed_at {
+    ($what:ident; $($name:ident: $point:literal;)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $what($point).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use killed_at;
