@@ -228,6 +228,10 @@ settings! {
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
 
+    // A person takes over.
+    takeover: "TAKEOVER", Setting::of(Both).or("off").takes("off, or a duration such as 30m");
+    takeover_max: "TAKEOVER_MAX", Setting::of(Both).or("12h").takes(DURATION);
+
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
     whatsapp_account: "WHATSAPP_ACCOUNT", Setting::of(Edge).or("default")

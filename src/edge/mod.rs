@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
+use crate::wire::takeover::Lasts;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
+use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub limits: outbound::Limits,
     /// The longest file that is fetched or sent, in bytes.
     pub media_max_bytes: u64,
+    /// How long a person who writes keeps the assistant silent. `None`: not at all.
+    pub takeover: Option<Lasts>,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -173,7 +177,7 @@ impl Parts {
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
         groups: Groups,
-        (offers, timers): (Offers, Timers),
+        (offers, timers, takeovers): (Offers, Timers, Takeovers),
         stop: &CancellationToken,
     ) -> Inbound {
         let (bus, subjects, account) =
@@ -181,6 +185,7 @@ impl Parts {
         let memory = Memory {
             offers,
             timers,
+            takeovers,
             resends: resends.clone(),
             polls: polls.clone(),
             extra: self.settings.session.extra,
@@ -225,12 +230,15 @@ impl Parts {
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let takeovers =
+            Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.settings.takeover);
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
             offers: offers.clone(),
             timers: timers.clone(),
+            takeovers: takeovers.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
@@ -241,7 +249,12 @@ impl Parts {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), (offers, timers), &stop);
+        let hook = self.hook(
+            (&resends, &polls, files.clone()),
+            groups.clone(),
+            (offers, timers, takeovers.clone()),
+            &stop,
+        );
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = Receipts::channel(
             self.bus.clone(),
@@ -278,7 +291,8 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), asker.run(), fetch(pool))
+            let beside = async { tokio::join!(asker.run(), takeovers.tell_of_ends(&stop), fetch(pool)) };
+            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), beside)
         };
         tokio::pin!(work);
         tokio::select! {

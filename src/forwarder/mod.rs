@@ -94,6 +94,8 @@ pub struct Settings {
     pub mode: Mode,
     /// In shadow: how long after a message was stored the live service may ask first.
     pub shadow_delay: Duration,
+    /// A person who writes keeps the assistant silent.
+    pub takeover: bool,
 }
 
 /// What the backend is told of files.

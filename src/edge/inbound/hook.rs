@@ -26,6 +26,7 @@ use crate::bus::Bus;
 use crate::crash;
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
+use crate::edge::addressing::takeovers::{Takeovers, Typed};
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::{Changed, Extra, Groups, Poll, Polls, Resends};
@@ -59,6 +60,7 @@ struct Shared {
     extra: Extra,
     under_way: UnderWay,
     timers: Timers,
+    takeovers: Takeovers,
     files: Option<Files>,
     groups: Groups,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Memory {
     pub offers: Offers,
     /// The chats' disappearing timers.
     pub timers: Timers,
+    /// The chats that a person has taken over.
+    pub takeovers: Takeovers,
     /// The messages that must come again.
     pub resends: Resends,
     /// The polls whose votes can be read.
@@ -131,12 +135,23 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls, extra, files, groups } = memory;
+        let Memory { offers, timers, takeovers, resends, polls, extra, files, groups } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
         let unkept = Seldom::default();
-        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files, groups }))
+        Self(Arc::new(Shared {
+            appender,
+            resends,
+            polls,
+            unkept,
+            extra,
+            under_way,
+            timers,
+            takeovers,
+            files,
+            groups,
+        }))
     }
 
     /// The chats that messages came from.
@@ -293,6 +308,8 @@ impl Inbound {
             group: self.group(source),
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
+        // First, so that no answer overtakes it.
+        self.taken_over(client, arrival, (&chat.token, &id), (place, message.content.as_ref())).await?;
         if place == Place::Placeholder {
             id = id::placeholder(&id);
         }
@@ -315,6 +332,30 @@ impl Inbound {
             Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,
             None => Ok(()),
         }
+    }
+
+    /// A person who writes takes over the chat. What is only about an earlier message, or is written by no hand, does not count.
+    async fn taken_over(
+        &self,
+        client: &Client,
+        arrival: &Arrival<'_>,
+        (chat, inbound_id): (&ChatToken, &str),
+        (place, content): (Place, Option<&Content>),
+    ) -> Result<(), Refused> {
+        let Shared { takeovers, appender, .. } = &*self.0;
+        let (info, own) = (arrival.info, [client.pn(), client.lid()]);
+        let is_typed = identity::is_typed_by_a_person(&info.source, own.each_ref().map(Option::as_ref));
+        let by_hand = match (place, content) {
+            (Place::Update, _) => false,
+            (Place::Chain, Some(Content::Unsupported(other))) => !other.kind.starts_with("protocolMessage"),
+            (Place::Chain | Place::Placeholder, _) => true,
+        };
+        if !is_typed || !by_hand {
+            return Ok(());
+        }
+        let at_ms = info.timestamp.timestamp_millis();
+        let typed = Typed { inbound_id, message_id: &arrival.id, at_ms };
+        takeovers.heard(chat, typed, &appender.stop).await.map_err(|_stopped| Refused::Stopping)
     }
 
     /// What is known of the group that the message is in. Never waits.

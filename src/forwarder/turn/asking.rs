@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::failing::Failing;
 use super::file::Known;
+use super::takeover;
 use super::voice::{self, Heard};
 use super::{Interrupted, Turn, telemetry};
 use crate::crash;
@@ -62,7 +63,8 @@ impl Turn<'_> {
         let mut probe = None;
         let mut calls = 0;
         let mut failing = Failing::default();
-        let (mut file, mut heard) = (Known::default(), Heard::default());
+        let (mut file, mut heard, mut person) =
+            (Known::default(), Heard::default(), takeover::Known::default());
         loop {
             // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
             // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
@@ -75,7 +77,7 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            let mut question = match self.look(attempt, &heard).await? {
+            let mut question = match self.look(attempt, &heard, &mut person).await? {
                 Look::Ask(question) => question,
                 Look::Listen => {
                     // It holds nothing, as below.
@@ -130,7 +132,12 @@ impl Turn<'_> {
 
     /// Looks at the message. Each time anew, because it may have become too old, and before anybody asks the circuit
     /// breaker, so that no turn waits for a backend that it need not ask.
-    async fn look(&self, attempt: &mut Attempt<'_>, heard: &Heard) -> Result<Look, Interrupted> {
+    async fn look(
+        &self,
+        attempt: &mut Attempt<'_>,
+        heard: &Heard,
+        person: &mut takeover::Known,
+    ) -> Result<Look, Interrupted> {
         match attempt.begin().await {
             Begun::Going => {}
             Begun::NeedsCapacity => return Ok(Look::NeedsCapacity),
@@ -144,7 +151,10 @@ impl Turn<'_> {
         };
         let (settings, now_ms) = (&self.forwarder.settings.eligible, now_ms());
         if self.is_to_be_heard(&message, heard, now_ms) {
-            return Ok(Look::Listen);
+            return Ok(match self.is_silenced(&message, person).await? {
+                true => Look::Decided(decision::none(NoReplyReason::Human)),
+                false => Look::Listen,
+            });
         }
         let mut question = match heard {
             Heard::Words(words) => eligible::question(&voice::written(&message, words), settings, now_ms),
@@ -152,6 +162,12 @@ impl Turn<'_> {
         };
         if let (Heard::Words(_), Ok(Question { full: Some(full), .. })) = (heard, &mut question) {
             **full = Full { transcribed: true, ..Full::of(&message) };
+        }
+        if question.is_ok() && self.is_silenced(&message, person).await? {
+            return Ok(Look::Decided(decision::none(NoReplyReason::Human)));
+        }
+        if let Ok(Question { full: Some(full), .. }) = &mut question {
+            full.person = self.what_the_person_wrote(person).await?;
         }
         Ok(match question {
             Ok(question) => Look::Ask(Box::new(question)),
