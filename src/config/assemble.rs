@@ -201,9 +201,9 @@ fn file_links(given: &table::All) -> Option<FileLinks> {
 
 /// How long a person who writes keeps the assistant silent. `Some(None)`: not at all.
 fn takeover(given: &table::All, ages: &Ages, check: &mut Check) -> Option<Option<Lasts>> {
-    let each = check.read(&given.takeover, read::takeover)?;
+    let each = check.read(&given.takeover, read::takeover);
     let most = check.duration(&given.takeover_max);
-    let Some(each) = each else { return most.map(|_| None) };
+    let Some(each) = each? else { return most.map(|_| None) };
     let takes = "at most TAKEOVER_MAX";
     check.relation("TAKEOVER", Some(each), |each| Some(each <= most?), takes);
     let takes = "at most NATS_DUPLICATE_WINDOW: what a person wrote must be known again for as long";

@@ -61,7 +61,7 @@ pub fn written(before: Option<&Takeover>, at_ms: i64, message_id: &str, lasts: L
     let Some(before) = before else { return Some(begins()) };
     if before.is_resumed() {
         // WhatsApp's times are whole seconds, and the person has the benefit of the doubt.
-        let is_later = at_ms >= before.until_ms - before.until_ms.rem_euclid(1_000);
+        let is_later = at_ms >= before.until_ms.saturating_sub(before.until_ms.rem_euclid(1_000));
         return is_later.then(begins);
     }
     if !before.covers(at_ms) {

@@ -51,7 +51,8 @@ struct Shared {
 }
 
 /// A person's message until the bus has its takeover.
-struct Noted<'a> {
+#[derive(Debug)]
+pub(crate) struct Noted<'a> {
     shared: &'a Shared,
     chat: &'a ChatToken,
     until_ms: i64,
@@ -97,7 +98,18 @@ impl Takeovers {
         }))
     }
 
-    /// A person of the number has written in the chat. Returns when the bus has it.
+    /// A person of the number has written in the chat that has one of these tokens. From here on, and for as long as this
+    /// is held, no answer to what was written before is sent there.
+    pub(crate) fn note<'a>(&'a self, chats: &'a [ChatToken], at_ms: i64) -> Vec<Noted<'a>> {
+        let shared = &*self.0;
+        shared
+            .lasts
+            .iter()
+            .flat_map(|lasts| chats.iter().map(|chat| shared.note(chat, at_ms, *lasts)))
+            .collect()
+    }
+
+    /// The same. Returns when the bus has it.
     pub(crate) async fn heard(
         &self,
         chat: &ChatToken,
@@ -106,7 +118,6 @@ impl Takeovers {
     ) -> Result<(), Stopped> {
         let shared = &*self.0;
         let Some(lasts) = shared.lasts else { return Ok(()) };
-        let _noted = shared.note(chat, typed, lasts);
         crash::point("edge.before-takeover");
         let next = |before: Option<&StoredTakeover>| {
             takeover::written(before.map(|stored| &stored.takeover), typed.at_ms, typed.message_id, lasts)
@@ -189,10 +200,9 @@ impl Shared {
         Of { subjects: &self.subjects, account: &self.account, chat }
     }
 
-    /// From here on no answer to what was written before is sent.
-    fn note<'a>(&'a self, chat: &'a ChatToken, typed: Typed<'_>, lasts: Lasts) -> Noted<'a> {
+    fn note<'a>(&'a self, chat: &'a ChatToken, at_ms: i64, lasts: Lasts) -> Noted<'a> {
         let known = self.known().get(chat, Instant::now()).map(|stored| stored.takeover.clone());
-        let next: Option<Takeover> = takeover::written(known.as_ref(), typed.at_ms, typed.message_id, lasts);
+        let next: Option<Takeover> = takeover::written(known.as_ref(), at_ms, "", lasts);
         let until_ms = next.map_or(i64::MIN, |takeover| takeover.until_ms);
         self.noted().entry(chat.clone()).or_default().push(until_ms);
         Noted { shared: self, chat, until_ms }

@@ -267,10 +267,14 @@ impl Inbound {
 
     async fn store(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let appender = &self.0.appender;
-        let Storing { mut content, place } = storing;
         let (info, source) = (arrival.info, &arrival.info.source);
+        let (is_typed, at_ms) = (Self::is_typed(client, info, &storing), info.timestamp.timestamp_millis());
+        let Storing { mut content, place } = storing;
         let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
+        // Before anything is awaited of the bus, so that no answer overtakes it.
+        let candidates = if is_typed { peer.candidates.as_slice() } else { &[] };
+        let _noted = self.0.takeovers.note(candidates, at_ms);
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
         let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
@@ -308,8 +312,11 @@ impl Inbound {
             group: self.group(source),
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
-        // First, so that no answer overtakes it.
-        self.taken_over(client, arrival, (&chat.token, &id), (place, message.content.as_ref())).await?;
+        if is_typed {
+            let typed = Typed { inbound_id: &id, message_id: &arrival.id, at_ms };
+            let heard = self.0.takeovers.heard(&chat.token, typed, &appender.stop).await;
+            heard.map_err(|_stopped| Refused::Stopping)?;
+        }
         if place == Place::Placeholder {
             id = id::placeholder(&id);
         }
@@ -334,28 +341,15 @@ impl Inbound {
         }
     }
 
-    /// A person who writes takes over the chat. What is only about an earlier message, or is written by no hand, does not count.
-    async fn taken_over(
-        &self,
-        client: &Client,
-        arrival: &Arrival<'_>,
-        (chat, inbound_id): (&ChatToken, &str),
-        (place, content): (Place, Option<&Content>),
-    ) -> Result<(), Refused> {
-        let Shared { takeovers, appender, .. } = &*self.0;
-        let (info, own) = (arrival.info, [client.pn(), client.lid()]);
-        let is_typed = identity::is_typed_by_a_person(&info.source, own.each_ref().map(Option::as_ref));
-        let by_hand = match (place, content) {
+    /// Has a person of the number written it, by hand and to somebody? What is only about an earlier message does not count.
+    fn is_typed(client: &Client, info: &MessageInfo, storing: &Storing) -> bool {
+        let own = [client.pn(), client.lid()];
+        let by_hand = match (storing.place, &storing.content) {
             (Place::Update, _) => false,
-            (Place::Chain, Some(Content::Unsupported(other))) => !other.kind.starts_with("protocolMessage"),
+            (Place::Chain, Content::Unsupported(other)) => !other.kind.starts_with("protocolMessage"),
             (Place::Chain | Place::Placeholder, _) => true,
         };
-        if !is_typed || !by_hand {
-            return Ok(());
-        }
-        let at_ms = info.timestamp.timestamp_millis();
-        let typed = Typed { inbound_id, message_id: &arrival.id, at_ms };
-        takeovers.heard(chat, typed, &appender.stop).await.map_err(|_stopped| Refused::Stopping)
+        by_hand && identity::is_typed_by_a_person(&info.source, own.each_ref().map(Option::as_ref))
     }
 
     /// What is known of the group that the message is in. Never waits.
