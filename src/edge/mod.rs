@@ -26,7 +26,7 @@ use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
+use outbound::{Acks, Announcer, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Limits, NewChatLimits, NewChats, job, parts, rate, request};
 use session::link::Input;
 use session::{
@@ -195,6 +195,25 @@ impl Parts {
         Inbound::new(bus, subjects, account, memory, stop.clone())
     }
 
+    /// Which chats a person has taken over, for one term of the lease.
+    fn takeovers(&self) -> Takeovers {
+        let Settings { account, takeover, .. } = &self.settings;
+        Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), *takeover)
+    }
+
+    /// Takes receipts, for one term of the lease.
+    fn receipts(&self, hook: &Inbound, sent_as: SentAs, stop: &CancellationToken) -> (Receipts, Announcer) {
+        Receipts::channel(
+            self.bus.clone(),
+            self.subjects.clone(),
+            self.settings.account.clone(),
+            hook.chats(),
+            self.connection.clone(),
+            sent_as,
+            stop.clone(),
+        )
+    }
+
     /// Fetches files, for one term of the lease.
     fn pool(&self, files: Files, inbound: Inbound, stop: &CancellationToken) -> Pool {
         Pool {
@@ -229,9 +248,7 @@ impl Parts {
         let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let (timers, sent_as) = (Timers::default(), SentAs::default());
-        let takeovers =
-            Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.settings.takeover);
+        let (timers, takeovers, sent_as) = (Timers::default(), self.takeovers(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
@@ -249,22 +266,10 @@ impl Parts {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let hook = self.hook(
-            (&resends, &polls, files.clone()),
-            groups.clone(),
-            (offers, timers, takeovers.clone()),
-            &stop,
-        );
+        let known = (offers, timers, takeovers.clone());
+        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), known, &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
-        let (receipts, announcer) = Receipts::channel(
-            self.bus.clone(),
-            self.subjects.clone(),
-            account.clone(),
-            hook.chats(),
-            self.connection.clone(),
-            sent_as,
-            stop.clone(),
-        );
+        let (receipts, announcer) = self.receipts(&hook, sent_as, &stop);
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
@@ -291,8 +296,9 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            let beside = async { tokio::join!(asker.run(), takeovers.tell_of_ends(&stop), fetch(pool)) };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), beside)
+            let ends = takeovers.tell_of_ends(&stop);
+            let others = async { tokio::join!(latecomers.run(), asker.run(), ends, fetch(pool)) };
+            tokio::join!(session.run(), sends, announcer.run(), others)
         };
         tokio::pin!(work);
         tokio::select! {

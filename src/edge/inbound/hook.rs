@@ -289,8 +289,7 @@ impl Inbound {
         let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
         named::complete(&mut content, context.as_mut(), &known);
         self.votes(arrival, &chat.token, &mut content, named::with_both(&sender, &known)).await;
-        let disappears_after_s =
-            self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
+        let disappears_after_s = self.0.timers.learn(&chat.token, arrival.timer, at_ms);
         let mut message = InboundMessage {
             account: appender.account.to_string(),
             chat: chat.token.as_str().to_owned(),
@@ -301,7 +300,7 @@ impl Inbound {
             from_me: source.is_from_me,
             self_chat,
             chat_kind: peer.kind.into(),
-            sent_at_ms: info.timestamp.timestamp_millis(),
+            sent_at_ms: at_ms,
             received_at_ms: now_ms(),
             quoted_message_id: arrival.quoted.clone(),
             offline: info.is_offline,
@@ -313,9 +312,7 @@ impl Inbound {
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
         if is_typed {
-            let typed = Typed { inbound_id: &id, message_id: &arrival.id, at_ms };
-            let heard = self.0.takeovers.heard(&chat.token, typed, &appender.stop).await;
-            heard.map_err(|_stopped| Refused::Stopping)?;
+            self.taken_over(&chat.token, Typed { inbound_id: &id, message_id: &arrival.id, at_ms }).await?;
         }
         if place == Place::Placeholder {
             id = id::placeholder(&id);
@@ -350,6 +347,12 @@ impl Inbound {
             (Place::Chain | Place::Placeholder, _) => true,
         };
         by_hand && identity::is_typed_by_a_person(&info.source, own.each_ref().map(Option::as_ref))
+    }
+
+    /// Returns when the bus has it that a person has the chat.
+    async fn taken_over(&self, chat: &ChatToken, typed: Typed<'_>) -> Result<(), Refused> {
+        let Shared { takeovers, appender, .. } = &*self.0;
+        takeovers.heard(chat, typed, &appender.stop).await.map_err(|_stopped| Refused::Stopping)
     }
 
     /// What is known of the group that the message is in. Never waits.

@@ -220,6 +220,7 @@ mod tests {
             cause: "order-77".into(),
             first_contact: true,
             answers: None,
+            asked_ms: None,
             times: None,
             disappears_after_s: None,
         };

@@ -42,7 +42,7 @@ pub(super) use files::FileMeans;
 pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;
 pub use new_chats::{Limits as NewChatLimits, NewChats};
-pub(super) use receipts::Receipts;
+pub(super) use receipts::{Announcer, Receipts};
 pub(super) use sending::{Acks, Sender};
 
 use super::session::OutgoingObserver;
