@@ -913,6 +913,8 @@ pub enum NoReplyReason {
     AdminsOnly = 10,
     /// The person went on writing, and it is asked about together with a later message (`JOIN_WITHIN`).
     Joined = 13,
+    /// A person has taken over the chat (`TAKEOVER`).
+    Human = 11,
 }
 impl NoReplyReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -933,6 +935,7 @@ impl NoReplyReason {
             Self::NotMentioned => "NO_REPLY_REASON_NOT_MENTIONED",
             Self::AdminsOnly => "NO_REPLY_REASON_ADMINS_ONLY",
             Self::Joined => "NO_REPLY_REASON_JOINED",
+            Self::Human => "NO_REPLY_REASON_HUMAN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -950,6 +953,7 @@ impl NoReplyReason {
             "NO_REPLY_REASON_NOT_MENTIONED" => Some(Self::NotMentioned),
             "NO_REPLY_REASON_ADMINS_ONLY" => Some(Self::AdminsOnly),
             "NO_REPLY_REASON_JOINED" => Some(Self::Joined),
+            "NO_REPLY_REASON_HUMAN" => Some(Self::Human),
             _ => None,
         }
     }
@@ -1428,6 +1432,105 @@ impl SessionAction {
             "SESSION_ACTION_UPGRADE" => Some(Self::Upgrade),
             "SESSION_ACTION_STOP_OTHER_EDGE" => Some(Self::StopOtherEdge),
             "SESSION_ACTION_OPEN_PHONE" => Some(Self::OpenPhone),
+            _ => None,
+        }
+    }
+}
+/// A person takes over a chat from the assistant, or the assistant is back, on `wa.in.<account>.takeover.<chat>`. The last
+/// one of a chat is what holds: what was written in the chat before `until_ms` gets no answer of the assistant.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Takeover {
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub chat: ::prost::alloc::string::String,
+    #[prost(enumeration = "TakeoverState", tag = "3")]
+    pub state: i32,
+    /// Who caused it.
+    #[prost(enumeration = "TakeoverCause", tag = "4")]
+    pub cause: i32,
+    /// When it began. Milliseconds since 1970-01-01T00:00:00Z, by WhatsApp's clock.
+    #[prost(int64, tag = "5")]
+    pub began_at_ms: i64,
+    /// When the person wrote last. The same clock.
+    #[prost(int64, tag = "6")]
+    pub last_at_ms: i64,
+    /// When it ends, or has ended. The same clock. 0: so long after the stream stored this as `lasts_ms` says.
+    #[prost(int64, tag = "7")]
+    pub until_ms: i64,
+    /// With `until_ms` 0 only. 0: it has ended.
+    #[prost(int64, tag = "8")]
+    pub lasts_ms: i64,
+    /// The WhatsApp id of what the person wrote; empty if an operator has asked for it.
+    #[prost(string, tag = "9")]
+    pub message_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TakeoverState {
+    Unspecified = 0,
+    /// From now on the assistant is silent in the chat.
+    Began = 1,
+    /// The person has written again.
+    Extended = 2,
+    /// The assistant answers again.
+    Ended = 3,
+}
+impl TakeoverState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TAKEOVER_STATE_UNSPECIFIED",
+            Self::Began => "TAKEOVER_STATE_BEGAN",
+            Self::Extended => "TAKEOVER_STATE_EXTENDED",
+            Self::Ended => "TAKEOVER_STATE_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TAKEOVER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TAKEOVER_STATE_BEGAN" => Some(Self::Began),
+            "TAKEOVER_STATE_EXTENDED" => Some(Self::Extended),
+            "TAKEOVER_STATE_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TakeoverCause {
+    Unspecified = 0,
+    /// A person has written in the chat, on the phone or on another linked device.
+    Person = 1,
+    /// An operator has asked for it.
+    Operator = 2,
+    /// The time has passed.
+    Time = 3,
+}
+impl TakeoverCause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TAKEOVER_CAUSE_UNSPECIFIED",
+            Self::Person => "TAKEOVER_CAUSE_PERSON",
+            Self::Operator => "TAKEOVER_CAUSE_OPERATOR",
+            Self::Time => "TAKEOVER_CAUSE_TIME",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TAKEOVER_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TAKEOVER_CAUSE_PERSON" => Some(Self::Person),
+            "TAKEOVER_CAUSE_OPERATOR" => Some(Self::Operator),
+            "TAKEOVER_CAUSE_TIME" => Some(Self::Time),
             _ => None,
         }
     }

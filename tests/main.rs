@@ -85,6 +85,7 @@ mod spans;
 mod status;
 mod support;
 mod surroundings;
+mod takeover;
 mod tap;
 mod timers;
 mod trace;

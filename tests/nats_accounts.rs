@@ -140,6 +140,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("FORWARDER_ACK_WAIT", "1s")
         .setting("MEDIA", "all")
         .setting("MEDIA_URL_SECRET", SECRET)
+        .setting("TAKEOVER", "30m")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -179,6 +180,9 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     account.output(&stage, &["dlq", "replay", "1"], "operator").await;
     stage.streams().await.decided(written.len() + 1).await;
     account.output(&stage, &["dlq", "drop", "--all"], "operator").await;
+    for command in ["takeover", "resume"] {
+        account.output(&stage, &[command, "--chat", customer.phone()], "operator").await;
+    }
     let shown = account.output(&stage, &["tap"], "operator").await;
     for kind in ["message", "session", "reply"] {
         assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");

@@ -61,6 +61,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("SEND_PER_CHAT", "20", "20/10s"),
         ("SEND_TOTAL", "50/s", "or off"),
         ("SHUTDOWN_GRACE", "never", "30s"),
+        ("TAKEOVER", "on", "off, or a duration"),
+        ("TAKEOVER_MAX", "0s", "30s"),
         ("WHATSAPP_ACCOUNT", "My Shop", "a-z"),
     ];
     let settings = bad.map(|(name, got, _takes)| (name, got));

@@ -18,7 +18,7 @@ PAGE = ROOT / "docs/subjects.md"
 DOCUMENT = ROOT / "docs/asyncapi.yaml"
 BEGIN, END = "<!-- kinds of {}: made by `make contract` of kinds.yaml -->", "<!-- end of kinds of {} -->"
 
-FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "SessionEvent": "session"}
+FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "Takeover": "takeover", "SessionEvent": "session"}
 """Which .proto file has the payload."""
 
 PARAMETERS = {
@@ -43,6 +43,7 @@ HAS = {
     "sends": ["Nats-Msg-Id", "traceparent"],
     "outcomes": ["ce-id", "ce-type", "ce-time", "traceparent", "Wa-Prev-Seq", "Wa-In-Seq"],
     "receipts": ["ce-id", "ce-type", "ce-time", "traceparent"],
+    "takeovers": ["ce-id", "ce-type", "ce-time", "traceparent"],
     "session": ["ce-id", "ce-type", "ce-time"],
 }
 

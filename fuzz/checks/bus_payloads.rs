@@ -9,9 +9,10 @@ use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::backend::Fields;
 use whatsapp_connector::forwarder::eligible::{Groups, Settings, UnknownNumbers, lacks_only_words, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
+use whatsapp_connector::wire::takeover::{Lasts, over, resumed, written};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
-    SessionEvent, outcome,
+    SessionEvent, Takeover, outcome,
 };
 use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Route, Subjects, header, id};
 
@@ -25,6 +26,8 @@ pub fn check(payload: &[u8]) {
     is_stable::<Receipt>(payload);
     is_stable::<SendMessage>(payload);
     is_stable::<SessionEvent>(payload);
+    is_stable::<Takeover>(payload);
+    taken_over(payload);
     inbound(payload);
     outbound(payload);
     let is_number = payload.strip_prefix(b"+").unwrap_or(payload).iter().all(u8::is_ascii_digit);
@@ -38,6 +41,18 @@ fn is_stable<M: Message + Default>(payload: &[u8]) {
     let again = M::decode(once.as_slice()).expect("what was read can be written and read");
     // Bytes, and not messages: a place may be at NaN degrees.
     assert_eq!(again.encode_to_vec(), once);
+}
+
+/// Whatever another service puts there, it is judged, and a person may still write.
+fn taken_over(payload: &[u8]) {
+    let Ok(takeover) = Takeover::decode(payload) else { return };
+    let takeover = takeover.resolved(NOW_MS);
+    let lasts = Lasts { each: Duration::from_secs(1_800), most: Duration::from_secs(43_200) };
+    for at_ms in [i64::MIN, NOW_MS, i64::MAX] {
+        takeover.covers(at_ms);
+        let _ = written(Some(&takeover), at_ms, "3EB0AB", lasts);
+    }
+    let _ = (resumed(&takeover).resolved(NOW_MS), over(&takeover));
 }
 
 fn inbound(payload: &[u8]) {

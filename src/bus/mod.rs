@@ -23,6 +23,7 @@ mod recall;
 mod refusals;
 mod requests;
 mod survey;
+mod takeover;
 pub mod topology;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub use read::{ConsumerState, ReadError, Stored, Wakes};
 
 pub use requests::{Answers, Questions};
 pub use survey::{JetStream, Lack};
+pub use takeover::{Of, StoredTakeover, TakeoverError};
 
 /// How long one request to the server may take before it is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);

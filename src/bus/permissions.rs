@@ -105,6 +105,8 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
                 some(&key(marks.clone())),
                 info(subjects.stream_attempts()),
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.all_replies())),
+                // Whether a person has taken over a chat.
+                some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_in(), subjects.takeovers_of(None))),
                 some(&format!("{api}.DIRECT.GET.{}.{marks}", subjects.stream_attempts())),
                 // A message that waits is read again when its turn comes.
                 exact(format!("{api}.DIRECT.GET.{}", subjects.stream_in())),

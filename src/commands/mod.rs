@@ -11,6 +11,7 @@ pub mod healthcheck;
 pub mod provision;
 pub mod send;
 pub mod status;
+pub mod takeover;
 pub mod tap;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use bus_access::BusUnavailable;
 use dlq::DlqError;
 use send::SendError;
 use status::StatusError;
+use takeover::TakeoverCommandError;
 use tap::TapError;
 
 /// The operator's commands.
@@ -73,6 +75,21 @@ pub enum Command {
     /// `run` on this machine.
     #[command(verbatim_doc_comment)]
     Send(Box<send::SendArgs>),
+    /// Silences the assistant in one chat, as if a person had just written there. Prints what holds then, as JSON.
+    ///
+    /// What was written in the chat until then gets no answer either. What other services have sent goes out. Edge and forwarders
+    /// need TAKEOVER for it. Needs NATS_URL, or a `run` on this machine.
+    ///
+    ///   whatsapp-connector takeover --chat 5491112345678 --for 2h
+    #[command(verbatim_doc_comment)]
+    Takeover(takeover::TakeoverArgs),
+    /// Has the assistant answer in a chat again that a person has taken over. Prints what holds then, as JSON.
+    ///
+    /// It answers what is written from now on, and nothing older. Needs NATS_URL, or a `run` on this machine.
+    ///
+    ///   whatsapp-connector resume --chat 5491112345678
+    #[command(verbatim_doc_comment)]
+    Resume(takeover::ChatArgs),
     /// Prints the state of a running system on one screen. Changes nothing.
     ///
     /// Exit code 0: all is well. Exit code 1: something needs a person; the last lines say what, and what mends it.
@@ -106,6 +123,9 @@ pub enum CommandError {
     /// `status`.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// `takeover` and `resume`.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverCommandError),
     /// `healthcheck`.
     #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
@@ -122,7 +142,9 @@ impl Fatal for CommandError {
             Self::Dlq(DlqError::Access(error))
             | Self::Tap(TapError::Access(error))
             | Self::Send(SendError::Access(error))
+            | Self::Takeover(TakeoverCommandError::Access(error))
             | Self::Status(StatusError::Access(error)) => bus(error),
+            Self::Takeover(error) if error.is_setting() => EX_CONFIG,
             Self::Status(StatusError::Wanted(_))
             | Self::Send(SendError::NotThere | SendError::Recipient | SendError::NoFile)
             | Self::Healthcheck(_) => 1,
@@ -130,6 +152,7 @@ impl Fatal for CommandError {
             | Self::Dlq(_)
             | Self::Tap(_)
             | Self::Send(_)
+            | Self::Takeover(_)
             | Self::Status(_)
             | Self::Output(_) => EX_UNAVAILABLE,
         }
@@ -160,6 +183,12 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
         }),
         Command::Send(args) => for_operator(environment, async |config| {
             send::run(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::Takeover(args) => for_operator(environment, async |config| {
+            takeover::take_over(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::Resume(args) => for_operator(environment, async |config| {
+            takeover::resume(&args, &config).await.map_err(CommandError::from)
         }),
         Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)

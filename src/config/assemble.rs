@@ -13,6 +13,7 @@ use crate::edge::{self, rate};
 use crate::forwarder;
 use crate::proxy::Proxies;
 use crate::telemetry;
+use crate::wire::takeover::Lasts;
 use crate::wire::{Account, FileLinks, Subjects};
 
 impl Config {
@@ -26,9 +27,10 @@ impl Config {
         let subjects = check.read(&given.nats_subject_prefix, |text| Subjects::new(text).ok());
         let ages = Ages::read(given, check);
         let topology = topology(given, &ages, check);
-        let forwarder = forwarder(given, &ages, proxies, check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
-        let edge = edge(given, &ages, shutdown_grace, proxies, check);
+        let takeover = takeover(given, &ages, check);
+        let forwarder = forwarder(given, &ages, (takeover.flatten().is_some(), proxies), check);
+        let edge = edge(given, &ages, (shutdown_grace, takeover), proxies, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
@@ -111,7 +113,7 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
 fn forwarder(
     given: &table::All,
     ages: &Ages,
-    proxies: &Proxies,
+    (takeover, proxies): (bool, &Proxies),
     check: &mut Check,
 ) -> Option<forwarder::Settings> {
     let url = check.read(&given.backend_url, read::url);
@@ -161,6 +163,7 @@ fn forwarder(
         mode: mode?,
         shadow_delay: shadow_delay?,
         join: join?,
+        takeover,
     })
 }
 
@@ -211,10 +214,22 @@ fn file_links(given: &table::All) -> Option<FileLinks> {
     FileLinks::new(secret.expose_secret())
 }
 
+/// How long a person who writes keeps the assistant silent. `Some(None)`: not at all.
+fn takeover(given: &table::All, ages: &Ages, check: &mut Check) -> Option<Option<Lasts>> {
+    let each = check.read(&given.takeover, read::takeover);
+    let most = check.duration(&given.takeover_max);
+    let Some(each) = each? else { return most.map(|_| None) };
+    let takes = "at most TAKEOVER_MAX";
+    check.relation("TAKEOVER", Some(each), |each| Some(each <= most?), takes);
+    let takes = "at most NATS_DUPLICATE_WINDOW: what a person wrote must be known again for as long";
+    check.relation("TAKEOVER_MAX", most, |most| Some(most <= ages.window?), takes);
+    Some(Some(Lasts { each, most: most? }))
+}
+
 fn edge(
     given: &table::All,
     ages: &Ages,
-    grace: Option<Duration>,
+    (grace, takeover): (Option<Duration>, Option<Option<Lasts>>),
     proxies: &Proxies,
     check: &mut Check,
 ) -> Option<edge::Settings> {
@@ -248,6 +263,7 @@ fn edge(
         },
         media_max_bytes: media_max_bytes?,
         interactive: interactive?,
+        takeover: takeover?,
         limits: edge::Limits {
             per_chat: per_chat?,
             total: total?,

@@ -239,6 +239,14 @@ pub(super) fn groups(text: &str) -> Option<Groups> {
     }
 }
 
+/// `off`, or for how long.
+pub(super) fn takeover(text: &str) -> Option<Option<Duration>> {
+    if text == "off" {
+        return Some(None);
+    }
+    humantime::parse_duration(text).ok().filter(|time| *time >= Duration::from_secs(1)).map(Some)
+}
+
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)

@@ -230,6 +230,10 @@ settings! {
     join_within: "JOIN_WITHIN", Setting::of(Forwarder).or("0s").takes("a duration up to 1m, such as 3s; 0s for none");
     join_max: "JOIN_MAX", Setting::of(Forwarder).or("15s").takes("a duration up to 10m, such as 15s");
 
+    // A person takes over.
+    takeover: "TAKEOVER", Setting::of(Both).or("off").takes("off, or a duration such as 30m");
+    takeover_max: "TAKEOVER_MAX", Setting::of(Both).or("12h").takes(DURATION);
+
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
     whatsapp_account: "WHATSAPP_ACCOUNT", Setting::of(Edge).or("default")

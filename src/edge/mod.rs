@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
+use crate::wire::takeover::Lasts;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
+use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
+use outbound::{Acks, Announcer, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
 pub use outbound::{Interactive, Limits, NewChatLimits, NewChats, job, parts, rate, request};
 use session::link::Input;
 use session::{
@@ -48,6 +50,8 @@ pub struct Settings {
     pub media_max_bytes: u64,
     /// How options are shown.
     pub interactive: Interactive,
+    /// How long a person who writes keeps the assistant silent. `None`: not at all.
+    pub takeover: Option<Lasts>,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -175,7 +179,7 @@ impl Parts {
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
         groups: Groups,
-        (offers, timers): (Offers, Timers),
+        (offers, timers, takeovers): (Offers, Timers, Takeovers),
         stop: &CancellationToken,
     ) -> Inbound {
         let (bus, subjects, account) =
@@ -183,6 +187,7 @@ impl Parts {
         let memory = Memory {
             offers,
             timers,
+            takeovers,
             resends: resends.clone(),
             polls: polls.clone(),
             extra: self.settings.session.extra,
@@ -190,6 +195,25 @@ impl Parts {
             groups,
         };
         Inbound::new(bus, subjects, account, memory, stop.clone())
+    }
+
+    /// Which chats a person has taken over, for one term of the lease.
+    fn takeovers(&self) -> Takeovers {
+        let Settings { account, takeover, .. } = &self.settings;
+        Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), *takeover)
+    }
+
+    /// Takes receipts, for one term of the lease.
+    fn receipts(&self, hook: &Inbound, sent_as: SentAs, stop: &CancellationToken) -> (Receipts, Announcer) {
+        Receipts::channel(
+            self.bus.clone(),
+            self.subjects.clone(),
+            self.settings.account.clone(),
+            hook.chats(),
+            self.connection.clone(),
+            sent_as,
+            stop.clone(),
+        )
     }
 
     /// Fetches files, for one term of the lease.
@@ -226,13 +250,14 @@ impl Parts {
         let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let (timers, sent_as) = (Timers::default(), SentAs::default());
+        let (timers, takeovers, sent_as) = (Timers::default(), self.takeovers(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
             offers: offers.clone(),
             timers: timers.clone(),
+            takeovers: takeovers.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
@@ -244,17 +269,10 @@ impl Parts {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), (offers, timers), &stop);
+        let known = (offers, timers, takeovers.clone());
+        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), known, &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
-        let (receipts, announcer) = Receipts::channel(
-            self.bus.clone(),
-            self.subjects.clone(),
-            account.clone(),
-            hook.chats(),
-            self.connection.clone(),
-            sent_as,
-            stop.clone(),
-        );
+        let (receipts, announcer) = self.receipts(&hook, sent_as, &stop);
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
@@ -281,7 +299,9 @@ impl Parts {
                 outbound.run(grace, lost.clone()).await;
                 carry.cancel();
             };
-            tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), asker.run(), fetch(pool))
+            let ends = takeovers.tell_of_ends(&stop);
+            let others = async { tokio::join!(latecomers.run(), asker.run(), ends, fetch(pool)) };
+            tokio::join!(session.run(), sends, announcer.run(), others)
         };
         tokio::pin!(work);
         tokio::select! {

@@ -118,6 +118,11 @@ pub fn lacks_only_words(message: &InboundMessage, settings: &Settings, now_ms: i
         && answered(message, settings, now_ms).is_ok()
 }
 
+/// The words of a message, or those beside its file.
+pub fn said(message: &InboundMessage) -> Option<&str> {
+    text(message).or_else(|| beside(message))
+}
+
 /// Whose message it is, if that person is answered, and now.
 fn answered(message: &InboundMessage, settings: &Settings, now_ms: i64) -> Result<String, NoReplyReason> {
     let is_group = message.chat_kind() == ChatKind::Group;

@@ -97,6 +97,8 @@ pub struct Settings {
     pub shadow_delay: Duration,
     /// Which texts are asked about together.
     pub join: burst::Settings,
+    /// A person who writes keeps the assistant silent.
+    pub takeover: bool,
 }
 
 /// What the backend is told of files.

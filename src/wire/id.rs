@@ -20,6 +20,16 @@ pub fn media(inbound_id: &str) -> String {
     format!("{inbound_id}/media")
 }
 
+/// The id of the takeover that an inbound message begins or extends.
+pub fn takeover(inbound_id: &str) -> String {
+    format!("{inbound_id}/takeover")
+}
+
+/// The id of the end of the takeover that is stored with this sequence.
+pub fn takeover_end(account: &Account, chat: &ChatToken, sequence: u64) -> String {
+    format!("{account}/{}/takeover-ended/{sequence}", chat.as_str())
+}
+
 /// The id of the message that an inbound message repeats, if it is a replay, and else its own. Its file has this name.
 pub fn original(inbound_id: &str) -> &str {
     let end = inbound_id.match_indices('/').nth(3).map_or(inbound_id.len(), |(at, _)| at);

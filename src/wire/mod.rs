@@ -11,6 +11,7 @@ pub mod object;
 pub mod process_status;
 pub mod state;
 pub mod subject;
+pub mod takeover;
 pub mod token;
 pub mod visible;
 

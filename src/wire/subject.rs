@@ -24,7 +24,7 @@ pub struct Route {
 pub struct Place {
     /// The linked number.
     pub account: Account,
-    /// `message`, `update`, `receipt`, `session`, `reply`, `send`, or `dead`.
+    /// `message`, `update`, `receipt`, `takeover`, `session`, `reply`, `send`, or `dead`.
     pub kind: String,
     /// The chat; none for what is about the account itself.
     pub chat: Option<ChatToken>,
@@ -164,6 +164,16 @@ impl Subjects {
     /// What became of the messages sent to a chat.
     pub fn receipt(&self, account: &Account, chat: &ChatToken) -> String {
         format!("{}.in.{account}.receipt.{}", self.prefix, chat.as_str())
+    }
+
+    /// Whether a person has taken over a chat: its last message is what holds.
+    pub fn takeover(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.in.{account}.takeover.{}", self.prefix, chat.as_str())
+    }
+
+    /// The takeovers of one account's chats; all accounts' without one.
+    pub fn takeovers_of(&self, account: Option<&Account>) -> String {
+        self.some_in(account, Some("takeover"))
     }
 
     /// What any service wants to have sent into a chat.
@@ -320,6 +330,7 @@ mod tests {
             (subjects.message(&account, &chat), "message"),
             (subjects.update(&account, &chat), "update"),
             (subjects.receipt(&account, &chat), "receipt"),
+            (subjects.takeover(&account, &chat), "takeover"),
             (subjects.session(&account), "session"),
             (subjects.reply(&account, &chat), "reply"),
             (subjects.dead(&account, &chat), "dead"),
@@ -363,6 +374,9 @@ mod tests {
             (subjects.message(account, chat), "wa.in.shop.message.54911"),
             (subjects.update(account, chat), "wa.in.shop.update.54911"),
             (subjects.receipt(account, chat), "wa.in.shop.receipt.54911"),
+            (subjects.takeover(account, chat), "wa.in.shop.takeover.54911"),
+            (subjects.takeovers_of(Some(account)), "wa.in.shop.takeover.*"),
+            (subjects.takeovers_of(None), "wa.in.*.takeover.*"),
             (subjects.session(account), "wa.in.shop.session"),
             (subjects.reply(account, chat), "wa.out.shop.reply.54911"),
             (subjects.dead(account, chat), "wa.dlq.shop.54911"),

@@ -44,6 +44,7 @@ pub const FORBIDDEN: [(&str, &str, &[&str]); 6] = [
         &[
             "+wa.in.default.message.5491",
             "+wa.in.default.session",
+            "+wa.in.default.takeover.5491",
             "+wa.out.default.send.5491",
             "+wa.live.status",
             "+_INBOX_operator.unasked",

@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{
-    InboundMessage, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent,
+    InboundMessage, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent, Takeover,
 };
 use whatsapp_connector::wire::{Account, Subjects, header};
 
@@ -236,6 +236,13 @@ impl Streams {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".receipt."));
         entries
+    }
+
+    /// Who has taken over which chat, and when that was over.
+    pub async fn takeovers(&self) -> Vec<Takeover> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".takeover."));
+        entries.iter().filter_map(|entry| Takeover::decode(entry.payload.clone()).ok()).collect()
     }
 
     /// What the edge told of its session.

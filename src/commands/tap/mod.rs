@@ -27,6 +27,8 @@ pub enum Kind {
     Update,
     /// What became of a message that was sent.
     Receipt,
+    /// A person has taken over a chat, or the assistant is back.
+    Takeover,
     /// The state of the link to WhatsApp.
     Session,
     /// The outcome of a customer's message: a reply, none, or dead.
@@ -44,6 +46,7 @@ impl Kind {
             Self::Message => "message",
             Self::Update => "update",
             Self::Receipt => "receipt",
+            Self::Takeover => "takeover",
             Self::Session => "session",
             Self::Reply => "reply",
             Self::Send => "send",
@@ -106,7 +109,10 @@ impl Tap {
         since_ms: i64,
     ) -> Self {
         let streams: [(String, &[Kind]); 3] = [
-            (subjects.stream_in(), &[Kind::Message, Kind::Update, Kind::Receipt, Kind::Session]),
+            (
+                subjects.stream_in(),
+                &[Kind::Message, Kind::Update, Kind::Receipt, Kind::Takeover, Kind::Session],
+            ),
             (subjects.stream_out(), &[Kind::Reply, Kind::Send]),
             (subjects.stream_dlq(), &[Kind::Dead]),
         ];

@@ -10,7 +10,7 @@ use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
     ChatKind, Context, DeadReason, EventAnswerWord, GroupAction, Identity, InboundMessage, Media,
     NoReplyReason, Outcome, Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget,
-    SessionAction, SessionEvent, SessionState, outcome, send_message,
+    SessionAction, SessionEvent, SessionState, Takeover, TakeoverCause, TakeoverState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -20,6 +20,7 @@ pub(super) fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
         "reply" => Outcome::decode(bytes).map(|outcome| ended(&outcome, mask)),
         "send" => SendMessage::decode(bytes).map(|request| send(&request, mask)),
         "receipt" => Receipt::decode(bytes).map(|told| receipt(&told, mask)),
+        "takeover" => Takeover::decode(bytes).map(|told| takeover(&told, mask)),
         "session" => SessionEvent::decode(bytes).map(|event| session(&event, mask)),
         _ => return unreadable(bytes),
     };
@@ -58,6 +59,21 @@ impl Fields {
 /// An enum's value as a code; for a value that this program does not know, its number.
 fn named<E: TryFrom<i32>>(value: i32, name: impl Fn(&E) -> &'static str, prefix: &str) -> String {
     E::try_from(value).map_or_else(|_unknown| value.to_string(), |known| code(name(&known), prefix))
+}
+
+fn takeover(told: &Takeover, mask: &mut Mask) -> Fields {
+    mask.hide(&told.chat);
+    let mut fields = Fields::default();
+    fields.put("state", named(told.state, TakeoverState::as_str_name, "TAKEOVER_STATE_"));
+    fields.put("cause", named(told.cause, TakeoverCause::as_str_name, "TAKEOVER_CAUSE_"));
+    fields.time("began_at", told.began_at_ms);
+    fields.time("last_at", told.last_at_ms);
+    fields.time("until", told.until_ms);
+    if told.until_ms == 0 {
+        fields.put("lasts_ms", told.lasts_ms);
+    }
+    fields.put("message_id", mask.id(&told.message_id));
+    fields
 }
 
 fn inbound(message: &InboundMessage, mask: &mut Mask) -> Fields {

@@ -52,9 +52,21 @@ pub(crate) fn complete(person: &mut Identity, known: &[Identity]) {
 /// Has the owner written it on the phone itself, to the own number? What other linked devices write there is not meant:
 /// one of them may be a program that answers as well, and the two would answer each other for ever.
 pub(crate) fn is_note_to_self(source: &MessageSource, own: [Option<&Jid>; 2]) -> bool {
-    let is_own =
-        |jid: &Jid| own.into_iter().flatten().any(|own| own.user == jid.user && own.server == jid.server);
-    source.is_from_me && !source.is_group && source.sender.device == 0 && is_own(&source.chat)
+    source.is_from_me && !source.is_group && source.sender.device == 0 && is_one_of(&source.chat, own)
+}
+
+fn is_one_of(jid: &Jid, own: [Option<&Jid>; 2]) -> bool {
+    own.into_iter().flatten().any(|own| own.user == jid.user && own.server == jid.server)
+}
+
+/// Has a person of the number written it to somebody else: on the phone, or on another linked device? What this very
+/// device has sent is the connector's, and nobody talks to the own number.
+pub(crate) fn is_typed_by_a_person(source: &MessageSource, own: [Option<&Jid>; 2]) -> bool {
+    let ours = own.into_iter().flatten().map(|own| own.device).find(|device| *device != 0);
+    source.is_from_me
+        && (source.chat.is_group() || source.chat.is_pn() || source.chat.is_lid())
+        && !is_one_of(&source.chat, own)
+        && (source.sender.device == 0 || Some(source.sender.device) != ours)
 }
 
 /// The other address of the chat's peer, if the stanza has it. `peer_phone` is what a stanza of the number's own
@@ -227,6 +239,34 @@ mod tests {
         complete(&mut nobody, &[own(None, None)]);
         assert_eq!(nobody, Identity::default());
         assert_eq!(own(None, Some(&Jid::lid("77"))).lid, "77");
+    }
+
+    #[test]
+    fn who_writes_on_the_phone_or_another_device_is_a_person_and_this_device_is_not() {
+        let (own, lid, customer) = (Jid::pn_device("15551", 3), Jid::lid("77"), Jid::pn("54911"));
+        let from_me = |device: u16, chat: &Jid| MessageSource {
+            sender: Jid::pn_device("15551", device),
+            chat: chat.clone(),
+            is_from_me: true,
+            ..MessageSource::default()
+        };
+        let is = |source: &MessageSource| is_typed_by_a_person(source, [Some(&own), Some(&lid)]);
+        let group = Jid::group("120363");
+        for (device, chat, want) in [
+            (0, &customer, true),
+            (5, &customer, true),
+            (3, &customer, false),
+            (0, &group, true),
+            (3, &group, false),
+            (0, &Jid::pn("15551"), false),
+            (0, &lid, false),
+            (0, &Jid::status_broadcast(), false),
+        ] {
+            assert_eq!(is(&from_me(device, chat)), want, "{device} {chat}");
+        }
+        assert!(!is(&MessageSource { is_from_me: false, ..from_me(0, &customer) }));
+        // It is not known which device this is.
+        assert!(is_typed_by_a_person(&from_me(3, &customer), [None, None]));
     }
 
     #[test]

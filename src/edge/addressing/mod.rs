@@ -3,6 +3,7 @@
 //! `identity` reads a stanza's addresses (pure). `chats` finds a chat's token and the end of its list on the bus.
 //! `offer` says what an answer offers to choose from (pure), and `offers` what was offered last in each chat.
 //! `acquaintances` says in which chats somebody has written before. `timers` has the chats' disappearing timers.
+//! `takeovers` knows which chats a person has taken over from the assistant.
 //! May import: `bus`, `wire`, the client library's addresses. Imported by: `inbound`, `outbound`.
 
 pub(super) mod acquaintances;
@@ -10,6 +11,7 @@ pub(super) mod chats;
 pub(super) mod identity;
 pub(super) mod offer;
 pub(super) mod offers;
+pub(super) mod takeovers;
 pub(super) mod timers;
 
 use whatsapp_rust::wacore::types::message::MessageSource;

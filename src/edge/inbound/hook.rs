@@ -26,6 +26,7 @@ use crate::bus::Bus;
 use crate::crash;
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
+use crate::edge::addressing::takeovers::{Takeovers, Typed};
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
 use crate::edge::session::{Changed, Extra, Groups, Poll, Polls, Resends};
@@ -59,6 +60,7 @@ struct Shared {
     extra: Extra,
     under_way: UnderWay,
     timers: Timers,
+    takeovers: Takeovers,
     files: Option<Files>,
     groups: Groups,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Memory {
     pub offers: Offers,
     /// The chats' disappearing timers.
     pub timers: Timers,
+    /// The chats that a person has taken over.
+    pub takeovers: Takeovers,
     /// The messages that must come again.
     pub resends: Resends,
     /// The polls whose votes can be read.
@@ -131,12 +135,23 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, resends, polls, extra, files, groups } = memory;
+        let Memory { offers, timers, takeovers, resends, polls, extra, files, groups } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
         let unkept = Seldom::default();
-        Self(Arc::new(Shared { appender, resends, polls, unkept, extra, under_way, timers, files, groups }))
+        Self(Arc::new(Shared {
+            appender,
+            resends,
+            polls,
+            unkept,
+            extra,
+            under_way,
+            timers,
+            takeovers,
+            files,
+            groups,
+        }))
     }
 
     /// The chats that messages came from.
@@ -252,10 +267,14 @@ impl Inbound {
 
     async fn store(&self, client: &Client, arrival: &Arrival<'_>, storing: Storing) -> Result<(), Refused> {
         let appender = &self.0.appender;
-        let Storing { mut content, place } = storing;
         let (info, source) = (arrival.info, &arrival.info.source);
+        let (is_typed, at_ms) = (Self::is_typed(client, info, &storing), info.timestamp.timestamp_millis());
+        let Storing { mut content, place } = storing;
         let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
+        // Before anything is awaited of the bus, so that no answer overtakes it.
+        let candidates = if is_typed { peer.candidates.as_slice() } else { &[] };
+        let _noted = self.0.takeovers.note(candidates, at_ms);
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
         let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
@@ -270,8 +289,7 @@ impl Inbound {
         let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
         named::complete(&mut content, context.as_mut(), &known);
         self.votes(arrival, &chat.token, &mut content, named::with_both(&sender, &known)).await;
-        let disappears_after_s =
-            self.0.timers.learn(&chat.token, arrival.timer, info.timestamp.timestamp_millis());
+        let disappears_after_s = self.0.timers.learn(&chat.token, arrival.timer, at_ms);
         let mut message = InboundMessage {
             account: appender.account.to_string(),
             chat: chat.token.as_str().to_owned(),
@@ -282,7 +300,7 @@ impl Inbound {
             from_me: source.is_from_me,
             self_chat,
             chat_kind: peer.kind.into(),
-            sent_at_ms: info.timestamp.timestamp_millis(),
+            sent_at_ms: at_ms,
             received_at_ms: now_ms(),
             quoted_message_id: arrival.quoted.clone(),
             offline: info.is_offline,
@@ -293,6 +311,9 @@ impl Inbound {
             group: self.group(source),
         };
         let mut id = stored_id(&appender.account, &chat.token, &message, &source.sender);
+        if is_typed {
+            self.taken_over(&chat.token, Typed { inbound_id: &id, message_id: &arrival.id, at_ms }).await?;
+        }
         if place == Place::Placeholder {
             id = id::placeholder(&id);
         }
@@ -315,6 +336,23 @@ impl Inbound {
             Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,
             None => Ok(()),
         }
+    }
+
+    /// Has a person of the number written it, by hand and to somebody? What is only about an earlier message does not count.
+    fn is_typed(client: &Client, info: &MessageInfo, storing: &Storing) -> bool {
+        let own = [client.pn(), client.lid()];
+        let by_hand = match (storing.place, &storing.content) {
+            (Place::Update, _) => false,
+            (Place::Chain, Content::Unsupported(other)) => !other.kind.starts_with("protocolMessage"),
+            (Place::Chain | Place::Placeholder, _) => true,
+        };
+        by_hand && identity::is_typed_by_a_person(&info.source, own.each_ref().map(Option::as_ref))
+    }
+
+    /// Returns when the bus has it that a person has the chat.
+    async fn taken_over(&self, chat: &ChatToken, typed: Typed<'_>) -> Result<(), Refused> {
+        let Shared { takeovers, appender, .. } = &*self.0;
+        takeovers.heard(chat, typed, &appender.stop).await.map_err(|_stopped| Refused::Stopping)
     }
 
     /// What is known of the group that the message is in. Never waits.

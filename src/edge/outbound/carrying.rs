@@ -22,11 +22,12 @@ use super::rate::Limit;
 use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
 use super::request::{Content, Flaw};
-use super::sending::{Parcel, Sender, Undeliverable};
+use super::sending::{Guard, Parcel, Sender, Undeliverable};
 use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
 use crate::crash;
 use crate::edge::addressing::offers::Offers;
+use crate::edge::addressing::takeovers::Takeovers;
 use crate::edge::addressing::timers::Timers;
 use crate::edge::session::{Connection, Groups, Polls, Unknown};
 use crate::telemetry::{metrics, spans};
@@ -60,6 +61,8 @@ pub(crate) struct Means {
     pub offers: Offers,
     /// The chats' disappearing timers.
     pub timers: Timers,
+    /// The chats that a person has taken over.
+    pub takeovers: Takeovers,
     /// Which chat a receipt belongs to, if WhatsApp named another address.
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
@@ -118,6 +121,7 @@ pub(super) struct Carrier {
     strangers: Strangers,
     sent_as: SentAs,
     timers: Timers,
+    takeovers: Takeovers,
     packer: Packer,
     files: Files,
     groups: Groups,
@@ -131,7 +135,7 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups, interactive } =
+        let Means { sender, limits, offers, timers, takeovers, sent_as, polls, new_chats, files, groups, interactive } =
             means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
@@ -142,6 +146,7 @@ impl Carrier {
             groups,
             native: Native::new(interactive),
             timers,
+            takeovers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
             loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
@@ -296,9 +301,11 @@ impl Carrier {
             let disappears_after_s = self.timer(chat, job).await;
             let label = Label { chat, to: &to, id, at_ms, file: file.as_ref(), by_lid };
             let message = &self.packer.pack(content, *quote, label).await;
+            // What nobody has asked the assistant for goes out.
+            let unless = job.asked_ms.map(|asked_ms| Guard { takeovers: &self.takeovers, chat, asked_ms });
             let has_substitute = matches!(content, Content::Menu(_));
             let parcel =
-                Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new, has_substitute };
+                Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new, has_substitute, unless };
             let sent = match (content, self.sender.send(&to, id, parcel).await) {
                 (Content::Menu(menu), Err(Undeliverable::Refused(code))) if Why::of(&code).is_none() => {
                     self.native.refused(to.is_group(), &code, Instant::now());
@@ -349,6 +356,11 @@ impl Carrier {
         match why {
             // The caller wants it so, and nobody has to act.
             Undeliverable::Expired => tracing::info!(whatsapp_id, "not sent: it is too late for it"),
+            // The person who has taken over answers.
+            Undeliverable::Human => {
+                metrics::UNDELIVERABLE.add(1, [why.reason()]);
+                tracing::info!(whatsapp_id, "not sent: a person has taken over the chat");
+            }
             // The caller is told when to ask again.
             Undeliverable::NewChat(closed) => {
                 metrics::UNDELIVERABLE.add(1, [closed.why.code()]);

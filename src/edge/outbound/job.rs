@@ -8,6 +8,7 @@ use super::request::{self, Content, Flaw, Quote, Target};
 use super::text;
 use crate::edge::addressing::offer::Offer;
 use crate::wire::Envelope;
+use crate::wire::takeover::answers_what_was_written_at;
 use crate::wire::v1::{Outcome, Quoting, SendMessage, SendText, send_message};
 
 /// What must be sent.
@@ -31,6 +32,8 @@ pub struct Job {
     pub first_contact: bool,
     /// For an answer: when its message was written, in milliseconds since 1970.
     pub answers: Option<i64>,
+    /// For an answer: the same, or when the message was replayed. A person who takes over after that has the word.
+    pub asked_ms: Option<i64>,
     /// When the outcome was decided, and when the message that it answers came, both in milliseconds.
     pub times: Option<(i64, i64)>,
     /// For an answer: the chat's disappearing timer in seconds, as its message had it.
@@ -54,6 +57,7 @@ impl Job {
                     known => known,
                 };
                 let answers = Some(written_ms);
+                let asked_ms = Some(answers_what_was_written_at(&outcome));
                 let times = Some((outcome.decided_at_ms, outcome.received_at_ms));
                 let times = times.filter(|(_, received)| *received > 0);
                 Ok(Some(Self {
@@ -66,6 +70,7 @@ impl Job {
                     cause,
                     first_contact: false,
                     answers,
+                    asked_ms,
                     times,
                     disappears_after_s: outcome.disappears_after_s,
                 }))
@@ -86,6 +91,7 @@ impl Job {
                     cause,
                     first_contact: true,
                     answers: None,
+                    asked_ms: None,
                     times: None,
                     disappears_after_s: None,
                 }))
@@ -194,6 +200,7 @@ mod tests {
             cause: "a/outcome".into(),
             first_contact: false,
             answers: Some(10),
+            asked_ms: Some(10),
             times: Some((30, 20)),
             disappears_after_s: Some(86_400),
         }
@@ -208,7 +215,10 @@ mod tests {
         let rows = [
             (reply(), Some(answer())),
             // If the time of writing is not known, the time of the decision is used.
-            (Outcome { sent_at_ms: 0, ..reply() }, Some(Job { answers: Some(30), ..answer() })),
+            (
+                Outcome { sent_at_ms: 0, ..reply() },
+                Some(Job { answers: Some(30), asked_ms: Some(20), ..answer() }),
+            ),
             (Outcome { received_at_ms: 0, ..reply() }, Some(Job { times: None, ..answer() })),
             (Outcome { received_at_ms: -1, ..reply() }, Some(Job { times: None, ..answer() })),
             (
@@ -245,6 +255,7 @@ mod tests {
             cause: "order-77".into(),
             first_contact: true,
             answers: None,
+            asked_ms: None,
             times: None,
             disappears_after_s: None,
         };

@@ -82,6 +82,7 @@ mod tests {
             cause: "order-77".to_owned(),
             first_contact: answers.is_none(),
             answers,
+            asked_ms: answers,
             times: None,
             disappears_after_s: None,
         }

@@ -45,7 +45,7 @@ pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;
 pub use native::Interactive;
 pub use new_chats::{Limits as NewChatLimits, NewChats};
-pub(super) use receipts::Receipts;
+pub(super) use receipts::{Announcer, Receipts};
 pub(super) use sending::{Acks, Sender};
 
 use super::session::OutgoingObserver;

@@ -18,9 +18,10 @@ use super::new_chats::{Closed, Why};
 use super::request::Flaw;
 use super::upload_policy::Trouble;
 use crate::crash;
+use crate::edge::addressing::takeovers::Takeovers;
 use crate::edge::session::{Connection, is_final};
 use crate::telemetry::{metrics, redact, spans};
-use crate::wire::now_ms;
+use crate::wire::{ChatToken, now_ms};
 
 /// How long the library may take to write a message to the socket.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,6 +51,9 @@ pub(crate) enum Undeliverable {
     /// No message goes to a new chat at present.
     #[error("{0}")]
     NewChat(Closed),
+    /// A person has taken over the chat.
+    #[error("human")]
+    Human,
     /// It is for a group in which only admins may write, and the number is none.
     #[error("announce-only")]
     AdminsOnly,
@@ -65,6 +69,7 @@ impl Undeliverable {
             Self::File(trouble) => trouble.code(),
             Self::Expired => "expired",
             Self::NewChat(closed) => closed.why.code(),
+            Self::Human => "human",
             Self::AdminsOnly => "announce-only",
         }
     }
@@ -130,6 +135,25 @@ pub(crate) struct Parcel<'a> {
     pub to_stranger: bool,
     /// If it is refused, something simpler goes in its place.
     pub has_substitute: bool,
+    /// It is not sent if a person has taken over.
+    pub unless: Option<Guard<'a>>,
+}
+
+/// Holds an answer back if a person has taken over its chat.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guard<'a> {
+    /// The chats that a person has taken over.
+    pub takeovers: &'a Takeovers,
+    /// The answer's.
+    pub chat: &'a ChatToken,
+    /// When the message was written that it answers. Milliseconds.
+    pub asked_ms: i64,
+}
+
+impl Guard<'_> {
+    async fn holds(&self) -> bool {
+        self.takeovers.silences(self.chat, self.asked_ms).await
+    }
 }
 
 impl Parcel<'_> {
@@ -169,6 +193,11 @@ impl Sender {
             // Of what WhatsApp may have already, the truth is worth more than the time.
             if !may_have_it && parcel.not_after_ms.is_some_and(|time| now_ms() > time) {
                 return Err(Undeliverable::Expired);
+            }
+            if let Some(guard) = parcel.unless.filter(|_| !may_have_it)
+                && guard.holds().await
+            {
+                return Err(Undeliverable::Human);
             }
             match self.attempt(&client, to, id, parcel).await {
                 Attempt::Sent => return Ok(()),

@@ -14,6 +14,12 @@ use crate::wire::v1::{self, ChatKind, Identity, InboundMessage, MediaState};
 const MOST: usize = 32;
 /// The longest number that is told of. Phones write a third of it.
 const NUMBER: usize = 64;
+/// How many messages of a person are told of.
+const WROTE: usize = 20;
+/// So many characters of each.
+const WORDS: usize = 1_000;
+/// So many bytes of all.
+const WROTE_BYTES: usize = 16 << 10;
 
 /// What a call says beside the words.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
@@ -52,6 +58,67 @@ pub struct Full {
     /// The product of a catalogue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<Product>,
+    /// What a person of the number wrote in the chat since the last call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<Person>,
+}
+
+/// What a person of the number wrote while the assistant was silent.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct Person {
+    /// The newest messages, in order.
+    pub messages: Vec<PersonWrote>,
+    /// There were more, or longer ones.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+}
+
+/// A message of a person of the number.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq)]
+pub struct PersonWrote {
+    /// The kind of message.
+    pub kind: &'static str,
+    /// Its words; empty if it has none.
+    pub text: String,
+    /// When it was written: UTC with milliseconds and `Z`.
+    pub timestamp: String,
+    #[serde(skip)]
+    is_cut: bool,
+}
+
+impl PersonWrote {
+    /// What there is to say of it.
+    pub fn of(message: &InboundMessage, words: Option<&str>) -> Self {
+        let words = words.unwrap_or_default();
+        let text: String = words.chars().take(WORDS).collect();
+        Self {
+            kind: message.content.as_ref().map_or("", kind::field),
+            is_cut: text.len() < words.len(),
+            text,
+            timestamp: rfc3339_ms(message.sent_at_ms),
+        }
+    }
+}
+
+impl Person {
+    /// The newest of these messages. `None`: there are none.
+    pub fn of(
+        wrote: impl IntoIterator<Item = PersonWrote, IntoIter: DoubleEndedIterator>,
+        more: bool,
+    ) -> Option<Self> {
+        let (mut messages, mut bytes, mut cut) = (Vec::new(), 0, more);
+        for one in wrote.into_iter().rev() {
+            bytes += one.text.len();
+            if messages.len() == WROTE || bytes > WROTE_BYTES {
+                cut = true;
+                break;
+            }
+            cut |= one.is_cut;
+            messages.push(one);
+        }
+        messages.reverse();
+        (!messages.is_empty()).then_some(Self { messages, cut })
+    }
 }
 
 /// A message that is quoted.

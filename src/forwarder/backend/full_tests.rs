@@ -149,3 +149,29 @@ fn the_numbers_of_a_contact_are_those_of_its_card() {
     assert_eq!((told.len(), told[0].phones.as_slice()), (MOST, ["12".to_owned()].as_slice()));
     assert_eq!(said(Content::Contacts(v1::Contacts::default())).get("contacts"), None);
 }
+
+#[test]
+fn of_what_a_person_wrote_the_newest_is_told_and_not_without_end() {
+    let wrote = |text: &str| {
+        let content = Some(Content::Text(v1::Text { body: text.to_owned() }));
+        PersonWrote::of(&InboundMessage { content, ..InboundMessage::default() }, Some(text))
+    };
+    assert_eq!(Person::of([], false), None);
+    let all = Person::of((0..25).map(|number| wrote(&number.to_string())), false).unwrap();
+    assert_eq!((all.messages.len(), all.cut), (20, true));
+    assert_eq!((all.messages[0].text.as_str(), all.messages[19].text.as_str()), ("5", "24"));
+    let two = Person::of([wrote("uno"), wrote("dos")], false).unwrap();
+    assert_eq!((two.messages.len(), two.cut), (2, false));
+    assert!(Person::of([wrote("uno")], true).unwrap().cut);
+    // Characters count, and bytes of all together.
+    let long = Person::of([wrote(&"ñ".repeat(1_001))], false).unwrap();
+    assert_eq!((long.messages[0].text.chars().count(), long.cut), (1_000, true));
+    let many = Person::of((0..10).map(|_| wrote(&"ñ".repeat(1_000))), false).unwrap();
+    assert_eq!((many.messages.len(), many.cut), (8, true));
+    let bare =
+        serde_json::to_value(Person::of([PersonWrote::of(&InboundMessage::default(), None)], false)).unwrap();
+    assert_eq!(
+        bare["messages"][0],
+        serde_json::json!({"kind": "", "text": "", "timestamp": "1970-01-01T00:00:00.000Z"})
+    );
+}

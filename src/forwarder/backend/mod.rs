@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-pub use full::{File, Full, State};
+pub use full::{File, Full, Person, PersonWrote, State};
 pub use offered::{Choice, Choices};
 pub use probe::{Probed, Said};
 pub use probe_others::{Page, page, transcribes};

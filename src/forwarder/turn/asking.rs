@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 use super::failing::Failing;
 use super::file::Known;
 use super::joining::{Ahead, Joining};
+use super::takeover;
 use super::voice::{self, Heard};
 use super::{Decided, Interrupted, Turn, telemetry};
 use crate::crash;
@@ -66,7 +67,8 @@ impl Turn<'_> {
         let mut probe = None;
         let mut calls = 0;
         let mut failing = Failing::default();
-        let (mut file, mut heard) = (Known::default(), Heard::default());
+        let (mut file, mut heard, mut person) =
+            (Known::default(), Heard::default(), takeover::Known::default());
         loop {
             // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
             // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
@@ -79,7 +81,7 @@ impl Turn<'_> {
                 }
                 slots.push(self.slot(attempt).await?);
             }
-            let mut question = match self.look(attempt, &heard, joining).await? {
+            let mut question = match self.look(attempt, &heard, (joining, &mut person)).await? {
                 Look::Ask(question) => question,
                 Look::Listen => {
                     // It holds nothing, as below.
@@ -144,7 +146,7 @@ impl Turn<'_> {
         &self,
         attempt: &mut Attempt<'_>,
         heard: &Heard,
-        joining: &mut Joining,
+        (joining, person): (&mut Joining, &mut takeover::Known),
     ) -> Result<Look, Interrupted> {
         let first = joining.first(self.place.sequence);
         match attempt.begin().await {
@@ -162,7 +164,10 @@ impl Turn<'_> {
         };
         let (settings, now_ms) = (&self.forwarder.settings.eligible, now_ms());
         if self.is_to_be_heard(&message, heard, now_ms) {
-            return Ok(Look::Listen);
+            return Ok(match self.is_silenced(&message, person).await? {
+                true => Look::Decided(decision::none(NoReplyReason::Human).into()),
+                false => Look::Listen,
+            });
         }
         let message = self.whole(message, joining).await?;
         let mut question = match heard {
@@ -176,6 +181,9 @@ impl Turn<'_> {
             Ok(question) => question,
             Err(reason) => return Ok(Look::Decided(decision::none(reason).into())),
         };
+        if self.is_silenced(&message, person).await? {
+            return Ok(Look::Decided(decision::none(NoReplyReason::Human).into()));
+        }
         // If others are to blame for its deaths, they are behind it. So it does not look at them.
         if !attempt.is_suspect() {
             match self.look_ahead(&message, joining).await? {
@@ -183,6 +191,9 @@ impl Turn<'_> {
                 Ahead::Open(until) => return Ok(Look::Open(until)),
                 Ahead::Joins(decided) => return Ok(Look::Decided(decided)),
             }
+        }
+        if let Some(full) = &mut question.full {
+            full.person = self.what_the_person_wrote(person).await?;
         }
         Self::tell_of_joined(question.full.as_deref_mut(), joining);
         Ok(Look::Ask(Box::new(question)))

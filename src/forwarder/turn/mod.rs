@@ -1,5 +1,5 @@
 //! One message's turn: from its delivery to its stored outcome. `asking` has the calls and the waits between them,
-//! `joining` looks at the texts around it, `file` waits for a message's file, `voice` for a voice note's words, `storing` writes to the bus, and `telemetry` has the spans and metrics.
+//! `joining` looks at the texts around it, `file` waits for a message's file, `voice` for a voice note's words, `takeover` looks whether a person has taken over, `storing` writes to the bus, and `telemetry` has the spans and metrics.
 //!
 //! A `kill -9` at any await loses nothing. Until the outcome is stored, the message is not acknowledged, so it
 //! comes again, to any replica. After that, the replica that gets the message again sees the outcome and
@@ -10,6 +10,7 @@ mod failing;
 mod file;
 mod joining;
 mod storing;
+mod takeover;
 mod telemetry;
 mod voice;
 
