@@ -907,6 +907,8 @@ pub enum NoReplyReason {
     NotMentioned = 9,
     /// In a group where only admins may write, and the linked number is none.
     AdminsOnly = 10,
+    /// Its chat has caused as many calls of the backend as `CALLS_PER_CHAT` allows.
+    Rate = 14,
 }
 impl NoReplyReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -926,6 +928,7 @@ impl NoReplyReason {
             Self::Shadow => "NO_REPLY_REASON_SHADOW",
             Self::NotMentioned => "NO_REPLY_REASON_NOT_MENTIONED",
             Self::AdminsOnly => "NO_REPLY_REASON_ADMINS_ONLY",
+            Self::Rate => "NO_REPLY_REASON_RATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -942,6 +945,7 @@ impl NoReplyReason {
             "NO_REPLY_REASON_SHADOW" => Some(Self::Shadow),
             "NO_REPLY_REASON_NOT_MENTIONED" => Some(Self::NotMentioned),
             "NO_REPLY_REASON_ADMINS_ONLY" => Some(Self::AdminsOnly),
+            "NO_REPLY_REASON_RATE" => Some(Self::Rate),
             _ => None,
         }
     }

@@ -24,8 +24,8 @@ use addressing::offers::Offers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{Acks, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Limits, NewChatLimits, NewChats, job, parts, rate, request};
+use outbound::{Acks, Courteous, Courtesies, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
+pub use outbound::{Limits, NewChatLimits, NewChats, Shown, job, parts, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
@@ -44,6 +44,8 @@ pub struct Settings {
     pub session: session::Settings,
     /// How fast messages may leave.
     pub limits: outbound::Limits,
+    /// What people see beside messages.
+    pub shown: outbound::Shown,
     /// The longest file that is fetched or sent, in bytes.
     pub media_max_bytes: u64,
 }
@@ -217,6 +219,19 @@ impl Parts {
         }
     }
 
+    /// Says what people see beside messages, for one term of the lease.
+    fn courteous(&self, courtesies: Courtesies, groups: Groups, stop: &CancellationToken) -> Courteous {
+        Courteous {
+            courtesies,
+            bus: self.bus.clone(),
+            subjects: self.subjects.clone(),
+            account: self.settings.account.clone(),
+            connection: self.connection.clone(),
+            groups,
+            stop: stop.clone(),
+        }
+    }
+
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
@@ -226,6 +241,8 @@ impl Parts {
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
+        let courtesies = Courtesies::new(self.settings.shown);
+        let courteous = self.courteous(courtesies.clone(), groups.clone(), &stop);
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
@@ -236,6 +253,7 @@ impl Parts {
             new_chats: self.new_chats.clone(),
             files: self.file_means(uploads.clone()),
             groups: groups.clone(),
+            courtesies,
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
@@ -275,7 +293,7 @@ impl Parts {
         };
         let work = async {
             let sends = async {
-                outbound.run(grace, lost.clone()).await;
+                tokio::join!(outbound.run(grace, lost.clone()), courteous.run(lost.clone()));
                 carry.cancel();
             };
             tokio::join!(session.run(), sends, announcer.run(), latecomers.run(), asker.run(), fetch(pool))

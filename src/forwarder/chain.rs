@@ -4,6 +4,8 @@
 //! chat has come. A message goes to the backend when its predecessor's outcome is stored. Its own outcome is
 //! appended by compare-and-set on the last outcome. So no replica has to know of another one.
 
+use super::calls_per_chat::Counted;
+
 /// A message's place in its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -32,6 +34,8 @@ pub struct Last {
     /// When the chat was last told that only text is read, as this outcome says. 0: it says nothing of that. Milliseconds
     /// since the epoch. The chain itself does not look at it.
     pub told_at_ms: i64,
+    /// What this outcome says of the chat's calls. The chain itself does not look at it.
+    pub calls: Counted,
 }
 
 /// What to do with a message now.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::calls_per_chat::Counted;
 use super::chain::Last;
 use super::notice;
 use crate::bus::{Bus, ReadError};
@@ -75,6 +76,7 @@ impl Chats {
             in_sequence: stored.headers.in_sequence(&incarnation),
             out_sequence: stored.sequence,
             told_at_ms: notice::told_at_ms(&stored.headers),
+            calls: Counted::of(&stored.headers),
         });
         let (now, mut known) = (Instant::now(), self.known());
         let before = known.get(chat, now).copied();

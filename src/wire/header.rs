@@ -18,6 +18,12 @@ pub const IN_CREATED: &str = "Wa-In-Created";
 /// On an outcome: when the chat was last told that only text is read, if that was within the last hour. Milliseconds since
 /// the epoch.
 pub const TOLD_AT: &str = "Wa-Told-At";
+/// On an outcome: when the chat may cause as many calls of the backend again as `CALLS_PER_CHAT` allows, if that is later
+/// than the outcome. Milliseconds since the epoch.
+pub const CALLS_FULL_AT: &str = "Wa-Calls-Full-At";
+/// On an outcome: when the chat was last told `RATE_TEXT`, if that was within the time of `CALLS_PER_CHAT`. Milliseconds since
+/// the epoch.
+pub const RATE_TOLD_AT: &str = "Wa-Rate-Told-At";
 /// On a message or an update: its kind, by the name of its field in the schema. With it a reader skips without decoding.
 pub const KIND: &str = "Wa-Kind";
 /// W3C trace context.

@@ -31,6 +31,7 @@ pub use deaf::Deaf;
 pub use eventually::{PATIENCE, eventually};
 pub use logs::{Logs, warning};
 pub use nats::{Nats, Setup, binary as nats_server};
+pub use phones::Typed;
 pub use process::{Process, clean};
 pub use simulator::{Addressing, BUSINESS, Customer, Received, Sent};
 pub use stage::{Layout, Product, Stage};

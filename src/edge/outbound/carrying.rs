@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore_binary::JidExt as _;
 
+use super::courtesies::Courtesies;
 use super::file::Ready;
 use super::files::{FileMeans, Files};
 use super::job::Job;
@@ -68,6 +69,8 @@ pub(crate) struct Means {
     pub files: FileMeans,
     /// Who may write in groups.
     pub groups: Groups,
+    /// What people see beside messages.
+    pub courtesies: Courtesies,
 }
 
 /// Where a delivery has come to.
@@ -117,6 +120,7 @@ pub(super) struct Carrier {
     packer: Packer,
     files: Files,
     groups: Groups,
+    courtesies: Courtesies,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -126,7 +130,8 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups } = means;
+        let Means { sender, limits, offers, timers, sent_as, polls, new_chats, files, groups, courtesies } =
+            means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
@@ -134,6 +139,7 @@ impl Carrier {
             files: Files::new(files),
             sent_as,
             groups,
+            courtesies,
             timers,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
@@ -159,6 +165,15 @@ impl Carrier {
 
     /// Carries one delivery to its end.
     pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
+        self.courtesies.stored(delivery);
+        let carried = self.carry_out(chat, delivery).await;
+        if !matches!(carried, Carried::Open) {
+            self.courtesies.dealt_with(delivery);
+        }
+        carried
+    }
+
+    async fn carry_out(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => {

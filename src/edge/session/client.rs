@@ -32,8 +32,10 @@ use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
 use super::socket::Sockets;
 use super::store::{LOST_WAITING, Lost, Store};
+use super::watchdog;
 use crate::proxy::Proxy;
 use crate::stdout;
+use crate::telemetry::metrics;
 use crate::wire::now_ms;
 
 /// A short pause is enough: the library itself retries a broken file for thirty seconds before it reports the
@@ -160,6 +162,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let Lasting { line, reachability, codes } = lasting;
         let line = &*line;
         let mut is_back = pin!(line.is_back(&client).fuse());
+        let mut silence = pin!(watchdog::silence(&client));
         let then = loop {
             let input = tokio::select! {
                 biased;
@@ -195,6 +198,13 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 () = &mut is_back => {
                     tracing::info!("WhatsApp answers again; connecting at once");
                     Some(Input::LineIsBack)
+                }
+                () = &mut silence => {
+                    self.connection.apply(Input::Silent);
+                    metrics::SILENCES.add(1, []);
+                    watchdog::give_up(&client).await;
+                    silence.set(watchdog::silence(&client));
+                    None
                 }
                 () = &mut handle => break self.last_words(&mut inputs).await,
             };

@@ -18,6 +18,7 @@ use crate::forwarder::hold::Refusal;
 use crate::forwarder::limiter::Ended;
 use crate::forwarder::policy::{self, Class};
 use crate::forwarder::slots::Slot;
+use crate::forwarder::typing::{self, Typing};
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
@@ -154,6 +155,7 @@ impl Turn<'_> {
             **full = Full { transcribed: true, ..Full::of(&message) };
         }
         Ok(match question {
+            Ok(_) if self.calls.is_refused() => Look::Decided(decision::none(NoReplyReason::Rate)),
             Ok(question) => Look::Ask(Box::new(question)),
             Err(reason) => Look::Decided(decision::none(reason)),
         })
@@ -234,16 +236,22 @@ impl Turn<'_> {
         let span = spans::call(host, port, before);
         let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
         let _calling = metrics::TURNS.enter(["calling"]);
+        self.calls.made();
         let under_way = self.forwarder.slots.begin();
         let began = under_way.began();
+        let typing = Typing::of(self.forwarder, self.delivery);
         let answer = tokio::select! {
             answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
             () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
+            never = typing::go_on(typing.as_ref()) => match never {},
         };
         telemetry::answer(&span, &answer);
         let timed_out = matches!(answer, Err(Failure::Timeout));
         let class = policy::class(answer);
         telemetry::call(&class, began.elapsed());
+        if let Some(typing) = typing.filter(|_| !matches!(class, Class::Failed { .. } | Class::Unavailable { .. })) {
+            typing.until_its_outcome();
+        }
         let overload = under_way.end(match class {
             Class::Answered(_) | Class::Silent => Ended::Answered,
             Class::Unavailable { .. } => Ended::Refused,

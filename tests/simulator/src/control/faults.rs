@@ -121,7 +121,9 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::UploadRefused
         | FaultKind::UploadSlow
         | FaultKind::UploadHalf
-        | FaultKind::NoKeys => 0,
+        | FaultKind::NoKeys
+        | FaultKind::HideReads
+        | FaultKind::Silence => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack
