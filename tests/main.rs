@@ -16,6 +16,7 @@ mod asked_again;
 mod backlog;
 mod bus_outage;
 mod calls;
+mod calls_per_chat;
 mod check;
 mod closed_output;
 mod crash_loop;

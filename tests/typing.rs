@@ -7,6 +7,7 @@ use whatsapp_connector::wire::TypingNote;
 
 use crate::nats_accounts::Account;
 use crate::nats_security::rounds;
+use crate::support::heart::Watch;
 use crate::support::{
     Addressing, Answer, Customer, GATE, Layout, PATIENCE, Role, Stage, Unwell, eventually, warning,
 };
@@ -52,7 +53,9 @@ async fn who_waits_sees_the_assistant_typing_until_the_answer_is_there() {
         customer.is_shown(&["composing"]).await;
         stage.backend.open().await;
         customer.receives(1).await;
+        let watch = Watch::start();
         customer.is_shown(&["composing", "paused"]).await;
+        watch.within(Duration::from_secs(3), "the end of the typing after the answer").await;
         is_quiet(&stage, 1, &customer, &["composing", "paused"]).await;
     }
 }
@@ -89,11 +92,8 @@ async fn the_end_without_a_word_is_shown_as_well() {
 #[tokio::test]
 async fn a_message_that_only_waits_is_not_typed_for() {
     let unwell = Unwell::start(|_| Answer::new(500, "no").after(Duration::from_secs(1))).await;
-    let stage = Stage::plan()
-        .setting("BACKEND_URL", unwell.url())
-        .setting("BACKEND_RETRY_FOR", "1s")
-        .set()
-        .await;
+    let stage =
+        Stage::plan().setting("BACKEND_URL", unwell.url()).setting("BACKEND_RETRY_FOR", "1s").set().await;
     stage.logs.expects(&warning::retried("http-500"));
     stage.logs.expects(&warning::given_up("http-500"));
     let _product = stage.product(Layout::OneProcess).await;
@@ -113,9 +113,13 @@ async fn a_killed_forwarders_typing_ends_in_time() {
     customer.write("hola").await;
     let first = customer.is_shown(&["composing"]).await;
     product.forwarders[0].process.kill();
-    let shown = eventually("the end", Duration::from_secs(60), async || {
+    let shown = eventually("the end", PATIENCE, async || {
         let shown = customer.typed().await;
-        if shown.last().is_some_and(|last| last.state == "paused") { Ok(shown) } else { Err(format!("{shown:?}")) }
+        if shown.last().is_some_and(|last| last.state == "paused") {
+            Ok(shown)
+        } else {
+            Err(format!("{shown:?}"))
+        }
     })
     .await;
     let lasted = shown.last().expect("it").at_ms - first[0].at_ms;
@@ -214,18 +218,22 @@ async fn hostile_notes_cost_nobody_a_message() {
     for number in 0..20_000_u64 {
         let chat = format!("5491{number:09}");
         let note = match number % 4 {
-            0 => TypingNote { in_seq: number, chat_jid: format!("{chat}@s.whatsapp.net"), until_ms: i64::MAX }.to_bytes(),
-            1 => TypingNote { in_seq: u64::MAX, chat_jid: "status@broadcast".into(), until_ms: i64::MAX }.to_bytes(),
+            0 => {
+                TypingNote { in_seq: number, chat_jid: format!("{chat}@s.whatsapp.net"), until_ms: i64::MAX }
+                    .to_bytes()
+            }
+            1 => TypingNote { in_seq: u64::MAX, chat_jid: "status@broadcast".into(), until_ms: i64::MAX }
+                .to_bytes(),
             2 => TypingNote { in_seq: 0, chat_jid: "@@".into(), until_ms: i64::MIN }.to_bytes(),
             _ => vec![0xff; 2_000],
         };
         client.publish(format!("wa.live.default.typing.{chat}"), note.into()).await.expect("said");
     }
     client.flush().await.expect("flushed");
-    let began = std::time::Instant::now();
+    let watch = Watch::start();
     customer.write("hola").await;
     customer.receives(1).await;
-    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+    watch.within(Duration::from_secs(5), "an answer beside a flood").await;
     let counted = product.edge.metrics().await;
     assert!(counted.contains("wa_courtesies_total"), "{counted}");
 }
@@ -234,7 +242,8 @@ async fn hostile_notes_cost_nobody_a_message() {
 #[tokio::test]
 async fn without_the_permission_nobody_is_seen_typing_and_everything_else_works() {
     let account = Account::with(|accounts| {
-        let before = accounts.replace(", \"wa.live.default.typing.*\"", "").replace("\"wa.live.*.typing.*\"", "");
+        let before =
+            accounts.replace(", \"wa.live.default.typing.*\"", "").replace("\"wa.live.*.typing.*\"", "");
         assert_ne!(before, accounts);
         before
     });

@@ -197,7 +197,8 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
-    const ALL: Uses = Uses { typing: true, fetched: Some(Media { max_bytes: None, sends: true }), read: true };
+    const ALL: Uses =
+        Uses { typing: true, fetched: Some(Media { max_bytes: None, sends: true }), read: true };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {

@@ -39,7 +39,9 @@ impl Counted {
 
     /// Says it in an outcome's headers.
     pub(super) fn set(self, outcome: &mut Headers) {
-        for (name, at_ms) in [(header::CALLS_FULL_AT, self.full_at_ms), (header::RATE_TOLD_AT, self.told_at_ms)] {
+        for (name, at_ms) in
+            [(header::CALLS_FULL_AT, self.full_at_ms), (header::RATE_TOLD_AT, self.told_at_ms)]
+        {
             if at_ms > 0 {
                 outcome.set(name, &at_ms.to_string());
             }
@@ -164,7 +166,11 @@ mod tests {
         calls(&mut last, NOW);
         let kept = LIMIT.next(last, (false, false), NOW + 5);
         assert_eq!(kept, last.calls);
-        assert_eq!(LIMIT.next(last, (false, false), NOW + HOUR), Counted::default(), "full again: nothing to say");
+        assert_eq!(
+            LIMIT.next(last, (false, false), NOW + HOUR),
+            Counted::default(),
+            "full again: nothing to say"
+        );
     }
 
     #[test]
@@ -181,7 +187,9 @@ mod tests {
     #[test]
     fn a_person_is_told_once_in_a_window() {
         let told = |told_at_ms| behind(Counted { full_at_ms: 0, told_at_ms });
-        for (told_at_ms, is_due) in [(0, true), (NOW, false), (NOW - HOUR + 1, false), (NOW - HOUR, true), (NOW + 5, false)] {
+        for (told_at_ms, is_due) in
+            [(0, true), (NOW, false), (NOW - HOUR + 1, false), (NOW - HOUR, true), (NOW + 5, false)]
+        {
             assert_eq!(LIMIT.notice("Mañana más.", told(told_at_ms), NOW).is_some(), is_due, "{told_at_ms}");
             let carried = LIMIT.next(told(told_at_ms), (false, false), NOW).told_at_ms;
             assert_eq!(carried, if is_due { 0 } else { told_at_ms });

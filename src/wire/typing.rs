@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn a_note_has_the_form_that_others_know() {
-        let note = TypingNote { in_seq: 7, chat_jid: "5491@s.whatsapp.net".into(), until_ms: 1_736_330_400_000 };
+        let note =
+            TypingNote { in_seq: 7, chat_jid: "5491@s.whatsapp.net".into(), until_ms: 1_736_330_400_000 };
         let text = r#"{"in_seq":7,"chat_jid":"5491@s.whatsapp.net","until_ms":1736330400000}"#;
         assert_eq!(String::from_utf8(note.to_bytes()).unwrap(), text);
         assert_eq!(TypingNote::read(text.as_bytes()), Some(note));

@@ -215,7 +215,8 @@ fn refused(need: &Need) -> Finding {
         return Finding::note(PART, "nats-status-unheard", what, mend);
     }
     if need.subject.contains(".typing.") {
-        let mend = format!("people do not see the assistant typing without it; TYPING=off needs none; {mend}");
+        let mend =
+            format!("people do not see the assistant typing without it; TYPING=off needs none; {mend}");
         return Finding::note(PART, "nats-typing-forbidden", what, mend);
     }
     Finding::failure(PART, "nats-forbidden", what, mend)

@@ -172,7 +172,9 @@ impl Courteous {
     }
 
     fn may_type_to(&self, to: &Jid) -> bool {
-        to.is_pn() || to.is_lid() || (to.is_group() && !self.groups.known(to).is_some_and(|group| group.is_closed()))
+        to.is_pn()
+            || to.is_lid()
+            || (to.is_group() && !self.groups.known(to).is_some_and(|group| group.is_closed()))
     }
 
     /// Tells WhatsApp, one word after the other.

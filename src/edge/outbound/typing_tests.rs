@@ -64,7 +64,11 @@ async fn a_dead_forwarders_typing_ends_at_its_time() {
     let mut board = Board::new(now);
     board.begins(chat(1), 5, jid(1), Duration::from_secs(5), now);
     assert_eq!(due(&mut board, now + FIRST), tell(1, Word::Composing));
-    assert_eq!(due(&mut board, now + FIRST), Next::At(now + Duration::from_secs(5)), "sooner than the refresh");
+    assert_eq!(
+        due(&mut board, now + FIRST),
+        Next::At(now + Duration::from_secs(5)),
+        "sooner than the refresh"
+    );
     assert_eq!(due(&mut board, now + Duration::from_secs(5)), tell(1, Word::Paused));
     assert_eq!(board.next(now + Duration::from_secs(5)), Next::Nothing);
 }

@@ -249,7 +249,9 @@ impl Turn<'_> {
         let timed_out = matches!(answer, Err(Failure::Timeout));
         let class = policy::class(answer);
         telemetry::call(&class, began.elapsed());
-        if let Some(typing) = typing.filter(|_| !matches!(class, Class::Failed { .. } | Class::Unavailable { .. })) {
+        if let Some(typing) =
+            typing.filter(|_| !matches!(class, Class::Failed { .. } | Class::Unavailable { .. }))
+        {
             typing.until_its_outcome();
         }
         let overload = under_way.end(match class {

@@ -32,6 +32,7 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) {
             return;
         }
         ("w:p", _) | ("urn:xmpp:ping", _) => {
+            world.counters.pings += 1;
             let mut pong = stanza::iq_result(request, vec![]);
             pong.attrs.insert("t", unix_now());
             pong

@@ -248,7 +248,12 @@ fn chat_state(world: &mut World, sender: &Asker<'_>, node: &Node) {
         let Some(customer) = world.customers.get_mut(&peer) else { continue };
         let (from, state) = (sender.number.clone(), state.tag.to_string());
         if customer.typed.len() < MAX_TYPED {
-            let typed = Typed { from: from.clone(), state: state.clone(), at_ms: unix_now_ms(), group: group.clone() };
+            let typed = Typed {
+                from: from.clone(),
+                state: state.clone(),
+                at_ms: unix_now_ms(),
+                group: group.clone(),
+            };
             customer.typed.push(typed);
         }
         if group.is_none() {
