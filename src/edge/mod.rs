@@ -220,16 +220,18 @@ impl Parts {
     }
 
     /// Says what people see beside messages, for one term of the lease.
-    fn courteous(&self, courtesies: Courtesies, groups: Groups, stop: &CancellationToken) -> Courteous {
-        Courteous {
-            courtesies,
+    fn courtesies(&self, groups: Groups, stop: &CancellationToken) -> (Courtesies, Courteous) {
+        let courtesies = Courtesies::new(self.settings.shown);
+        let courteous = Courteous {
+            courtesies: courtesies.clone(),
             bus: self.bus.clone(),
             subjects: self.subjects.clone(),
             account: self.settings.account.clone(),
             connection: self.connection.clone(),
             groups,
             stop: stop.clone(),
-        }
+        };
+        (courtesies, courteous)
     }
 
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
@@ -241,8 +243,7 @@ impl Parts {
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, sent_as) = (Timers::default(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
-        let courtesies = Courtesies::new(self.settings.shown);
-        let courteous = self.courteous(courtesies.clone(), groups.clone(), &stop);
+        let (courtesies, courteous) = self.courtesies(groups.clone(), &stop);
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,

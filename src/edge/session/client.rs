@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::traits::ProtocolStore as _;
-use whatsapp_rust::{CacheConfig, CacheEntryConfig, InboundDurabilityHook};
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook};
 
 use super::aside::Asides;
 use super::commits::Commits;
@@ -178,11 +178,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     ask_again(&client, &lost).await;
                     None
                 }
-                () = self.resends.wants_reconnect(), if client.is_connected() => {
-                    tracing::info!("connecting anew, for what was refused in the meantime");
-                    client.reconnect_immediately().await;
-                    None
-                }
+                () = self.resends.wants_reconnect(), if client.is_connected() => reconnect(&client).await,
                 heard = inputs.recv() => match heard {
                     None => Some(Input::Ended),
                     Some(heard) => self.heard(heard, line, codes, &mut speaker).await,
@@ -200,11 +196,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     Some(Input::LineIsBack)
                 }
                 () = &mut silence => {
-                    self.connection.apply(Input::Silent);
-                    metrics::SILENCES.add(1, []);
-                    watchdog::give_up(&client).await;
                     silence.set(watchdog::silence(&client));
-                    None
+                    self.fell_silent(&client).await
                 }
                 () = &mut handle => break self.last_words(&mut inputs).await,
             };
@@ -219,6 +212,14 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.let_go();
         then
+    }
+
+    /// Told before the connection ends, so that it is known why.
+    async fn fell_silent(&self, client: &Arc<Client>) -> Option<Input> {
+        self.connection.apply(Input::Silent);
+        metrics::SILENCES.add(1, []);
+        watchdog::give_up(client).await;
+        None
     }
 
     fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
@@ -346,6 +347,12 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
     }
+}
+
+async fn reconnect(client: &Arc<Client>) -> Option<Input> {
+    tracing::info!("connecting anew, for what was refused in the meantime");
+    client.reconnect_immediately().await;
+    None
 }
 
 /// The library does this five minutes after a login, so that an edge that never stays that long would keep all.

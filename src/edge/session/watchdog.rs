@@ -4,6 +4,7 @@
 //! The client library pings too, and gives such a connection up after 35 to 65 s, without a word to its user. This asks
 //! sooner, and says what is the matter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ pub(super) async fn silence(client: &Client) {
 }
 
 /// Gives up the connection; the library makes another one.
-pub(super) async fn give_up(client: &std::sync::Arc<Client>) {
+pub(super) async fn give_up(client: &Arc<Client>) {
     tracing::warn!("WhatsApp is connected and says nothing, not even to a ping; connecting anew");
     // A flush may wait for an answer as well.
     if tokio::time::timeout(END, client.reconnect_immediately()).await.is_err() {
