@@ -915,6 +915,8 @@ pub enum NoReplyReason {
     Joined = 13,
     /// A person has taken over the chat (`TAKEOVER`).
     Human = 11,
+    /// Its chat has caused as many calls of the backend as `CALLS_PER_CHAT` allows.
+    Rate = 14,
 }
 impl NoReplyReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -936,6 +938,7 @@ impl NoReplyReason {
             Self::AdminsOnly => "NO_REPLY_REASON_ADMINS_ONLY",
             Self::Joined => "NO_REPLY_REASON_JOINED",
             Self::Human => "NO_REPLY_REASON_HUMAN",
+            Self::Rate => "NO_REPLY_REASON_RATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -954,6 +957,7 @@ impl NoReplyReason {
             "NO_REPLY_REASON_ADMINS_ONLY" => Some(Self::AdminsOnly),
             "NO_REPLY_REASON_JOINED" => Some(Self::Joined),
             "NO_REPLY_REASON_HUMAN" => Some(Self::Human),
+            "NO_REPLY_REASON_RATE" => Some(Self::Rate),
             _ => None,
         }
     }

@@ -19,7 +19,7 @@ const GROUP: &str = "120363000000000881@g.us";
 const CHAT: &str = "group-120363000000000881";
 
 /// A text that mentions people, or quotes a message.
-fn said(text: &str, context: wa::ContextInfo) -> String {
+pub fn said(text: &str, context: wa::ContextInfo) -> String {
     let text = wa::message::ExtendedTextMessage {
         text: Some(text.to_owned()),
         context_info: MessageField::some(context),
@@ -29,7 +29,7 @@ fn said(text: &str, context: wa::ContextInfo) -> String {
     BASE64_STANDARD.encode(message_to_vec(&message))
 }
 
-fn mention(jid: &str) -> wa::ContextInfo {
+pub fn mention(jid: &str) -> wa::ContextInfo {
     wa::ContextInfo { mentioned_jid: vec![jid.to_owned()], ..Default::default() }
 }
 

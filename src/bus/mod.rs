@@ -16,6 +16,7 @@ mod gone;
 mod isolation;
 mod object_read;
 mod objects;
+mod passing;
 pub mod permissions;
 mod pull;
 mod read;
@@ -44,6 +45,7 @@ pub use described::{Described, Unreadable};
 pub use gone::{Gone, StreamState};
 pub use object_read::StoredObject;
 pub use objects::{Object, ObjectError};
+pub use passing::Hearsay;
 pub use pull::{Delivery, EXPIRES as PULL_EXPIRES};
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 

@@ -53,18 +53,20 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// What a process has to do with the bucket of files.
+/// What a process uses beside what each of its role does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Files {
-    /// Its edge puts files there.
+pub struct Uses {
+    /// People see that the backend works on an answer.
+    pub typing: bool,
+    /// Its edge puts files into the bucket.
     pub fetched: Option<Media>,
-    /// It reads them: it hands them out, or has voice notes written down.
+    /// It reads files: it hands them out, or has voice notes written down.
     pub read: bool,
 }
 
-/// All permissions that `role` needs, with what `files` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
+/// All permissions that `role` needs, with what `uses` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
-pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox: &str) -> Vec<Need> {
+pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: &str) -> Vec<Need> {
     let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
     let exact = |subject: String| publish(subject.clone(), subject);
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
@@ -76,10 +78,11 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
 
     let mut needs = vec![subscribe(format!("{inbox}.>")), subscribe(subjects.live_status())];
     needs.extend([subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq()].map(info));
-    let mut reads = files.read;
+    let mut reads = uses.read;
     let (stream, consumer) = match role {
         Role::Edge(account) => {
             let lease = subjects.lease(account);
+            needs.extend(uses.typing.then(|| subscribe(subjects.all_typing(Some(account)))));
             needs.extend([
                 some(&subjects.in_of(account)),
                 exact(key(lease.clone())),
@@ -90,7 +93,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.sends_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
-            if let Some(media) = files.fetched {
+            if let Some(media) = uses.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
                 reads |= media.sends;
@@ -99,6 +102,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, files: Files, api: &str, inbox
         }
         Role::Forwarder => {
             let marks = format!("$KV.{}.>", subjects.bucket_attempts());
+            needs.extend(uses.typing.then(|| some(&subjects.all_typing(None))));
             needs.extend([
                 some(&subjects.all_replies()),
                 some(&subjects.dead_of(None)),
@@ -135,8 +139,8 @@ pub fn to_make(subject: &str) -> Need {
 
 impl Bus {
     /// All permissions that `role` needs on this bus, with this connection's settings.
-    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, files: Files) -> Vec<Need> {
-        needs(subjects, role, files, &self.api, self.refusals.inbox())
+    pub fn needs(&self, subjects: &Subjects, role: Role<'_>, uses: Uses) -> Vec<Need> {
+        needs(subjects, role, uses, &self.api, self.refusals.inbox())
     }
 
     /// The permissions of `needs` that this user does not have. Changes nothing.
@@ -196,7 +200,8 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
-    const ALL: Files = Files { fetched: Some(Media { max_bytes: None, sends: true }), read: true };
+    const ALL: Uses =
+        Uses { typing: true, fetched: Some(Media { max_bytes: None, sends: true }), read: true };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {

@@ -82,6 +82,12 @@ impl Refusals {
         courtesies.insert(what, format!("\"{subject}\""));
     }
 
+    /// Nothing depends on the subjects that begin so.
+    pub(super) fn tolerate_below(&self, what: &'static str, beginning: &str) {
+        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
+        courtesies.insert(what, format!("\"{beginning}"));
+    }
+
     fn courtesy(&self, words: &str) -> Option<&'static str> {
         let courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
         courtesies.iter().find(|(_, quoted)| words.contains(quoted.as_str())).map(|(what, _)| *what)

@@ -134,6 +134,9 @@ fn forwarder(
     let shadow_delay = check.read(&given.shadow_delay, read::delay);
     let join = join(given, check);
     let fields = check.read(&given.backend_fields, read::fields);
+    // A bad value is named once, by the edge's settings.
+    let typing = given.typing.value.as_deref() != Some("off");
+    let calls_per_chat = check.read(&given.calls_per_chat, rate_limit);
     let files = files(given, check);
     let transcriber = transcriber(given, proxies, check);
     Some(forwarder::Settings {
@@ -157,10 +160,13 @@ fn forwarder(
         retry_for: retry_for?,
         fallback_text: given.fallback_text.value.clone().unwrap_or_default(),
         unsupported_text: given.unsupported_text.value.clone().unwrap_or_default(),
+        calls_per_chat: calls_per_chat?,
+        rate_text: given.rate_text.value.clone().unwrap_or_default(),
         files: files?,
         transcriber: transcriber?,
         format: format?,
         mode: mode?,
+        typing,
         shadow_delay: shadow_delay?,
         join: join?,
         takeover,
@@ -174,6 +180,12 @@ fn join(given: &table::All, check: &mut Check) -> Option<forwarder::burst::Setti
     let takes = "at least as long as JOIN_WITHIN";
     check.relation("JOIN_MAX", at_most, |at_most| Some(at_most >= within?), takes);
     Some(forwarder::burst::Settings { within: within?, at_most: at_most? })
+}
+
+/// How often the backend is called for one chat.
+fn rate_limit(text: &str) -> Option<Option<forwarder::calls_per_chat::Limit>> {
+    let limit = rate::limit(text)?;
+    Some(limit.map(|rate| forwarder::calls_per_chat::Limit { count: rate.count.get(), window: rate.window }))
 }
 
 /// What the backend is told of files. Their addresses are signed with a secret, and only then are there any.
@@ -240,6 +252,8 @@ fn edge(
     let media_max_bytes = check.read(&given.media_max_bytes, read::size);
     let presence = check.read(&given.presence, read::presence);
     let interactive = check.read(&given.interactive, read::interactive);
+    let typing = check.read(&given.typing, read::switch);
+    let reads = check.read(&given.read_receipts, read::switch);
     let simulator_url = check.simulator(&given.whatsapp_simulator_url, cfg!(feature = "simulator"));
     // Far above what one person reads and what the customers of one number write. A machine in a loop exceeds it at
     // once.
@@ -261,6 +275,7 @@ fn edge(
             proxy: proxies.of(edge::HOST).cloned(),
             flush_timeout: grace?.mul_f64(0.3),
         },
+        shown: edge::Shown { typing: typing?, reads: reads? },
         media_max_bytes: media_max_bytes?,
         interactive: interactive?,
         takeover: takeover?,

@@ -225,6 +225,8 @@ settings! {
     transcribe_model: "TRANSCRIBE_MODEL", Setting::of(Forwarder).or("whisper-1").takes("a model's name");
     transcribe_timeout: "TRANSCRIBE_TIMEOUT", Setting::of(Forwarder).or("30s").takes(DURATION);
     unsupported_text: "UNSUPPORTED_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
+    calls_per_chat: "CALLS_PER_CHAT", Setting::of(Forwarder).or("off").takes(rate::TAKES);
+    rate_text: "RATE_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     backend_mode: "BACKEND_MODE", Setting::of(Forwarder).or("answer").takes("answer or shadow");
     shadow_delay: "SHADOW_DELAY", Setting::of(Forwarder).or("5s").takes("a duration up to 1h, such as 5s; 0s for none");
     join_within: "JOIN_WITHIN", Setting::of(Forwarder).or("0s").takes("a duration up to 1m, such as 3s; 0s for none");
@@ -245,6 +247,8 @@ settings! {
     media: "MEDIA", Setting::of(Edge).or("off").takes("off, inbound or all");
     media_max_bytes: "MEDIA_MAX_BYTES", Setting::of(Edge).or("64MiB").takes(SIZE);
     presence: "PRESENCE", Setting::of(Edge).or("unavailable").takes("unavailable or available");
+    typing: "TYPING", Setting::of(Both).or("on").takes("on or off");
+    read_receipts: "READ_RECEIPTS", Setting::of(Edge).or("off").takes("off or on");
     send_per_chat: "SEND_PER_CHAT", Setting::of(Edge).or("20/10s").takes(rate::TAKES);
     send_total: "SEND_TOTAL", Setting::of(Edge).or("50/1s").takes(rate::TAKES);
     send_new_chats_per_hour: "SEND_NEW_CHATS_PER_HOUR", Setting::of(Edge).or("60")

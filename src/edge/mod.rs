@@ -26,8 +26,10 @@ use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
 use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{Acks, Announcer, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs};
-pub use outbound::{Interactive, Limits, NewChatLimits, NewChats, job, parts, rate, request};
+use outbound::{
+    Acks, Announcer, Courteous, Courtesies, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs,
+};
+pub use outbound::{Interactive, Limits, NewChatLimits, NewChats, Shown, job, parts, rate, request};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
@@ -46,6 +48,8 @@ pub struct Settings {
     pub session: session::Settings,
     /// How fast messages may leave.
     pub limits: outbound::Limits,
+    /// What people see beside messages.
+    pub shown: outbound::Shown,
     /// The longest file that is fetched or sent, in bytes.
     pub media_max_bytes: u64,
     /// How options are shown.
@@ -243,6 +247,21 @@ impl Parts {
         }
     }
 
+    /// Says what people see beside messages, for one term of the lease.
+    fn courtesies(&self, groups: Groups, stop: &CancellationToken) -> (Courtesies, Courteous) {
+        let courtesies = Courtesies::new(self.settings.shown);
+        let courteous = Courteous {
+            courtesies: courtesies.clone(),
+            bus: self.bus.clone(),
+            subjects: self.subjects.clone(),
+            account: self.settings.account.clone(),
+            connection: self.connection.clone(),
+            groups,
+            stop: stop.clone(),
+        };
+        (courtesies, courteous)
+    }
+
     /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
@@ -252,6 +271,7 @@ impl Parts {
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
         let (timers, takeovers, sent_as) = (Timers::default(), self.takeovers(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
+        let (courtesies, courteous) = self.courtesies(groups.clone(), &stop);
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
@@ -264,6 +284,7 @@ impl Parts {
             files: self.file_means(uploads.clone()),
             groups: groups.clone(),
             interactive: self.settings.interactive,
+            courtesies,
         };
         let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
             return;
@@ -296,7 +317,7 @@ impl Parts {
         };
         let work = async {
             let sends = async {
-                outbound.run(grace, lost.clone()).await;
+                tokio::join!(outbound.run(grace, lost.clone()), courteous.run(lost.clone()));
                 carry.cancel();
             };
             let ends = takeovers.tell_of_ends(&stop);

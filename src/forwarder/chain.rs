@@ -5,6 +5,7 @@
 //! appended by compare-and-set on the last outcome. So no replica has to know of another one.
 
 use super::burst::Burst;
+use super::calls_per_chat::Counted;
 
 /// A message's place in its chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Last {
     /// Its message was joined with others, as this outcome says: they are asked about together. `None`: it was not. What
     /// follows from it is in `burst`.
     pub burst: Option<Burst>,
+    /// What this outcome says of the chat's calls. The chain itself does not look at it.
+    pub calls: Counted,
 }
 
 /// What to do with a message now.

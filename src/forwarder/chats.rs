@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::burst::Burst;
+use super::calls_per_chat::Counted;
 use super::chain::Last;
 use super::notice;
 use crate::bus::{Bus, ReadError};
@@ -78,6 +79,7 @@ impl Chats {
                 in_sequence,
                 out_sequence: stored.sequence,
                 told_at_ms: notice::told_at_ms(&stored.headers),
+                calls: Counted::of(&stored.headers),
                 // Its sequences count in its own incarnation of the stream only.
                 burst: Burst::read(&stored.headers).filter(|_| in_sequence > 0),
             }

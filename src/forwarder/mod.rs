@@ -5,7 +5,7 @@
 //! Decisions, pure: `chain` says whose turn it is; `eligible` whether the backend is asked
 //! (`numbers`: who is one person); `policy` what the
 //! backend's answers mean; `burst` which texts are asked about together; `hold` whether a refusal concerns everybody; `limiter` how many calls may be under way;
-//! `decision` how a message ends; `notice` whether a person is told that only text is read; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
+//! `decision` how a message ends; `notice` whether a person is told that only text is read; `calls_per_chat` how often the backend is called for one chat; `crash_loop` when a message that kills is given up on. `records` is what the forwarder
 //! writes about a message.
 //!
 //! What waits: `hand` has the queues of the chats (pure), `waiting` what they need from the bus, and `elsewhere` looks
@@ -15,12 +15,13 @@
 //! while the backend is away); `slots` (who may call now); `attempts` (marks on the bus for messages over which a
 //! process dies).
 //!
-//! `backend` is the HTTP client. Any number of processes run this side by side. What they share is on the bus.
+//! `typing` says that the backend works on a message. `backend` is the HTTP client. Any number of processes run this side by side. What they share is on the bus.
 
 mod ack_floor;
 mod attempts;
 pub mod backend;
 pub mod burst;
+pub mod calls_per_chat;
 pub mod chain;
 mod chats;
 mod circuit_breaker;
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod records;
 mod slots;
 mod turn;
+mod typing;
 mod waiting;
 
 use std::sync::Arc;
@@ -85,6 +87,10 @@ pub struct Settings {
     pub fallback_text: String,
     /// What a person gets whose message has no words that could be asked about. Empty: nothing.
     pub unsupported_text: String,
+    /// How many calls of the backend one chat may cause. `None`: any number.
+    pub calls_per_chat: Option<calls_per_chat::Limit>,
+    /// What a person gets whose chat has caused so many. Empty: nothing.
+    pub rate_text: String,
     /// The files of messages that are asked about with all fields.
     pub files: Files,
     /// Has voice notes written down. `None`: they have no words.
@@ -93,6 +99,8 @@ pub struct Settings {
     pub format: Format,
     /// What happens to the backend's answers.
     pub mode: Mode,
+    /// People see that the backend works on an answer.
+    pub typing: bool,
     /// In shadow: how long after a message was stored the live service may ask first.
     pub shadow_delay: Duration,
     /// Which texts are asked about together.

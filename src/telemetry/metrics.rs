@@ -54,6 +54,20 @@ pub static RECEIPTS: Counter<1> = Counter::counter(
     &["status"],
     "Receipts of people's phones: delivered, read or played.",
 );
+/// Connections to WhatsApp that were given up because nothing came, not even an answer to a ping.
+pub static SILENCES: Counter<0> = Counter::counter(
+    "wa.whatsapp.silences",
+    "{connection}",
+    &[],
+    "Connections to WhatsApp that were given up because nothing came over them, not even an answer to a ping.",
+);
+/// What people see beside messages.
+pub static COURTESIES: Counter<1> = Counter::counter(
+    "wa.courtesies",
+    "{stanza}",
+    &["kind"],
+    "What WhatsApp was told beside messages: that the assistant types (composing), that it does not (paused), what is read.",
+);
 /// Files that people sent, when it is known what became of them; and those that were taken to WhatsApp.
 pub static FILES: Counter<2> = Counter::counter(
     "wa.files",
@@ -195,6 +209,8 @@ pub fn all() -> Vec<Definition> {
         CALLS,
         DEAD_LETTERS,
         UNDELIVERABLE,
+        COURTESIES,
+        SILENCES,
         RESENDS,
         RECEIPTS,
         FILES,
@@ -246,6 +262,7 @@ pub fn zero() {
     for status in ["delivered", "read", "played"] {
         RECEIPTS.add(0, [status]);
     }
+    SILENCES.add(0, []);
     FILES.add(0, ["stored", ""]);
     FILES.add(0, ["uploaded", ""]);
     FILES.add(0, ["failed", "expired"]);

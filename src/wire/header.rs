@@ -21,6 +21,12 @@ pub const TOLD_AT: &str = "Wa-Told-At";
 /// On an outcome: its message was joined with others (`JOIN_WITHIN`). The `WA_IN` sequences of the first of these and of the
 /// one that is asked about, as `first-last`.
 pub const JOINED: &str = "Wa-Joined";
+/// On an outcome: when the chat may cause as many calls of the backend again as `CALLS_PER_CHAT` allows, if that is later
+/// than the outcome. Milliseconds since the epoch.
+pub const CALLS_FULL_AT: &str = "Wa-Calls-Full-At";
+/// On an outcome: when the chat was last told `RATE_TEXT`, if that was within the time of `CALLS_PER_CHAT`. Milliseconds since
+/// the epoch.
+pub const RATE_TOLD_AT: &str = "Wa-Rate-Told-At";
 /// On a message or an update: its kind, by the name of its field in the schema. With it a reader skips without decoding.
 pub const KIND: &str = "Wa-Kind";
 /// W3C trace context.

@@ -13,6 +13,7 @@ pub mod state;
 pub mod subject;
 pub mod takeover;
 pub mod token;
+pub mod typing;
 pub mod visible;
 
 pub use envelope::Envelope;
@@ -20,6 +21,7 @@ pub use file_link::FileLinks;
 pub use header::Headers;
 pub use subject::{Place, Route, Subjects};
 pub use token::{Account, ChatToken, masked};
+pub use typing::TypingNote;
 
 /// The generated payload types of `proto/whatsapp/connector/v1`.
 #[allow(missing_docs, clippy::all)]

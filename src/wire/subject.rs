@@ -242,6 +242,17 @@ impl Subjects {
         format!("{}.live.status", self.prefix)
     }
 
+    /// Where forwarders say that the backend works on a message of a chat. Core NATS, so nothing is stored.
+    pub fn live_typing(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.live.{account}.typing.{}", self.prefix, chat.as_str())
+    }
+
+    /// [`Self::live_typing`] of all chats of one account, or of all.
+    pub fn all_typing(&self, account: Option<&Account>) -> String {
+        let account = account.map_or("*", Account::as_str);
+        format!("{}.live.{account}.typing.*", self.prefix)
+    }
+
     /// Is it one of this connector's own subjects, or one of nats-server's? No answer is sent there.
     pub fn is_reserved(&self, subject: &str) -> bool {
         subject.starts_with('$') || subject.split('.').next() == Some(&self.prefix)
@@ -388,6 +399,9 @@ mod tests {
             (subjects.some_out(Some(account), None), "wa.out.shop.>"),
             (subjects.some_out(None, Some("send")), "wa.out.*.send.*"),
             (subjects.live_status(), "wa.live.status"),
+            (subjects.live_typing(account, chat), "wa.live.shop.typing.54911"),
+            (subjects.all_typing(Some(account)), "wa.live.shop.typing.*"),
+            (subjects.all_typing(None), "wa.live.*.typing.*"),
             (subjects.consumer_forwarder(), "forwarder"),
             (subjects.consumer_edge(account), "edge-shop"),
         ] {

@@ -35,6 +35,7 @@ pub(crate) use killed::killed_at;
 pub use logs::{Logs, warning};
 pub use nats::{Nats, Setup, binary as nats_server};
 pub use port::Port;
+pub use phones::Typed;
 pub use process::{Process, clean};
 pub use simulator::{Addressing, BUSINESS, Customer, Received, Sent};
 pub use stage::{Layout, Plan, Product, Stage};

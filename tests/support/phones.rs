@@ -1,8 +1,21 @@
 //! What people do with their phones beside writing, and what WhatsApp says to a device beside messages.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::simulator::{BUSINESS, Customer, Simulator};
+use super::{PATIENCE, eventually};
+
+/// What a phone was shown of somebody's typing.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Typed {
+    /// `composing` or `paused`.
+    pub state: String,
+    /// Milliseconds since the epoch.
+    pub at_ms: u64,
+    /// In which group.
+    pub group: Option<String>,
+}
 
 impl Simulator {
     /// Switches a fault on, with all that the control API takes.
@@ -75,6 +88,35 @@ impl Simulator {
 }
 
 impl Customer {
+    /// What this phone was shown of the business's typing, in order.
+    pub async fn typed(&self) -> Vec<Typed> {
+        #[derive(Deserialize)]
+        struct Shown {
+            typed: Vec<Typed>,
+        }
+        self.http.read::<Shown>(&format!("/sim/customers/{}", self.phone())).await.typed
+    }
+
+    /// Waits until this phone was shown just these states, or these at the end.
+    pub async fn is_shown(&self, states: &[&str]) -> Vec<Typed> {
+        eventually(format!("{} to be shown {states:?}", self.phone()), PATIENCE, async || {
+            let typed = self.typed().await;
+            let seen: Vec<&str> = typed.iter().map(|typed| typed.state.as_str()).collect();
+            if seen.ends_with(states) { Ok(typed) } else { Err(format!("{seen:?}")) }
+        })
+        .await
+    }
+
+    /// Waits until the business has marked this message of the phone as read.
+    pub async fn is_read(&self, id: &str) {
+        eventually(format!("{id} to be read"), PATIENCE, async || {
+            let sent = self.sent().await;
+            let status = sent.iter().find(|sent| sent.id == id).map(|sent| sent.status.clone());
+            if status.as_deref() == Some("read") { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+    }
+
     /// The phone asks for a message of the business in a group again.
     pub async fn asks_again_in(&self, group: &str, id: &str) {
         let again = json!({"from": BUSINESS, "id": id, "through": group});

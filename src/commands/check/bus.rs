@@ -60,12 +60,13 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         roles.push(Role::Edge(&config.edge.account));
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
-    let files = permissions::Files {
+    let uses = permissions::Uses {
+        typing: config.edge.shown.typing,
         fetched: config.topology.media,
         read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
     };
     for role in &roles {
-        let refused = bus.refused(&bus.needs(&config.subjects, *role, files)).await;
+        let refused = bus.refused(&bus.needs(&config.subjects, *role, uses)).await;
         facts.refused.extend(new(&facts.refused, refused));
     }
     // A user that may not receive answers need not ask.
@@ -212,6 +213,11 @@ fn refused(need: &Need) -> Finding {
     if need.verb == Verb::Subscribe && need.subject.ends_with(".live.status") {
         let mend = format!("`whatsapp-connector status` cannot see this process without it; {mend}");
         return Finding::note(PART, "nats-status-unheard", what, mend);
+    }
+    if need.subject.contains(".typing.") {
+        let mend =
+            format!("people do not see the assistant typing without it; TYPING=off needs none; {mend}");
+        return Finding::note(PART, "nats-typing-forbidden", what, mend);
     }
     Finding::failure(PART, "nats-forbidden", what, mend)
 }

@@ -55,6 +55,7 @@ const CODES: &[&str] = &[
     "nats-forbidden",
     "nats-ack-in-a-domain",
     "nats-status-unheard",
+    "nats-typing-forbidden",
     "streams",
     "stream-missing",
     "stream-differs",

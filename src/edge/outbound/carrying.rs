@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore_binary::JidExt as _;
 
+use super::courtesies::Courtesies;
 use super::file::Ready;
 use super::files::{FileMeans, Files};
 use super::job::Job;
@@ -75,6 +76,8 @@ pub(crate) struct Means {
     pub groups: Groups,
     /// How options are shown.
     pub interactive: Interactive,
+    /// What people see beside messages.
+    pub courtesies: Courtesies,
 }
 
 /// Where a delivery has come to.
@@ -126,6 +129,7 @@ pub(super) struct Carrier {
     files: Files,
     groups: Groups,
     native: Native,
+    courtesies: Courtesies,
     sending: Semaphore,
     /// The stream from which deliveries come.
     stream: String,
@@ -135,7 +139,9 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
-        let Means { sender, limits, offers, timers, takeovers, sent_as, polls, new_chats, files, groups, interactive } =
+        let Means {
+            sender, limits, offers, timers, takeovers, sent_as, polls, new_chats, files, groups, interactive, courtesies,
+        } =
             means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
@@ -145,6 +151,7 @@ impl Carrier {
             sent_as,
             groups,
             native: Native::new(interactive),
+            courtesies,
             timers,
             takeovers,
             sender,
@@ -171,6 +178,15 @@ impl Carrier {
 
     /// Carries one delivery to its end.
     pub(super) async fn carry(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
+        self.courtesies.stored(delivery);
+        let carried = self.carry_out(chat, delivery).await;
+        if !matches!(carried, Carried::Open) {
+            self.courtesies.dealt_with(delivery);
+        }
+        carried
+    }
+
+    async fn carry_out(&self, chat: &ChatToken, delivery: &Delivery) -> Carried {
         let job = match Job::read(&delivery.envelope, &delivery.payload) {
             Ok(Some(job)) => job,
             Ok(None) => {

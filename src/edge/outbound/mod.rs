@@ -5,11 +5,12 @@
 //! text; `menu` has WhatsApp's own buttons, and `native` says whether they are tried; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
 //! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `files` takes a file to
 //! WhatsApp before its message goes; `turns` says whose is next, `upload_policy` what a failure means, and `file` what is asked for and its message. `sending`
-//! repeats it until WhatsApp has it. `receipts` and `reports` publish the results on the bus. May import:
+//! repeats it until WhatsApp has it. `courtesies` says what people see beside messages: `typing` and `read_marks` decide what (pure). `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
 mod compose;
+mod courtesies;
 mod file;
 mod files;
 pub mod job;
@@ -25,6 +26,7 @@ mod packing;
 pub mod parts;
 pub mod rate;
 mod rate_limit;
+mod read_marks;
 mod recalls;
 mod receipts;
 mod reports;
@@ -33,12 +35,15 @@ mod sending;
 mod strangers;
 mod text;
 mod turns;
+mod typing;
 mod upload_policy;
 
 use whatsapp_rust::wacore::types::events::{Receipt, ServerAck};
 
 pub use carrying::Limits;
 pub(super) use carrying::Means;
+pub use courtesies::Shown;
+pub(super) use courtesies::{Courteous, Courtesies};
 pub(super) use files::FileMeans;
 
 pub(super) use lanes::Outbound;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::traits::ProtocolStore as _;
-use whatsapp_rust::{CacheConfig, CacheEntryConfig, InboundDurabilityHook};
+use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook};
 
 use super::aside::Asides;
 use super::commits::Commits;
@@ -32,8 +32,10 @@ use super::reachability::Reachability;
 use super::resend::{Resends, ask_again};
 use super::socket::Sockets;
 use super::store::{LOST_WAITING, Lost, Store};
+use super::watchdog;
 use crate::proxy::Proxy;
 use crate::stdout;
+use crate::telemetry::metrics;
 use crate::wire::now_ms;
 
 /// A short pause is enough: the library itself retries a broken file for thirty seconds before it reports the
@@ -160,6 +162,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let Lasting { line, reachability, codes } = lasting;
         let line = &*line;
         let mut is_back = pin!(line.is_back(&client).fuse());
+        let mut silence = pin!(watchdog::silence(&client));
         let then = loop {
             let input = tokio::select! {
                 biased;
@@ -175,11 +178,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     ask_again(&client, &lost).await;
                     None
                 }
-                () = self.resends.wants_reconnect(), if client.is_connected() => {
-                    tracing::info!("connecting anew, for what was refused in the meantime");
-                    client.reconnect_immediately().await;
-                    None
-                }
+                () = self.resends.wants_reconnect(), if client.is_connected() => reconnect(&client).await,
                 heard = inputs.recv() => match heard {
                     None => Some(Input::Ended),
                     Some(heard) => self.heard(heard, line, codes, &mut speaker).await,
@@ -196,6 +195,10 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     tracing::info!("WhatsApp answers again; connecting at once");
                     Some(Input::LineIsBack)
                 }
+                () = &mut silence => {
+                    silence.set(watchdog::silence(&client));
+                    self.fell_silent(&client).await
+                }
                 () = &mut handle => break self.last_words(&mut inputs).await,
             };
             let Some(input) = input else { continue };
@@ -209,6 +212,14 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.let_go();
         then
+    }
+
+    /// Told before the connection ends, so that it is known why.
+    async fn fell_silent(&self, client: &Arc<Client>) -> Option<Input> {
+        self.connection.apply(Input::Silent);
+        metrics::SILENCES.add(1, []);
+        watchdog::give_up(client).await;
+        None
     }
 
     fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
@@ -339,6 +350,12 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
     }
+}
+
+async fn reconnect(client: &Arc<Client>) -> Option<Input> {
+    tracing::info!("connecting anew, for what was refused in the meantime");
+    client.reconnect_immediately().await;
+    None
 }
 
 /// The library does this five minutes after a login, so that an edge that never stays that long would keep all.

@@ -64,7 +64,7 @@ impl ConnectionWriter {
             if state != now.state {
                 if state.code() != now.state.code() {
                     tracing::info!(state = state.code(), "{}", state.detail());
-                    if (&now.state, &state) == (&State::Offline, &State::Online) {
+                    if matches!(now.state, State::Offline | State::Silent) && state == State::Online {
                         metrics::RECONNECTS.add(1, ["whatsapp"]);
                     }
                     self.news.push(state.clone());

@@ -31,6 +31,8 @@ pub enum State {
     Online,
     /// The connection is lost. It comes back by itself.
     Offline,
+    /// There is a connection, and WhatsApp says nothing on it, not even to a ping. Another one is made.
+    Silent,
     /// Another program took the session over. Only the holder of the lease tries again, after a pause.
     Replaced,
     /// WhatsApp keeps the number out for a while: banned or locked.
@@ -83,6 +85,8 @@ pub enum Input {
     Connected,
     /// The connection is lost.
     Disconnected,
+    /// WhatsApp says nothing on the connection, not even to a ping.
+    Silent,
     /// Another program logged in with this session.
     Replaced,
     /// The session is dead for good.
@@ -121,7 +125,7 @@ pub enum Then {
 }
 
 /// All values of [`State::code`].
-pub const CODES: [&str; 12] = [
+pub const CODES: [&str; 13] = [
     "starting",
     "unlinked",
     "qr-ready",
@@ -129,6 +133,7 @@ pub const CODES: [&str; 12] = [
     "connecting",
     "online",
     "offline",
+    "silent",
     "replaced",
     "banned",
     "locked",
@@ -145,7 +150,9 @@ impl State {
             _ if *self == Self::Stopped => (Self::Stopped, Then::Nothing),
             Input::StandBy => (Self::Standby, Then::Nothing),
             // A new client after an outage: the connection is still gone.
-            Input::Started { linked: true } if *self == Self::Offline => (Self::Offline, Then::Nothing),
+            Input::Started { linked: true } if matches!(self, Self::Offline | Self::Silent) => {
+                (self.clone(), Then::Nothing)
+            }
             Input::Started { linked: true } => (Self::Connecting, Then::Nothing),
             Input::Started { linked: false } => (Self::Unlinked { qr: None }, Then::Nothing),
             Input::Qr(qr) => (Self::Unlinked { qr: Some(qr) }, Then::Nothing),
@@ -161,6 +168,10 @@ impl State {
             // WhatsApp closes the socket while nobody has scanned: this is part of pairing.
             Input::Disconnected => match self {
                 Self::Online | Self::Offline => (Self::Offline, Then::Nothing),
+                other => (other.clone(), Then::Nothing),
+            },
+            Input::Silent => match self {
+                Self::Online => (Self::Silent, Then::Nothing),
                 other => (other.clone(), Then::Nothing),
             },
             // Never at once: the two programs would replace each other for ever.
@@ -192,6 +203,7 @@ impl State {
             Self::Connecting => "connecting",
             Self::Online => "online",
             Self::Offline => "offline",
+            Self::Silent => "silent",
             Self::Replaced => "replaced",
             Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => "banned",
             Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => "locked",
@@ -211,6 +223,7 @@ impl State {
             Self::Connecting => "Connecting to WhatsApp.",
             Self::Online => "Linked and online.",
             Self::Offline => "The connection to WhatsApp is gone; it comes back by itself.",
+            Self::Silent => "WhatsApp is connected and answers nothing, not even a ping; connecting anew.",
             Self::Replaced => {
                 "Another program logged in with this session. Stop it; this edge tries again after 45 seconds."
             }
@@ -225,7 +238,7 @@ impl State {
         match self {
             Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
             Self::Unlinked { .. } => SessionAction::ScanQr,
-            Self::Offline | Self::Standby => SessionAction::Wait,
+            Self::Offline | Self::Silent | Self::Standby => SessionAction::Wait,
             Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => SessionAction::Wait,
             Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => SessionAction::OpenPhone,
             Self::Replaced => SessionAction::StopOtherEdge,
@@ -241,7 +254,7 @@ impl State {
             Self::Standby => SessionState::Standby,
             Self::Connecting => SessionState::Connecting,
             Self::Online => SessionState::Online,
-            Self::Offline => SessionState::Offline,
+            Self::Offline | Self::Silent => SessionState::Offline,
             Self::Replaced => SessionState::Replaced,
             Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => SessionState::Banned,
             Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => SessionState::Locked,

@@ -13,7 +13,7 @@ fn kept_out(kind: Kind) -> KeptOut {
 const COME_BACK: Then = Then::ComeBack { at_ms: 1_700_000_000_000 };
 
 /// Every state, in the order of [`CODES`].
-fn states() -> [State; 12] {
+fn states() -> [State; 13] {
     [
         State::Starting,
         State::Unlinked { qr: None },
@@ -22,6 +22,7 @@ fn states() -> [State; 12] {
         State::Connecting,
         State::Online,
         State::Offline,
+        State::Silent,
         State::Replaced,
         State::KeptOut(kept_out(Kind::Banned)),
         State::KeptOut(kept_out(Kind::Locked)),
@@ -46,6 +47,7 @@ fn every_state_says_what_it_is_and_what_is_to_be_done() {
         (SessionState::Standby, Wait),
         (SessionState::Connecting, None),
         (SessionState::Online, None),
+        (SessionState::Offline, Wait),
         (SessionState::Offline, Wait),
         (SessionState::Replaced, StopOtherEdge),
         (SessionState::Banned, Wait),
@@ -103,6 +105,8 @@ fn how_a_connection_ends_depends_on_where_the_link_was() {
         ("connecting", ("offline", rebuilt(1))),
         ("offline", ("offline", rebuilt(1))),
         ("offline", ("offline", rebuilt(1))),
+        // Why the connection had to end is told until there is another one.
+        ("silent", ("offline", rebuilt(1))),
         ("replaced", ("replaced", rebuilt(45))),
         ("banned", ("banned", COME_BACK)),
         ("locked", ("locked", COME_BACK)),
@@ -145,6 +149,15 @@ fn linking_from_nothing() {
 }
 
 #[test]
+fn a_silent_connection_was_online_and_is_so_again_with_another_one() {
+    for state in states() {
+        let want = if state == State::Online { State::Silent } else { state.clone() };
+        assert_eq!(state.after(Input::Silent), (want, Then::Nothing));
+    }
+    assert_eq!(State::Silent.after(Input::Connected), (State::Online, Then::Nothing));
+}
+
+#[test]
 fn a_replaced_edge_never_fights() {
     let (state, then) = State::Online.after(Input::Replaced);
     let later = Then::Rebuild { after: REPLACED_PAUSE };
@@ -171,7 +184,7 @@ fn a_new_client_after_an_outage_is_offline_until_it_is_online() {
     let linked = Input::Started { linked: true };
     for state in states() {
         let want = match state.code() {
-            "offline" | "stopped" => state.code(),
+            "offline" | "silent" | "stopped" => state.code(),
             _ => "connecting",
         };
         assert_eq!(state.after(linked.clone()).0.code(), want, "{state:?}");

@@ -40,6 +40,7 @@ mod socket;
 mod store;
 mod tokens;
 mod unkeyed;
+mod watchdog;
 
 pub use client::Settings;
 pub use connection::Connection;

@@ -20,6 +20,7 @@ use crate::forwarder::hold::Refusal;
 use crate::forwarder::limiter::Ended;
 use crate::forwarder::policy::{self, Class};
 use crate::forwarder::slots::Slot;
+use crate::forwarder::typing::{self, Typing};
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
 use crate::wire::v1::{DeadReason, InboundMessage, NoReplyReason};
@@ -192,6 +193,9 @@ impl Turn<'_> {
                 Ahead::Joins(decided) => return Ok(Look::Decided(decided)),
             }
         }
+        if self.calls.is_refused() {
+            return Ok(Look::Decided(decision::none(NoReplyReason::Rate).into()));
+        }
         if let Some(full) = &mut question.full {
             full.person = self.what_the_person_wrote(person).await?;
         }
@@ -274,16 +278,24 @@ impl Turn<'_> {
         let span = spans::call(host, port, before);
         let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
         let _calling = metrics::TURNS.enter(["calling"]);
+        self.calls.made();
         let under_way = self.forwarder.slots.begin();
         let began = under_way.began();
+        let typing = Typing::of(self.forwarder, self.delivery);
         let answer = tokio::select! {
             answer = backend.ask(question, &request_id).instrument(span.clone()) => answer,
             () = self.forwarder.abandon.cancelled() => return Err(Interrupted::Stopping),
+            never = typing::go_on(typing.as_ref()) => match never {},
         };
         telemetry::answer(&span, &answer);
         let timed_out = matches!(answer, Err(Failure::Timeout));
         let class = policy::class(answer);
         telemetry::call(&class, began.elapsed());
+        if let Some(typing) =
+            typing.filter(|_| !matches!(class, Class::Failed { .. } | Class::Unavailable { .. }))
+        {
+            typing.until_its_outcome();
+        }
         let overload = under_way.end(match class {
             Class::Answered(_) | Class::Silent => Ended::Answered,
             Class::Unavailable { .. } => Ended::Refused,

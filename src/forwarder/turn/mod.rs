@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use super::attempts::Attempt;
 use super::burst::{self, Burst, Share};
+use super::calls_per_chat::Calls;
 use super::chain::{self, Last, Place, Step};
 use super::decision::{self, Decision};
 use super::hand::Held;
@@ -221,6 +222,8 @@ struct Turn<'a> {
     waited: &'a Message,
     /// Until then the live service may ask first, in shadow. The wait for it holds nothing.
     not_before: Instant,
+    /// Whether its chat may cause a call, and whether it has.
+    calls: Calls,
     /// Tells the turn to give the message back if its call has not begun.
     stop: &'a CancellationToken,
 }
@@ -237,7 +240,8 @@ impl<'a> Turn<'a> {
         let wait = decision::head_start(*mode, *shadow_delay, delivery.stored_at_ms, now_ms());
         let not_before = Instant::now() + wait;
         let (place, stop) = (waited.place, &forwarder.stop);
-        Self { forwarder, delivery, incarnation, place, chat, waited, not_before, stop }
+        let calls = Calls::default();
+        Self { forwarder, delivery, incarnation, place, chat, waited, not_before, calls, stop }
     }
 
     async fn take(&self, mut slot: Option<Slot>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
@@ -259,7 +263,7 @@ impl<'a> Turn<'a> {
             match step {
                 Step::Answered => return Ok(Ended::Answered),
                 Step::Wait => return Ok(Ended::Waits { read_at }),
-                Step::Go { .. } => {}
+                Step::Go { .. } => self.calls.turn(self.forwarder.settings.calls_per_chat, last, now_ms()),
             }
             if !std::mem::replace(&mut told, true) {
                 spans::event_since("chain.wait", self.waited.since.elapsed());

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 use super::{Decided, Interrupted, Turn, telemetry};
 use crate::bus::{AppendError, Record};
 use crate::crash;
+use crate::forwarder::calls_per_chat::{self, Limit};
 use crate::forwarder::chain::Last;
 use crate::forwarder::decision::{self, Decision, Mode};
 use crate::forwarder::records::About;
@@ -74,12 +75,24 @@ impl Turn<'_> {
         notice::due(unsupported_text, last, now_ms).filter(|_| lacks_words)
     }
 
+    /// The text that says that the chat has to wait, if it is due behind the chat's last outcome.
+    fn over_the_limit(&self, decision: &Decision, last: Last, now_ms: i64) -> Option<Decision> {
+        let Settings { mode, rate_text, calls_per_chat, .. } = &self.forwarder.settings;
+        let is_meant = *mode == Mode::Answer && calls_per_chat::is_over_the_limit(decision);
+        calls_per_chat.filter(|_| is_meant)?.notice(rate_text, last, now_ms)
+    }
+
     /// Appends the outcome behind the chat's `last` one, if that still is the last.
     pub(super) async fn store(&self, decided: &Decided, last: Last) -> Result<(), AppendError> {
         let Decided { result: decision, burst } = decided;
         let now_ms = now_ms();
         let notice = self.notice(decision, last, now_ms);
         let told_at_ms = notice::next_told_at_ms(notice.is_some(), last, now_ms);
+        let over = self.over_the_limit(decision, last, now_ms);
+        let limit = self.forwarder.settings.calls_per_chat;
+        let counted = |limit: Limit| limit.next(last, (self.calls.were_made(), over.is_some()), now_ms);
+        let calls = limit.map(counted).unwrap_or_default();
+        let notice = notice.or(over);
         let decision = notice.as_ref().unwrap_or(decision);
         let (mut headers, payload) = self.about().outcome(decision, last.out_sequence, now_ms);
         if told_at_ms > 0 {
@@ -88,6 +101,7 @@ impl Turn<'_> {
         if let Some(burst) = burst {
             headers.set(header::JOINED, &burst.header());
         }
+        calls.set(&mut headers);
         let span = spans::publish_out(&self.forwarder.subjects.stream_out(), &payload.message_id);
         async {
             propagation::inject(&mut headers);
@@ -100,7 +114,7 @@ impl Turn<'_> {
             telemetry::outcome(decision);
             let in_sequence = if self.is_of_another_stream() { 0 } else { self.place.sequence };
             let burst = burst.filter(|_| in_sequence > 0);
-            let last = Last { in_sequence, out_sequence: stored.sequence, told_at_ms, burst };
+            let last = Last { in_sequence, out_sequence: stored.sequence, told_at_ms, calls, burst };
             self.forwarder.chats.wrote(self.chat, last);
             Ok(())
         }

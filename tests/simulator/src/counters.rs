@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) duplicate_ids: u64,
     /// Messages to nobody on this WhatsApp.
     pub(crate) unroutable: u64,
+    /// Pings that were answered.
+    pub(crate) pings: u64,
     /// Receipts that clients sent.
     pub(crate) receipts: u64,
     /// Requests of clients to send a message again.

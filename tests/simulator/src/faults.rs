@@ -48,10 +48,14 @@ pub(crate) enum FaultKind {
     UploadHalf,
     /// Nobody's keys are handed out.
     NoKeys,
+    /// The owner tells nobody what is read.
+    HideReads,
+    /// Nothing is heard and nothing is said, on connections that stay open.
+    Silence,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -72,6 +76,8 @@ impl FaultKind {
         Self::UploadSlow,
         Self::UploadHalf,
         Self::NoKeys,
+        Self::HideReads,
+        Self::Silence,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -96,6 +102,8 @@ impl FaultKind {
             Self::UploadSlow => "upload_slow",
             Self::UploadHalf => "upload_half",
             Self::NoKeys => "no_keys",
+            Self::HideReads => "hide_reads",
+            Self::Silence => "silence",
         }
     }
 

@@ -164,6 +164,12 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
+/// Now, in milliseconds since the epoch.
+pub(crate) fn unix_now_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Now, as RFC 3339 in UTC.
 pub(crate) fn rfc3339_now() -> String {
     rfc3339(OffsetDateTime::now_utc())

@@ -1,8 +1,11 @@
 //! Answers to the IQs of a linked device, as far as whatsapp-rust 0.7.0 asks.
 
+use std::time::Instant;
+
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use crate::faults::FaultKind;
 use crate::groups;
 use crate::ids::{PhoneNumber, unix_now};
 use crate::media;
@@ -29,6 +32,7 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) {
             return;
         }
         ("w:p", _) | ("urn:xmpp:ping", _) => {
+            world.counters.pings += 1;
             let mut pong = stanza::iq_result(request, vec![]);
             pong.attrs.insert("t", unix_now());
             pong
@@ -53,7 +57,7 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) {
             let list = NodeBuilder::new("list").attr("dhash", 0u8).build();
             stanza::iq_result(request, vec![list])
         }
-        ("privacy", _) if attr(request, "type") == "get" => privacy(request),
+        ("privacy", _) if attr(request, "type") == "get" => privacy(world, asker, request),
         ("w:m", _) => media::connection(world, request),
         ("md", "remove-companion-device") => {
             world.send(asker.connection, stanza::iq_result(request, vec![]));
@@ -82,10 +86,12 @@ fn app_state(request: &Node) -> Node {
     stanza::iq_result(request, vec![sync])
 }
 
-fn privacy(request: &Node) -> Node {
+fn privacy(world: &World, asker: &Asker<'_>, request: &Node) -> Node {
+    let hides = world.faults.find(FaultKind::HideReads, Some(asker.number), Instant::now()).is_some();
+    let value = |name: &str| if hides && name == "readreceipts" { "none" } else { "all" };
     let names = ["readreceipts", "last", "online", "profile", "status", "groupadd", "calladd"];
     let categories =
-        names.map(|name| NodeBuilder::new("category").attr("name", name).attr("value", "all").build());
+        names.map(|name| NodeBuilder::new("category").attr("name", name).attr("value", value(name)).build());
     let privacy = NodeBuilder::new("privacy").children(categories).build();
     stanza::iq_result(request, vec![privacy])
 }

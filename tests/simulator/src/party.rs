@@ -138,6 +138,8 @@ pub(crate) struct Customer {
     pub(crate) sent: SentMessages,
     /// Who types to this customer, and since when.
     pub(crate) typing: BTreeMap<PhoneNumber, Typing>,
+    /// All that accounts have said of it, in order.
+    pub(crate) typed: Vec<Typed>,
     /// Signalled when something new is in the inbox.
     pub(crate) arrived: Arc<Notify>,
 }
@@ -151,6 +153,7 @@ impl Customer {
             inbox: Inbox::default(),
             sent: SentMessages::default(),
             typing: BTreeMap::new(),
+            typed: Vec::new(),
             arrived: Arc::new(Notify::new()),
             record,
         })
@@ -162,6 +165,16 @@ impl Customer {
 pub(crate) struct Typing {
     pub(crate) state: String,
     pub(crate) at: String,
+}
+
+/// Somebody began or stopped to type.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Typed {
+    pub(crate) from: PhoneNumber,
+    pub(crate) state: String,
+    pub(crate) at_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
 }
 
 /// What waits for a simulated phone.

@@ -197,6 +197,7 @@ fn load_customer(store: &Store, record: CustomerRecord) -> Result<Customer, Load
         inbox,
         sent,
         typing: std::collections::BTreeMap::new(),
+        typed: Vec::new(),
         arrived: std::sync::Arc::new(Notify::new()),
         record,
     })

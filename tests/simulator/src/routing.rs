@@ -7,10 +7,10 @@ use wacore_binary::{Jid, JidExt as _, Node};
 
 use crate::faults::FaultKind;
 use crate::groups;
-use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now};
+use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now, unix_now_ms};
 use crate::iq::{self, Asker};
 use crate::media;
-use crate::party::{MailBody, Status, Typing};
+use crate::party::{MailBody, Status, Typed, Typing};
 use crate::queue::Class;
 use crate::records;
 use crate::stanza::{self, Addressing, Envelope, attr, jid};
@@ -19,8 +19,14 @@ use crate::world::World;
 /// What is kept of what a connection says of its presence.
 const MAX_PRESENCE: usize = 1_000;
 
+/// What is kept of what accounts type to a customer.
+const MAX_TYPED: usize = 10_000;
+
 /// Handles one stanza of a linked device.
 pub(crate) fn handle(world: &mut World, sender: &Asker<'_>, node: &Node) {
+    if world.faults.find(FaultKind::Silence, Some(sender.number), Instant::now()).is_some() {
+        return;
+    }
     match node.tag.as_ref() {
         "iq" => match attr(node, "type").as_str() {
             "get" | "set" => iq::answer(world, sender, node),
@@ -185,7 +191,7 @@ fn receipt(world: &mut World, sender: &Asker<'_>, node: &Node) {
 fn tell_peer(world: &mut World, sender: &Asker<'_>, peer: &PhoneNumber, id: &str, kind: &str) {
     let status = match kind {
         "" | "inactive" => Status::Delivered,
-        "read" | "read-self" | "played" => Status::Read,
+        "read" | "played" => Status::Read,
         "retry" => {
             world.counters.retry_requests += 1;
             world.post(peer, sender.number, sender.device, id, MailBody::Retry);
@@ -231,15 +237,32 @@ fn presence(world: &mut World, sender: &Asker<'_>, node: &Node) {
 
 /// Somebody types.
 fn chat_state(world: &mut World, sender: &Asker<'_>, node: &Node) {
-    let peer = jid(node, "to").and_then(|to| world.number_of(&to));
-    let state = node.children().and_then(<[Node]>::first);
-    let (Some(peer), Some(state)) = (peer, state) else {
+    let (Some(to), Some(state)) = (jid(node, "to"), node.children().and_then(<[Node]>::first)) else {
         world.counters.malformed += 1;
         return;
     };
-    if let Some(customer) = world.customers.get_mut(&peer) {
-        let typing = Typing { state: state.tag.to_string(), at: rfc3339_now() };
-        customer.typing.insert(sender.number.clone(), typing);
+    let group = to.is_group().then(|| to.to_string());
+    let peers: Vec<PhoneNumber> = match &group {
+        Some(group) => {
+            world.groups.get(group).into_iter().flat_map(|group| group.members.keys().cloned()).collect()
+        }
+        None => world.number_of(&to).into_iter().collect(),
+    };
+    for peer in peers {
+        let Some(customer) = world.customers.get_mut(&peer) else { continue };
+        let (from, state) = (sender.number.clone(), state.tag.to_string());
+        if customer.typed.len() < MAX_TYPED {
+            let typed = Typed {
+                from: from.clone(),
+                state: state.clone(),
+                at_ms: unix_now_ms(),
+                group: group.clone(),
+            };
+            customer.typed.push(typed);
+        }
+        if group.is_none() {
+            customer.typing.insert(from, Typing { state, at: rfc3339_now() });
+        }
     }
 }
 

@@ -211,6 +211,11 @@ impl World {
     /// Sends a stanza once the journal is written.
     pub(crate) fn send(&mut self, id: ConnectionId, stanza: Node) {
         let now = Instant::now();
+        if let Some(Role::Device(number, _)) = self.connections.get(&id).map(|c| &c.role)
+            && self.faults.find(FaultKind::Silence, Some(number), now).is_some()
+        {
+            return;
+        }
         let delay = match self.connections.get(&id).map(|c| &c.role) {
             Some(Role::Device(number, _)) => self.faults.find(FaultKind::Delay, Some(number), now),
             _ => None,

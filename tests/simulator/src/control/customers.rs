@@ -18,7 +18,7 @@ use crate::delivery::{self, Draft};
 use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber, parse_instant, rfc3339_unix};
 use crate::media::Attachment;
-use crate::party::{Customer, CustomerRecord, InboxEntry, Sent, Status, Typing};
+use crate::party::{Customer, CustomerRecord, InboxEntry, Sent, Status, Typed, Typing};
 use crate::records;
 use crate::routing;
 use crate::shape::{self, Again, Comes, Shape};
@@ -59,6 +59,7 @@ pub(super) struct CustomerView {
     received: usize,
     sent: usize,
     typing: BTreeMap<PhoneNumber, Typing>,
+    typed: Vec<Typed>,
 }
 
 fn view(customer: &Customer) -> CustomerView {
@@ -71,6 +72,7 @@ fn view(customer: &Customer) -> CustomerView {
         received: customer.inbox.len(),
         sent: customer.sent.all().len(),
         typing: customer.typing.clone(),
+        typed: customer.typed.clone(),
     }
 }
 

@@ -123,7 +123,9 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::UploadSlow
         | FaultKind::UploadHalf
         | FaultKind::RefuseNative
-        | FaultKind::NoKeys => 0,
+        | FaultKind::NoKeys
+        | FaultKind::HideReads
+        | FaultKind::Silence => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts
         | FaultKind::Nack
