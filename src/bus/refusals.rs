@@ -24,7 +24,7 @@ pub(super) struct Refusals {
     /// What may not be published on this connection: subjects without their last token, of which each chat has its own.
     unpublished: Arc<Mutex<BTreeSet<String>>>,
     /// Subjects that nothing depends on: what a refusal takes away, and the text that names the subject in a refusal.
-    courtesies: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    courtesies: Arc<Mutex<BTreeMap<&'static str, BTreeSet<String>>>>,
 }
 
 impl Refusals {
@@ -79,12 +79,19 @@ impl Refusals {
     /// Nothing depends on `subject`. If the server refuses it, one warning names `what`.
     pub(super) fn tolerate(&self, what: &'static str, subject: &str) {
         let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.insert(what, format!("\"{subject}\""));
+        courtesies.insert(what, BTreeSet::from([format!("\"{subject}\"")]));
+    }
+
+    /// The same, beside the subjects that `what` has already. There are only so many of them.
+    pub(super) fn tolerate_too(&self, what: &'static str, subject: &str) {
+        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
+        courtesies.entry(what).or_default().insert(format!("\"{subject}\""));
     }
 
     fn courtesy(&self, words: &str) -> Option<&'static str> {
         let courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.iter().find(|(_, quoted)| words.contains(quoted.as_str())).map(|(what, _)| *what)
+        let named = |quoted: &BTreeSet<String>| quoted.iter().any(|quoted| words.contains(quoted.as_str()));
+        courtesies.iter().find(|(_, quoted)| named(quoted)).map(|(what, _)| *what)
     }
 
     /// Listens for refusals from now on.
