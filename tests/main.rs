@@ -18,6 +18,7 @@ mod bus_outage;
 mod calls;
 mod check;
 mod closed_output;
+mod console;
 mod crash_loop;
 mod dead_letters;
 mod decoders;

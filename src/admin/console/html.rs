@@ -160,7 +160,7 @@ fn by_code(view: &View<'_>, edge: &EdgeLink) -> Markup {
         @if let Some(pair) = &edge.pair {
             p { (words.code_is) ":" }
             p.code id="code" { (dashed(&pair.code)) }
-            p role="timer" { (words.good_for) " " (countdown(pair.expires)) " " (words.seconds) }
+            p role="timer" { (words.ends_in) " " (countdown(pair.expires)) " " (words.seconds) }
         }
         @match view.may {
             May::Change(_) => form method="post" action="console/code" {

@@ -44,6 +44,7 @@ pub(super) struct LinkWords {
     pub qr_alt: &'static str,
     pub no_qr: &'static str,
     pub good_for: &'static str,
+    pub ends_in: &'static str,
     pub seconds: &'static str,
     pub steps_qr: [&'static str; 5],
     pub steps_code: [&'static str; 5],
@@ -155,6 +156,7 @@ pub(super) static EN: Words = Words {
         qr_alt: "QR code for WhatsApp on the phone",
         no_qr: "There is no QR code at the moment. It comes by itself.",
         good_for: "A new code comes in",
+        ends_in: "This code ends in",
         seconds: "seconds",
         steps: "On the phone",
         steps_qr: [
@@ -302,6 +304,7 @@ pub(super) static ES: Words = Words {
         qr_alt: "Código QR para WhatsApp en el teléfono",
         no_qr: "Ahora no hay código QR. Llega solo.",
         good_for: "Un código nuevo llega en",
+        ends_in: "Este código termina en",
         seconds: "segundos",
         steps: "En el teléfono",
         steps_qr: [
