@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::refusals::MARK;
 use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Subjects;
@@ -213,7 +214,7 @@ impl Bus {
             }
         }
         // The server handles messages in order, so the answer to this one comes last.
-        let last = format!("{NOTHING}.{}", self.client.new_inbox());
+        let last = format!("{MARK}.{}", self.client.new_inbox());
         let mut words = Vec::new();
         let end = async {
             let _ = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(last.clone(), "".into())).await;

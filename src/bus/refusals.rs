@@ -14,6 +14,9 @@ use crate::telemetry::redact;
 /// very many.
 const TOLD: usize = 100;
 
+/// What the subject of the last of several questions begins with, before an inbox: once it is refused, all refusals are here.
+pub(super) const MARK: &str = "check";
+
 /// The refusals. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
@@ -64,6 +67,11 @@ impl Refusals {
             }
         }
         let courtesy = self.courtesy(words);
+        // The mark at the end of the questions: it is refused wherever not all is allowed, and says nothing.
+        if words.contains(&format!("\"{MARK}.{}.", self.inbox)) {
+            let _ = self.heard.send(words.into());
+            return;
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(what) = courtesy {
             if told.insert(what.to_owned()) {

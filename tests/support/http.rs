@@ -16,9 +16,17 @@ pub struct Http {
 impl Http {
     /// Below `base`, such as `http://127.0.0.1:1234`.
     pub fn new(base: impl Into<String>) -> Self {
+        Self::with_token(base, None)
+    }
+
+    /// The same, with `HTTP_TOKEN` if there is one.
+    pub fn with_token(base: impl Into<String>, token: Option<&String>) -> Self {
         // The provider is the process's; only the first of the tests that run at once installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client");
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+        let bearer = token.map(|token| format!("Bearer {token}").parse().expect("a header"));
+        let headers = bearer.map(|bearer| (reqwest::header::AUTHORIZATION, bearer)).into_iter().collect();
+        let client = client.default_headers(headers).build().expect("an HTTP client");
         Self { client, base: base.into() }
     }
 

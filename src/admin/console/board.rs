@@ -22,6 +22,12 @@ const RESTS_AT_LEAST: Duration = Duration::from_secs(1);
 /// What this user may do is asked anew after this time.
 const ALLOWED_FOR: Duration = Duration::from_secs(300);
 
+/// So long ago; on a machine that has just started, now.
+pub(super) fn ago(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(time).unwrap_or(now)
+}
+
 /// What was looked up.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -71,7 +77,7 @@ impl Boards {
 
     /// Somebody looks: the last one, and a newer one soon.
     pub(super) fn now(&self) -> Option<Arc<Board>> {
-        self.want(Instant::now() - RESTS_AT_LEAST);
+        self.want(ago(RESTS_AT_LEAST));
         self.last.borrow().clone()
     }
 

@@ -181,7 +181,7 @@ async fn page(
     };
     let mut view = console.view(&headers, &may, &address).await;
     if view.connected {
-        let since = if address.said.is_empty() { Instant::now() - FRESH } else { Instant::now() };
+        let since = if address.said.is_empty() { board::ago(FRESH) } else { Instant::now() };
         view.board = console.boards.since(since).await;
     }
     document(StatusCode::OK, html::page(&view))
@@ -327,7 +327,7 @@ async fn letters(
     let Some((bus, subjects)) = console.status.bus.get().filter(|(bus, _)| bus.is_connected()) else {
         return ended(&may, "no-bus", why("nats-server does not answer"), None);
     };
-    let allowed = console.boards.since(Instant::now() - FRESH).await;
+    let allowed = console.boards.since(board::ago(FRESH)).await;
     if allowed.is_some_and(|board| !board.may_change) {
         return ended(&may, "not-allowed", why("this process's NATS user may not do that"), None);
     }
