@@ -38,6 +38,9 @@ use crate::operator::{Letters, LettersError};
 /// A page shows what is on the bus as it was at most so long before.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// An action answers within this time: well before its connection ends.
+const ACTS: Duration = Duration::from_secs(8);
+
 /// The console of one process. Cheap to clone; clones share everything.
 #[derive(Debug, Clone)]
 pub(super) struct Console {
@@ -278,7 +281,11 @@ async fn code(
     let Some((_, connection)) = console.status.edge.get() else {
         return ended(&may, "no-session", Some("this process has no edge".to_owned()), None);
     };
-    match connection.ask_for_code(given.phone).await {
+    let Ok(asked) = tokio::time::timeout(ACTS, connection.ask_for_code(given.phone)).await else {
+        // The session goes on asking, and the page shows the code when it is there.
+        return ended(&may, "asked", None, Some(Way::Code));
+    };
+    match asked {
         Ok(code) if may == May::Script => {
             let left = code.expires.saturating_duration_since(Instant::now()).as_secs();
             Json(serde_json::json!({"done": "code", "code": code.code, "expires_in_s": left})).into_response()
@@ -340,7 +347,7 @@ async fn letters(
         }
     };
     // Short of the time that a connection has. What is not known then is looked at again, and no replay counts twice.
-    match tokio::time::timeout(Duration::from_secs(8), done).await {
+    match tokio::time::timeout(ACTS, done).await {
         Ok(Ok(done)) => {
             tracing::info!(dead_letter = given.id, done, "a dead letter was seen to on the page");
             ended(&may, done, None, None)

@@ -16,8 +16,8 @@ use super::pair_codes::PairCodes;
 
 /// So many may wait. A person asks for one thing at a time.
 const WAITING: usize = 4;
-/// So long may WhatsApp take for a code, and to take the number off its list.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So long may WhatsApp take for a code.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// So long does a code live: the event that comes with it says so too.
 const LIVES: Duration = Duration::from_secs(180);
 /// Digits of a phone number with its country code.
