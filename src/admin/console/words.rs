@@ -254,6 +254,7 @@ pub(super) static EN: Words = Words {
         ("stopped", "Stopping", "The process is ending."),
     ],
     said: &[
+        ("asked", "WhatsApp is being asked for a code. It will be here in a moment."),
         ("code", "WhatsApp has made a code. It is below."),
         ("unlinked", "The number is being unlinked. If the phone still lists this device, remove it there."),
         ("replayed", "The message is on its way to the assistant again."),
@@ -402,6 +403,7 @@ pub(super) static ES: Words = Words {
         ("stopped", "Terminando", "El proceso está terminando."),
     ],
     said: &[
+        ("asked", "Se le está pidiendo un código a WhatsApp. Aparecerá aquí en un momento."),
         ("code", "WhatsApp hizo un código. Está abajo."),
         (
             "unlinked",
