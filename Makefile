@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check contract lint clean-tools
+.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench test-browser bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check contract lint screenshots clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -38,7 +38,7 @@ run: tools rust ## link a real WhatsApp number (QR code in the terminal) and ans
 	cargo build
 	@$(VENV_PYTHON) deploy/demo/run.py
 
-test: test-backend test-deploy test-rust test-bench ## all tests
+test: test-backend test-deploy test-rust test-browser test-bench ## all tests
 
 test-backend: tools ## the reference backend's tests
 	cd deploy/backend && $(VENV_PYTHON) -m pytest
@@ -48,6 +48,12 @@ test-deploy: tools ## compose.yaml, the Dockerfiles, the Kubernetes manifests an
 
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
+
+test-browser: tools build ## the console in a browser without a window, on real parts
+	cd tests/browser && $(VENV_PYTHON) -m pytest
+
+screenshots: tools build ## draw docs/console/*.png anew
+	cd tests/browser && PYTHONPATH=$(CURDIR)/deploy/demo $(VENV_PYTHON) screenshots.py
 
 test-bench: bench-smoke ## the benchmark's harness: order, losses and duplicates, and that its table renders
 

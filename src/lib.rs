@@ -16,6 +16,7 @@ pub mod crash;
 pub mod edge;
 pub mod exit;
 pub mod forwarder;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod recent;

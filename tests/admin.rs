@@ -254,7 +254,6 @@ async fn whoever_has_the_token_sees_the_link_and_nobody_else() {
             assert_eq!(seen.status(), "200", "{seen:?}");
             for (name, value) in [
                 ("cache-control", "no-store"),
-                ("referrer-policy", "no-referrer"),
                 ("x-content-type-options", "nosniff"),
                 ("x-frame-options", "DENY"),
             ] {

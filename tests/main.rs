@@ -21,6 +21,7 @@ mod calls_per_chat;
 mod check;
 mod closed_output;
 mod compat_status;
+mod console;
 mod crash_loop;
 mod dead_letters;
 mod decoders;

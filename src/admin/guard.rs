@@ -59,22 +59,43 @@ impl Guard {
             (Some(one), None) => password(one).is_some_and(|given| digest(&given).ct_eq(token).into()),
             _ => false,
         };
+        match self.judged(peer, right) {
+            Ok(()) => None,
+            Err(None) => Some(challenge("this is not HTTP_TOKEN")),
+            Err(Some(after)) => {
+                let mut answer =
+                    refuse(StatusCode::TOO_MANY_REQUESTS, "too many wrong logins: wait, then try again");
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after));
+                Some(answer)
+            }
+        }
+    }
+
+    /// Is there a token to log in with?
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Judges a token that was typed in. If it is not the right one: in how many seconds the next may be tried, if it was
+    /// not looked at.
+    pub(super) fn login(&self, peer: SocketAddr, given: &[u8]) -> Result<(), Option<u64>> {
+        let right = self.token.as_ref().is_some_and(|token| digest(given).ct_eq(token).into());
+        self.judged(peer, right)
+    }
+
+    fn judged(&self, peer: SocketAddr, right: bool) -> Result<(), Option<u64>> {
         let verdict = {
             let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
             logins.judge(peer.ip(), right, Instant::now())
         };
         match verdict {
-            Verdict::Right => None,
-            Verdict::Wrong => Some(challenge("this is not HTTP_TOKEN")),
+            Verdict::Right => Ok(()),
+            Verdict::Wrong => Err(None),
             Verdict::Later { wait, tell } => {
                 if tell {
                     tracing::warn!(from = %peer.ip(), "a client sends wrong tokens to the admin server; its next logins are not checked for now");
                 }
-                let after = wait.as_secs() + 1;
-                let mut answer =
-                    refuse(StatusCode::TOO_MANY_REQUESTS, "too many wrong logins: wait, then try again");
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after));
-                Some(answer)
+                Err(Some(wait.as_secs() + 1))
             }
         }
     }

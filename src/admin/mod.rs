@@ -1,11 +1,11 @@
-//! The small HTTP server: health, metrics, and the linking page.
+//! The small HTTP server: health, metrics, and the console.
 
 pub mod compat;
+mod console;
 mod gauges;
 mod guard;
 mod logins;
 mod media;
-mod page;
 pub mod process_status;
 mod server;
 mod terminal;
@@ -16,9 +16,10 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use console::Console;
 use guard::Guard;
 use media::Media;
 use secrecy::SecretString;
@@ -170,12 +171,12 @@ pub struct Admin {
 }
 
 /// Headers of every answer. An answer is true only now, so it is not cached. It is for the client, not for a hostile
-/// page in the client's browser. The linking page loads nothing but its own style.
+/// page in the client's browser. `console` has a page that loads more than nothing.
 const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -218,13 +219,13 @@ impl Admin {
     /// Serves until `stop`. Meanwhile it shows QR codes in the terminal.
     pub async fn serve(self, stop: CancellationToken) {
         let status = &self.status;
+        let console = Console::new(Arc::clone(status), Arc::clone(&self.guard), stop.clone());
         let app = Router::new()
             .route("/livez", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz).with_state(Arc::clone(status)))
             .route("/link.json", get(link_json))
-            .route("/link", get(link_page))
             .with_state((Arc::clone(status), Arc::clone(&self.guard)))
-            .route("/", get(|| async { "see /livez, /readyz, /metrics, /link and /link.json\n" }))
+            .merge(console.routes())
             .route("/metrics", get(gauges::page).with_state((Arc::clone(status), self.metrics)));
         let app = match self.media {
             Some(media) => app.route(media::ROUTE, get(media::file).with_state((Arc::clone(status), media))),
@@ -236,15 +237,17 @@ impl Admin {
         };
         let app =
             app.layer(middleware::from_fn(server::bounded)).layer(middleware::map_response(with_headers));
-        let shown = stop
-            .run_until_cancelled(async { tokio::join!(terminal::show_codes(status), gauges::keep(status)) });
+        let shown = stop.run_until_cancelled(async {
+            tokio::join!(terminal::show_codes(status), gauges::keep(status), console.keep())
+        });
         tokio::join!(server::serve(self.listener, app, stop.clone()), shown);
     }
 }
 
 async fn with_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // The console has a policy of its own.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -261,18 +264,6 @@ async fn link_json(
     headers: HeaderMap,
 ) -> Response {
     guard.refusal(peer, &headers).unwrap_or_else(|| Json(link(&status)).into_response())
-}
-
-async fn link_page(
-    State((status, guard)): State<(Arc<Status>, Arc<Guard>)>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-) -> Response {
-    if let Some(refusal) = guard.refusal(peer, &headers) {
-        return refusal;
-    }
-    let link = link(&status);
-    Html(page::render(&link.detail, link.account.as_deref(), link.qr.as_deref())).into_response()
 }
 
 fn link(status: &Status) -> Link {

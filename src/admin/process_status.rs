@@ -28,7 +28,7 @@ pub async fn answer(bus: Bus, subjects: Subjects, status: Arc<Status>, role: &'s
 }
 
 impl Status {
-    async fn process(&self, role: &str) -> Process {
+    pub(super) async fn process(&self, role: &str) -> Process {
         let reasons = self.reasons().await.into_iter();
         let reasons: Vec<_> = reasons
             .map(|reason| Reason { part: reason.part.to_owned(), code: reason.code, detail: reason.detail })

@@ -44,8 +44,7 @@ const HEAD_SIZE: usize = 16 << 10;
 const HEADERS: usize = 64;
 /// The body has to arrive within this time; otherwise the answer is 408.
 const BODY: Duration = Duration::from_secs(5);
-/// The most bytes of a body; above that, the answer is 413. No route reads a body, but some clients send an empty
-/// object.
+/// The most bytes of a body; above that, the answer is 413. The forms of the console need a few hundred.
 const BODY_SIZE: usize = 4 << 10;
 /// From the start of the connection to the last byte of the answer; then it is closed. The answer itself takes at most
 /// three seconds, if nats-server does not answer.
@@ -212,7 +211,7 @@ pub(super) async fn bounded(request: Request, next: Next) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     }
     match timeout(BODY, to_bytes(body, BODY_SIZE)).await {
-        Ok(Ok(_)) => next.run(Request::from_parts(head, Body::empty())).await,
+        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
         Ok(Err(_)) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }

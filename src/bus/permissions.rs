@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::refusals::MARK;
 use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
 use crate::wire::Subjects;
@@ -132,6 +133,47 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
     needs
 }
 
+/// What the page of the admin server looks at and does, beyond what its process needs otherwise: the same as `status` and
+/// `dlq`. The role works without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageNeeds {
+    /// To see what waits.
+    pub waits: Vec<Need>,
+    /// To see the dead letters.
+    pub letters: Vec<Need>,
+    /// To replay and drop them.
+    pub changes: Vec<Need>,
+}
+
+/// All permissions for the page.
+fn page_needs(subjects: &Subjects, api: &str) -> PageNeeds {
+    let exact = |subject: String| Need { verb: Verb::Publish, subject: subject.clone(), probe: subject };
+    let some = |subject: String| {
+        let probe = subject.replace(['*', '>'], NOTHING);
+        Need { verb: Verb::Publish, subject, probe }
+    };
+    let get = |stream: String| exact(format!("{api}.DIRECT.GET.{stream}"));
+    let (stream_in, stream_out, dead) = (subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq());
+    let messages = subjects.all_messages();
+    let forwarder = subjects.consumer_forwarder();
+    PageNeeds {
+        waits: vec![
+            exact(subjects.live_status()),
+            get(stream_in.clone()),
+            get(stream_out.clone()),
+            get(subjects.stream_leases()),
+            exact(format!("{api}.CONSUMER.INFO.{stream_in}.{forwarder}")),
+            some(format!("{api}.CONSUMER.INFO.{stream_out}.*")),
+        ],
+        letters: vec![get(dead.clone()), exact(format!("{api}.STREAM.INFO.{dead}"))],
+        changes: vec![
+            exact(format!("{api}.STREAM.MSG.DELETE.{dead}")),
+            some(messages.clone()),
+            some(format!("{api}.DIRECT.GET.{stream_in}.{messages}")),
+        ],
+    }
+}
+
 /// The permission to create something: a publish to `subject`.
 pub fn to_make(subject: &str) -> Need {
     Need { verb: Verb::Publish, subject: subject.to_owned(), probe: subject.to_owned() }
@@ -141,6 +183,21 @@ impl Bus {
     /// All permissions that `role` needs on this bus, with this connection's settings.
     pub fn needs(&self, subjects: &Subjects, role: Role<'_>, uses: Uses) -> Vec<Need> {
         needs(subjects, role, uses, &self.api, self.refusals.inbox())
+    }
+
+    /// What of the page this user may not have: to see what waits, to see dead letters, to change them. One warning in the
+    /// log says so, as nothing else depends on it.
+    pub async fn page_lacks(&self, subjects: &Subjects) -> [bool; 3] {
+        let PageNeeds { waits, letters, changes } = page_needs(subjects, &self.api);
+        let all: Vec<Need> = [&waits, &letters, &changes].into_iter().flatten().cloned().collect();
+        for need in &all {
+            self.refusals.tolerate_too(
+                "that the page of the admin server shows or changes what is on the bus",
+                &need.probe,
+            );
+        }
+        let refused = self.refused(&all).await;
+        [waits, letters, changes].map(|needs| needs.iter().any(|need| refused.contains(need)))
     }
 
     /// The permissions of `needs` that this user does not have. Changes nothing.
@@ -164,7 +221,7 @@ impl Bus {
             }
         }
         // The server handles messages in order, so the answer to this one comes last.
-        let last = format!("{NOTHING}.{}", self.client.new_inbox());
+        let last = format!("{MARK}.{}", self.client.new_inbox());
         let mut words = Vec::new();
         let end = async {
             let _ = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(last.clone(), "".into())).await;
@@ -221,6 +278,18 @@ mod tests {
         };
         assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
         assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
+    }
+
+    /// So the page needs nothing that the operator's commands do not.
+    #[test]
+    fn the_page_needs_what_the_operator_has() {
+        let PageNeeds { waits, letters, changes } = page_needs(&Subjects::new("wa").unwrap(), "$JS.API");
+        let allowed = configured("operator");
+        let info = "$JS.API.STREAM.INFO.WA_DLQ"; // Each role has that one.
+        let all = [waits, letters, changes].concat();
+        let missing: Vec<_> =
+            all.iter().filter(|need| !allowed.contains(&need.subject) && need.subject != info).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]

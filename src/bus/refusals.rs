@@ -14,6 +14,9 @@ use crate::telemetry::redact;
 /// very many.
 const TOLD: usize = 100;
 
+/// What the subject of the last of several questions begins with, before an inbox: once it is refused, all refusals are here.
+pub(super) const MARK: &str = "check";
+
 /// The refusals. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Refusals {
@@ -24,7 +27,7 @@ pub(super) struct Refusals {
     /// What may not be published on this connection: subjects without their last token, of which each chat has its own.
     unpublished: Arc<Mutex<BTreeSet<String>>>,
     /// Subjects that nothing depends on: what a refusal takes away, and the text that names the subject in a refusal.
-    courtesies: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    courtesies: Arc<Mutex<BTreeMap<&'static str, BTreeSet<String>>>>,
 }
 
 impl Refusals {
@@ -64,6 +67,11 @@ impl Refusals {
             }
         }
         let courtesy = self.courtesy(words);
+        // The mark at the end of the questions: it is refused wherever not all is allowed, and says nothing.
+        if words.contains(&format!("\"{MARK}.{}.", self.inbox)) {
+            let _ = self.heard.send(words.into());
+            return;
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(what) = courtesy {
             if told.insert(what.to_owned()) {
@@ -79,18 +87,25 @@ impl Refusals {
     /// Nothing depends on `subject`. If the server refuses it, one warning names `what`.
     pub(super) fn tolerate(&self, what: &'static str, subject: &str) {
         let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.insert(what, format!("\"{subject}\""));
+        courtesies.insert(what, BTreeSet::from([format!("\"{subject}\"")]));
+    }
+
+    /// The same, beside the subjects that `what` has already. There are only so many of them.
+    pub(super) fn tolerate_too(&self, what: &'static str, subject: &str) {
+        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
+        courtesies.entry(what).or_default().insert(format!("\"{subject}\""));
     }
 
     /// Nothing depends on the subjects that begin so.
     pub(super) fn tolerate_below(&self, what: &'static str, beginning: &str) {
         let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.insert(what, format!("\"{beginning}"));
+        courtesies.insert(what, BTreeSet::from([format!("\"{beginning}")]));
     }
 
     fn courtesy(&self, words: &str) -> Option<&'static str> {
         let courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.iter().find(|(_, quoted)| words.contains(quoted.as_str())).map(|(what, _)| *what)
+        let named = |quoted: &BTreeSet<String>| quoted.iter().any(|quoted| words.contains(quoted.as_str()));
+        courtesies.iter().find(|(_, quoted)| named(quoted)).map(|(what, _)| *what)
     }
 
     /// Listens for refusals from now on.

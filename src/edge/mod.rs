@@ -35,7 +35,9 @@ use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
     Session, Uploader, Uploads,
 };
-pub use session::{Connection, Extra, Flaw, Inspection, LockError, Presence, guarded, inspect, link};
+pub use session::{
+    Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Presence, guarded, inspect, link,
+};
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]

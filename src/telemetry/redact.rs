@@ -102,19 +102,25 @@ fn without_user(address: &str, mask: &str) -> String {
     format!("{scheme}{mask}{host}")
 }
 
-/// What WhatsApp tells once, and nobody else may read: the client library logs whole refusals.
-const ONCE_ONLY: &str = "appeal_token=";
+/// What WhatsApp tells once, and nobody else may read: the client library logs whole refusals, and the code that links a
+/// number.
+const ONCE_ONLY: [&str; 2] = ["appeal_token=", "phone confirmation. Code: "];
 
 /// `line` without the values of tokens.
 fn without_tokens(line: &str) -> std::borrow::Cow<'_, str> {
-    if !line.contains(ONCE_ONLY) {
-        return line.into();
+    let mut safe = std::borrow::Cow::Borrowed(line);
+    for name in ONCE_ONLY.iter().filter(|name| line.contains(**name)) {
+        safe = without(&safe, name).into();
     }
+    safe
+}
+
+fn without(line: &str, name: &str) -> String {
     let mut safe = String::new();
     let mut rest = line;
-    while let Some((before, after)) = rest.split_once(ONCE_ONLY) {
+    while let Some((before, after)) = rest.split_once(name) {
         safe.push_str(before);
-        safe.push_str(ONCE_ONLY);
+        safe.push_str(name);
         safe.push('…');
         let is_quote = |c: char| matches!(c, '"' | '\'' | '\\');
         let value = after.trim_start_matches(is_quote);
@@ -122,7 +128,7 @@ fn without_tokens(line: &str) -> std::borrow::Cow<'_, str> {
         rest = end.and_then(|end| value.get(end..)).unwrap_or_default();
     }
     safe.push_str(rest);
-    safe.into()
+    safe
 }
 
 /// A writer that lets nothing through unredacted. The log layer writes a line at a time.
@@ -156,6 +162,10 @@ mod tests {
             ("<failure appeal_token=\"Ab+/1=\" vt=\"2\"/>", "<failure appeal_token=…\" vt=\"2\"/>"),
             ("{\"m\":\"<f appeal_token=\\\"Ab1\\\" vt=1>\"}", "{\"m\":\"<f appeal_token=…\\\" vt=1>\"}"),
             ("appeal_token='A' appeal_token=B", "appeal_token=…' appeal_token=…"),
+            (
+                "{\"m\":\"waiting for phone confirmation. Code: ABCD1234\"}",
+                "{\"m\":\"waiting for phone confirmation. Code: …\"}",
+            ),
         ] {
             assert_eq!(without_tokens(line), shown, "{line}");
         }

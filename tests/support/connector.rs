@@ -45,7 +45,7 @@ impl Connector {
     pub async fn start(role: Role, settings: &BTreeMap<String, String>, dir: &Path) -> Self {
         let mut process = spawn(role, settings, dir);
         let url = process.line("admin: ", PATIENCE).await;
-        Self { process, admin: Http::new(url) }
+        Self { process, admin: Http::with_token(url, settings.get("HTTP_TOKEN")) }
     }
 
     /// `GET /readyz`: the status and the body.

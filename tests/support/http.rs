@@ -8,9 +8,13 @@ use super::PATIENCE;
 
 /// A client for what is no JSON.
 pub fn http_client() -> reqwest::Client {
+    client().build().expect("an HTTP client")
+}
+
+fn client() -> reqwest::ClientBuilder {
     // The provider is the process's; only the first of the tests that run at once installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("an HTTP client")
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE)
 }
 
 /// One part's HTTP side.
@@ -24,6 +28,13 @@ impl Http {
     /// Below `base`, such as `http://127.0.0.1:1234`.
     pub fn new(base: impl Into<String>) -> Self {
         Self { client: http_client(), base: base.into() }
+    }
+
+    /// The same, with `HTTP_TOKEN` if there is one.
+    pub fn with_token(base: impl Into<String>, token: Option<&String>) -> Self {
+        let bearer = token.map(|token| format!("Bearer {token}").parse().expect("a header"));
+        let headers = bearer.map(|bearer| (reqwest::header::AUTHORIZATION, bearer)).into_iter().collect();
+        Self { client: client().default_headers(headers).build().expect("an HTTP client"), base: base.into() }
     }
 
     /// The address.

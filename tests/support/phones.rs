@@ -48,6 +48,12 @@ impl Simulator {
         answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
     }
 
+    /// How many devices the business's phone lists as linked.
+    pub async fn devices(&self) -> usize {
+        let account: Value = self.http.read(&format!("/sim/accounts/{BUSINESS}")).await;
+        account["devices"].as_array().map_or(0, Vec::len)
+    }
+
     /// The business's owner types a pairing code into the phone; the refusal, if it is refused.
     pub async fn type_code(&self, code: &str) -> Result<(), String> {
         let path = format!("/sim/accounts/{BUSINESS}/pair-code");

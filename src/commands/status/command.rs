@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Report, collect};
 use crate::commands::bus_access::{self, BusUnavailable};
 use crate::config::Config;
+use crate::operator::{Counting, Report, collect};
 use crate::stdout;
 use crate::wire::Account;
 
@@ -38,7 +38,7 @@ pub enum StatusError {
 /// Runs the command.
 pub async fn run(args: &StatusArgs, config: &Config) -> Result<ExitCode, StatusError> {
     let bus = bus_access::connect(config, "status").await?;
-    let report = Report::of(collect::collect(&bus, &config.subjects, args.account.as_ref()).await);
+    let report = Report::of(collect(&bus, &config.subjects, args.account.as_ref(), Counting::On).await);
     let text = match args.json {
         // Plain data always serialises.
         true => serde_json::to_string(&report).unwrap_or_default() + "\n",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{ConsumerReport, Report, name};
+use crate::operator::{ConsumerReport, Report, name};
 use crate::wire::process_status::Process;
 
 impl fmt::Display for Report {

@@ -14,6 +14,7 @@ use whatsapp_rust::traits::ProtocolStore as _;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook};
 
 use super::aside::Asides;
+use super::ask::Asked;
 use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
@@ -110,6 +111,7 @@ struct Lasting {
 impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// Keeps the account linked and connected until `stop`.
     pub(crate) async fn run(self) {
+        self.connection.linked(self.auth.read_linked().await);
         let mut lasting = Lasting {
             line: Line::new(self.settings.simulator_url.clone()),
             reachability: Reachability::default(),
@@ -128,6 +130,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     self.pause(kept_out::left(at_ms, now_ms())).await;
                 }
                 Then::StartOver => {
+                    self.connection.linked(None);
                     let suffix = format!("logged-out-{}", now_ms());
                     if let Err(error) = self.auth.set_aside(&suffix) {
                         tracing::error!(%error, "the dead session cannot be set aside; move the files in WHATSAPP_AUTH_DIR away by hand");
@@ -157,6 +160,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let mut handle = bot.spawn();
+        let (asker, mut asked) = Asked::channel();
+        self.connection.asker(Some(asker));
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
         let mut speaker = Speaker::new(self.settings.presence);
         let Lasting { line, reachability, codes } = lasting;
@@ -190,6 +195,10 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 () = codes.next() => {
                     codes.seen_to();
                     Some(Input::PairCodeOver)
+                }
+                ask = asked.next() => {
+                    asked.begin(ask, &client, &self.connection.state(), codes);
+                    None
                 }
                 () = &mut is_back => {
                     tracing::info!("WhatsApp answers again; connecting at once");
@@ -227,8 +236,19 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
     }
 
+    /// The number is linked. The day is remembered, for people.
+    async fn linked_now(&self) {
+        let at_ms = now_ms();
+        if let Err(error) = self.auth.write_linked(at_ms).await {
+            tracing::debug!(%error, "it is not remembered since when the number is linked");
+        }
+        self.connection.linked(Some(at_ms));
+    }
+
     /// Nobody uses the client or its store any more.
     fn let_go(&self) {
+        self.connection.asker(None);
+        self.connection.code(None);
         self.polls.close();
         self.jobs.close();
         self.uploads.close();
@@ -260,7 +280,10 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     }
                     // Before the client is ended: a kill in between would mean another attempt.
                     Input::KeptOut(kept_out) => kept_out.remember(&self.auth).await,
-                    Input::Paired => codes.over(),
+                    Input::Paired => {
+                        codes.over();
+                        self.linked_now().await;
+                    }
                     _ => {}
                 }
                 return Some(input);
@@ -268,7 +291,10 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             Heard::LoggedIn => self.connection.draining(true),
             Heard::Renamed => speaker.renamed(now),
             Heard::SlowDown => line.slow_down(now),
-            Heard::PairCode(ends) => codes.came(ends),
+            Heard::PairCode(code) => {
+                codes.came(code.expires);
+                self.connection.code(Some(code));
+            }
             Heard::NoPairCode(refusal) => {
                 let why = refusal.why();
                 let wait = codes.refused(refusal, now);

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use whatsapp_rust::Client;
 
 use super::announce::News;
+use super::ask::{Ask, Asker, NotDone, PairCode};
 use super::commits::Commits;
 use super::link::{Input, State, Then};
 use super::ourselves::Ourselves;
 use crate::telemetry::metrics;
+use crate::wire::now_ms;
 
 /// How soon the edge notices a connection that died without an event.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -29,6 +31,14 @@ struct Now {
     /// WhatsApp is handing over what has waited for this device. Until that is written, nothing may be sent: the library
     /// writes it in batches, and what it encrypts meanwhile would be ahead of its disk.
     draining: bool,
+    /// When the present state began. Milliseconds since 1970.
+    since_ms: i64,
+    /// When the number was linked, if that is known.
+    linked_ms: Option<i64>,
+    /// The code that can be typed into the phone.
+    code: Option<PairCode>,
+    /// Where a person asks something of the session.
+    asker: Option<Asker>,
 }
 
 /// Write access to the connection. The link's state machine runs here. Cheap to clone.
@@ -55,6 +65,26 @@ impl ConnectionWriter {
         self.now.send_modify(|now| now.draining = draining);
     }
 
+    /// The state of the link, as the machine has it.
+    pub(super) fn state(&self) -> State {
+        self.now.borrow().state.clone()
+    }
+
+    /// Where people ask something of the session; `None` when it ends.
+    pub(super) fn asker(&self, asker: Option<Asker>) {
+        self.now.send_modify(|now| now.asker = asker);
+    }
+
+    /// When the number was linked, if that is known.
+    pub(super) fn linked(&self, at_ms: Option<i64>) {
+        self.now.send_modify(|now| now.linked_ms = at_ms);
+    }
+
+    /// The code that can be typed into the phone from now on.
+    pub(super) fn code(&self, code: Option<PairCode>) {
+        self.now.send_modify(|now| now.code = code);
+    }
+
     /// Moves the link to its next state, informs the readers, and says what to do with the client.
     pub fn apply(&self, input: Input) -> Then {
         let mut then = Then::Nothing;
@@ -62,7 +92,11 @@ impl ConnectionWriter {
             let (state, next) = now.state.after(input);
             then = next;
             if state != now.state {
+                if !matches!(state, State::Unlinked { .. }) {
+                    now.code = None;
+                }
                 if state.code() != now.state.code() {
+                    now.since_ms = now_ms();
                     tracing::info!(state = state.code(), "{}", state.detail());
                     if matches!(now.state, State::Offline | State::Silent) && state == State::Online {
                         metrics::RECONNECTS.add(1, ["whatsapp"]);
@@ -103,6 +137,42 @@ impl Connection {
             (State::Online, _) => State::Offline,
             (state, _) => state.clone(),
         }
+    }
+
+    /// When the present state began, in milliseconds since 1970; 0 before the first.
+    pub fn since_ms(&self) -> i64 {
+        self.0.borrow().since_ms
+    }
+
+    /// When the number was linked, if that is known. In milliseconds since 1970.
+    pub fn linked_ms(&self) -> Option<i64> {
+        self.0.borrow().linked_ms
+    }
+
+    /// The code that can be typed into the phone, while it is good.
+    pub fn pair_code(&self) -> Option<PairCode> {
+        self.0.borrow().code.clone().filter(|code| code.expires > tokio::time::Instant::now())
+    }
+
+    /// Asks WhatsApp for a code to type into the phone of this number. [`Self::pair_code`] has it then.
+    pub async fn ask_for_code(&self, phone: String) -> Result<PairCode, NotDone> {
+        self.ask(|answer| Ask::Code(phone, answer)).await
+    }
+
+    /// Unlinks the number. Returns when it has begun.
+    pub async fn unlink(&self) -> Result<(), NotDone> {
+        self.ask(Ask::Unlink).await
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, NotDone>>) -> Ask,
+    ) -> Result<T, NotDone> {
+        let asker = self.0.borrow().asker.clone().ok_or(NotDone::NoSession)?;
+        let (answer, answered) = oneshot::channel();
+        // Too many ask at once, or the session has just ended.
+        asker.try_send(ask(answer)).map_err(|_| NotDone::NoSession)?;
+        answered.await.unwrap_or(Err(NotDone::NoSession))
     }
 
     /// Returns when something has changed since this reader last waited for it. Cancel-safe.

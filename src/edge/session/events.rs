@@ -11,6 +11,7 @@ use whatsapp_rust::wacore::types::events::{
 use whatsapp_rust::wacore_binary::{JidExt as _, OwnedNodeRef};
 
 use super::aside::{Aside, Asides, Unreadable, unreadable};
+use super::ask::PairCode;
 use super::calls::{self, Calls};
 use super::extra::Extra;
 use super::group_changes;
@@ -43,8 +44,8 @@ pub(super) enum Heard {
     Link(Input),
     /// There is a new connection. WhatsApp hands over what has waited, before the link counts as connected.
     LoggedIn,
-    /// WhatsApp gave a pairing code that ends then.
-    PairCode(Instant),
+    /// WhatsApp gave a pairing code.
+    PairCode(PairCode),
     /// WhatsApp gave no pairing code.
     NoPairCode(Refusal),
     /// The account has another name.
@@ -226,7 +227,7 @@ fn show(pairing: &PairingCode) -> Heard {
         pairing.code,
         rfc3339_ms(now.saturating_add(lives))
     ));
-    Heard::PairCode(Instant::now() + pairing.timeout)
+    Heard::PairCode(PairCode { code: pairing.code.clone(), expires: Instant::now() + pairing.timeout })
 }
 
 /// The session is dead, or the account is locked: then the session is as good as before.
@@ -234,6 +235,11 @@ fn logged_out(out: &LoggedOut) -> Input {
     // The rest of what WhatsApp says is not logged: it has a token for the appeal, which works once.
     if out.reason == ConnectFailureReason::AccountLocked {
         return kept_out(KeptOut::locked(now_ms()));
+    }
+    if out.raw.is_none() {
+        // WhatsApp has said nothing: a person has asked for it.
+        tracing::info!("the number is unlinked");
+        return Input::LoggedOut;
     }
     tracing::error!("WhatsApp has logged this number out; it has to be linked again");
     Input::LoggedOut

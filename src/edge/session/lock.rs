@@ -134,6 +134,9 @@ const MAX_KEPT_OUT: u64 = 4_096;
 const NEW_CHATS: &str = "new-chats";
 /// 100,000 chats take half of it.
 const MAX_NEW_CHATS: u64 = 8 << 20;
+/// The file that says when the number was linked: a number of 13 digits.
+const LINKED: &str = "linked";
+const MAX_LINKED: u64 = 32;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -241,6 +244,16 @@ impl AuthDir {
         self.write(NEW_CHATS, text).await
     }
 
+    /// When the number was linked, if the file says so. Milliseconds since 1970.
+    pub(crate) async fn read_linked(&self) -> Option<i64> {
+        String::from_utf8(self.read(LINKED, MAX_LINKED).await?).ok()?.trim().parse().ok()
+    }
+
+    /// Writes the file, whole or not at all.
+    pub(crate) async fn write_linked(&self, at_ms: i64) -> std::io::Result<()> {
+        self.write(LINKED, at_ms.to_string().as_bytes()).await
+    }
+
     /// A file of the account.
     fn beside(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{}.{name}", self.account))
@@ -267,6 +280,8 @@ impl AuthDir {
     /// Moves a dead session aside, so that the next start is a fresh one. WhatsApp no longer accepts its keys. The
     /// files are kept, because deleting them is the operator's decision.
     pub(crate) fn set_aside(&self, suffix: &str) -> std::io::Result<()> {
+        // Of the next session nothing is known yet.
+        let _ = std::fs::remove_file(self.beside(LINKED));
         let store = self.store();
         for tail in ["", "-wal", "-shm"] {
             let from = with_tail(&store, tail);

@@ -13,6 +13,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// The longest one, and the pause after a refusal that will not pass.
 const LONG_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// A person may ask for a code by hand this often.
+const BY_HAND: Duration = Duration::from_secs(20);
+
 /// WhatsApp gave no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -54,12 +57,14 @@ pub(super) struct PairCodes {
     not_before: Option<Instant>,
     /// Refusals in a row.
     refusals: u32,
+    /// When a person asked for one last.
+    by_hand: Option<Instant>,
 }
 
 impl PairCodes {
     /// WhatsApp gave a code that lives until `ends`.
     pub(super) fn came(&mut self, ends: Instant) {
-        *self = Self { ends: Some(ends + GRACE), ..Self::default() };
+        *self = Self { ends: Some(ends + GRACE), by_hand: self.by_hand, ..Self::default() };
     }
 
     /// WhatsApp gave none. Returns how long none is asked for.
@@ -81,6 +86,15 @@ impl PairCodes {
     /// May a code be asked for?
     pub(super) fn may_ask(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|time| now >= time)
+    }
+
+    /// May a person ask for one now? If so, this person has.
+    pub(super) fn may_be_asked_by_hand(&mut self, now: Instant) -> bool {
+        let may = self.by_hand.is_none_or(|last| now >= last + BY_HAND);
+        if may {
+            self.by_hand = Some(now);
+        }
+        may
     }
 
     /// Returns when a new code should be asked for. Cancel-safe.

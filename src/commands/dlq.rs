@@ -6,12 +6,26 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{DlqError, Filter, Letters};
 use crate::bus::Stored;
-use crate::commands::bus_access;
+use crate::commands::bus_access::{self, BusUnavailable};
 use crate::config::Config;
+use crate::operator::{Filter, Letters, LettersError};
 use crate::stdout::{self, Printed};
 use crate::wire::Account;
+
+/// Why a command on dead letters failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DlqError {
+    /// No bus.
+    #[error(transparent)]
+    Access(#[from] BusUnavailable),
+    /// It was not done.
+    #[error(transparent)]
+    Letters(#[from] LettersError),
+    /// The output cannot be written.
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
+}
 
 /// The commands on dead letters: messages that were given up on.
 #[derive(Debug, Subcommand)]
@@ -123,7 +137,7 @@ impl WhichArgs {
     async fn find(self, letters: &Letters) -> Result<Vec<Stored>, DlqError> {
         match self.id {
             Some(id) => Ok(vec![letters.get(id).await?]),
-            None => letters.list(&self.filter.into()).await,
+            None => Ok(letters.list(&self.filter.into()).await?),
         }
     }
 }

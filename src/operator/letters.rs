@@ -4,22 +4,17 @@
 //! dead letter, so two replays within the duplicate window are one message. The dead letter leaves `WA_DLQ` once
 //! JetStream has stored the replay.
 
-mod command;
-
 use std::time::Duration;
 
 use prost::Message as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{AppendError, Bus, ReadError, Record, Stored};
-use crate::commands::bus_access::BusUnavailable;
+use crate::bus::{AppendError, Bus, ReadError, Record, Start, Stored};
 use crate::telemetry::redact;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{InboundMessage, Replay, inbound_message::Content};
 use crate::wire::{Account, Headers, Subjects, header, id, kind, now_ms};
-
-pub use command::{Dlq, run};
 
 /// How long storing a replay may take. Short: the operator waits.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,18 +54,12 @@ pub struct Letter {
     pub text: Option<String>,
 }
 
-/// Why a command on dead letters failed.
+/// Why nothing was done with dead letters.
 #[derive(Debug, thiserror::Error)]
-pub enum DlqError {
-    /// No bus.
-    #[error(transparent)]
-    Access(#[from] BusUnavailable),
+pub enum LettersError {
     /// The bus did not answer.
     #[error(transparent)]
     Bus(#[from] ReadError),
-    /// The output cannot be written.
-    #[error("standard output: {0}")]
-    Output(#[from] std::io::Error),
     /// No dead letter has this id.
     #[error("there is no dead letter {0}; `dlq list` shows which there are")]
     NotFound(u64),
@@ -98,7 +87,7 @@ impl Letters {
     }
 
     /// All that match, oldest first.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<Stored>, DlqError> {
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Stored>, LettersError> {
         let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(filter.account.as_ref()));
         let mut found = Vec::new();
         let mut from = 1;
@@ -111,16 +100,44 @@ impl Letters {
         Ok(found)
     }
 
+    /// The last `most`, newest first, and whether there are more. Reads little, however many there are.
+    pub async fn last(&self, most: usize) -> Result<(Vec<Stored>, bool), LettersError> {
+        let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(None));
+        let state = self.bus.stream_state(&stream).await?;
+        let mut window = 64;
+        loop {
+            let from = state.last.saturating_sub(window).max(state.first).max(1);
+            let mut found = Vec::new();
+            let mut next = from;
+            loop {
+                let batch = self.bus.batch(&stream, &subject, Start::Sequence(next)).await?;
+                let Some(last) = batch.last() else { break };
+                next = last.sequence + 1;
+                found.extend(batch);
+                // Of those before, only that there are some is of interest.
+                let over = found.len().saturating_sub(most + 1);
+                found.drain(..over);
+            }
+            if found.len() > most || from <= state.first.max(1) {
+                let more = found.len() > most;
+                found.reverse();
+                found.truncate(most);
+                return Ok((found, more));
+            }
+            window = window.saturating_mul(8);
+        }
+    }
+
     /// The one with this id.
-    pub async fn get(&self, id: u64) -> Result<Stored, DlqError> {
+    pub async fn get(&self, id: u64) -> Result<Stored, LettersError> {
         let (stream, subject) = (self.subjects.stream_dlq(), self.subjects.dead_of(None));
         let found = self.bus.next_from(&stream, &subject, id).await?;
-        found.filter(|stored| stored.sequence == id).ok_or(DlqError::NotFound(id))
+        found.filter(|stored| stored.sequence == id).ok_or(LettersError::NotFound(id))
     }
 
     /// Appends the message to its chat's chain and removes the dead letter.
-    pub async fn replay(&self, letter: &Stored) -> Result<(), DlqError> {
-        let fail = |why: &dyn std::fmt::Display| DlqError::NotReplayable {
+    pub async fn replay(&self, letter: &Stored) -> Result<(), LettersError> {
+        let fail = |why: &dyn std::fmt::Display| LettersError::NotReplayable {
             id: letter.sequence,
             why: why.to_string(),
         };
@@ -156,7 +173,7 @@ impl Letters {
     }
 
     /// Removes the dead letter for good. One that is gone already is no error.
-    pub async fn discard(&self, letter: &Stored) -> Result<(), DlqError> {
+    pub async fn discard(&self, letter: &Stored) -> Result<(), LettersError> {
         self.bus.remove(&self.subjects.stream_dlq(), letter.sequence).await?;
         Ok(())
     }

@@ -28,6 +28,15 @@ pub struct Consumer {
     pub oldest_ms: Option<i64>,
 }
 
+/// Whether every dead letter is read, to count them by their reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// They are.
+    On,
+    /// They are not: whoever looks again and again has another way.
+    Off,
+}
+
 /// All that was collected.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -50,13 +59,15 @@ pub struct Seen {
 }
 
 /// Collects everything about one account, or about all.
-pub(super) async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>) -> Seen {
+pub async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>, dead: Counting) -> Seen {
     let mut collector = Collector { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
     // Their answers come in while the bus is read.
     let asked = bus.ask_all(&subjects.live_status()).await;
     collector.sessions().await;
     collector.leases().await;
-    collector.dead_letters().await;
+    if dead == Counting::On {
+        collector.dead_letters().await;
+    }
     collector.forwarders().await;
     let answers = match asked {
         Ok(answers) => answers.all(QUIET, BOUND).await,

@@ -88,7 +88,7 @@ pub struct DeadLetters {
 }
 
 /// The process's name in lines: `host/pid`.
-pub(super) fn name(process: &Process) -> String {
+pub fn name(process: &Process) -> String {
     format!("{}/{}", process.host, process.pid)
 }
 
