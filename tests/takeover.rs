@@ -106,7 +106,7 @@ async fn an_answer_that_was_on_its_way_when_the_person_wrote_is_not_sent() {
     stage.backend.open().await;
     held_back(&streams, &asked).await;
     // What a service has sent goes out all the same.
-    let content = Some(Content::Text(SendText { body: "Su pedido está listo.".to_owned() }));
+    let content = Some(Content::Text(SendText { body: "Su pedido está listo.".to_owned(), options: None }));
     let request = SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() };
     assert!(!streams.send("aviso", &request).await);
     assert_eq!(texts(&customer.receives(2).await), ["Sí, te anoto.", "Su pedido está listo."]);

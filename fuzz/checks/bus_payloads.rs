@@ -8,8 +8,8 @@ use whatsapp_connector::edge::job::Job;
 use whatsapp_connector::forwarder::backend::Fields;
 use whatsapp_connector::forwarder::eligible::{Groups, Settings, UnknownNumbers, lacks_only_words, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
-use whatsapp_connector::wire::takeover::{Lasts, over, resumed, written};
 use whatsapp_connector::operator::{Filter, Letter, replayed};
+use whatsapp_connector::wire::takeover::{Lasts, over, resumed, written};
 use whatsapp_connector::wire::v1::{
     Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
     SessionEvent, Takeover, outcome,

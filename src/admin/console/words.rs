@@ -236,6 +236,11 @@ pub(super) static EN: Words = Words {
         ("online", "Online", "Nothing to do: messages go both ways."),
         ("offline", "Offline", "Wait: the connection comes back by itself. No message is lost."),
         (
+            "silent",
+            "Silent",
+            "Wait: nothing comes over the connection, so a new one is made. No message is lost.",
+        ),
+        (
             "replaced",
             "Replaced",
             "Another program uses this link. Stop it; this one tries again after 45 seconds.",
@@ -384,6 +389,11 @@ pub(super) static ES: Words = Words {
         ("connecting", "Conectando", "No hay nada que hacer: el número está vinculado y se está conectando."),
         ("online", "En línea", "No hay nada que hacer: los mensajes van y vienen."),
         ("offline", "Sin conexión", "Espera: la conexión vuelve sola. No se pierde ningún mensaje."),
+        (
+            "silent",
+            "En silencio",
+            "Espera: por la conexión no llega nada, así que se hace otra. No se pierde ningún mensaje.",
+        ),
         (
             "replaced",
             "Reemplazado",

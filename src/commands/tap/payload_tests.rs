@@ -269,7 +269,7 @@ fn each_payload_says_what_it_is() {
         json!({ "class": "unreadable" }),
         json!({ "class": "reply", "conversation_id": "whatsapp-…5678", "choices": 2 }),
         json!({
-            "class": "none", "reason": "shadow",
+            "class": "none", "reason": "shadow", "joined_into": "default/…5678/…5678/3EB0",
             "would_be": { "conversation_id": "whatsapp-…5678", "choices": 2 },
         }),
         json!({ "class": "none", "reason": "expired" }),

@@ -235,7 +235,7 @@ impl Inbound {
         let info = arrival.info;
         let span = spans::receive(&self.0.appender.account, &arrival.id, info.is_offline);
         // An error says that the process is stopping.
-        let _ = self.store(client, arrival, storing).instrument(span).await;
+        let _ = Box::pin(self.store(client, arrival, storing)).instrument(span).await;
     }
 
     /// Returns when the message is stored, by this call or by another call that has it in flight.
@@ -317,10 +317,7 @@ impl Inbound {
         if place == Place::Placeholder {
             id = id::placeholder(&id);
         }
-        let pending = self.0.files.as_ref().zip(arrival.attached.as_ref()).and_then(|(files, attached)| {
-            let file = files.announce(attached, &mut message)?;
-            Some((files, Box::new(Pending { file, attached: attached.clone(), message: message.clone() })))
-        });
+        let pending = self.announced(arrival, &mut message);
         tracing::info!(offline = info.is_offline, "received");
         let span = spans::publish_in(&appender.subjects.stream_in(), &arrival.id);
         async {
@@ -336,6 +333,17 @@ impl Inbound {
             Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,
             None => Ok(()),
         }
+    }
+
+    /// The file in the message, if it is to be fetched. The message says that it will come.
+    fn announced(
+        &self,
+        arrival: &Arrival<'_>,
+        message: &mut InboundMessage,
+    ) -> Option<(&Files, Box<Pending>)> {
+        let (files, attached) = self.0.files.as_ref().zip(arrival.attached.as_ref())?;
+        let file = files.announce(attached, message)?;
+        Some((files, Box::new(Pending { file, attached: attached.clone(), message: message.clone() })))
     }
 
     /// Has a person of the number written it, by hand and to somebody? What is only about an earlier message does not count.

@@ -140,9 +140,19 @@ impl Carrier {
     /// Nothing is sent yet: the buckets are full, and the loop breaker has counted nothing.
     pub(super) fn new(means: Means, reporter: Reporter, stream: String, stop: CancellationToken) -> Self {
         let Means {
-            sender, limits, offers, timers, takeovers, sent_as, polls, new_chats, files, groups, interactive, courtesies,
-        } =
-            means;
+            sender,
+            limits,
+            offers,
+            timers,
+            takeovers,
+            sent_as,
+            polls,
+            new_chats,
+            files,
+            groups,
+            interactive,
+            courtesies,
+        } = means;
         Self {
             look_ups: LookUps::new(sender.connection().clone()),
             packer: Packer::new(sender.connection().clone(), polls),
@@ -320,8 +330,14 @@ impl Carrier {
             // What nobody has asked the assistant for goes out.
             let unless = job.asked_ms.map(|asked_ms| Guard { takeovers: &self.takeovers, chat, asked_ms });
             let has_substitute = matches!(content, Content::Menu(_));
-            let parcel =
-                Parcel { message, disappears_after_s, not_after_ms, to_stranger: is_new, has_substitute, unless };
+            let parcel = Parcel {
+                message,
+                disappears_after_s,
+                not_after_ms,
+                to_stranger: is_new,
+                has_substitute,
+                unless,
+            };
             let sent = match (content, self.sender.send(&to, id, parcel).await) {
                 (Content::Menu(menu), Err(Undeliverable::Refused(code))) if Why::of(&code).is_none() => {
                     self.native.refused(to.is_group(), &code, Instant::now());

@@ -135,7 +135,7 @@ impl Courteous {
                 self.mark().await;
             }
         };
-        lost.run_until_cancelled(async { tokio::join!(types, marks) }).await;
+        Box::pin(lost.run_until_cancelled(async { tokio::join!(types, marks) })).await;
     }
 
     /// Hears the forwarders.

@@ -105,7 +105,7 @@ mod tests {
             (ana, None, none(NoReplyReason::Shadow), None),
             // A person has to look at it.
             (ana, None, outcome::Result::Dead(Dead::default()), None),
-            ("120363@g.us", Some(leo.clone()), reply(), Some(of("120363@g.us", Some("987@lid")))),
+            ("120363@g.us", Some(leo), reply(), Some(of("120363@g.us", Some("987@lid")))),
             ("120363@g.us", None, reply(), None),
             ("no address", None, reply(), None),
         ] {

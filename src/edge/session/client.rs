@@ -179,10 +179,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     self.end(handle).await;
                     break Then::Nothing;
                 }
-                Some(lost) = losses.recv() => {
-                    ask_again(&client, &lost).await;
-                    None
-                }
+                Some(lost) = losses.recv() => requested(&client, &lost).await,
                 () = self.resends.wants_reconnect(), if client.is_connected() => reconnect(&client).await,
                 heard = inputs.recv() => match heard {
                     None => Some(Input::Ended),
@@ -200,10 +197,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     asked.begin(ask, &client, &self.connection.state(), codes);
                     None
                 }
-                () = &mut is_back => {
-                    tracing::info!("WhatsApp answers again; connecting at once");
-                    Some(Input::LineIsBack)
-                }
+                () = &mut is_back => line_is_back(),
                 () = &mut silence => {
                     silence.set(watchdog::silence(&client));
                     self.fell_silent(&client).await
@@ -376,6 +370,17 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     async fn pause(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.stop.cancelled()).await;
     }
+}
+
+async fn requested(client: &Client, lost: &Lost) -> Option<Input> {
+    ask_again(client, lost).await;
+    None
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of the things that may happen to a link, as the others")]
+fn line_is_back() -> Option<Input> {
+    tracing::info!("WhatsApp answers again; connecting at once");
+    Some(Input::LineIsBack)
 }
 
 async fn reconnect(client: &Arc<Client>) -> Option<Input> {
