@@ -262,6 +262,9 @@ pub fn zero() {
     for status in ["delivered", "read", "played"] {
         RECEIPTS.add(0, [status]);
     }
+    for kind in ["composing", "paused", "read"] {
+        COURTESIES.add(0, [kind]);
+    }
     SILENCES.add(0, []);
     FILES.add(0, ["stored", ""]);
     FILES.add(0, ["uploaded", ""]);
