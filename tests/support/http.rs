@@ -32,7 +32,7 @@ impl Http {
 
     /// The same, with `HTTP_TOKEN` if there is one.
     pub fn with_token(base: impl Into<String>, token: Option<&String>) -> Self {
-        let bearer = token.map(|token| format!("Bearer {token}").parse().expect("a header"));
+        let bearer = token.map(|token| format!("Bearer {}", token.trim()).parse().expect("a header"));
         let headers = bearer.map(|bearer| (reqwest::header::AUTHORIZATION, bearer)).into_iter().collect();
         Self { client: client().default_headers(headers).build().expect("an HTTP client"), base: base.into() }
     }

@@ -48,8 +48,9 @@ pub(super) async fn give_up(client: &Arc<Client>) {
     }
 }
 
+/// Also one over which the login is not answered. Before a number is linked, WhatsApp may have nothing to say for a while.
 fn is_up(client: &Client) -> bool {
-    client.is_connected() && client.is_logged_in()
+    client.is_connected() && client.pn().is_some()
 }
 
 fn frames(client: &Client) -> u64 {
