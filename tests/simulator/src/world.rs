@@ -48,6 +48,8 @@ pub(crate) enum Role {
 pub(crate) struct Connection {
     pub(crate) outbox: UnboundedSender<Outgoing>,
     pub(crate) role: Role,
+    /// Something was not said on it: a line that was dead once does not come to life again.
+    pub(crate) dead: bool,
 }
 
 /// Work that needs cryptography and is done after the world is released.
@@ -188,7 +190,7 @@ impl World {
     pub(crate) fn connect(&mut self, outbox: UnboundedSender<Outgoing>, role: Role) -> ConnectionId {
         self.last_connection += 1;
         let id = ConnectionId(self.last_connection);
-        self.connections.insert(id, Connection { outbox, role });
+        self.connections.insert(id, Connection { outbox, role, dead: false });
         id
     }
 
@@ -211,10 +213,13 @@ impl World {
     /// Sends a stanza once the journal is written.
     pub(crate) fn send(&mut self, id: ConnectionId, stanza: Node) {
         let now = Instant::now();
-        if let Some(Role::Device(number, _)) = self.connections.get(&id).map(|c| &c.role)
-            && self.faults.find(FaultKind::Silence, Some(number), now).is_some()
+        if let Some(connection) = self.connections.get_mut(&id)
+            && let Role::Device(number, _) = &connection.role
         {
-            return;
+            connection.dead |= self.faults.find(FaultKind::Silence, Some(number), now).is_some();
+            if connection.dead {
+                return;
+            }
         }
         let delay = match self.connections.get(&id).map(|c| &c.role) {
             Some(Role::Device(number, _)) => self.faults.find(FaultKind::Delay, Some(number), now),
