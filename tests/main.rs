@@ -32,6 +32,7 @@ mod fields;
 mod file_links;
 mod forgetful;
 mod full;
+mod full_disk;
 mod groups;
 mod healthcheck;
 mod hello;

@@ -234,7 +234,7 @@ async fn what_does_not_fit_is_numbered_text() {
 }
 
 /// The edge dies at `point` over one menu; WhatsApp refuses natives for the first edge, and for the second one, as said.
-async fn killed(point: &str, refused: [bool; 2]) -> (Stage, Received) {
+async fn killed(point: &str, refused: [bool; 2], copies: u32) -> (Stage, Received) {
     let (_backend, stage, _asked) = offering().await;
     stage.logs.may_have(REFUSED);
     let Product { edge, forwarders: _others } = stage.product(Layout::Split { forwarders: 1 }).await;
@@ -258,7 +258,7 @@ async fn killed(point: &str, refused: [bool; 2]) -> (Stage, Received) {
     edge.ready().await;
     let streams = stage.streams().await;
     streams.settled(1).await;
-    let inbox = customer.receives(1).await;
+    let inbox = customer.receives_copies(copies).await;
     assert_eq!(inbox.len(), 1, "{point}: {before} before: {inbox:?}");
     accepted_once(&streams, &inbox[0].id).await;
     assert_eq!(streams.outcomes().await.len(), 1);
@@ -268,19 +268,19 @@ async fn killed(point: &str, refused: [bool; 2]) -> (Stage, Received) {
 
 #[tokio::test]
 async fn a_kill_between_the_refusal_and_the_text_costs_nothing() {
-    let (_stage, received) = killed("edge.before-text", [true, true]).await;
+    let (_stage, received) = killed("edge.before-text", [true, true], 1).await;
     assert_eq!((received.kind.as_str(), received.copies), ("text", 1));
     // WhatsApp may have changed its mind.
-    let (_stage, received) = killed("edge.before-text", [true, false]).await;
+    let (_stage, received) = killed("edge.before-text", [true, false], 1).await;
     assert_eq!((received.kind.as_str(), received.copies), ("interactive", 1));
 }
 
 /// The phone has one of the two, and drops the other one, because it has the same id.
 #[tokio::test]
 async fn a_kill_after_the_text_or_after_the_buttons_shows_neither_twice() {
-    let (_stage, received) = killed("edge.before-ack", [true, false]).await;
+    let (_stage, received) = killed("edge.before-ack", [true, false], 2).await;
     assert_eq!((received.kind.as_str(), received.copies, received.altered), ("text", 2, 1));
-    let (_stage, received) = killed("edge.before-ack", [false, true]).await;
+    let (_stage, received) = killed("edge.before-ack", [false, true], 2).await;
     assert_eq!((received.kind.as_str(), received.copies, received.altered), ("interactive", 2, 1));
 }
 

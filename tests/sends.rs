@@ -174,11 +174,7 @@ async fn a_poll_that_is_sent_again_after_a_kill_has_the_same_secret() {
     stage.simulator.no_faults().await;
     let mut edge = stage.start(Role::Edge).await;
     edge.ready().await;
-    let copies = eventually("the poll to be sent again", PATIENCE, async || {
-        let inbox = customer.inbox().await;
-        if inbox[0].copies > 1 { Ok(inbox) } else { Err(format!("{inbox:?}")) }
-    })
-    .await;
+    let copies = customer.receives_copies(2).await;
     assert_eq!((copies.len(), copies[0].altered), (1, 0), "a copy with another secret");
     let poll = id::whatsapp("poll-1");
     customer.votes(&poll, &["mañana"]).await;

@@ -519,11 +519,7 @@ async fn a_copy_of_a_message_names_the_same_file_even_if_its_upload_is_forgotten
     stage.simulator.no_faults().await;
     let mut edge = stage.start_with(Role::Edge, &[("WITHOUT_GUARD", "uploads")]).await;
     edge.ready().await;
-    let inbox = eventually("the file to be sent again", PATIENCE, async || {
-        let inbox = customer.inbox().await;
-        if inbox[0].copies > 1 { Ok(inbox) } else { Err(format!("{inbox:?}")) }
-    })
-    .await;
+    let inbox = customer.receives_copies(2).await;
     assert_eq!((inbox.len(), inbox[0].altered, uploads(&stage).await), (1, 0, 2));
 }
 

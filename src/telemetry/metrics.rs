@@ -45,7 +45,7 @@ pub static RESENDS: Counter<1> = Counter::counter(
     "wa.resends",
     "{message}",
     &["reason"],
-    "Sends that are repeated under the same id: refused, refused with buttons and sent as text, or unknown whether they arrived.",
+    "Sends that are repeated under the same id: refused, refused with buttons and sent as text, unknown whether they arrived, or not sent because the session cannot be written.",
 );
 /// Receipts from customers' phones.
 pub static RECEIPTS: Counter<1> = Counter::counter(
@@ -256,7 +256,7 @@ pub fn zero() {
     ] {
         UNDELIVERABLE.add(0, [reason]);
     }
-    for reason in ["refused", "unknown", "as-text"] {
+    for reason in ["refused", "unknown", "not-sent", "as-text"] {
         RESENDS.add(0, [reason]);
     }
     for status in ["delivered", "read", "played"] {

@@ -270,6 +270,17 @@ impl Customer {
         in_place(inbox)
     }
 
+    /// Waits until the first message has come so many times. WhatsApp's ack does not wait for the phone.
+    pub async fn receives_copies(&self, copies: u32) -> Vec<Received> {
+        let what = format!("{} to receive {copies} copies of a message", self.phone);
+        eventually(what, PATIENCE, async || {
+            let inbox = self.inbox().await;
+            let came = inbox.first().map_or(0, |first| first.copies);
+            if came >= copies { Ok(inbox) } else { Err(format!("{inbox:?}")) }
+        })
+        .await
+    }
+
     /// What came after `since`; waits up to `wait_ms` for the first.
     async fn after(&self, since: u64, wait_ms: u64) -> Vec<Received> {
         #[derive(Deserialize)]

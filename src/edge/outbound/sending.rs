@@ -27,6 +27,8 @@ use crate::wire::{ChatToken, now_ms};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the server may take to acknowledge it.
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to wait before a message whose fate is unknown, or that was not sent, is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How often a refused message is tried again.
 const REFUSAL_RETRIES: u32 = 3;
 
@@ -169,7 +171,10 @@ impl Parcel<'_> {
 enum Attempt {
     Sent,
     Refused(String),
+    /// WhatsApp may have it.
     Unknown(&'static str),
+    /// WhatsApp cannot have it.
+    NotSent,
     Invalid,
 }
 
@@ -187,7 +192,7 @@ impl Sender {
     /// Returns when WhatsApp's server has the message, or will never have it. This may take any time. After a
     /// cancel the result is unknown.
     pub(crate) async fn send(&self, to: &Jid, id: &str, parcel: Parcel<'_>) -> Result<(), Undeliverable> {
-        let (mut refusals, mut may_have_it) = (0, false);
+        let (mut refusals, mut may_have_it, mut is_told) = (0, false, false);
         loop {
             let client = self.connection.client().await;
             // Of what WhatsApp may have already, the truth is worth more than the time.
@@ -221,30 +226,36 @@ impl Sender {
                         whatsapp_id = id,
                         "it is unknown whether a message was sent; it is sent again under the same id"
                     );
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Attempt::NotSent => {
+                    metrics::RESENDS.add(1, ["not-sent"]);
+                    spans::event("retry", [("wa.reason", "not-sent".into())]);
+                    if !is_told {
+                        is_told = true;
+                        tracing::warn!(
+                            whatsapp_id = id,
+                            "the session with WhatsApp cannot be written; nothing is sent until it can: is the disk full?"
+                        );
+                    }
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
             }
         }
     }
 
     async fn attempt(&self, client: &Client, to: &Jid, id: &str, parcel: Parcel<'_>) -> Attempt {
-        let ack = self.acks.expect(id);
         crash::point_of("edge.before-send", id);
+        if !is_ratchet_on_disk(client).await {
+            return Attempt::NotSent;
+        }
+        let ack = self.acks.expect(id);
         let options = SendOptions::default().with_message_id(id);
         let options = match parcel.disappears_after_s {
             0 => options,
             seconds => options.with_ephemeral_expiration(seconds),
         };
-        let write = async {
-            // What the other side wrote may have turned the ratchet a moment ago. The library writes that behind, and
-            // would encrypt with it meanwhile: after a kill in between, nobody could read the other any more.
-            if !crash::switched_off("ratchet-first")
-                && let Err(error) = client.flush_pending_signal_state().await
-            {
-                return Ok(Err(error));
-            }
-            client.send_message_with_options(to.clone(), parcel.message.clone(), options).await.map(Ok)
-        };
+        let write = client.send_message_with_options(to.clone(), parcel.message.clone(), options);
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
@@ -256,14 +267,7 @@ impl Sender {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")
             }
-            Ok(Ok(Err(error))) => {
-                tracing::debug!(
-                    error = redact::text(&error),
-                    "the session could not be written before a send"
-                );
-                Attempt::Unknown("not written")
-            }
-            Ok(Ok(Ok(_written))) => {
+            Ok(Ok(_written)) => {
                 crash::point_of("edge.after-send", id);
                 match tokio::time::timeout(ACK_TIMEOUT, ack).await {
                     Ok(Ok(Ok(()))) => Attempt::Sent,
@@ -274,5 +278,21 @@ impl Sender {
         };
         self.acks.forget(id);
         attempt
+    }
+}
+
+/// What the other side wrote may have turned the ratchet a moment ago. The library writes that behind, and would
+/// encrypt with it meanwhile: after a kill in between, nobody could read the other any more.
+async fn is_ratchet_on_disk(client: &Client) -> bool {
+    if crash::switched_off("ratchet-first") {
+        return true;
+    }
+    match tokio::time::timeout(WRITE_TIMEOUT, client.flush_pending_signal_state()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(error = redact::text(&error), "the session could not be written before a send");
+            false
+        }
+        Err(_elapsed) => false,
     }
 }
