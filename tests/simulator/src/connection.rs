@@ -15,6 +15,7 @@ use crate::iq::Asker;
 use crate::noise::{self, Accepted, Established, Intake, NoiseError, Opener, Pattern, Sealer};
 use crate::pair_code;
 use crate::pairing::{self, Linking, Registration};
+use crate::passkey;
 use crate::routing;
 use crate::stanza::{self, attr};
 use crate::world::{ConnectionId, Outgoing, Role, World};
@@ -298,6 +299,7 @@ fn while_linking(hub: &Arc<Hub>, id: ConnectionId, node: &wacore_binary::Node) {
     }
     match attr(node, "type").as_str() {
         "result" | "error" => pairing::answered(hub, id, node),
+        _ if passkey::request(hub, id, node) => {}
         _ => hub.update(|world| {
             let reply = pair_code::request(world, id, node);
             let reply = reply.unwrap_or_else(|| stanza::iq_result(node, vec![]));
@@ -326,6 +328,7 @@ mod tests {
             raw_id: 1,
             next_device: 2,
             secrets: Secrets::generate()?,
+            passkey: None,
         })?;
         let device = DeviceRecord {
             id: 1,

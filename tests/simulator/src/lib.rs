@@ -30,6 +30,7 @@ mod owner;
 mod pair_code;
 mod pairing;
 mod party;
+mod passkey;
 mod prekeys;
 mod queue;
 mod records;
@@ -43,6 +44,7 @@ mod store;
 mod timers;
 mod usync;
 mod visits;
+mod webauthn;
 mod world;
 
 pub use records::LoadError;

@@ -19,7 +19,7 @@ use wacore_binary::builder::NodeBuilder;
 use crate::faults::FaultKind;
 use crate::hub::Hub;
 use crate::ids::{Key32, PhoneNumber, random_hex, unix_now};
-use crate::pairing::{self, PairError};
+use crate::pairing::{self, Accepted, PairError};
 use crate::party::Handset;
 use crate::stanza::{self, attr};
 use crate::world::{ConnectionId, Role, World};
@@ -94,8 +94,8 @@ pub(crate) fn request(world: &mut World, connection: ConnectionId, iq: &Node) ->
     }
 }
 
-/// The account's owner types the code. Returns the number of the linked device.
-pub(crate) async fn enter(hub: &Arc<Hub>, account: &PhoneNumber, code: &str) -> Result<u16, PairError> {
+/// The account's owner types the code.
+pub(crate) async fn enter(hub: &Arc<Hub>, account: &PhoneNumber, code: &str) -> Result<Accepted, PairError> {
     let code: String = code.trim().replace('-', "").to_uppercase();
     if !PairCodeUtils::validate_code(&code) {
         return Err(PairError::Code);
@@ -115,7 +115,7 @@ pub(crate) async fn enter(hub: &Arc<Hub>, account: &PhoneNumber, code: &str) -> 
         Ok(Err(_)) | Err(_) => return Err(PairError::WrongCode),
     };
     let secret = open_bundle(&bundle, &keys, &device_public, &handset).ok_or(PairError::WrongCode)?;
-    pairing::accept(hub, account, connection, &secret).await
+    pairing::seen(hub, account, connection, &secret).await
 }
 
 fn find(world: &World, account: &PhoneNumber) -> Option<(ConnectionId, Vec<u8>)> {

@@ -20,6 +20,7 @@ use crate::hub::Hub;
 use crate::ids::{Blob, Key32, PhoneNumber, random_hex, rfc3339_now, unix_now};
 use crate::pair_code::Hello;
 use crate::party::{Device, DeviceRecord, Handset};
+use crate::passkey::{self, Ceremony};
 use crate::records;
 use crate::signal::{PhoneError, SignedPreKey};
 use crate::stanza;
@@ -75,6 +76,17 @@ pub(crate) struct Linking {
     pub(crate) offer: Option<Offer>,
     /// The code that the device shows, if it asked to be linked by one.
     pub(crate) code: Option<Hello>,
+    /// The proof that is wanted of it, if the account has a passkey.
+    pub(crate) passkey: Option<Ceremony>,
+}
+
+/// How the phone's owner has accepted a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// It is linked under this number.
+    Linked(u16),
+    /// It is asked for the account's passkey first.
+    Asked,
 }
 
 /// A phone has accepted the device, which must now sign.
@@ -93,6 +105,7 @@ impl Linking {
             refs: (0..REFS).map(|_| format!("2@{}", random_hex(16))).collect(),
             offer: None,
             code: None,
+            passkey: None,
         }
     }
 
@@ -159,8 +172,8 @@ fn parse_qr(text: &str) -> Result<Qr, PairError> {
     })
 }
 
-/// The account's phone scans a QR code. Returns the number of the linked device.
-pub(crate) async fn scan(hub: &Arc<Hub>, account: &PhoneNumber, qr: &str) -> Result<u16, PairError> {
+/// The account's phone scans a QR code.
+pub(crate) async fn scan(hub: &Arc<Hub>, account: &PhoneNumber, qr: &str) -> Result<Accepted, PairError> {
     let qr = parse_qr(qr)?;
     let connection = hub.read(|world| {
         if !world.accounts.contains_key(account) {
@@ -168,7 +181,27 @@ pub(crate) async fn scan(hub: &Arc<Hub>, account: &PhoneNumber, qr: &str) -> Res
         }
         find(world, &qr).ok_or(PairError::NobodyShowsIt)
     })?;
-    accept(hub, account, connection, &qr.secret).await
+    seen(hub, account, connection, &qr.secret).await
+}
+
+/// The phone's owner wants the device at the other end of a connection, which has this secret.
+pub(crate) async fn seen(
+    hub: &Arc<Hub>,
+    account: &PhoneNumber,
+    connection: ConnectionId,
+    secret: &[u8],
+) -> Result<Accepted, PairError> {
+    let is_asked = hub.update(|world| {
+        let wants = world.accounts.get(account).is_some_and(|account| account.record.passkey.is_some());
+        if wants {
+            passkey::ask(world, account, connection);
+        }
+        wants
+    });
+    if is_asked {
+        return Ok(Accepted::Asked);
+    }
+    accept(hub, account, connection, secret).await.map(Accepted::Linked)
 }
 
 fn find(world: &World, qr: &Qr) -> Option<ConnectionId> {

@@ -13,6 +13,7 @@ use crate::queue::Queue;
 use crate::shape::Shape;
 use crate::signal::{Bundle, IdentityKeys, OneTimePreKey, Phone, PhoneError, Secrets, SignedPreKey};
 use crate::stanza::Addressing;
+use crate::webauthn::Passkey;
 use crate::world::ConnectionId;
 
 /// A simulated phone. Its lock comes before the world's: hold it while using the hub, never the
@@ -57,6 +58,9 @@ pub(crate) struct AccountRecord {
     pub(crate) raw_id: u32,
     pub(crate) next_device: u16,
     pub(crate) secrets: Secrets,
+    /// Every device that is linked has to prove that its owner has it.
+    #[serde(default)]
+    pub(crate) passkey: Option<Passkey>,
 }
 
 pub(crate) struct Account {

@@ -17,10 +17,11 @@ use crate::hub::Hub;
 use crate::ids::{Blob, PhoneNumber};
 use crate::owner;
 use crate::pair_code;
-use crate::pairing;
+use crate::pairing::{self, Accepted};
 use crate::party::{Account, AccountRecord};
 use crate::records;
 use crate::signal::Secrets;
+use crate::webauthn::Passkey;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +30,8 @@ pub(super) struct Create {
     name: String,
     #[serde(default = "yes")]
     lid_migrated: bool,
+    #[serde(default)]
+    passkey: bool,
 }
 
 fn yes() -> bool {
@@ -41,6 +44,7 @@ pub(super) struct AccountView {
     name: String,
     lid: String,
     lid_migrated: bool,
+    passkey: bool,
     devices: Vec<u16>,
     notes: Vec<String>,
 }
@@ -51,6 +55,7 @@ fn view(account: &Account) -> AccountView {
         name: account.record.name.clone(),
         lid: account.record.phone.lid(),
         lid_migrated: account.record.lid_migrated,
+        passkey: account.record.passkey.is_some(),
         devices: account.devices.keys().copied().collect(),
         notes: account.notes.clone(),
     }
@@ -63,15 +68,18 @@ pub(super) async fn create(
     let request: Create = body(&bytes)?;
     let phone = number("phone", &request.phone)?;
     let name = name(request.name)?;
+    let internal = |error: String| ApiError::internal(error);
+    let passkey = request.passkey.then(Passkey::create).transpose();
     let record = AccountRecord {
         phone: phone.clone(),
         name,
         lid_migrated: request.lid_migrated,
         raw_id: rand::random(),
         next_device: 1,
-        secrets: Secrets::generate().map_err(|error| ApiError::internal(error.to_string()))?,
+        secrets: Secrets::generate().map_err(|error| internal(error.to_string()))?,
+        passkey: passkey.map_err(|error| internal(error.to_string()))?,
     };
-    let account = Account::new(record).map_err(|error| ApiError::internal(error.to_string()))?;
+    let account = Account::new(record).map_err(|error| internal(error.to_string()))?;
     hub.update(|world| {
         if world.customers.contains_key(&phone) {
             return Err(ApiError::conflict(format!(
@@ -80,12 +88,13 @@ pub(super) async fn create(
         }
         if let Some(known) = world.accounts.get(&phone) {
             let same = known.record.name == account.record.name
-                && known.record.lid_migrated == account.record.lid_migrated;
+                && known.record.lid_migrated == account.record.lid_migrated
+                && known.record.passkey.is_some() == account.record.passkey.is_some();
             return if same {
                 Ok((StatusCode::OK, Json(view(known))))
             } else {
                 Err(ApiError::conflict(format!(
-                    "phone: the account {phone} exists with another name or lid_migrated; repeat its values or choose another number"
+                    "phone: the account {phone} exists with another name, lid_migrated or passkey; repeat its values or choose another number"
                 )))
             };
         }
@@ -128,19 +137,22 @@ pub(super) async fn scan(
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let request: Scan = body(&bytes)?;
-    let device = tokio::select! {
+    let accepted = tokio::select! {
         () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
-        linked = pairing::scan(&hub, &phone, &request.qr) => linked?,
+        accepted = pairing::scan(&hub, &phone, &request.qr) => accepted?,
     };
-    Ok(linked(&phone, device))
+    Ok(told(&phone, accepted))
 }
 
-fn linked(phone: &PhoneNumber, device: u16) -> Json<Value> {
-    Json(json!({
-        "account": phone,
-        "device": device,
-        "jid": phone.pn_jid(device).to_string(),
-    }))
+fn told(phone: &PhoneNumber, accepted: Accepted) -> Json<Value> {
+    Json(match accepted {
+        Accepted::Linked(device) => json!({
+            "account": phone,
+            "device": device,
+            "jid": phone.pn_jid(device).to_string(),
+        }),
+        Accepted::Asked => json!({"account": phone, "passkey": "asked"}),
+    })
 }
 
 #[derive(Deserialize)]
@@ -155,11 +167,11 @@ pub(super) async fn pair_code(
     bytes: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let request: Code = body(&bytes)?;
-    let device = tokio::select! {
+    let accepted = tokio::select! {
         () = hub.stopping.cancelled() => return Err(ApiError::stopping()),
-        entered = pair_code::enter(&hub, &phone, &request.code) => entered?,
+        accepted = pair_code::enter(&hub, &phone, &request.code) => accepted?,
     };
-    Ok(linked(&phone, device))
+    Ok(told(&phone, accepted))
 }
 
 #[derive(Deserialize)]

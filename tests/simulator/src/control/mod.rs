@@ -6,6 +6,7 @@ mod error;
 mod faults;
 mod groups;
 mod media;
+mod passkeys;
 mod phones;
 mod state;
 mod taps;
@@ -42,6 +43,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/sim/accounts/{phone}/visits", get(accounts::visits))
         .route("/sim/accounts/{phone}/scan", post(accounts::scan))
         .route("/sim/accounts/{phone}/pair-code", post(accounts::pair_code))
+        .route("/sim/accounts/{phone}/passkey", get(passkeys::show).post(passkeys::answer))
         .route("/sim/accounts/{phone}/messages", post(accounts::write))
         .route("/sim/accounts/{phone}/hand-over", post(accounts::hand_over))
         .route("/sim/customers", post(customers::create))
