@@ -1357,6 +1357,10 @@ pub enum SessionState {
     Standby = 10,
     /// WhatsApp has locked the account. The number stays linked.
     Locked = 11,
+    /// WhatsApp wants to see the account's passkey before it links the number.
+    PasskeyRequired = 12,
+    /// The code on the phone has to be compared with that of the edge, and confirmed.
+    PasskeyConfirm = 13,
 }
 impl SessionState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1377,6 +1381,8 @@ impl SessionState {
             Self::Stopped => "SESSION_STATE_STOPPED",
             Self::Standby => "SESSION_STATE_STANDBY",
             Self::Locked => "SESSION_STATE_LOCKED",
+            Self::PasskeyRequired => "SESSION_STATE_PASSKEY_REQUIRED",
+            Self::PasskeyConfirm => "SESSION_STATE_PASSKEY_CONFIRM",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1394,6 +1400,8 @@ impl SessionState {
             "SESSION_STATE_STOPPED" => Some(Self::Stopped),
             "SESSION_STATE_STANDBY" => Some(Self::Standby),
             "SESSION_STATE_LOCKED" => Some(Self::Locked),
+            "SESSION_STATE_PASSKEY_REQUIRED" => Some(Self::PasskeyRequired),
+            "SESSION_STATE_PASSKEY_CONFIRM" => Some(Self::PasskeyConfirm),
             _ => None,
         }
     }
@@ -1409,6 +1417,10 @@ pub enum SessionAction {
     StopOtherEdge = 5,
     /// Open WhatsApp on the phone, and do what it asks for.
     OpenPhone = 6,
+    /// Have the passkey answer in a browser, as the console says.
+    UsePasskey = 7,
+    /// Compare the code on the console with that on the phone, and confirm it.
+    CompareCodes = 8,
 }
 impl SessionAction {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1424,6 +1436,8 @@ impl SessionAction {
             Self::Upgrade => "SESSION_ACTION_UPGRADE",
             Self::StopOtherEdge => "SESSION_ACTION_STOP_OTHER_EDGE",
             Self::OpenPhone => "SESSION_ACTION_OPEN_PHONE",
+            Self::UsePasskey => "SESSION_ACTION_USE_PASSKEY",
+            Self::CompareCodes => "SESSION_ACTION_COMPARE_CODES",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1436,6 +1450,8 @@ impl SessionAction {
             "SESSION_ACTION_UPGRADE" => Some(Self::Upgrade),
             "SESSION_ACTION_STOP_OTHER_EDGE" => Some(Self::StopOtherEdge),
             "SESSION_ACTION_OPEN_PHONE" => Some(Self::OpenPhone),
+            "SESSION_ACTION_USE_PASSKEY" => Some(Self::UsePasskey),
+            "SESSION_ACTION_COMPARE_CODES" => Some(Self::CompareCodes),
             _ => None,
         }
     }

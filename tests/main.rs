@@ -33,6 +33,7 @@ mod file_links;
 mod forgetful;
 mod full;
 mod full_disk;
+mod group_keys;
 mod groups;
 mod healthcheck;
 mod hello;

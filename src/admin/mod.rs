@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Connection, NewChats, link};
+use crate::edge::{Connection, NewChats, Passkey, link};
 use crate::forwarder::{Forwarder, Mode};
 use crate::stdout;
 use crate::wire::{Account, FileLinks, Subjects};
@@ -157,6 +157,12 @@ struct Link {
     expires_in_s: Option<u64>,
     account: Option<String>,
     phone: Option<String>,
+    /// The options that a browser on WhatsApp's page has to answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passkey: Option<String>,
+    /// The code that the phone shows, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
 }
 
 /// A bound admin server.
@@ -279,22 +285,31 @@ fn link(status: &Status) -> Link {
             expires_in_s: None,
             account: None,
             phone: None,
+            passkey: None,
+            code: None,
         };
     };
     let state = connection.state();
-    let (qr, expires_in_s) = match &state {
-        link::State::Unlinked { qr: Some(qr) } => {
-            let left = qr.expires.saturating_duration_since(Instant::now());
-            (Some(qr.code.clone()), Some(left.as_secs()))
+    let (qr, passkey, code, ends) = match &state {
+        link::State::Unlinked { qr: Some(qr) } => (Some(qr.code.clone()), None, None, Some(qr.expires)),
+        link::State::Passkey(passkey) => {
+            let ends = Some(passkey.expires());
+            match passkey {
+                Passkey::Wanted(challenge) => (None, Some(challenge.options.clone()), None, ends),
+                Passkey::Answered(_) => (None, None, None, ends),
+                Passkey::Compare { code, .. } => (None, None, Some(code.clone()), ends),
+            }
         }
-        _ => (None, None),
+        _ => (None, None, None, None),
     };
     Link {
         state: state.code(),
         detail: state.detail(),
         qr,
-        expires_in_s,
+        expires_in_s: ends.map(|ends| ends.saturating_duration_since(Instant::now()).as_secs()),
         account: Some(account.to_string()),
         phone: connection.phone(),
+        passkey,
+        code,
     }
 }

@@ -13,11 +13,16 @@ pub(super) async fn show_codes(status: &Status) {
     let (_, connection) = status.edge.wait().await;
     let (mut connection, mut shown) = (connection.clone(), None);
     loop {
-        if let State::Unlinked { qr: Some(qr) } = connection.state()
-            && shown.as_ref() != Some(&qr.code)
-        {
-            show(&qr.code);
-            shown = Some(qr.code);
+        match connection.state() {
+            State::Unlinked { qr: Some(qr) } if shown.as_ref() != Some(&qr.code) => {
+                show(&qr.code);
+                shown = Some(qr.code);
+            }
+            state @ State::Passkey(_) if shown.as_deref() != Some(&*state.detail()) => {
+                stdout::notice(format_args!("{}", state.detail()));
+                shown = Some(state.detail().into_owned());
+            }
+            _ => {}
         }
         connection.changed().await;
     }

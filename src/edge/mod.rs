@@ -36,7 +36,8 @@ use session::{
     Session, Uploader, Uploads,
 };
 pub use session::{
-    Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Presence, guarded, inspect, link,
+    Challenge, Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Passkey, Presence, guarded,
+    inspect, link,
 };
 
 /// What an operator can set for the edge.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::assets::{SCRIPT, STYLE};
 use super::board::{Board, Dead};
 use super::entry::May;
+use super::passkey;
 use super::view::{EdgeLink, LinkPart, View, Way};
 use super::words::Words;
 use crate::operator::{ConsumerReport, Letter};
@@ -94,7 +95,7 @@ fn document(words: &Words, reloads: bool, events: Option<&str>, body: &Markup) -
     page.into_string()
 }
 
-fn csrf(view: &View<'_>) -> Markup {
+pub(super) fn csrf(view: &View<'_>) -> Markup {
     let token = if let May::Change(login) = view.may { login.csrf.as_str() } else { "" };
     html! { input type="hidden" name="csrf" value=(token); }
 }
@@ -113,6 +114,7 @@ pub(super) fn link_part(view: &View<'_>) -> Markup {
         p { (what) }
         @if let Some(detail) = &edge.detail { p.soft lang="en" { (detail) } }
         @if edge.is_unlinked() { (ways(view, edge)) }
+        @if let Some(passkey) = &edge.passkey { (passkey::part(view, passkey)) }
         @if let Some(phone) = &edge.phone {
             p { (words.linked_as) " " strong { (phone) }
                 @if let Some(at) = edge.linked_ms { " " (words.since) " " (time(at)) }
@@ -297,7 +299,7 @@ fn picture(code: &str, alt: &str) -> Option<Markup> {
     Some(html! { (PreEscaped("<svg role=\"img\" aria-label=\"")) (alt) (PreEscaped("\"")) (PreEscaped(svg)) })
 }
 
-fn countdown(ends: Instant) -> Markup {
+pub(super) fn countdown(ends: Instant) -> Markup {
     let left = ends.saturating_duration_since(Instant::now()).as_secs();
     html! { span data-left=(left) { (left) } }
 }

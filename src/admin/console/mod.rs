@@ -2,13 +2,14 @@
 //! held, and the last dead letters; it links, unlinks, replays and drops for whoever has logged in.
 //!
 //! `entry` says who may do what, `view` collects what is shown, `html` writes it, `words` has all words, `board` looks up
-//! what is on the bus, `live` sends newer parts. Everything works without a script.
+//! what is on the bus, `live` sends newer parts. `passkey` is what WhatsApp may ask for at linking. Everything works without a script.
 
 mod assets;
 mod board;
 mod entry;
 mod html;
 mod live;
+mod passkey;
 mod view;
 mod words;
 
@@ -76,6 +77,7 @@ impl Console {
             .route("/console/logout", post(logout))
             .route("/console/events", get(live::events))
             .route("/console/code", post(code))
+            .route("/console/passkey", post(passkey::post))
             .route("/console/unlink", post(unlink))
             .route("/console/letters", post(letters))
             .with_state(self.clone())
@@ -213,6 +215,7 @@ struct Given {
     token: String,
     csrf: String,
     phone: String,
+    answer: String,
     sure: String,
     id: u64,
     #[serde(rename = "do")]

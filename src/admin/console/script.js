@@ -16,7 +16,7 @@
     const part = document.getElementById(name);
     if (!part) return;
     const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
-    const begun = [...part.querySelectorAll("input[id], details[id]")].map((it) => [it.id, it.value, it.checked, it.open]);
+    const begun = [...part.querySelectorAll("input[id], textarea[id], details[id]")].map((it) => [it.id, it.value, it.checked, it.open]);
     part.innerHTML = html;
     for (const [id, value, checked, open] of begun) {
       const it = document.getElementById(id);

@@ -9,7 +9,7 @@ use super::entry::May;
 use super::words::Words;
 use crate::admin::Status;
 use crate::edge::link::State;
-use crate::edge::{Connection, PairCode};
+use crate::edge::{Connection, PairCode, Passkey};
 use crate::wire::masked;
 use crate::wire::process_status::Process;
 
@@ -73,6 +73,7 @@ pub(super) struct EdgeLink {
     pub detail: Option<String>,
     pub qr: Option<(String, Instant)>,
     pub pair: Option<PairCode>,
+    pub passkey: Option<Passkey>,
     /// The last digits of the number.
     pub phone: Option<String>,
     pub linked_ms: Option<i64>,
@@ -90,12 +91,17 @@ impl EdgeLink {
             State::Unlinked { qr: Some(qr) } => Some((qr.code.clone(), qr.expires)),
             _ => None,
         };
+        let passkey = match &state {
+            State::Passkey(passkey) => Some(passkey.clone()),
+            _ => None,
+        };
         Self {
             account,
             code: state.code(),
             detail: matches!(state, State::KeptOut(_)).then(|| state.detail().into_owned()),
             qr,
             pair: connection.pair_code(),
+            passkey,
             phone: connection.phone().map(|phone| masked(&phone)),
             linked_ms: connection.linked_ms(),
             since_ms: connection.since_ms(),

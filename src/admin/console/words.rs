@@ -11,6 +11,7 @@ pub(super) struct Words {
     pub account: &'static str,
     pub login: Login,
     pub link: LinkWords,
+    pub passkey: PasskeyWords,
     pub bus: BusWords,
     /// For each state of the link: its name, and what to do. A prefix of the detail that follows in English, if there is one.
     states: &'static [(&'static str, &'static str, &'static str)],
@@ -60,6 +61,21 @@ pub(super) struct LinkWords {
     pub unlink_why: &'static str,
     pub unlink_sure: &'static str,
     pub unlink_go: &'static str,
+}
+
+/// Of the passkey.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PasskeyWords {
+    pub steps: [&'static str; 4],
+    pub paste: &'static str,
+    pub copy: &'static str,
+    pub answer: &'static str,
+    pub send: &'static str,
+    pub answered: &'static str,
+    pub code_is: &'static str,
+    pub same: &'static str,
+    pub give_up: &'static str,
+    pub ends_in: &'static str,
 }
 
 /// Of what is on the bus.
@@ -185,6 +201,23 @@ pub(super) static EN: Words = Words {
         unlink_sure: "Yes, unlink this number",
         unlink_go: "Unlink",
     },
+    passkey: PasskeyWords {
+        steps: [
+            "Open https://web.whatsapp.com in another tab of a browser on a computer. Scan nothing there.",
+            "Open the developer tools of that tab (F12, or ⌥⌘I on a Mac), and there the console.",
+            "The browser asks for the passkey of this WhatsApp account. If it is on the phone, choose the phone, and scan what the browser shows.",
+            "A box with a text appears. Copy all of the text, and paste it below.",
+        ],
+        paste: "Paste these lines into the console, and press Enter. If the browser does not let you paste, type what it asks for first.",
+        copy: "Copy all of this:",
+        answer: "The text from the browser",
+        send: "Send",
+        answered: "WhatsApp has the answer. A code appears here and on the phone in a moment.",
+        code_is: "The phone shows a code. It has to be this one",
+        same: "It is the same: link",
+        give_up: "Begin anew",
+        ends_in: "WhatsApp waits for another",
+    },
     bus: BusWords {
         here: "This process",
         waits: "What waits",
@@ -223,6 +256,12 @@ pub(super) static EN: Words = Words {
         ("starting", "Starting", "Wait a moment."),
         ("unlinked", "Not linked", "The next code is on its way. Wait a moment."),
         ("qr-ready", "Not linked", "Link the number: scan the QR code, or type a code into the phone."),
+        (
+            "passkey-required",
+            "WhatsApp asks for the passkey",
+            "Show WhatsApp the passkey of this account, in a browser on its own page.",
+        ),
+        ("passkey-confirm", "Compare the codes", "Look at the phone: it has to show the code that is here."),
         (
             "standby",
             "Standing by",
@@ -281,6 +320,18 @@ pub(super) static EN: Words = Words {
         ),
         ("too-soon", "Codes were asked for too often. Wait a while, or scan the QR code."),
         ("refused", "WhatsApp gives no code for this number. Look whether it is right, or scan the QR code."),
+        ("passkey-sent", "WhatsApp has the answer of the passkey."),
+        ("passkey-confirmed", "WhatsApp links the number now."),
+        ("passkey-given-up", "It begins anew with the next QR code."),
+        ("no-passkey", "WhatsApp asks for no passkey at the moment. Scan the QR code first."),
+        (
+            "not-an-answer",
+            "This is not what the browser has printed. Copy all of it, from the first brace to the last.",
+        ),
+        (
+            "passkey-refused",
+            "WhatsApp does not accept this answer. Run the lines in the browser once more, or begin anew.",
+        ),
         ("stale", "The page was too old, and nothing was changed. Try again."),
     ],
 };
@@ -339,6 +390,23 @@ pub(super) static ES: Words = Words {
         unlink_sure: "Sí, desvincular este número",
         unlink_go: "Desvincular",
     },
+    passkey: PasskeyWords {
+        steps: [
+            "Abre https://web.whatsapp.com en otra pestaña de un navegador, en una computadora. No escanees nada ahí.",
+            "Abre las herramientas de desarrollo de esa pestaña (F12, o ⌥⌘I en un Mac), y ahí la consola.",
+            "El navegador pide la llave de acceso de esta cuenta de WhatsApp. Si está en el teléfono, elige el teléfono y escanea lo que muestra el navegador.",
+            "Aparece un cuadro con un texto. Copia todo el texto y pégalo abajo.",
+        ],
+        paste: "Pega estas líneas en la consola y pulsa Enter. Si el navegador no deja pegar, escribe antes lo que pide.",
+        copy: "Copia todo esto:",
+        answer: "El texto del navegador",
+        send: "Enviar",
+        answered: "WhatsApp tiene la respuesta. En un momento aparece un código aquí y en el teléfono.",
+        code_is: "El teléfono muestra un código. Tiene que ser este",
+        same: "Es el mismo: vincular",
+        give_up: "Empezar de nuevo",
+        ends_in: "WhatsApp espera otros",
+    },
     bus: BusWords {
         here: "Este proceso",
         waits: "Lo que espera",
@@ -381,6 +449,12 @@ pub(super) static ES: Words = Words {
             "Sin vincular",
             "Vincula el número: escanea el código QR o escribe un código en el teléfono.",
         ),
+        (
+            "passkey-required",
+            "WhatsApp pide la llave de acceso",
+            "Muéstrale a WhatsApp la llave de acceso de esta cuenta, en un navegador y en su propia página.",
+        ),
+        ("passkey-confirm", "Compara los códigos", "Mira el teléfono: tiene que mostrar el código de aquí."),
         (
             "standby",
             "En reserva",
@@ -438,6 +512,18 @@ pub(super) static ES: Words = Words {
         ),
         ("too-soon", "Se pidieron códigos demasiado seguido. Espera un rato o escanea el código QR."),
         ("refused", "WhatsApp no da un código para este número. Mira si es correcto o escanea el código QR."),
+        ("passkey-sent", "WhatsApp tiene la respuesta de la llave de acceso."),
+        ("passkey-confirmed", "WhatsApp está vinculando el número."),
+        ("passkey-given-up", "Se empieza de nuevo con el próximo código QR."),
+        ("no-passkey", "WhatsApp no pide ahora una llave de acceso. Escanea antes el código QR."),
+        (
+            "not-an-answer",
+            "Eso no es lo que mostró el navegador. Copia todo, desde la primera llave hasta la última.",
+        ),
+        (
+            "passkey-refused",
+            "WhatsApp no acepta esa respuesta. Ejecuta las líneas otra vez en el navegador o empieza de nuevo.",
+        ),
         ("stale", "La página era vieja y no se cambió nada. Prueba otra vez."),
     ],
 };

@@ -110,6 +110,8 @@ struct Wanted<'a> {
     cause: &'a str,
     /// Nobody has written in this chat before.
     is_new: bool,
+    /// An edge may have sent it before.
+    again: bool,
 }
 
 /// What all lanes share.
@@ -282,6 +284,7 @@ impl Carrier {
                 // What the phone says of the last one holds for all.
                 cause: if is_last { &job.cause } else { "" },
                 is_new: is_new && number == 0,
+                again: delivery.delivered > 1,
             };
             if let Err(why) = self.hand_over(chat, job, wanted).await {
                 if job.ends_offers() {
@@ -313,7 +316,8 @@ impl Carrier {
 
     /// Sends one message.
     async fn hand_over(&self, chat: &ChatToken, job: &Job, wanted: Wanted<'_>) -> Result<(), Undeliverable> {
-        let Wanted { letter: Letter { id, content, quote }, at_ms, to, not_after_ms, cause, is_new } = wanted;
+        let Wanted { letter: Letter { id, content, quote }, at_ms, to, not_after_ms, cause, is_new, again } =
+            wanted;
         let span = spans::send(id);
         let _sending = metrics::SENDING.enter([]);
         let sent = async {
@@ -334,6 +338,7 @@ impl Carrier {
                 message,
                 disappears_after_s,
                 not_after_ms,
+                again,
                 to_stranger: is_new,
                 has_substitute,
                 unless,

@@ -133,6 +133,8 @@ pub(crate) struct Parcel<'a> {
     pub disappears_after_s: u32,
     /// It is not sent after this time. Milliseconds.
     pub not_after_ms: Option<i64>,
+    /// An edge may have sent it before.
+    pub again: bool,
     /// It goes to a new chat.
     pub to_stranger: bool,
     /// If it is refused, something simpler goes in its place.
@@ -203,6 +205,9 @@ impl Sender {
                 && guard.holds().await
             {
                 return Err(Undeliverable::Human);
+            }
+            if to.is_group() && (parcel.again || may_have_it) {
+                forget_keys(&client, to).await;
             }
             match self.attempt(&client, to, id, parcel).await {
                 Attempt::Sent => return Ok(()),
@@ -294,5 +299,18 @@ async fn is_ratchet_on_disk(client: &Client) -> bool {
             false
         }
         Err(_elapsed) => false,
+    }
+}
+
+/// The library notes who has the group's key as soon as the message that brings it is written to the socket. If that message
+/// has not come to WhatsApp, nobody could read the next one. So the key goes along once more; who has it drops it.
+async fn forget_keys(client: &Client, group: &Jid) {
+    if crash::switched_off("group-keys") {
+        return;
+    }
+    let backend = Arc::clone(&client.persistence_manager().get_device_snapshot().backend);
+    if let Err(error) = backend.clear_sender_key_devices(&group.to_string()).await {
+        // Then the members ask for the message, and the key goes along with that.
+        tracing::debug!(error = redact::text(&error), "it is not forgotten who has a group's key");
     }
 }

@@ -8,11 +8,15 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use whatsapp_rust::Client;
 use whatsapp_rust::pair_code::PairCodeOptions;
+use whatsapp_rust::passkey::{Assertion, PasskeyError};
 
-use super::link::State;
+use super::link::{Input, State};
 use super::pair_codes::PairCodes;
+use super::passkey::{self, Passkey};
+use crate::telemetry::redact;
 
 /// So many may wait. A person asks for one thing at a time.
 const WAITING: usize = 4;
@@ -60,6 +64,15 @@ pub enum NotDone {
     /// WhatsApp wants to be left alone.
     #[error("too many codes were asked for: wait, or scan the QR code")]
     TooSoon,
+    /// WhatsApp does not want to see a passkey, or not yet.
+    #[error("WhatsApp asks for no passkey at the moment: scan the QR code first")]
+    NoPasskey,
+    /// It is not what the browser has printed.
+    #[error("this is not what the browser has printed: copy all of it, from the first brace to the last")]
+    NotAnAnswer,
+    /// WhatsApp does not accept it.
+    #[error("WhatsApp does not accept this answer: run the lines in the browser once more, or begin anew")]
+    PasskeyRefused,
     /// WhatsApp gave none.
     #[error("WhatsApp gives no code for this number: look whether it is right, or scan the QR code")]
     Refused,
@@ -74,6 +87,9 @@ impl NotDone {
             Self::NotOnline => "not-online",
             Self::NotANumber => "not-a-number",
             Self::TooSoon => "too-soon",
+            Self::NoPasskey => "no-passkey",
+            Self::NotAnAnswer => "not-an-answer",
+            Self::PasskeyRefused => "passkey-refused",
             Self::Refused => "refused",
         }
     }
@@ -85,6 +101,20 @@ pub(super) enum Ask {
     Code(String, oneshot::Sender<Result<PairCode, NotDone>>),
     /// To unlink the number.
     Unlink(oneshot::Sender<Result<(), NotDone>>),
+    /// To show WhatsApp what a browser has answered for the passkey.
+    Passkey(String, oneshot::Sender<Result<(), NotDone>>),
+    /// The codes are the same: to link the number.
+    Confirm(oneshot::Sender<Result<(), NotDone>>),
+    /// The codes are not the same, or there is no passkey: to begin anew.
+    GiveUp(oneshot::Sender<Result<(), NotDone>>),
+}
+
+/// What comes of it.
+pub(super) enum Next {
+    /// This is asked.
+    Asks(Ask),
+    /// What was begun is done, and means this for the link.
+    Done(Option<Input>),
 }
 
 /// Where it is asked.
@@ -101,7 +131,7 @@ pub(super) fn digits(phone: &str) -> Option<String> {
 /// What is asked of one client.
 pub(super) struct Asked {
     asks: mpsc::Receiver<Ask>,
-    doing: Option<BoxFuture<'static, ()>>,
+    doing: Option<BoxFuture<'static, Option<Input>>>,
 }
 
 impl Asked {
@@ -112,22 +142,27 @@ impl Asked {
     }
 
     /// Does what was begun, and returns what is asked next. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Ask {
-        loop {
-            if let Some(doing) = &mut self.doing {
-                doing.await;
-                self.doing = None;
-            }
-            match self.asks.recv().await {
-                Some(ask) => return ask,
-                // Nobody can ask any more.
-                None => std::future::pending().await,
-            }
+    pub(super) async fn next(&mut self) -> Next {
+        if let Some(doing) = &mut self.doing {
+            let input = doing.await;
+            self.doing = None;
+            return Next::Done(input);
+        }
+        match self.asks.recv().await {
+            Some(ask) => Next::Asks(ask),
+            // Nobody can ask any more.
+            None => std::future::pending().await,
         }
     }
 
-    /// Begins it, or says why not.
-    pub(super) fn begin(&mut self, ask: Ask, client: &Arc<Client>, state: &State, codes: &mut PairCodes) {
+    /// Begins it, or says why not. Returns what it means for the link at once.
+    pub(super) fn begin(
+        &mut self,
+        ask: Ask,
+        client: &Arc<Client>,
+        state: &State,
+        codes: &mut PairCodes,
+    ) -> Option<Input> {
         let client = Arc::clone(client);
         match ask {
             Ask::Code(phone, answer) => match may_have_a_code(&phone, state, codes, Instant::now()) {
@@ -137,10 +172,31 @@ impl Asked {
             Ask::Unlink(answer) if *state == State::Online => {
                 tracing::info!("unlinking the number, as asked");
                 let _ = answer.send(Ok(()));
-                self.doing = Some(async move { client.logout().await }.boxed());
+                let unlink = async move {
+                    client.logout().await;
+                    None
+                };
+                self.doing = Some(unlink.boxed());
             }
             Ask::Unlink(answer) => drop(answer.send(Err(NotDone::NotOnline))),
+            Ask::Passkey(said, answer) => match (state, passkey::assertion(&said)) {
+                (State::Passkey(Passkey::Wanted(_)), Some(assertion)) => {
+                    self.doing = Some(respond(client, assertion, answer).boxed());
+                }
+                (State::Passkey(Passkey::Wanted(_)), None) => drop(answer.send(Err(NotDone::NotAnAnswer))),
+                _ => drop(answer.send(Err(NotDone::NoPasskey))),
+            },
+            Ask::Confirm(answer) if matches!(state, State::Passkey(Passkey::Compare { .. })) => {
+                self.doing = Some(confirm(client, answer).boxed());
+            }
+            Ask::GiveUp(answer) if matches!(state, State::Passkey(_)) => {
+                tracing::info!("linking with the passkey is given up on, as asked");
+                let _ = answer.send(Ok(()));
+                return Some(Input::PasskeyOver);
+            }
+            Ask::Confirm(answer) | Ask::GiveUp(answer) => drop(answer.send(Err(NotDone::NoPasskey))),
         }
+        None
     }
 }
 
@@ -160,7 +216,11 @@ fn may_have_a_code(
 }
 
 /// The code itself comes as an event, and so does a refusal.
-async fn code(client: Arc<Client>, phone_number: String, answer: oneshot::Sender<Result<PairCode, NotDone>>) {
+async fn code(
+    client: Arc<Client>,
+    phone_number: String,
+    answer: oneshot::Sender<Result<PairCode, NotDone>>,
+) -> Option<Input> {
     // One for another number would be in the way.
     client.cancel_pair_code().await;
     let options = PairCodeOptions { phone_number, ..Default::default() };
@@ -169,6 +229,36 @@ async fn code(client: Arc<Client>, phone_number: String, answer: oneshot::Sender
         Ok(Ok(code)) => Ok(PairCode { code, expires: Instant::now() + LIVES }),
         _ => Err(NotDone::Refused),
     });
+    None
+}
+
+/// WhatsApp may refuse it, and takes another answer to the same challenge then.
+async fn respond(
+    client: Arc<Client>,
+    assertion: Assertion,
+    answer: oneshot::Sender<Result<(), NotDone>>,
+) -> Option<Input> {
+    let taken = tokio::time::timeout(PATIENCE, client.send_passkey_response(assertion)).await;
+    let taken = is_done(taken, "WhatsApp does not accept the passkey's answer");
+    let _ = answer.send(if taken { Ok(()) } else { Err(NotDone::PasskeyRefused) });
+    taken.then_some(Input::PasskeyAnswered)
+}
+
+/// The event of the link comes by itself. After a failure there is no second try on this connection.
+async fn confirm(client: Arc<Client>, answer: oneshot::Sender<Result<(), NotDone>>) -> Option<Input> {
+    let taken = tokio::time::timeout(PATIENCE, client.send_passkey_confirmation()).await;
+    let taken = is_done(taken, "WhatsApp does not link the number after its passkey was seen");
+    let _ = answer.send(if taken { Ok(()) } else { Err(NotDone::PasskeyRefused) });
+    (!taken).then_some(Input::PasskeyOver)
+}
+
+fn is_done(ended: Result<Result<(), PasskeyError>, Elapsed>, trouble: &'static str) -> bool {
+    match ended {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => tracing::warn!(error = redact::text(&error), "{trouble}"),
+        Err(_elapsed) => tracing::warn!(error = "it did not answer", "{trouble}"),
+    }
+    false
 }
 
 #[cfg(test)]

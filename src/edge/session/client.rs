@@ -14,7 +14,7 @@ use whatsapp_rust::traits::ProtocolStore as _;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook};
 
 use super::aside::Asides;
-use super::ask::Asked;
+use super::ask::{Asked, Next};
 use super::commits::Commits;
 use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
@@ -26,7 +26,9 @@ use super::line::Line;
 use super::link::{Input, Then};
 use super::lock::AuthDir;
 use super::media::{Jobs, Uploads};
+use super::pace::Pace;
 use super::pair_codes::PairCodes;
+use super::passkey::Ceremony;
 use super::polls::Polls;
 use super::presence::{Presence, Speaker};
 use super::reachability::Reachability;
@@ -147,14 +149,16 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
     /// The life of one client, from its building to its end.
     async fn live(&self, lasting: &mut Lasting) -> Then {
         let (lost, mut losses) = mpsc::channel(LOST_WAITING);
-        let (bot, commits) = match self.build(lost, lasting.codes.may_ask(Instant::now())).await {
+        let ceremony = Ceremony::default();
+        let with_code = lasting.codes.may_ask(Instant::now());
+        let (bot, commits) = match self.build(lost, with_code, ceremony.clone()).await {
             Ok(built) => built,
             Err(error) => return self.unopened(&*error),
         };
         let client = bot.client();
         // Two grey ticks for the customer without showing the number as "online".
         client.set_force_active_delivery_receipts(true);
-        let (listener, mut inputs) = self.listener();
+        let (listener, mut inputs) = self.listener(&ceremony);
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
         self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
@@ -193,10 +197,11 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     codes.seen_to();
                     Some(Input::PairCodeOver)
                 }
-                ask = asked.next() => {
-                    asked.begin(ask, &client, &self.connection.state(), codes);
-                    None
-                }
+                next = asked.next() => match next {
+                    Next::Asks(ask) => asked.begin(ask, &client, &self.connection.state(), codes),
+                    Next::Done(input) => input,
+                },
+                () = ceremony.times_out() => Some(too_late()),
                 () = &mut is_back => line_is_back(),
                 () = &mut silence => {
                     silence.set(watchdog::silence(&client));
@@ -205,12 +210,16 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 () = &mut handle => break self.last_words(&mut inputs).await,
             };
             let Some(input) = input else { continue };
+            if matches!(input, Input::Paired | Input::PasskeyOver) {
+                ceremony.ends();
+            }
             let then = self.connection.apply(input);
             if then != Then::Nothing {
                 self.end(handle).await;
                 break then;
             }
         };
+        ceremony.ends();
         drop((subscription, stanzas));
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.let_go();
@@ -225,9 +234,9 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         None
     }
 
-    fn listener(&self) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
+    fn listener(&self, ceremony: &Ceremony) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
         let asides = (self.asides.clone(), self.settings.extra, self.groups.clone());
-        Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing))
+        Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing), ceremony.clone())
     }
 
     /// The number is linked. The day is remembered, for people.
@@ -322,6 +331,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         &self,
         lost: mpsc::Sender<Lost>,
         with_code: bool,
+        ceremony: Ceremony,
     ) -> Result<(Bot, Arc<Commits>), Box<dyn std::error::Error + Send + Sync>> {
         let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
         self.auth.make_store()?;
@@ -339,6 +349,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
             .with_cache_config(cache(self.settings.resend_for))
             .with_http_client(self.http.clone())
             .skip_history_sync()
+            .with_runtime(Pace(ceremony))
             .with_inbound_durability_hook(self.hook.clone());
         let bot = match self.settings.pair_phone.as_ref().filter(|_| with_code) {
             Some(phone) => bot.with_pair_code(whatsapp_rust::pair_code::PairCodeOptions {
@@ -351,7 +362,6 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         if let Some(url) = &self.settings.simulator_url {
             let bot = bot
                 .with_transport_factory(Sockets::to(Some(url)))
-                .with_runtime(super::idle_writer::IdleWriter)
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
@@ -381,6 +391,11 @@ async fn requested(client: &Client, lost: &Lost) -> Option<Input> {
 fn line_is_back() -> Option<Input> {
     tracing::info!("WhatsApp answers again; connecting at once");
     Some(Input::LineIsBack)
+}
+
+fn too_late() -> Input {
+    tracing::warn!("nobody has answered for the passkey in time; linking begins anew with the next QR code");
+    Input::PasskeyOver
 }
 
 async fn reconnect(client: &Arc<Client>) -> Option<Input> {

@@ -92,7 +92,7 @@ impl ConnectionWriter {
             let (state, next) = now.state.after(input);
             then = next;
             if state != now.state {
-                if !matches!(state, State::Unlinked { .. }) {
+                if !matches!(state, State::Unlinked { .. } | State::Passkey(_)) {
                     now.code = None;
                 }
                 if state.code() != now.state.code() {
@@ -162,6 +162,21 @@ impl Connection {
     /// Unlinks the number. Returns when it has begun.
     pub async fn unlink(&self) -> Result<(), NotDone> {
         self.ask(Ask::Unlink).await
+    }
+
+    /// Shows WhatsApp what a browser has answered for the passkey. Returns when WhatsApp has taken it.
+    pub async fn answer_passkey(&self, answer: String) -> Result<(), NotDone> {
+        self.ask(|told| Ask::Passkey(answer, told)).await
+    }
+
+    /// The codes are the same: links the number. Returns when WhatsApp has been told.
+    pub async fn confirm_passkey(&self) -> Result<(), NotDone> {
+        self.ask(Ask::Confirm).await
+    }
+
+    /// Begins anew, with the next QR code.
+    pub async fn give_up_on_passkey(&self) -> Result<(), NotDone> {
+        self.ask(Ask::GiveUp).await
     }
 
     async fn ask<T>(

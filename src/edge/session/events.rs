@@ -19,8 +19,10 @@ use super::groups::Groups;
 use super::kept_out::KeptOut;
 use super::link::{Input, Qr, State};
 use super::pair_codes::Refusal;
+use super::passkey::{self, Ceremony};
 use super::resend::{Resends, waiting_for};
 use crate::stdout;
+use crate::telemetry::redact;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::now_ms;
 
@@ -62,6 +64,7 @@ pub(super) struct Listener {
     calls: Calls,
     groups: Groups,
     outgoing: Arc<dyn OutgoingObserver>,
+    ceremony: Ceremony,
     link: mpsc::Sender<Heard>,
 }
 
@@ -71,9 +74,11 @@ impl Listener {
         resends: Resends,
         (asides, extra, groups): (Asides, Extra, Groups),
         outgoing: Arc<dyn OutgoingObserver>,
+        ceremony: Ceremony,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
-        (Arc::new(Self { resends, asides, extra, calls: Calls::default(), groups, outgoing, link }), heard)
+        let calls = Calls::default();
+        (Arc::new(Self { resends, asides, extra, calls, groups, outgoing, ceremony, link }), heard)
     }
 }
 
@@ -112,6 +117,9 @@ impl EventHandler for Listener {
                 self.asides.push(Aside::Group(group_changes::read(update)));
             }
             Event::MissedCall(call) => self.asides.push(Aside::Call(calls::away(call))),
+            Event::PairPasskeyRequest(request) => {
+                return self.tell(Heard::Link(self.passkey(&request.request_options_json)));
+            }
             // The library sends this event once WhatsApp's queue is drained.
             Event::Connected(_) => self.resends.drained(),
             _ => {}
@@ -123,6 +131,21 @@ impl EventHandler for Listener {
 }
 
 impl Listener {
+    /// WhatsApp wants the account's passkey. From now on the codes may take their time.
+    fn passkey(&self, options: &str) -> Input {
+        let Some(challenge) = passkey::challenge(options, Instant::now()) else {
+            tracing::error!(
+                "WhatsApp asks for a passkey in a way that no browser understands; linking begins anew"
+            );
+            return Input::PasskeyOver;
+        };
+        tracing::warn!(
+            "WhatsApp wants to see the account's passkey; the console at HTTP_ADDR says what to do"
+        );
+        self.ceremony.begins(challenge.expires);
+        Input::PasskeyWanted(challenge)
+    }
+
     fn tell(&self, heard: Heard) {
         // If the channel is closed, the session is ending and needs no more events.
         if let Err(mpsc::error::TrySendError::Full(heard)) = self.link.try_send(heard) {
@@ -180,6 +203,12 @@ fn heard(event: &Event) -> Option<Heard> {
             return None;
         }
         Event::PairingQrCodesExhausted(codes) => Input::QrExhausted { code_stands: !codes.disconnected },
+        Event::PairPasskeyConfirmation(shown) => Input::PasskeyCode(shown.code.clone()),
+        Event::PairPasskeyError(error) => {
+            let error = redact::text(&error.error);
+            tracing::error!(error, "linking with the passkey failed; begin anew with the next QR code");
+            Input::PasskeyOver
+        }
         Event::PairSuccess(_) => Input::Paired,
         Event::Connected(_) => Input::Connected,
         Event::Disconnected(_) => Input::Disconnected,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::kept_out::{KeptOut, Kind};
+use super::passkey::{Challenge, Passkey};
 use crate::wire::header::rfc3339_ms;
 use crate::wire::v1::{SessionAction, SessionState};
 
@@ -23,6 +24,8 @@ pub enum State {
         /// The QR code, once WhatsApp has sent it. It is a secret while it is valid.
         qr: Option<Qr>,
     },
+    /// The phone has scanned the code, and WhatsApp wants to see the account's passkey before it links the number.
+    Passkey(Passkey),
     /// Another edge holds the account. This one takes over when that one ends.
     Standby,
     /// There is a session, but no connection yet.
@@ -77,6 +80,14 @@ pub enum Input {
     },
     /// A pairing code has ended, or the next one may be asked for.
     PairCodeOver,
+    /// WhatsApp wants to see the account's passkey.
+    PasskeyWanted(Challenge),
+    /// WhatsApp has the passkey's answer.
+    PasskeyAnswered,
+    /// The phone shows this code.
+    PasskeyCode(String),
+    /// It came to nothing, or a person has given up on it.
+    PasskeyOver,
     /// WhatsApp's address answers again, and the client pauses.
     LineIsBack,
     /// The phone has scanned the QR code.
@@ -125,10 +136,12 @@ pub enum Then {
 }
 
 /// All values of [`State::code`].
-pub const CODES: [&str; 13] = [
+pub const CODES: [&str; 15] = [
     "starting",
     "unlinked",
     "qr-ready",
+    "passkey-required",
+    "passkey-confirm",
     "standby",
     "connecting",
     "online",
@@ -155,11 +168,26 @@ impl State {
             }
             Input::Started { linked: true } => (Self::Connecting, Then::Nothing),
             Input::Started { linked: false } => (Self::Unlinked { qr: None }, Then::Nothing),
+            // The library goes on making codes, which nobody needs now.
+            Input::Qr(_) | Input::QrExhausted { .. } if matches!(self, Self::Passkey(_)) => {
+                (self.clone(), Then::Nothing)
+            }
             Input::Qr(qr) => (Self::Unlinked { qr: Some(qr) }, Then::Nothing),
             Input::QrExhausted { code_stands: true } => (Self::Unlinked { qr: None }, Then::Nothing),
             Input::QrExhausted { code_stands: false } => (Self::Unlinked { qr: None }, soon),
             Input::PairCodeOver => match self {
                 Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
+                other => (other.clone(), Then::Nothing),
+            },
+            Input::PasskeyWanted(challenge) => match self {
+                Self::Unlinked { .. } | Self::Passkey(_) => {
+                    (Self::Passkey(Passkey::Wanted(challenge)), Then::Nothing)
+                }
+                other => (other.clone(), Then::Nothing),
+            },
+            Input::PasskeyAnswered | Input::PasskeyCode(_) => (self.with_passkey(input), Then::Nothing),
+            Input::PasskeyOver => match self {
+                Self::Passkey(_) => (Self::Unlinked { qr: None }, soon),
                 other => (other.clone(), Then::Nothing),
             },
             Input::LineIsBack => (self.clone(), Then::Rebuild { after: Duration::ZERO }),
@@ -168,6 +196,8 @@ impl State {
             // WhatsApp closes the socket while nobody has scanned: this is part of pairing.
             Input::Disconnected => match self {
                 Self::Online | Self::Offline => (Self::Offline, Then::Nothing),
+                // WhatsApp waits for the answer on this connection only.
+                Self::Passkey(_) => (Self::Unlinked { qr: None }, soon),
                 other => (other.clone(), Then::Nothing),
             },
             Input::Silent => match self {
@@ -186,10 +216,23 @@ impl State {
             Input::Ended => match self {
                 Self::Replaced => (Self::Replaced, Then::Rebuild { after: REPLACED_PAUSE }),
                 Self::Outdated => (Self::Outdated, Then::Halt),
-                Self::Unlinked { .. } => (Self::Unlinked { qr: None }, soon),
+                Self::Unlinked { .. } | Self::Passkey(_) => (Self::Unlinked { qr: None }, soon),
                 Self::KeptOut(kept_out) => (self.clone(), Then::ComeBack { at_ms: kept_out.until_ms }),
                 _ => (Self::Offline, soon),
             },
+        }
+    }
+
+    /// The next step with the passkey, if this is one.
+    fn with_passkey(&self, input: Input) -> Self {
+        match (self, input) {
+            (Self::Passkey(Passkey::Wanted(asked)), Input::PasskeyAnswered) => {
+                Self::Passkey(Passkey::Answered(asked.expires))
+            }
+            (Self::Passkey(passkey), Input::PasskeyCode(code)) => {
+                Self::Passkey(Passkey::Compare { code, expires: passkey.expires() })
+            }
+            _ => self.clone(),
         }
     }
 
@@ -199,6 +242,8 @@ impl State {
             Self::Starting => "starting",
             Self::Unlinked { qr: None } => "unlinked",
             Self::Unlinked { qr: Some(_) } => "qr-ready",
+            Self::Passkey(Passkey::Wanted(_) | Passkey::Answered(_)) => "passkey-required",
+            Self::Passkey(Passkey::Compare { .. }) => "passkey-confirm",
             Self::Standby => "standby",
             Self::Connecting => "connecting",
             Self::Online => "online",
@@ -219,6 +264,13 @@ impl State {
             Self::Unlinked { .. } => {
                 "No number is linked: scan the QR code with WhatsApp on the phone, under Linked devices."
             }
+            Self::Passkey(Passkey::Wanted(_)) => {
+                "WhatsApp wants to see the account's passkey: the console at HTTP_ADDR says what to do."
+            }
+            Self::Passkey(Passkey::Answered(_)) => "WhatsApp has the passkey's answer; the phone comes next.",
+            Self::Passkey(Passkey::Compare { .. }) => {
+                "Compare the code on the console at HTTP_ADDR with that on the phone, and confirm it there."
+            }
             Self::Standby => "Waiting for the account's lease: another edge has it, or nats-server is away.",
             Self::Connecting => "Connecting to WhatsApp.",
             Self::Online => "Linked and online.",
@@ -238,6 +290,8 @@ impl State {
         match self {
             Self::Starting | Self::Connecting | Self::Online | Self::Stopped => SessionAction::None,
             Self::Unlinked { .. } => SessionAction::ScanQr,
+            Self::Passkey(Passkey::Compare { .. }) => SessionAction::CompareCodes,
+            Self::Passkey(_) => SessionAction::UsePasskey,
             Self::Offline | Self::Silent | Self::Standby => SessionAction::Wait,
             Self::KeptOut(KeptOut { kind: Kind::Banned, .. }) => SessionAction::Wait,
             Self::KeptOut(KeptOut { kind: Kind::Locked, .. }) => SessionAction::OpenPhone,
@@ -251,6 +305,8 @@ impl State {
         match self {
             Self::Starting => SessionState::Starting,
             Self::Unlinked { .. } => SessionState::Unlinked,
+            Self::Passkey(Passkey::Compare { .. }) => SessionState::PasskeyConfirm,
+            Self::Passkey(_) => SessionState::PasskeyRequired,
             Self::Standby => SessionState::Standby,
             Self::Connecting => SessionState::Connecting,
             Self::Online => SessionState::Online,

@@ -6,6 +6,10 @@ fn qr() -> Qr {
     Qr { code: "secret".into(), expires: Instant::now() }
 }
 
+fn challenge() -> Challenge {
+    Challenge { options: "{}".into(), expires: Instant::now() }
+}
+
 fn kept_out(kind: Kind) -> KeptOut {
     KeptOut { kind, until_ms: 1_700_000_000_000, why: "too many people blocked you".to_owned() }
 }
@@ -13,11 +17,14 @@ fn kept_out(kind: Kind) -> KeptOut {
 const COME_BACK: Then = Then::ComeBack { at_ms: 1_700_000_000_000 };
 
 /// Every state, in the order of [`CODES`].
-fn states() -> [State; 13] {
+fn states() -> [State; 16] {
     [
         State::Starting,
         State::Unlinked { qr: None },
         State::Unlinked { qr: Some(qr()) },
+        State::Passkey(Passkey::Wanted(challenge())),
+        State::Passkey(Passkey::Answered(Instant::now())),
+        State::Passkey(Passkey::Compare { code: "ABCD-1234".into(), expires: Instant::now() }),
         State::Standby,
         State::Connecting,
         State::Online,
@@ -33,17 +40,22 @@ fn states() -> [State; 13] {
 
 #[test]
 fn every_code_is_in_the_list() {
-    assert_eq!(states().each_ref().map(State::code), CODES);
+    let mut codes = states().each_ref().map(State::code).to_vec();
+    codes.dedup();
+    assert_eq!(codes, CODES);
 }
 
 /// The code on the bus, and what the operator has to do.
 #[test]
 fn every_state_says_what_it_is_and_what_is_to_be_done() {
-    use SessionAction::{None, OpenPhone, ScanQr, StopOtherEdge, Upgrade, Wait};
+    use SessionAction::{CompareCodes, None, OpenPhone, ScanQr, StopOtherEdge, Upgrade, UsePasskey, Wait};
     let want = [
         (SessionState::Starting, None),
         (SessionState::Unlinked, ScanQr),
         (SessionState::Unlinked, ScanQr),
+        (SessionState::PasskeyRequired, UsePasskey),
+        (SessionState::PasskeyRequired, UsePasskey),
+        (SessionState::PasskeyConfirm, CompareCodes),
         (SessionState::Standby, Wait),
         (SessionState::Connecting, None),
         (SessionState::Online, None),
@@ -72,10 +84,6 @@ fn what_happens_counts_more_than_where_the_link_was() {
     let rows = [
         (Input::StandBy, "standby", Then::Nothing),
         (Input::Started { linked: false }, "unlinked", Then::Nothing),
-        (Input::Qr(qr()), "qr-ready", Then::Nothing),
-        (Input::QrExhausted { code_stands: false }, "unlinked", rebuilt(1)),
-        // The code is valid on this connection only.
-        (Input::QrExhausted { code_stands: true }, "unlinked", Then::Nothing),
         (Input::Paired, "connecting", Then::Nothing),
         (Input::Connected, "online", Then::Nothing),
         (Input::Replaced, "replaced", rebuilt(45)),
@@ -95,12 +103,55 @@ fn what_happens_counts_more_than_where_the_link_was() {
 }
 
 #[test]
+fn codes_come_and_go_until_the_phone_has_taken_one() {
+    for state in states().into_iter().filter(|state| *state != State::Stopped) {
+        let after = |input| {
+            let (next, then) = state.after(input);
+            (next.code(), then)
+        };
+        let stays = matches!(state, State::Passkey(_)).then_some((state.code(), Then::Nothing));
+        let or = |want| stays.unwrap_or(want);
+        assert_eq!(after(Input::Qr(qr())), or(("qr-ready", Then::Nothing)));
+        assert_eq!(after(Input::QrExhausted { code_stands: false }), or(("unlinked", rebuilt(1))));
+        // The code is valid on this connection only.
+        assert_eq!(after(Input::QrExhausted { code_stands: true }), or(("unlinked", Then::Nothing)));
+    }
+}
+
+#[test]
+fn linking_with_a_passkey() {
+    let mut state = State::Unlinked { qr: Some(qr()) };
+    for (input, want) in [
+        // Nothing of it means anything before WhatsApp asks for it.
+        (Input::PasskeyAnswered, "qr-ready"),
+        (Input::PasskeyCode("ABCD-1234".into()), "qr-ready"),
+        (Input::PasskeyOver, "qr-ready"),
+        (Input::PasskeyWanted(challenge()), "passkey-required"),
+        (Input::PairCodeOver, "passkey-required"),
+        (Input::PasskeyAnswered, "passkey-required"),
+        (Input::PasskeyCode("ABCD-1234".into()), "passkey-confirm"),
+        (Input::PasskeyAnswered, "passkey-confirm"),
+        (Input::Paired, "connecting"),
+        (Input::PasskeyWanted(challenge()), "connecting"),
+    ] {
+        let (next, then) = state.after(input);
+        assert_eq!((next.code(), then), (want, Then::Nothing));
+        state = next;
+    }
+    let wanted = State::Passkey(Passkey::Wanted(challenge()));
+    assert_eq!(wanted.after(Input::PasskeyOver), (State::Unlinked { qr: None }, rebuilt(1)));
+}
+
+#[test]
 fn how_a_connection_ends_depends_on_where_the_link_was() {
     // After a lost connection, and after the client ended without an event.
     let want = [
         ("starting", ("offline", rebuilt(1))),
         ("unlinked", ("unlinked", rebuilt(1))),
         ("qr-ready", ("unlinked", rebuilt(1))),
+        ("unlinked", ("unlinked", rebuilt(1))),
+        ("unlinked", ("unlinked", rebuilt(1))),
+        ("unlinked", ("unlinked", rebuilt(1))),
         ("standby", ("offline", rebuilt(1))),
         ("connecting", ("offline", rebuilt(1))),
         ("offline", ("offline", rebuilt(1))),
@@ -118,7 +169,8 @@ fn how_a_connection_ends_depends_on_where_the_link_was() {
             let (next, then) = state.after(input);
             (next.code(), then)
         };
-        assert_eq!(after(Input::Disconnected), (broken, Then::Nothing), "{state:?}");
+        let then = if matches!(state, State::Passkey(_)) { rebuilt(1) } else { Then::Nothing };
+        assert_eq!(after(Input::Disconnected), (broken, then), "{state:?}");
         assert_eq!(after(Input::Ended), ended, "{state:?}");
     }
 }

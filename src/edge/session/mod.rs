@@ -2,9 +2,9 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `ask` is what a person asks of it. `aside` is what
+//! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `ask` is what a person asks of it, and `passkey` what WhatsApp asks of a person; `pace` gives them the time for it. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted; `groups` is what is known of groups, and `group_changes` reads what changes in one. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! `tokens` keeps the persons' tokens in memory, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
+//! `tokens` keeps the persons' tokens in memory, `sent` finds what a phone asks for again, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -22,8 +22,6 @@ mod group_changes;
 mod groups;
 mod hosts;
 mod http;
-#[cfg(feature = "simulator")]
-mod idle_writer;
 mod inspect;
 mod kept_out;
 mod lease;
@@ -32,11 +30,14 @@ pub mod link;
 mod lock;
 mod media;
 mod ourselves;
+mod pace;
 mod pair_codes;
+mod passkey;
 mod polls;
 mod presence;
 mod reachability;
 mod resend;
+mod sent;
 mod socket;
 mod store;
 mod tokens;
@@ -50,6 +51,7 @@ pub use extra::Extra;
 pub use http::HOST;
 pub use inspect::{Flaw, Inspection, inspect};
 pub use lock::{LockError, guarded};
+pub use passkey::{Challenge, Passkey};
 pub use presence::Presence;
 
 pub(super) use announce::{News, session_event};

@@ -37,6 +37,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 use super::changes::Change;
 use super::commits::Commits;
 use super::resend::{Resends, waiting_for};
+use super::sent;
 use super::tokens::Tokens;
 use super::unkeyed::Unkeyed;
 use crate::crash;
@@ -258,7 +259,11 @@ handed_on! {
             async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
                 // It may have been sent a moment ago.
                 self.commits.settled().await;
-                let sent = self.inner.take_sent_message(chat_jid, message_id).await?;
+                let sent = if crash::switched_off("sent-stays") {
+                    self.inner.take_sent_message(chat_jid, message_id).await?
+                } else {
+                    sent::read(&self.inner, chat_jid, message_id).await?
+                };
                 if sent.is_none() && self.unkeyed.is_due(chat_jid) {
                     // A member's phone asks for what is not here any more. The library passes that over, and would not
                     // give the member the group's key for the next message either. Now everybody gets it with that.

@@ -52,10 +52,12 @@ pub(crate) enum FaultKind {
     HideReads,
     /// Nothing is heard and nothing is said, on connections that stay open.
     Silence,
+    /// What devices send is lost on its way, without a word.
+    LoseMessages,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -78,6 +80,7 @@ impl FaultKind {
         Self::NoKeys,
         Self::HideReads,
         Self::Silence,
+        Self::LoseMessages,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -104,6 +107,7 @@ impl FaultKind {
             Self::NoKeys => "no_keys",
             Self::HideReads => "hide_reads",
             Self::Silence => "silence",
+            Self::LoseMessages => "lose_messages",
         }
     }
 

@@ -52,6 +52,9 @@ fn message(world: &mut World, sender: &Asker<'_>, node: &Node) {
         return;
     };
     let now = Instant::now();
+    if world.faults.find(FaultKind::LoseMessages, Some(sender.number), now).is_some() {
+        return;
+    }
     let nack = world.faults.find(FaultKind::Nack, Some(sender.number), now).map(|fault| fault.code);
     // Of what is encrypted the server sees this node beside it.
     let is_native = node.get_optional_child("biz").is_some();

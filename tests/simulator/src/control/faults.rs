@@ -125,6 +125,7 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::RefuseNative
         | FaultKind::NoKeys
         | FaultKind::HideReads
+        | FaultKind::LoseMessages
         | FaultKind::Silence => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts

@@ -1,0 +1,35 @@
+//! What was sent, for a phone that asks for it again.
+//!
+//! The library takes it out of the store, and puts it back a moment later. Of several members of a group who ask at the same
+//! time, only the first finds it then, and the others wait for ever. A kill in between takes it from everybody. So it is
+//! read here, and stays.
+
+use diesel::{
+    ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
+};
+use whatsapp_rust::store::SqliteStore;
+use whatsapp_rust::wacore::store::error::{Result, StoreError};
+
+// The library's table (whatsapp-rust-sqlite-storage 0.7.0, `schema.rs`), as far as it is read.
+diesel::table! {
+    sent_messages (chat_jid, message_id, device_id) {
+        chat_jid -> Text,
+        message_id -> Text,
+        payload -> Binary,
+        device_id -> Integer,
+    }
+}
+
+/// The message, if it is still kept.
+pub(super) async fn read(store: &SqliteStore, chat: &str, id: &str) -> Result<Option<Vec<u8>>> {
+    let (chat, id, device) = (chat.to_owned(), id.to_owned(), store.device_id());
+    let work = move |connection: &mut SqliteConnection| {
+        sent_messages::table
+            .find((chat, id, device))
+            .select(sent_messages::payload)
+            .first(connection)
+            .optional()
+            .map_err(|error| StoreError::Database(Box::new(error)))
+    };
+    store.shared().read(work).await
+}
