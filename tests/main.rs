@@ -67,6 +67,7 @@ mod outage;
 mod overload;
 mod pairing_code;
 mod panics;
+mod passkey;
 mod past_gone;
 mod poisoned_header;
 mod presence;

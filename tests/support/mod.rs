@@ -34,7 +34,7 @@ pub use http::http_client;
 pub(crate) use killed::killed_at;
 pub use logs::{Logs, warning};
 pub use nats::{Nats, Setup, binary as nats_server};
-pub use phones::Typed;
+pub use phones::{PROTECTED, Typed};
 pub use port::Port;
 pub use process::{Process, clean};
 pub use simulator::{Addressing, BUSINESS, Customer, Received, Sent};

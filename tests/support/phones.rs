@@ -187,3 +187,40 @@ impl Customer {
         answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
     }
 }
+
+/// Another number of the business, whose account has a passkey.
+pub const PROTECTED: &str = "5491100000077";
+
+impl Simulator {
+    /// Opens the account of [`PROTECTED`].
+    pub async fn protect(&self) {
+        let account = json!({"phone": PROTECTED, "name": "Bar", "passkey": true});
+        self.http.make("/sim/accounts", &account).await;
+    }
+
+    /// Its phone scans a QR code; the refusal, if it is refused.
+    pub async fn protected_scan(&self, qr: &str) -> Result<(), String> {
+        let path = format!("/sim/accounts/{PROTECTED}/scan");
+        let (status, answer) = self.http.post(&path, &json!({"qr": qr})).await?;
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status} {answer}")) }
+    }
+
+    /// What its owner's browser answers to these options, on WhatsApp's page.
+    pub async fn passkey_answers(&self, options: &str) -> String {
+        let options: Value = serde_json::from_str(options).expect("options as JSON");
+        let path = format!("/sim/accounts/{PROTECTED}/passkey");
+        self.http.make(&path, &json!({"options": options})).await.to_string()
+    }
+
+    /// The code that its phone shows.
+    pub async fn passkey_code(&self) -> Option<String> {
+        let passkey: Value = self.http.read(&format!("/sim/accounts/{PROTECTED}/passkey")).await;
+        passkey["code"].as_str().map(str::to_owned)
+    }
+
+    /// How many devices its phone lists as linked.
+    pub async fn protected_devices(&self) -> usize {
+        let account: Value = self.http.read(&format!("/sim/accounts/{PROTECTED}")).await;
+        account["devices"].as_array().map_or(0, Vec::len)
+    }
+}

@@ -21,12 +21,12 @@ use crate::hub::Hub;
 use crate::ids::{PhoneNumber, random_hex, unix_now};
 use crate::pairing;
 use crate::stanza::{self, bytes};
-use crate::webauthn;
+use crate::webauthn::{self, Passkey};
 use crate::world::{ConnectionId, Role, World};
 
-/// How long after the device has sent its secret the link is made. At once, the answer to the secret and the link would
-/// overtake each other in the client (observed with whatsapp-rust 0.7.0).
-const LINKED_AFTER: Duration = Duration::from_millis(250);
+/// How long after an answer of the server the phone's next step comes. At once, the two would overtake each other in the
+/// client, which gives up then (observed with whatsapp-rust 0.7.0). People and phones are never so quick.
+const PHONE_TAKES: Duration = Duration::from_millis(250);
 
 /// The proof that is wanted of one device.
 pub(crate) struct Ceremony {
@@ -91,105 +91,105 @@ pub(crate) fn code(world: &World, account: &PhoneNumber) -> Option<String> {
     })
 }
 
+/// What comes from the phone after the server's reply.
+enum Then {
+    Nothing,
+    /// It shows its key.
+    Greets(Node),
+    /// It has the secret.
+    Links(PhoneNumber, Vec<u8>),
+}
+
 /// Handles a request of a device that is not linked; false if it is about something else.
 pub(crate) fn request(hub: &Arc<Hub>, connection: ConnectionId, iq: &Node) -> bool {
-    let secret = hub.update(|world| {
-        let (reply, secret) = answer(world, connection, iq)?;
+    let then = hub.update(|world| {
+        let (reply, then) = answer(world, connection, iq)?;
         world.send(connection, reply);
-        Some(secret)
+        Some(then)
     });
-    let Some(secret) = secret else { return false };
-    if let Some((account, secret)) = secret {
-        let hub = Arc::clone(hub);
-        hub.tasks.clone().spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(LINKED_AFTER) => {}
-                () = hub.stopping.cancelled() => return,
-            }
-            if let Err(error) = pairing::accept(&hub, &account, connection, &secret).await {
-                tracing::warn!(%account, %error, "a device with a passkey was not linked");
-            }
-        });
+    match then {
+        None => return false,
+        Some(Then::Nothing) => {}
+        Some(then) => {
+            let hub = Arc::clone(hub);
+            hub.tasks.clone().spawn(async move { goes_on(&hub, connection, then).await });
+        }
     }
     true
 }
 
-type Secret = (PhoneNumber, Vec<u8>);
+async fn goes_on(hub: &Arc<Hub>, connection: ConnectionId, then: Then) {
+    tokio::select! {
+        () = tokio::time::sleep(PHONE_TAKES) => {}
+        () = hub.stopping.cancelled() => return,
+    }
+    match then {
+        Then::Nothing => {}
+        Then::Greets(hello) => hub.update(|world| world.send(connection, hello)),
+        Then::Links(account, secret) => {
+            if let Err(error) = pairing::accept(hub, &account, connection, &secret).await {
+                tracing::warn!(%account, %error, "a device with a passkey was not linked");
+            }
+        }
+    }
+}
 
-/// The reply, and the secret once it is known.
-fn answer(world: &mut World, connection: ConnectionId, iq: &Node) -> Option<(Node, Option<Secret>)> {
+/// The reply, and what comes then.
+fn answer(world: &mut World, connection: ConnectionId, iq: &Node) -> Option<(Node, Then)> {
     let child = iq.children().and_then(<[Node]>::first)?;
-    let Some(Role::Linking(linking)) = world.connections.get_mut(&connection).map(|c| &mut c.role) else {
-        return None;
-    };
-    let noise = linking.noise.0;
-    let identity = linking.registration.identity.0;
+    let role = &mut world.connections.get_mut(&connection)?.role;
+    let Role::Linking(linking) = role else { return None };
+    let keys = (linking.noise.0, linking.registration.identity.0);
     let ceremony = linking.passkey.as_mut()?;
-    let done = |content| Some((stanza::iq_result(iq, content), None));
+    let account = ceremony.account.clone();
+    let passkey = world.accounts.get(&account)?.record.passkey.clone()?;
+    let content = bytes(child).unwrap_or_default();
+    let done = |content, then| Some((stanza::iq_result(iq, content), then));
+    let refused = |code, text| Some((stanza::iq_error(iq, code, text), Then::Nothing));
     match child.tag.as_ref() {
-        "ref" => done(vec![NodeBuilder::new("ref").bytes(ceremony.reference.as_bytes()).build()]),
+        "ref" => {
+            let reference = NodeBuilder::new("ref").bytes(ceremony.reference.as_bytes()).build();
+            done(vec![reference], Then::Nothing)
+        }
         "passkey_request_options" => {
-            let options = webauthn::options(&ceremony.challenge).to_string();
-            done(vec![NodeBuilder::new("passkey_request_options").bytes(options.into_bytes()).build()])
+            let options = webauthn::options(&ceremony.challenge).to_string().into_bytes();
+            done(vec![NodeBuilder::new("passkey_request_options").bytes(options).build()], Then::Nothing)
         }
-        "passkey_prologue" => {
-            let account = ceremony.account.clone();
-            let challenge = ceremony.challenge.clone();
-            let passkey = world.accounts.get(&account)?.record.passkey.clone()?;
-            let text = |tag| child.get_optional_child(tag).and_then(bytes).unwrap_or_default();
-            let checked = passkey.check(&challenge, text("credential_id"), text("webauthn_assertion"));
-            let greeted =
-                checked.map_err(|error| error.to_string()).and_then(|()| greet(text("prologue_payload")));
-            match greeted {
-                Ok((greeted, identity)) => {
-                    step(world, connection, Step::Greeted(Box::new(greeted)));
-                    world.send(connection, stanza::iq_result(iq, vec![]));
-                    let child = NodeBuilder::new("primary_ephemeral_identity").bytes(identity).build();
-                    let hello = notification("crsc_continuation", child);
-                    Some((hello, None))
-                }
-                Err(why) => {
-                    tracing::warn!(%account, why, "a passkey's answer is refused");
-                    Some((stanza::iq_error(iq, 401, "not-authorized"), None))
-                }
+        "passkey_prologue" => match prologue(ceremony, &passkey, child) {
+            Ok((greeted, identity)) => {
+                ceremony.step = Step::Greeted(Box::new(greeted));
+                let child = NodeBuilder::new("primary_ephemeral_identity").bytes(identity).build();
+                done(vec![], Then::Greets(notification("crsc_continuation", child)))
             }
-        }
-        "companion_nonce" => {
-            let shown = shown(ceremony, bytes(child).unwrap_or_default());
-            match shown {
-                Some(shown) => {
-                    step(world, connection, shown);
-                    done(vec![])
-                }
-                None => Some((stanza::iq_error(iq, 400, "bad-request"), None)),
+            Err(why) => {
+                tracing::warn!(%account, why, "a passkey's answer is refused");
+                refused(401, "not-authorized")
             }
-        }
-        "encrypted_pairing_request" => {
-            let account = ceremony.account.clone();
-            match opened(ceremony, bytes(child).unwrap_or_default()) {
-                Some(request)
-                    if request.companion_public_key.as_deref() == Some(&noise)
-                        && request.companion_identity_key.as_deref() == Some(&identity) =>
-                {
-                    step(world, connection, Step::Done);
-                    Some((
-                        stanza::iq_result(iq, vec![]),
-                        Some((account, request.adv_secret.unwrap_or_default())),
-                    ))
-                }
-                _ => Some((stanza::iq_error(iq, 400, "bad-request"), None)),
+        },
+        "companion_nonce" => match shown(ceremony, content) {
+            Some(shown) => {
+                ceremony.step = shown;
+                done(vec![], Then::Nothing)
             }
-        }
+            None => refused(400, "bad-request"),
+        },
+        "encrypted_pairing_request" => match opened(ceremony, content, keys) {
+            Some(secret) => {
+                ceremony.step = Step::Done;
+                done(vec![], Then::Links(account, secret))
+            }
+            None => refused(400, "bad-request"),
+        },
         _ => None,
     }
 }
 
-fn step(world: &mut World, connection: ConnectionId, step: Step) {
-    if let Some(Role::Linking(linking)) = world.connections.get_mut(&connection).map(|c| &mut c.role)
-        && let Some(ceremony) = linking.passkey.as_mut()
-    {
-        ceremony.step = step;
-    }
+/// Is it the passkey's answer, and what does the device say of itself?
+fn prologue(ceremony: &Ceremony, passkey: &Passkey, said: &Node) -> Result<(Greeted, Vec<u8>), String> {
+    let part = |tag| said.get_optional_child(tag).and_then(bytes).unwrap_or_default();
+    let (id, answer) = (part("credential_id"), part("webauthn_assertion"));
+    passkey.check(&ceremony.challenge, id, answer).map_err(|error| error.to_string())?;
+    greet(part("prologue_payload"))
 }
 
 /// The phone's side: it keeps what the device has said, and shows a key of its own.
@@ -230,11 +230,15 @@ fn shown(ceremony: &Ceremony, nonce: &[u8]) -> Option<Step> {
     Some(Step::Shown { code: format!("{}-{}", code.get(..4)?, code.get(4..)?), key: key.ok()? })
 }
 
-fn opened(ceremony: &Ceremony, sealed: &[u8]) -> Option<wa::PairingRequest> {
+/// The secret, if it comes from the device with these keys.
+fn opened(ceremony: &Ceremony, sealed: &[u8], (noise, identity): ([u8; 32], [u8; 32])) -> Option<Vec<u8>> {
     let Step::Shown { key, .. } = &ceremony.step else { return None };
     let sealed = wa::EncryptedPairingRequest::decode_from_slice(sealed).ok()?;
     let nonce: [u8; 12] = sealed.iv?.as_slice().try_into().ok()?;
     let mut plain = Vec::new();
     aes_256_gcm_decrypt(key, &nonce, b"", &sealed.encrypted_payload?, &mut plain).ok()?;
-    wa::PairingRequest::decode_from_slice(&plain).ok()
+    let request = wa::PairingRequest::decode_from_slice(&plain).ok()?;
+    let is_its_own = request.companion_public_key.as_deref() == Some(&noise)
+        && request.companion_identity_key.as_deref() == Some(&identity);
+    request.adv_secret.filter(|_| is_its_own)
 }
