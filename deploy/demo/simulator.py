@@ -23,8 +23,13 @@ class Simulator:
         self._url = url
         self._process = process
 
-    def add_account(self, phone: str, name: str) -> None:
-        self._expect("POST", "/sim/accounts", {"phone": phone, "name": name})
+    def add_account(self, phone: str, name: str, passkey: bool = False) -> None:
+        self._expect("POST", "/sim/accounts", {"phone": phone, "name": name, "passkey": passkey})
+
+    def passkey(self, account: str) -> dict[str, str]:
+        """The account's passkey, for a virtual authenticator, and the code on its phone."""
+        passkey: dict[str, str] = self._expect("GET", f"/sim/accounts/{account}/passkey")
+        return passkey
 
     def add_customer(self, phone: str, name: str) -> None:
         self._expect("POST", "/sim/customers", {"phone": phone, "name": name, "addressing": "pn"})

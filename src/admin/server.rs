@@ -44,8 +44,9 @@ const HEAD_SIZE: usize = 16 << 10;
 const HEADERS: usize = 64;
 /// The body has to arrive within this time; otherwise the answer is 408.
 const BODY: Duration = Duration::from_secs(5);
-/// The most bytes of a body; above that, the answer is 413. The forms of the console need a few hundred.
-const BODY_SIZE: usize = 4 << 10;
+/// The most bytes of a body; above that, the answer is 413. The forms of the console need a few hundred; what a browser answers for
+/// a passkey has one or two thousand.
+const BODY_SIZE: usize = 16 << 10;
 /// From the start of the connection to the last byte of the answer; then it is closed. The answer itself takes at most
 /// three seconds, if nats-server does not answer.
 const WHOLE: Duration = Duration::from_secs(15);

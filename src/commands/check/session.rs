@@ -29,7 +29,7 @@ fn judge(dir: &str, account: &str, found: &Inspection) -> Vec<Finding> {
             PART,
             "unlinked",
             format!("account `{account}` is not linked to a number"),
-            "start the edge, and scan its QR code with the phone, under Linked devices",
+            "start the edge, and scan its QR code with the phone, under Linked devices; if WhatsApp asks for a passkey then, the console says what to do",
         )),
     });
     findings
