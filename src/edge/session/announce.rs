@@ -91,7 +91,10 @@ async fn tell(bus: &Bus, subjects: &Subjects, account: &Account, state: &State, 
     };
     if matches!(stored, Err(AppendError::Stopped)) {
         // Nobody is told of the last states of an edge that stops before the bus has answered: readers see its lease end.
-        tracing::debug!(state = state.code(), "a change of the session's state did not get on the bus in time");
+        tracing::debug!(
+            state = state.code(),
+            "a change of the session's state did not get on the bus in time"
+        );
     } else if let Err(error) = stored {
         tracing::warn!(%error, state = state.code(), "a change of the session's state did not get on the bus");
     }

@@ -161,11 +161,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let (listener, mut inputs) = self.listener(&ceremony);
         let stanzas = client.acquire_raw_node_forwarding();
         let subscription = client.subscribe_handler(listener);
-        self.connection.client(Some((Arc::clone(&client), Arc::clone(&commits))));
-        self.connection.apply(Input::Started { linked: client.pn().is_some() });
+        let mut asked = self.begins(&client, &commits);
         let mut handle = bot.spawn();
-        let (asker, mut asked) = Asked::channel();
-        self.connection.asker(Some(asker));
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
         let mut speaker = Speaker::new(self.settings.presence);
         let Lasting { line, reachability, codes } = lasting;
@@ -189,14 +186,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                     None => Some(Input::Ended),
                     Some(heard) => self.heard(heard, line, codes, &mut speaker).await,
                 },
-                () = speaker.is_due() => {
-                    speaker.speak(&client).await;
-                    None
-                }
-                () = codes.next() => {
-                    codes.seen_to();
-                    Some(Input::PairCodeOver)
-                }
+                () = speaker.is_due() => spoken(&mut speaker, &client).await,
+                () = codes.next() => Some(code_is_over(codes)),
                 next = asked.next() => match next {
                     Next::Asks(ask) => asked.begin(ask, &client, &self.connection.state(), codes),
                     Next::Done(input) => input,
@@ -224,6 +215,15 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
         self.let_go();
         then
+    }
+
+    /// From now on others find the client, and ask things of it.
+    fn begins(&self, client: &Arc<Client>, commits: &Arc<Commits>) -> Asked {
+        self.connection.client(Some((Arc::clone(client), Arc::clone(commits))));
+        self.connection.apply(Input::Started { linked: client.pn().is_some() });
+        let (asker, asked) = Asked::channel();
+        self.connection.asker(Some(asker));
+        asked
     }
 
     /// Told before the connection ends, so that it is known why.
@@ -391,6 +391,16 @@ async fn requested(client: &Client, lost: &Lost) -> Option<Input> {
 fn line_is_back() -> Option<Input> {
     tracing::info!("WhatsApp answers again; connecting at once");
     Some(Input::LineIsBack)
+}
+
+async fn spoken(speaker: &mut Speaker, client: &Client) -> Option<Input> {
+    speaker.speak(client).await;
+    None
+}
+
+fn code_is_over(codes: &mut PairCodes) -> Input {
+    codes.seen_to();
+    Input::PairCodeOver
 }
 
 fn too_late() -> Input {

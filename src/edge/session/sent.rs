@@ -4,9 +4,7 @@
 //! time, only the first finds it then, and the others wait for ever. A kill in between takes it from everybody. So it is
 //! read here, and stays.
 
-use diesel::{
-    ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
-};
+use diesel::{OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection};
 use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
