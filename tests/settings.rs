@@ -73,7 +73,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
 
     assert_eq!(code, Some(BAD_CONFIG), "{said}");
     for (name, got, takes) in bad {
-        let line = said.lines().find(|line| line.contains(name));
+        let line = said.lines().find(|line| line.contains(&format!("{name}=")));
         let line = line.unwrap_or_else(|| panic!("{name} is not named in:\n{said}"));
         assert!(line.contains(got) && line.contains(takes), "expected `{got}` and `{takes}` in `{line}`");
     }

@@ -108,7 +108,7 @@ impl Pace {
 
 impl LookUps {
     /// Nothing is known yet. Other services may ask as often as `checks` says.
-    pub(in crate::edge) fn new(connection: Connection, checks: Limit) -> Self {
+    pub(crate) fn new(connection: Connection, checks: Limit) -> Self {
         let quota =
             |rate: super::rate::Rate| Some(Quota::with_period(rate.interval())?.allow_burst(rate.count));
         Self(Arc::new(Shared {

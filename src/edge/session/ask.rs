@@ -91,7 +91,7 @@ pub(super) enum Ask {
 pub(super) type Asker = mpsc::Sender<Ask>;
 
 /// The digits of a phone number; people write it with spaces, brackets and a plus.
-pub(in crate::edge) fn digits(phone: &str) -> Option<String> {
+pub(crate) fn digits(phone: &str) -> Option<String> {
     let written = |c: char| c.is_ascii_digit() || " +-().\u{a0}".contains(c);
     let digits: String = phone.chars().filter(char::is_ascii_digit).collect();
     let is_one = phone.chars().all(written) && DIGITS.contains(&digits.len()) && !digits.starts_with('0');
