@@ -74,6 +74,11 @@ impl Asker {
     }
 }
 
+fn text_to(number: &str) -> SendMessage {
+    let content = Some(Content::Text(SendText { body: "su pedido".to_owned(), options: None }));
+    SendMessage { to: number.to_owned(), content, ..SendMessage::default() }
+}
+
 fn endpoints(info: &Value) -> Vec<&str> {
     info["endpoints"].as_array().expect("endpoints").iter().filter_map(|one| one["name"].as_str()).collect()
 }
@@ -191,9 +196,7 @@ async fn a_number_is_on_whatsapp_or_not_and_a_send_does_not_ask_again() {
     let nobody = json!({"on_whatsapp": false, "number": ""});
     assert_eq!(asker.ask("check-number", number("5491199990000")).await, Ok(nobody));
 
-    let content = Some(Content::Text(SendText { body: "su pedido".to_owned(), options: None }));
-    let request = SendMessage { to: dialled.to_owned(), content, ..SendMessage::default() };
-    stage.streams().await.send("order-77", &request).await;
+    stage.streams().await.send("order-77", &text_to(dialled)).await;
     assert_eq!(customer.receives(1).await[0].text, "su pedido");
     assert_eq!(stage.simulator.counter("lookups").await, 2, "the send asks for nothing that is known");
 
@@ -210,20 +213,48 @@ async fn a_number_is_on_whatsapp_or_not_and_a_send_does_not_ask_again() {
     }
 }
 
+/// WhatsApp wants to be left alone for a minute.
+async fn refuse_look_ups(stage: &Stage) {
+    let fault = json!({"kind": "refuse_lookups", "account": BUSINESS, "attributes": {"backoff": "60"}});
+    stage.simulator.fault_as(fault).await;
+}
+
 #[tokio::test]
 async fn look_ups_that_whatsapp_refuses_are_told_and_not_tried_again_at_once() {
     let stage = Stage::plan().setting("SERVICE", "on").set().await;
     stage.logs.expects("WhatsApp answers no look-ups");
     let _product = stage.product(Layout::OneProcess).await;
+    let customer = stage.customer().await;
     let asker = Asker::of(&stage).await;
-    stage
-        .simulator
-        .fault_as(json!({"kind": "refuse_lookups", "account": BUSINESS, "attributes": {"backoff": "60"}}))
-        .await;
+    refuse_look_ups(&stage).await;
     for number in 0..3 {
         let refused = asker.refused("check-number", json!({"number": format!("549118000000{number}")})).await;
         assert_eq!(refused, (503, "no-look-ups".to_owned()));
     }
+    assert_eq!(stage.simulator.counter("lookups_refused").await, 1);
+    // A send asks for itself.
+    stage.simulator.no_faults().await;
+    stage.streams().await.send("order-77", &text_to(customer.phone())).await;
+    assert_eq!(customer.receives(1).await[0].text, "su pedido");
+}
+
+#[tokio::test]
+async fn a_send_that_waits_to_ask_goes_first() {
+    let stage = Stage::plan().setting("SERVICE", "on").set().await;
+    stage.logs.expects("WhatsApp answers no look-ups");
+    let _product = stage.product(Layout::OneProcess).await;
+    let asker = Asker::of(&stage).await;
+    refuse_look_ups(&stage).await;
+    stage.streams().await.send("order-77", &text_to("5491180000001")).await;
+    eventually("the send to be refused", PATIENCE, async || {
+        match stage.simulator.counter("lookups_refused").await {
+            1 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    let refused = asker.refused("check-number", json!({"number": "5491180000002"})).await;
+    assert_eq!(refused, (429, "busy".to_owned()));
     assert_eq!(stage.simulator.counter("lookups_refused").await, 1);
 }
 
@@ -296,9 +327,7 @@ async fn a_flood_is_bounded_and_sends_go_on() {
         let asked = asker.0.publish_with_reply("wa.svc.default.check-number", inbox.clone(), request.into());
         asked.await.expect("a question");
     }
-    let content = Some(Content::Text(SendText { body: "su pedido".to_owned(), options: None }));
-    let request = SendMessage { to: customer.phone().to_owned(), content, ..SendMessage::default() };
-    streams.send("order-77", &request).await;
+    streams.send("order-77", &text_to(customer.phone())).await;
     assert_eq!(customer.receives(1).await[0].text, "su pedido");
     let (mut answered, mut busy) = (0, 0);
     while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), answers.next()).await {
