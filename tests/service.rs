@@ -160,6 +160,7 @@ async fn a_phone_links_with_what_the_service_says_and_is_unlinked_by_whoever_is_
         (&linked["state"], &linked["qr"], &linked["phone"]),
         (&"online".into(), &Value::Null, &BUSINESS.into())
     );
+    assert!(linked.get("qr").is_none(), "{linked}");
     assert_eq!(asker.refused("link", json!({"phone": BUSINESS})).await, (409, "linked".to_owned()));
 
     for unsure in ["", "{}", r#"{"account":"other"}"#] {

@@ -78,9 +78,7 @@ impl From<Unchecked> for Refused {
 struct Linking {
     #[serde(flatten)]
     link: Link,
-    #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     code_expires_in_s: Option<u64>,
 }
 
@@ -126,11 +124,14 @@ impl Acts {
         };
         let left = |code: &PairCode| code.expires.saturating_duration_since(Instant::now()).as_secs();
         let code_expires_in_s = asked.as_ref().map(left);
-        Ok(json(&Linking {
-            link: link(&self.status),
-            code: asked.map(|asked| asked.code),
-            code_expires_in_s,
-        }))
+        let shown =
+            Linking { link: link(&self.status), code: asked.map(|asked| asked.code), code_expires_in_s };
+        let mut shown = serde_json::to_value(&shown).unwrap_or_default();
+        // What there is not is left out, as in every other reply.
+        if let Some(fields) = shown.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        Ok(json(&shown))
     }
 
     async fn unlink(&self, request: &UnlinkRequest) -> Result<Vec<u8>, Refused> {
