@@ -7,7 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Layout, PATIENCE, Process, Stage, clean, connector_binary, eventually, python, root};
+use crate::support::{
+    Layout, PATIENCE, Process, Stage, clean, connector_binary, eventually, python, root, warning,
+};
 
 /// The payload types, made of `proto/` as docs/subjects.md says.
 async fn types(stage: &Stage) -> PathBuf {
@@ -121,6 +123,7 @@ fn is_printed(shown: &str, said: &str) -> bool {
 #[tokio::test]
 async fn each_command_of_the_guide_for_senders_does_what_the_guide_says() {
     let stage = Stage::plan().setting("MEDIA", "all").setting("SERVICE", "on").set().await;
+    stage.logs.expects(warning::NOT_TAKEN);
     let _product = stage.product(Layout::OneProcess).await;
     let customer = stage.customer().await;
     customer.is_dialled("541112345678").await;
