@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::compat::Compat;
+use crate::admin::service::{EdgeOffer, Offer};
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
@@ -243,6 +244,13 @@ async fn sides_on_bus(
     if let Some(forwarder) = &started.forwarder {
         status.forwarder(Arc::clone(forwarder));
     }
+    let offer = config.service.then(|| started.offer(config, sides));
+    let _service = offer.map(|offer| {
+        let serve = admin::service::serve(bus.clone(), config.subjects.clone(), Arc::clone(status), offer);
+        let stop = stop.clone();
+        // Nobody can ask a process that is about to end for anything but its status.
+        spawn("service", OnPanic::Log, async move { stop.run_until_cancelled(serve).await })
+    });
     tracing::info!(?sides, "ready to work");
     // The last part of the grace is for the flush of the library and of nats-server.
     let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(0.6)));
@@ -286,6 +294,16 @@ impl Started {
             started.forwarder = Some(forwarder.await?);
         }
         Ok(started)
+    }
+
+    /// What others can ask of it.
+    fn offer(&self, config: &Config, sides: Sides) -> Offer {
+        let edge = self.edge.as_ref().map(|edge| EdgeOffer {
+            on_duty: edge.on_duty(),
+            look_ups: edge.look_ups(),
+            takeover: config.edge.takeover,
+        });
+        Offer { role: sides.command(), edge }
     }
 
     /// Runs until both have ended.

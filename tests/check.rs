@@ -220,7 +220,7 @@ async fn each_missing_permission_is_named() {
     let store = text(&dir.path().join("store"));
     std::fs::write(&main, format!("jetstream {{ store_dir: \"{store}\" }}\ninclude ./accounts.conf\n"))
         .expect("a configuration");
-    let names = ["PROVISIONER", "EDGE", "FORWARDER", "OPERATOR", "READER", "SENDER", "SYS"];
+    let names = ["PROVISIONER", "EDGE", "FORWARDER", "OPERATOR", "READER", "SENDER", "CHECKER", "SYS"];
     let setup = Setup {
         config: Some(main),
         has_store: true,
@@ -239,6 +239,7 @@ async fn each_missing_permission_is_named() {
             ("NATS_PROVISION", provision),
             ("MEDIA", "all"),
             ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
+            ("SERVICE", "on"),
             ("BACKEND_URL", backend.url()),
         ])
     };

@@ -57,7 +57,11 @@ async fn an_edge_without_nats_leaves_whatsapp_before_another_one_may_come() {
 
 /// A linked edge, and another one with a copy of its session.
 async fn two_edges() -> (Stage, Connector, Connector) {
-    let stage = Stage::plan().set().await;
+    two_edges_on(Stage::plan().set().await).await
+}
+
+/// The same on this stage.
+pub async fn two_edges_on(stage: Stage) -> (Stage, Connector, Connector) {
     let product = stage.product(Layout::OneProcess).await;
     // Copied while nobody writes to it.
     product.edge.stop().await;

@@ -83,6 +83,7 @@ mod screens;
 mod sending;
 mod sends;
 mod sends_files;
+mod service;
 mod session_files;
 mod settings;
 mod shadow;

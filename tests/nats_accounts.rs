@@ -27,7 +27,7 @@ use crate::support::{
 const SECRET: &str = "a-secret-of-the-tests";
 
 /// A user of `accounts.conf`, or the harness's own.
-const USERS: [&str; 6] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender"];
+const USERS: [&str; 7] = ["provisioner", "edge", "forwarder", "operator", "reader", "sender", "checker"];
 
 /// `deploy/nats` with TLS, and one user more: the harness, who may do everything.
 pub struct Account {
@@ -105,6 +105,13 @@ impl Account {
         .into()
     }
 
+    /// A connection of this user.
+    async fn join(&self, stage: &Stage, user: &str) -> async_nats::Client {
+        let setup = Setup { user: Some((user.to_owned(), password(user))), ..self.setup.clone() };
+        let options = setup.options().custom_inbox_prefix(format!("_INBOX_{user}"));
+        options.connect(stage.nats.url()).await.expect(user)
+    }
+
     /// Runs a command as this user.
     pub async fn output(&self, stage: &Stage, arguments: &[&str], user: &str) -> String {
         let mut settings = stage.settings().clone();
@@ -141,6 +148,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("MEDIA", "all")
         .setting("MEDIA_URL_SECRET", SECRET)
         .setting("TAKEOVER", "30m")
+        .setting("SERVICE", "on")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -183,6 +191,8 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     for command in ["takeover", "resume"] {
         account.output(&stage, &[command, "--chat", customer.phone()], "operator").await;
     }
+    account.output(&stage, &["check-number", customer.phone()], "operator").await;
+    seen_as_services(&account, &stage).await;
     let shown = account.output(&stage, &["tap"], "operator").await;
     for kind in ["message", "session", "reply"] {
         assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");
@@ -206,6 +216,29 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     each_is_used(&log);
 }
 
+/// An operator sees both processes, and another service asks what it may.
+async fn seen_as_services(account: &Account, stage: &Stage) {
+    let operator = account.join(stage, "operator").await;
+    eventually("two services", PATIENCE, async || {
+        let inbox = operator.new_inbox();
+        let answers = operator.subscribe(inbox.clone()).await.expect("a subscription");
+        operator.publish_with_reply("$SRV.PING", inbox, "".into()).await.expect("a question");
+        let both = answers.take(2).collect::<Vec<_>>();
+        match tokio::time::timeout(PATIENCE / 10, both).await {
+            Ok(_) => Ok(()),
+            Err(_elapsed) => Err("not both".to_owned()),
+        }
+    })
+    .await;
+    let checker = account.join(stage, "checker").await;
+    for subject in ["wa.svc.default.check-number", "wa.live.status"] {
+        let question = r#"{"number":"5491112345678"}"#;
+        let answer = checker.request(subject, question.into()).await.expect(subject);
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        assert!(answer["on_whatsapp"] == true || answer["ready"] == true, "{answer}");
+    }
+}
+
 /// Each permission was made use of: none is there for nothing.
 fn each_is_used(log: &str) {
     let used = used(log);
@@ -213,7 +246,7 @@ fn each_is_used(log: &str) {
     for (user, permissions) in configured(&conf) {
         // The last one is for what waits for a message in another forwarder's hand, which here is one forwarder's luck.
         let beyond_this_test = |allowed: &&String| {
-            ["reader", "sender"].contains(&user.as_str())
+            ["reader", "sender", "checker"].contains(&user.as_str())
                 || allowed.starts_with("+$JS.ACK.*.*.")
                 || *allowed == "-wa.out.*.reply.*"
         };
@@ -364,11 +397,7 @@ async fn other_services_read_with_a_consumer_made_for_them_and_have_messages_sen
         .await
         .expect("stored");
 
-    let join = async |user: &str| {
-        let setup = Setup { user: Some((user.to_owned(), password(user))), ..account.setup.clone() };
-        let options = setup.options().custom_inbox_prefix(format!("_INBOX_{user}"));
-        async_nats::jetstream::new(options.connect(stage.nats.url()).await.expect(user))
-    };
+    let join = async |user: &str| async_nats::jetstream::new(account.join(&stage, user).await);
     let reader = join("reader").await;
     let consumer =
         reader.get_consumer_from_stream::<pull::Config, _, _>("archive", "WA_IN").await.expect("it");
@@ -385,7 +414,11 @@ async fn other_services_read_with_a_consumer_made_for_them_and_have_messages_sen
 #[tokio::test]
 async fn a_process_that_may_not_answer_works_and_says_so_once() {
     let account = Account::with(|accounts| {
-        let deaf = accounts.replace("\"wa.live.status\", ", "");
+        let deaf = accounts.replacen(
+            "\"_INBOX_edge_default.>\"\n            \"wa.live.status\"\n",
+            "\"_INBOX_edge_default.>\"\n",
+            1,
+        );
         assert_ne!(deaf, accounts);
         deaf.replace("allow_responses: true", "")
     });
@@ -423,6 +456,43 @@ async fn a_process_that_may_not_answer_works_and_says_so_once() {
         assert!(told.contains(&format!("refuses that this process {what}")), "{told}");
         assert!(told.contains("WARN") && told.contains("Permissions Violation"), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+/// The users of an earlier version: nobody may ask the edge or the forwarder.
+#[tokio::test]
+async fn a_process_that_nobody_may_ask_works_and_says_so_once() {
+    const REFUSED: &str = "nats-server refuses that services ask this process";
+    let account = Account::with(|accounts| {
+        let without = |line: &&str| {
+            let allowed = line.trim();
+            !allowed.starts_with("\"$SRV.*") && allowed != "\"wa.svc.default.*\""
+        };
+        let earlier = accounts.lines().filter(without).collect::<Vec<_>>().join("\n");
+        assert!(earlier.lines().count() + 7 == accounts.lines().count());
+        earlier
+    });
+    let stage = Stage::plan().nats(account.setup.clone()).setting("SERVICE", "on").set().await;
+    stage.logs.expects(REFUSED);
+    account.output(&stage, &["provision"], "provisioner").await;
+    let mut edge = account.start(&stage, Role::Edge).await;
+    edge.link(&stage.simulator).await;
+    let mut forwarder = account.start(&stage, Role::Forwarder).await;
+    forwarder.ready().await;
+
+    let customers = stage.customers("54911999", 1).await;
+    let written = rounds(&customers, 1..=1).await;
+    stage.evidence(written.len(), &customers).await.assert_kept(&written);
+    eventually("both to have said it", PATIENCE, async || match stage.logs.count(REFUSED) {
+        2 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    let well = account.output(&stage, &["status", "--json"], "operator").await;
+    let well: serde_json::Value = serde_json::from_str(&well).expect("JSON");
+    assert_eq!(well["processes"].as_array().expect("processes").len(), 2, "{well}");
+    for part in [&edge, &forwarder] {
+        assert_eq!(part.process.stderr().matches(REFUSED).count(), 1);
     }
 }
 

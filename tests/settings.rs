@@ -60,6 +60,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("SEND_NEW_CHATS_PER_HOUR", "100001", "0 for no limit"),
         ("SEND_PER_CHAT", "20", "20/10s"),
         ("SEND_TOTAL", "50/s", "or off"),
+        ("SERVICE", "yes", "on or off"),
+        ("SERVICE_CHECKS", "20", "20/10s"),
         ("SHUTDOWN_GRACE", "never", "30s"),
         ("TAKEOVER", "on", "off, or a duration"),
         ("TAKEOVER_MAX", "0s", "30s"),
@@ -71,7 +73,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
 
     assert_eq!(code, Some(BAD_CONFIG), "{said}");
     for (name, got, takes) in bad {
-        let line = said.lines().find(|line| line.contains(name));
+        let line = said.lines().find(|line| line.contains(&format!("{name}=")));
         let line = line.unwrap_or_else(|| panic!("{name} is not named in:\n{said}"));
         assert!(line.contains(got) && line.contains(takes), "expected `{got}` and `{takes}` in `{line}`");
     }

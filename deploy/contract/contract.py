@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the tables of kinds in docs/subjects.md, and docs/asyncapi.yaml, of docs/kinds.yaml and proto/. `make contract`.
+"""Makes the tables in docs/subjects.md, and docs/asyncapi.yaml, of docs/kinds.yaml, docs/endpoints.yaml and proto/. `make contract`.
 
 With --check it writes nothing, and ends with 1 if something is not as it would be made.
 """
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTO = "whatsapp/connector/v1"
 PAGE = ROOT / "docs/subjects.md"
 DOCUMENT = ROOT / "docs/asyncapi.yaml"
+ENDPOINTS_BEGIN, ENDPOINTS_END = "<!-- endpoints: made by `make contract` of endpoints.yaml -->", "<!-- end of endpoints -->"
 BEGIN, END = "<!-- kinds of {}: made by `make contract` of kinds.yaml -->", "<!-- end of kinds of {} -->"
 
 FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "Takeover": "takeover", "SessionEvent": "session"}
@@ -73,6 +74,37 @@ class Group:
         return self.name != "sends"
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """What a process answers to."""
+
+    name: str
+    subject: str
+    says: str
+    takes: dict
+    gives: dict
+    tests: list[str]
+
+    def address(self) -> str:
+        return self.subject.replace("<", "{").replace(">", "}")
+
+
+def endpoints() -> list[Endpoint]:
+    rows = yaml.safe_load((ROOT / "docs/endpoints.yaml").read_text())
+    return [Endpoint(name, **row) for name, row in rows.items()]
+
+
+def example(fields: dict) -> dict:
+    return {name.removesuffix("?"): value for name, value in fields.items()}
+
+
+def schema(fields: dict) -> dict:
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    made = {"type": "object", "properties": {name: {"type": kinds[type(value)]} for name, value in example(fields).items()}}
+    required = [name for name in fields if not name.endswith("?")]
+    return made | ({"required": required} if required else {})
+
+
 def groups() -> list[Group]:
     text = (ROOT / "docs/kinds.yaml").read_text()
     found = []
@@ -91,7 +123,17 @@ def table(group: Group) -> str:
     return "\n".join([*lines, "", END.format(group.name)])
 
 
+def endpoint_table() -> str:
+    lines = [ENDPOINTS_BEGIN, "", "| subject | does | takes, for example | gives, for example |", "|---|---|---|---|"]
+    for one in endpoints():
+        takes, gives = (json.dumps(example(fields), ensure_ascii=False) for fields in (one.takes, one.gives))
+        lines.append(f"| `{one.subject}` | {one.says} | `{takes}` | `{gives}` |")
+    return "\n".join([*lines, "", ENDPOINTS_END])
+
+
 def page(text: str, every: list[Group]) -> str:
+    before, rest = text.split(ENDPOINTS_BEGIN)
+    text = before + endpoint_table() + rest.split(ENDPOINTS_END)[1]
     for group in every:
         # What is no choice of kinds is on the page in words.
         if (begin := BEGIN.format(group.name)) not in text:
@@ -125,6 +167,36 @@ def message(group: Group, kind: Kind) -> dict:
     }
 
 
+def asked(one: Endpoint, channels: dict, operations: dict, messages: dict) -> None:
+    """A question and its answer, over core NATS."""
+    for name, fields in (("request", one.takes), ("reply", one.gives)):
+        messages[f"service-{one.name}-{name}"] = {
+            "name": f"{one.name}-{name}",
+            "title": f"{one.name}, {name}",
+            "summary": one.says,
+            "contentType": "application/json",
+            "payload": schema(fields),
+            "examples": [{"name": name, "summary": "For example.", "payload": example(fields)}],
+        }
+    parameters = {name: {"description": words} for name, words in PARAMETERS.items() if f"<{name}>" in one.subject}
+    channels[f"service-{one.name}"] = {
+        "address": one.address(),
+        "description": "A request over core NATS. Nothing is stored.",
+        **({"parameters": parameters} if parameters else {}),
+        "messages": {"request": {"$ref": f"#/components/messages/service-{one.name}-request"}},
+    }
+    channels[f"service-{one.name}-reply"] = {
+        "address": None,
+        "description": "Where the request says. A refusal has the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.",
+        "messages": {"reply": {"$ref": f"#/components/messages/service-{one.name}-reply"}},
+    }
+    operations[f"service-{one.name}"] = {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/service-{one.name}"},
+        "reply": {"channel": {"$ref": f"#/channels/service-{one.name}-reply"}},
+    }
+
+
 def document(every: list[Group]) -> dict:
     channels, operations, messages = {}, {}, {}
     for group in every:
@@ -137,6 +209,8 @@ def document(every: list[Group]) -> dict:
             "messages": {kind.name: {"$ref": f"#/components/messages/{group.name}-{kind.name}"} for kind in group.kinds},
         }
         operations[group.name] = {"action": "send" if group.is_ours() else "receive", "channel": {"$ref": f"#/channels/{group.name}"}}
+    for one in endpoints():
+        asked(one, channels, operations, messages)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -153,7 +227,7 @@ def document(every: list[Group]) -> dict:
 
 def written(every: list[Group]) -> dict[Path, str]:
     made = yaml.safe_dump(document(every), sort_keys=False, allow_unicode=True, width=120)
-    return {PAGE: page(PAGE.read_text(), every), DOCUMENT: f"# Made by `make contract` of kinds.yaml.\n{made}"}
+    return {PAGE: page(PAGE.read_text(), every), DOCUMENT: f"# Made by `make contract` of kinds.yaml and endpoints.yaml.\n{made}"}
 
 
 def main() -> int:

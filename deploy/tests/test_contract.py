@@ -46,8 +46,17 @@ def test_an_example_is_of_its_kind_and_its_tests_exist(types, group, kind):
     read = json_format.ParseDict(kind.example, types[group.payload]())
     if group.payload in KINDS:
         assert list(json_format.MessageToDict(read, preserving_proto_field_name=True)) == [kind.name]
-    assert kind.tests
-    for test in kind.tests:
+    exist(kind.tests)
+
+
+@pytest.mark.parametrize("endpoint", contract.endpoints(), ids=lambda endpoint: endpoint.name)
+def test_the_tests_of_an_endpoint_exist(endpoint):
+    exist(endpoint.tests)
+
+
+def exist(tests):
+    assert tests
+    for test in tests:
         module, function = test.split("::")
         assert re.search(rf"\basync fn {function}\b", (ROOT / f"tests/{module}.rs").read_text()), test
 

@@ -8,6 +8,7 @@ mod logins;
 mod media;
 pub mod process_status;
 mod server;
+pub mod service;
 mod terminal;
 
 use std::borrow::Cow;
@@ -52,6 +53,7 @@ pub struct Status {
     edge: SetOnce<(Account, Connection)>,
     new_chats: OnceLock<NewChats>,
     forwarder: OnceLock<Arc<Forwarder>>,
+    book: service::Book,
 }
 
 impl Status {

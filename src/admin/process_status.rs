@@ -2,28 +2,34 @@
 //! messages that the process has in hand.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Status;
-use crate::bus::Bus;
+use crate::bus::{Bus, Courtesy};
 use crate::telemetry::metrics::{SENDING, TURNS};
 use crate::wire::process_status::{EdgeSide, ForwarderSide, Process, Reason};
 use crate::wire::{Subjects, kind};
 
+/// What a process without the permission is missing.
+const COURTESY: Courtesy = Courtesy {
+    hears: "that this process hears what `whatsapp-connector status` asks",
+    answers: "that this process answers `whatsapp-connector status`",
+};
+
 /// Answers until the bus is closed. `role` is the command that runs.
 pub async fn answer(bus: Bus, subjects: Subjects, status: Arc<Status>, role: &'static str) {
-    let mut questions = match bus.questions(&subjects.live_status()).await {
+    let mut questions = match bus.questions(&subjects, COURTESY, &[subjects.live_status()], None).await {
         Ok(questions) => questions,
         Err(error) => {
             return tracing::warn!(%error, "`whatsapp-connector status` will get no answer from this process");
         }
     };
-    while let Some(reply) = questions.next().await {
-        // A user that may ask must not be able to make this process write into a stream.
-        if !subjects.is_reserved(&reply) {
-            // Plain data always serialises.
-            let answer = serde_json::to_vec(&status.process(role).await).unwrap_or_default();
-            questions.answer(reply, answer).await;
-        }
+    while let Some(question) = questions.next().await {
+        let began = Instant::now();
+        // Plain data always serialises.
+        let answer = serde_json::to_vec(&status.process(role).await).unwrap_or_default();
+        bus.answer(COURTESY, question.reply, answer).await;
+        status.book.answered(super::service::STATUS, began.elapsed());
     }
 }
 

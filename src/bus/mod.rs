@@ -49,7 +49,7 @@ pub use passing::Hearsay;
 pub use pull::{Delivery, EXPIRES as PULL_EXPIRES};
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 
-pub use requests::{Answers, Questions};
+pub use requests::{Answers, AskError, Courtesy, Question, Questions};
 pub use survey::{JetStream, Lack};
 pub use takeover::{Of, StoredTakeover, TakeoverError};
 

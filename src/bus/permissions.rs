@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::refusals::MARK;
 use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
-use crate::wire::Subjects;
+use crate::wire::{Subjects, micro};
 
 /// No stream has this name, so no stream stores a message that expects to be in it.
 const NO_STREAM: &str = "WHATSAPP_CONNECTOR_CHECK";
@@ -63,6 +63,8 @@ pub struct Uses {
     pub fetched: Option<Media>,
     /// It reads files: it hands them out, or has voice notes written down.
     pub read: bool,
+    /// Others see it as a NATS micro service, and ask its edge.
+    pub service: bool,
 }
 
 /// All permissions that `role` needs, with what `uses` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
@@ -79,11 +81,15 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
 
     let mut needs = vec![subscribe(format!("{inbox}.>")), subscribe(subjects.live_status())];
     needs.extend([subjects.stream_in(), subjects.stream_out(), subjects.stream_dlq()].map(info));
+    if uses.service {
+        needs.extend(micro::subjects("*").map(&subscribe));
+    }
     let mut reads = uses.read;
     let (stream, consumer) = match role {
         Role::Edge(account) => {
             let lease = subjects.lease(account);
             needs.extend(uses.typing.then(|| subscribe(subjects.all_typing(Some(account)))));
+            needs.extend(uses.service.then(|| subscribe(subjects.services_of(account))));
             needs.extend([
                 some(&subjects.in_of(account)),
                 exact(key(lease.clone())),
@@ -257,8 +263,12 @@ mod tests {
     use super::*;
     use crate::wire::Account;
 
-    const ALL: Uses =
-        Uses { typing: true, fetched: Some(Media { max_bytes: None, sends: true }), read: true };
+    const ALL: Uses = Uses {
+        typing: true,
+        fetched: Some(Media { max_bytes: None, sends: true }),
+        read: true,
+        service: true,
+    };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
     fn configured(user: &str) -> BTreeSet<String> {

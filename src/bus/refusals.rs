@@ -3,8 +3,8 @@
 //! A refused publish or subscription gets no answer. The server reports it as an error of the connection. This module
 //! passes that report on to the caller that waits for an answer.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
 
@@ -13,6 +13,9 @@ use crate::telemetry::redact;
 /// The most different refusals that are logged for one connection. Each chat has a subject of its own, so there may be
 /// very many.
 const TOLD: usize = 100;
+
+/// So many answers may be on their way. Each goes to a subject of its own.
+const LATELY: usize = 256;
 
 /// What the subject of the last of several questions begins with, before an inbox: once it is refused, all refusals are here.
 pub(super) const MARK: &str = "check";
@@ -27,7 +30,7 @@ pub(super) struct Refusals {
     /// What may not be published on this connection: subjects without their last token, of which each chat has its own.
     unpublished: Arc<Mutex<BTreeSet<String>>>,
     /// Subjects that nothing depends on: what a refusal takes away, and the text that names the subject in a refusal.
-    courtesies: Arc<Mutex<BTreeMap<&'static str, BTreeSet<String>>>>,
+    courtesies: Arc<Mutex<BTreeMap<&'static str, VecDeque<String>>>>,
 }
 
 impl Refusals {
@@ -86,25 +89,40 @@ impl Refusals {
 
     /// Nothing depends on `subject`. If the server refuses it, one warning names `what`.
     pub(super) fn tolerate(&self, what: &'static str, subject: &str) {
-        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.insert(what, BTreeSet::from([format!("\"{subject}\"")]));
+        self.courtesies().insert(what, VecDeque::from([quoted(subject)]));
     }
 
     /// The same, beside the subjects that `what` has already. There are only so many of them.
     pub(super) fn tolerate_too(&self, what: &'static str, subject: &str) {
-        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.entry(what).or_default().insert(format!("\"{subject}\""));
+        let mut courtesies = self.courtesies();
+        let (all, subject) = (courtesies.entry(what).or_default(), quoted(subject));
+        if !all.contains(&subject) {
+            all.push_back(subject);
+        }
+    }
+
+    /// The same, and the oldest are forgotten.
+    pub(super) fn tolerate_lately(&self, what: &'static str, subject: &str) {
+        let mut courtesies = self.courtesies();
+        let all = courtesies.entry(what).or_default();
+        if all.len() >= LATELY {
+            all.pop_front();
+        }
+        all.push_back(quoted(subject));
     }
 
     /// Nothing depends on the subjects that begin so.
     pub(super) fn tolerate_below(&self, what: &'static str, beginning: &str) {
-        let mut courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        courtesies.insert(what, BTreeSet::from([format!("\"{beginning}")]));
+        self.courtesies().insert(what, VecDeque::from([format!("\"{beginning}")]));
+    }
+
+    fn courtesies(&self) -> MutexGuard<'_, BTreeMap<&'static str, VecDeque<String>>> {
+        self.courtesies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn courtesy(&self, words: &str) -> Option<&'static str> {
-        let courtesies = self.courtesies.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = |quoted: &BTreeSet<String>| quoted.iter().any(|quoted| words.contains(quoted.as_str()));
+        let courtesies = self.courtesies();
+        let named = |quoted: &VecDeque<String>| quoted.iter().any(|quoted| words.contains(quoted.as_str()));
         courtesies.iter().find(|(_, quoted)| named(quoted)).map(|(what, _)| *what)
     }
 
@@ -151,6 +169,11 @@ impl Listener {
     }
 }
 
+/// As the server names a subject.
+fn quoted(subject: &str) -> String {
+    format!("\"{subject}\"")
+}
+
 /// The subject on which a message was refused.
 fn unpublished(words: &str) -> Option<&str> {
     if !words.to_lowercase().contains("for publish to") {
@@ -195,7 +218,7 @@ mod tests {
         let refusals = Refusals::new("_INBOX");
         for request in 0..3 {
             let inbox = format!("_INBOX_operator.{request}");
-            refusals.tolerate("answers", &inbox);
+            refusals.tolerate_lately("answers", &inbox);
             refusals.hear(&format!("Permissions Violation for Publish to \"{inbox}\""));
         }
         assert_eq!(refusals.told.lock().unwrap().iter().cloned().collect::<Vec<_>>(), ["answers"]);

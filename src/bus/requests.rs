@@ -3,22 +3,119 @@
 
 use std::time::{Duration, Instant};
 
+use async_nats::Request;
+use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::stream::{self, SelectAll};
 
 use super::refusals::Listener;
 use super::{Bus, ReadError};
+use crate::wire::{Subjects, micro};
+
+/// What would be missing without the permission, in the words of a warning.
+#[derive(Debug, Clone, Copy)]
+pub struct Courtesy {
+    /// Without the subscription.
+    pub hears: &'static str,
+    /// Without the right to answer.
+    pub answers: &'static str,
+}
+
+/// Why somebody has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody hears it.
+    #[error("nobody answers there")]
+    Nobody,
+    /// It was refused, and why.
+    #[error("{text}")]
+    Refused {
+        /// The number.
+        code: String,
+        /// Why, and what helps.
+        text: String,
+    },
+    /// There is no answer.
+    #[error(transparent)]
+    Bus(#[from] ReadError),
+}
 
 impl Bus {
-    /// Receives every question on `subject`.
+    /// Receives every question on `subjects`; with a `group`, one of its members receives each.
     ///
     /// Nothing depends on it. If the server does not allow it, that is a warning in the log, and the subscription is
     /// tried again with each new connection.
-    pub async fn questions(&self, subject: &str) -> Result<Questions, ReadError> {
-        self.refusals.tolerate("that this process hears what `whatsapp-connector status` asks", subject);
-        let questions = self.client.subscribe(subject.to_owned()).await;
-        let questions = questions.map_err(|error| ReadError::new(&error))?;
-        Ok(Questions { bus: self.clone(), questions })
+    pub async fn questions(
+        &self,
+        own: &Subjects,
+        what: Courtesy,
+        subjects: &[String],
+        group: Option<&'static str>,
+    ) -> Result<Questions, ReadError> {
+        let mut questions = Vec::new();
+        for subject in subjects {
+            self.refusals.tolerate_too(what.hears, subject);
+            let subject = subject.to_owned();
+            let heard = match group {
+                Some(group) => self.client.queue_subscribe(subject, group.to_owned()).await,
+                None => self.client.subscribe(subject).await,
+            };
+            questions.push(heard.map_err(|error| ReadError::new(&error))?);
+        }
+        Ok(Questions { own: own.clone(), questions: stream::select_all(questions) })
+    }
+
+    /// Answers a question. The server may refuse that as well.
+    pub async fn answer(&self, what: Courtesy, reply: String, answer: Vec<u8>) {
+        self.refusals.tolerate_lately(what.answers, &reply);
+        // The client that asked may be gone by now.
+        if let Err(error) = self.client.publish(reply, answer.into()).await {
+            tracing::debug!(%error, "an answer could not be sent");
+        }
+    }
+
+    /// Refuses what was asked, as micro services do.
+    pub async fn refuse(&self, what: Courtesy, reply: String, (code, why): (u16, &str), body: Vec<u8>) {
+        self.refusals.tolerate_lately(what.answers, &reply);
+        // Words of nats-server may be in it, and a header has one line.
+        let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(micro::ERROR, why.as_str());
+        headers.insert(micro::ERROR_CODE, code.to_string());
+        if let Err(error) = self.client.publish_with_headers(reply, headers, body.into()).await {
+            tracing::debug!(%error, "an answer could not be sent");
+        }
+    }
+
+    /// A name that nobody else has.
+    pub fn unique(&self) -> String {
+        self.client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned()
+    }
+
+    /// Asks whoever answers on `subject` first, for so long.
+    pub async fn ask_one(
+        &self,
+        subject: &str,
+        question: Vec<u8>,
+        bound: Duration,
+    ) -> Result<Bytes, AskError> {
+        let mut refusals = self.refusals.listen();
+        let request = Request::new().payload(question.into()).timeout(Some(bound));
+        let answer = tokio::select! {
+            biased;
+            answer = self.client.send_request(subject.to_owned(), request) => answer,
+            why = refusals.refused(subject) => return Err(ReadError::Forbidden(why).into()),
+        };
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => AskError::Nobody,
+            _ => ReadError::new(&error).into(),
+        })?;
+        let said = |name| answer.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+        match said(micro::ERROR_CODE) {
+            Some(code) => Err(AskError::Refused { code, text: said(micro::ERROR).unwrap_or_default() }),
+            None => Ok(answer.payload),
+        }
     }
 
     /// Asks all processes on `subject`. [`Answers::all`] reads their answers.
@@ -33,29 +130,36 @@ impl Bus {
     }
 }
 
-/// A core subscription to questions.
+/// A question, and where its answer goes.
+#[derive(Debug)]
+pub struct Question {
+    /// Where it was asked.
+    pub subject: String,
+    /// What is asked.
+    pub payload: Bytes,
+    /// Where the answer goes. Neither to a subject of ours nor to one of nats-server's.
+    pub reply: String,
+}
+
+/// Core subscriptions to questions.
 #[derive(Debug)]
 pub struct Questions {
-    bus: Bus,
-    questions: async_nats::Subscriber,
+    own: Subjects,
+    questions: SelectAll<async_nats::Subscriber>,
 }
 
 impl Questions {
-    /// The subject for the answer to the next question; `None` when the connection is closed for good.
-    pub async fn next(&mut self) -> Option<String> {
+    /// The next question; `None` when the connection is closed for good. Cancel-safe.
+    ///
+    /// Whoever asks chooses where the answer goes. A user that may ask must not be able to make this process write into a
+    /// stream, a lease or an ack.
+    pub async fn next(&mut self) -> Option<Question> {
         loop {
-            if let Some(reply) = self.questions.next().await?.reply {
-                return Some(reply.to_string());
+            let asked = self.questions.next().await?;
+            if let Some(reply) = asked.reply.filter(|reply| !self.own.is_reserved(reply)) {
+                let (subject, reply) = (asked.subject.to_string(), reply.to_string());
+                return Some(Question { subject, payload: asked.payload, reply });
             }
-        }
-    }
-
-    /// Answers a question. The server may refuse that as well.
-    pub async fn answer(&self, reply: String, answer: Vec<u8>) {
-        self.bus.refusals.tolerate("that this process answers `whatsapp-connector status`", &reply);
-        // The client that asked may be gone by now.
-        if let Err(error) = self.bus.client.publish(reply, answer.into()).await {
-            tracing::debug!(%error, "an answer could not be sent");
         }
     }
 }

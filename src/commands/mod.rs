@@ -10,6 +10,7 @@ pub mod dlq;
 pub mod healthcheck;
 pub mod provision;
 pub mod send;
+pub mod service;
 pub mod status;
 pub mod takeover;
 pub mod tap;
@@ -25,6 +26,7 @@ use crate::telemetry;
 use bus_access::BusUnavailable;
 use dlq::DlqError;
 use send::SendError;
+use service::ServiceError;
 use status::StatusError;
 use takeover::TakeoverCommandError;
 use tap::TapError;
@@ -90,6 +92,30 @@ pub enum Command {
     ///   whatsapp-connector resume --chat 5491112345678
     #[command(verbatim_doc_comment)]
     Resume(takeover::ChatArgs),
+    /// Prints how to link an account's number, as JSON: the QR code that its edge shows, or that it is linked.
+    ///
+    /// With --phone, the edge asks WhatsApp for a code to type into that phone. Whoever has the QR code or the code can link a number of
+    /// their own. The edge runs with SERVICE=on. Needs NATS_URL, or a `run` on this machine.
+    ///
+    ///   whatsapp-connector link --phone 5491112345678
+    #[command(verbatim_doc_comment)]
+    Link(service::LinkArgs),
+    /// Unlinks an account's number. A person with the phone has to link it again.
+    ///
+    /// The edge runs with SERVICE=on. Needs NATS_URL, or a `run` on this machine.
+    ///
+    ///   whatsapp-connector unlink --account default
+    #[command(verbatim_doc_comment)]
+    Unlink(service::UnlinkArgs),
+    /// Asks WhatsApp whether somebody has this phone number there. Prints the answer as JSON.
+    ///
+    /// The edge remembers who was found for a day. It asks as often as SERVICE_CHECKS says. It runs with SERVICE=on.
+    ///
+    ///   whatsapp-connector check-number 5491112345678
+    ///
+    /// Exit code 0: somebody has it. Exit code 1: nobody has it, or the edge cannot ask. Needs NATS_URL, or a `run` on this machine.
+    #[command(verbatim_doc_comment)]
+    CheckNumber(service::CheckNumberArgs),
     /// Prints the state of a running system on one screen. Changes nothing.
     ///
     /// Exit code 0: all is well. Exit code 1: something needs a person; the last lines say what, and what mends it.
@@ -126,6 +152,9 @@ pub enum CommandError {
     /// `takeover` and `resume`.
     #[error(transparent)]
     Takeover(#[from] TakeoverCommandError),
+    /// `link`, `unlink` and `check-number`.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// `healthcheck`.
     #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
@@ -143,23 +172,31 @@ impl Fatal for CommandError {
             | Self::Tap(TapError::Access(error))
             | Self::Send(SendError::Access(error))
             | Self::Takeover(TakeoverCommandError::Access(error))
+            | Self::Service(ServiceError::Access(error))
             | Self::Status(StatusError::Access(error)) => bus(error),
             Self::Takeover(error) if error.is_setting() => EX_CONFIG,
             Self::Status(StatusError::Wanted(_))
             | Self::Send(SendError::NotThere | SendError::Recipient | SendError::NoFile)
+            | Self::Service(ServiceError::NotThere | ServiceError::Refused(_))
             | Self::Healthcheck(_) => 1,
             Self::Provision(_)
             | Self::Dlq(_)
             | Self::Tap(_)
             | Self::Send(_)
             | Self::Takeover(_)
+            | Self::Service(_)
             | Self::Status(_)
             | Self::Output(_) => EX_UNAVAILABLE,
         }
     }
 
     fn is_failure(&self) -> bool {
-        !matches!(self, Self::Status(StatusError::Wanted(_)) | Self::Send(SendError::NotThere))
+        !matches!(
+            self,
+            Self::Status(StatusError::Wanted(_))
+                | Self::Send(SendError::NotThere)
+                | Self::Service(ServiceError::NotThere)
+        )
     }
 }
 
@@ -189,6 +226,15 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
         }),
         Command::Resume(args) => for_operator(environment, async |config| {
             takeover::resume(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::Link(args) => for_operator(environment, async |config| {
+            service::link(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::Unlink(args) => for_operator(environment, async |config| {
+            service::unlink(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::CheckNumber(args) => for_operator(environment, async |config| {
+            service::check_number(&args, &config).await.map_err(CommandError::from)
         }),
         Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)

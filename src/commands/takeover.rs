@@ -5,20 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::bus_access::{self, BusUnavailable};
-use crate::bus::{Of, StoredTakeover, TakeoverError};
+use crate::bus::Of;
 use crate::config::Config;
+use crate::operator::takeover::{self, Change, NotChanged, chat};
 use crate::stdout;
-use crate::wire::header::rfc3339_ms;
-use crate::wire::v1::Takeover;
-use crate::wire::v1::TakeoverState;
-use crate::wire::{Account, ChatToken, kind, now_ms, takeover};
-
-/// How long the bus may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wire::{Account, ChatToken};
 
 /// Whose chat it is.
 #[derive(Debug, Args)]
@@ -54,11 +47,8 @@ pub enum TakeoverCommandError {
     #[error("--for takes 1s up to TAKEOVER_MAX, which is {}", humantime::format_duration(*.0))]
     TooLong(Duration),
     /// It is not known that the bus has it.
-    #[error("it may not be stored: {0}")]
-    NotStored(#[from] TakeoverError),
-    /// The same.
-    #[error("it may not be stored: nats-server does not answer")]
-    Timeout,
+    #[error(transparent)]
+    NotStored(#[from] NotChanged),
     /// The result cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
@@ -71,73 +61,27 @@ impl TakeoverCommandError {
     }
 }
 
-fn chat(text: &str) -> Result<ChatToken, String> {
-    let is_number = |user: &str| !user.is_empty() && user.chars().all(|c| c.is_ascii_digit());
-    match text.split_once('@') {
-        Some((user, "s.whatsapp.net")) if is_number(user) => Ok(ChatToken::phone(user)),
-        Some((user, "lid")) if is_number(user) => Ok(ChatToken::lid(user)),
-        Some((user, "g.us")) if !user.is_empty() => Ok(ChatToken::group(user)),
-        Some(_) => Err("a phone number in digits, a JID, or a chat's token".to_owned()),
-        None => ChatToken::parse(text).map_err(|error| error.to_string()),
-    }
-}
-
-/// What holds now, as it is printed. It names nobody.
-#[derive(Debug, Serialize)]
-struct Shown {
-    state: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    began_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
-}
-
-impl Shown {
-    fn of(stored: Option<&StoredTakeover>) -> Self {
-        let Some(StoredTakeover { takeover, .. }) = stored else {
-            return Self { state: "none".to_owned(), began_at: None, until: None };
-        };
-        Self {
-            state: kind::code(takeover.state().as_str_name(), "TAKEOVER_STATE_"),
-            began_at: Some(rfc3339_ms(takeover.began_at_ms)),
-            until: Some(rfc3339_ms(takeover.until_ms)),
-        }
-    }
-}
-
 /// Runs `takeover`.
 pub async fn take_over(args: &TakeoverArgs, config: &Config) -> Result<ExitCode, TakeoverCommandError> {
     let settings = config.edge.takeover.ok_or(TakeoverCommandError::Off)?;
     let lasts = args.lasts.unwrap_or(settings.each);
-    if lasts < Duration::from_secs(1) || lasts > settings.most {
+    if !takeover::is_possible(lasts, settings) {
         return Err(TakeoverCommandError::TooLong(settings.most));
     }
-    change(&args.of, config, "takeover", |_before| Some(takeover::asked_for(lasts))).await
+    change(&args.of, config, Change::TakeOver(lasts)).await
 }
 
 /// Runs `resume`.
 pub async fn resume(args: &ChatArgs, config: &Config) -> Result<ExitCode, TakeoverCommandError> {
-    let is_on = |stored: &&StoredTakeover| stored.takeover.state() != TakeoverState::Ended;
-    change(args, config, "resume", |before| {
-        before.filter(is_on).map(|stored| takeover::resumed(&stored.takeover))
-    })
-    .await
+    change(args, config, Change::Resume).await
 }
 
-async fn change(
-    args: &ChatArgs,
-    config: &Config,
-    command: &str,
-    next: impl Fn(Option<&StoredTakeover>) -> Option<Takeover>,
-) -> Result<ExitCode, TakeoverCommandError> {
-    let bus = bus_access::connect(config, command).await?;
+async fn change(args: &ChatArgs, config: &Config, change: Change) -> Result<ExitCode, TakeoverCommandError> {
+    let bus = bus_access::connect(config, change.name()).await?;
     let account = args.account.as_ref().unwrap_or(&config.edge.account);
     let of = Of { subjects: &config.subjects, account, chat: &args.chat };
-    let id = format!("{account}/{}/{command}/{}-{}", args.chat.as_str(), now_ms(), std::process::id());
-    let never = CancellationToken::new();
-    let changed = tokio::time::timeout(PATIENCE, bus.take_over(of, &id, next, &never)).await;
-    let holds = changed.map_err(|_elapsed| TakeoverCommandError::Timeout)??;
-    let line = serde_json::to_string(&Shown::of(holds.as_ref())).map_err(io::Error::from)?;
+    let holds = takeover::change(&bus, of, change).await?;
+    let line = serde_json::to_string(&holds).map_err(io::Error::from)?;
     let _ = stdout::line(&line)?;
     Ok(ExitCode::SUCCESS)
 }

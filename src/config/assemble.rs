@@ -37,6 +37,7 @@ impl Config {
         let compat_status = check.read(&given.compat_status, read::switch);
         let cors_origin = check.read(&given.http_cors_origin, read::origin);
         check.token(&given.media_url_secret);
+        let service = check.read(&given.service, read::switch);
         let telemetry = telemetry(given, otel, check);
         Some(Self {
             nats_url: read::secret(&given.nats_url),
@@ -51,6 +52,7 @@ impl Config {
             compat_status: compat_status?,
             cors_origin,
             file_links: file_links(given),
+            service: service?,
             shutdown_grace: shutdown_grace?,
             telemetry: telemetry?,
         })
@@ -260,6 +262,7 @@ fn edge(
     let per_chat = check.read(&given.send_per_chat, rate::limit);
     let total = check.read(&given.send_total, rate::limit);
     let loops = check.read(&given.loop_limit, rate::limit_per_minute);
+    let checks = check.read(&given.service_checks, rate::limit);
     let per_hour = check
         .read(&given.send_new_chats_per_hour, |text| text.parse().ok().filter(|count| *count <= 100_000_u32));
     let pause = check.duration(&given.send_new_chats_pause);
@@ -284,6 +287,7 @@ fn edge(
             total: total?,
             loops: loops?,
             new_chats: edge::NewChatLimits { per_hour: NonZeroU32::new(per_hour?), pause: pause? },
+            checks: checks?,
         },
     })
 }

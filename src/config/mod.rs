@@ -61,6 +61,8 @@ pub struct Config {
     pub cors_origin: Option<String>,
     /// Knows the addresses of files that may be fetched here. `None`: none are served.
     pub file_links: Option<FileLinks>,
+    /// Whether others see this process as a NATS micro service, and ask its edge.
+    pub service: bool,
     /// How long the end of the process may take.
     pub shutdown_grace: Duration,
     /// Logs, traces, metrics.

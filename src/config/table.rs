@@ -255,6 +255,7 @@ settings! {
         .takes("a number from 1 to 100000, or 0 for no limit");
     send_new_chats_pause: "SEND_NEW_CHATS_PAUSE", Setting::of(Edge).or("1h").takes(DURATION);
     interactive: "INTERACTIVE", Setting::of(Edge).or("text").takes("text or native");
+    service_checks: "SERVICE_CHECKS", Setting::of(Edge).or("20/1m").takes(rate::TAKES);
     loop_limit: "LOOP_LIMIT", Setting::of(Edge).or("30/1m").takes(rate::TAKES_PER_MINUTE);
     whatsapp_simulator_url: "WHATSAPP_SIMULATOR_URL", Setting::of(Edge).or_else("WhatsApp itself")
         .takes("nothing, in a normal build");
@@ -301,6 +302,7 @@ settings! {
     http_cors_origin: "HTTP_CORS_ORIGIN", Setting::of(Both).or_else("no page of another origin reads /status")
         .takes("an origin, such as https://admin.example.com");
     compat_status: "COMPAT_STATUS", Setting::of(Both).or("off").takes("on or off");
+    service: "SERVICE", Setting::of(Both).or("off").takes("on or off");
     shutdown_grace: "SHUTDOWN_GRACE", Setting::of(Both).or("25s").takes(DURATION);
     log_format: "LOG_FORMAT", Setting::of(Both).or_else("pretty on a terminal, else json").takes("pretty or json");
     rust_log: "RUST_LOG", Setting::of(Both).or(DEFAULT_FILTER)

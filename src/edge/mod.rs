@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
@@ -29,7 +30,9 @@ use inbound::{Files, Inbound, Latecomers, Memory, Pool};
 use outbound::{
     Acks, Announcer, Courteous, Courtesies, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs,
 };
-pub use outbound::{Interactive, Limits, NewChatLimits, NewChats, Shown, job, parts, rate, request};
+pub use outbound::{
+    Interactive, Limits, LookUps, NewChatLimits, NewChats, Shown, Unchecked, job, parts, rate, request,
+};
 use session::link::Input;
 use session::{
     Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
@@ -100,6 +103,8 @@ struct Parts {
     writer: ConnectionWriter,
     connection: Connection,
     new_chats: NewChats,
+    look_ups: LookUps,
+    on_duty: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
@@ -122,6 +127,7 @@ impl Edge {
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
         let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
+        let look_ups = LookUps::new(connection.clone(), settings.limits.checks);
         let parts = Parts {
             bus,
             subjects,
@@ -133,6 +139,8 @@ impl Edge {
             writer,
             connection,
             new_chats,
+            look_ups,
+            on_duty: watch::channel(false).0,
             stop,
         };
         Ok(Self { parts, news })
@@ -146,6 +154,16 @@ impl Edge {
     /// Whether new chats are written to.
     pub fn new_chats(&self) -> NewChats {
         self.parts.new_chats.clone()
+    }
+
+    /// Who asks WhatsApp about numbers.
+    pub fn look_ups(&self) -> LookUps {
+        self.parts.look_ups.clone()
+    }
+
+    /// Whether this edge holds the account's lease.
+    pub fn on_duty(&self) -> watch::Receiver<bool> {
+        self.parts.on_duty.subscribe()
     }
 
     /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
@@ -171,7 +189,9 @@ impl Parts {
         metrics::LEASE.set(0, [account]);
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
             metrics::LEASE.set(1, [account]);
+            self.on_duty.send_replace(true);
             Box::pin(self.term(&held.lost, grace)).await;
+            self.on_duty.send_replace(false);
             metrics::LEASE.set(0, [account]);
             if self.stop.is_cancelled() {
                 held.release().await;
@@ -278,6 +298,7 @@ impl Parts {
         let means = Means {
             sender: Sender::new(self.connection.clone(), acks.clone()),
             limits: self.settings.limits,
+            look_ups: self.look_ups.clone(),
             offers: offers.clone(),
             timers: timers.clone(),
             takeovers: takeovers.clone(),

@@ -242,6 +242,16 @@ impl Subjects {
         format!("{}.live.status", self.prefix)
     }
 
+    /// Where one account's edge is asked to do something. Core NATS, so nothing is stored.
+    pub fn service(&self, account: &Account, act: &str) -> String {
+        format!("{}.svc.{account}.{act}", self.prefix)
+    }
+
+    /// All that one account's edge can be asked to do.
+    pub fn services_of(&self, account: &Account) -> String {
+        self.service(account, "*")
+    }
+
     /// Where forwarders say that the backend works on a message of a chat. Core NATS, so nothing is stored.
     pub fn live_typing(&self, account: &Account, chat: &ChatToken) -> String {
         format!("{}.live.{account}.typing.{}", self.prefix, chat.as_str())
@@ -400,6 +410,8 @@ mod tests {
             (subjects.some_out(None, Some("send")), "wa.out.*.send.*"),
             (subjects.live_status(), "wa.live.status"),
             (subjects.live_typing(account, chat), "wa.live.shop.typing.54911"),
+            (subjects.service(account, "link"), "wa.svc.shop.link"),
+            (subjects.services_of(account), "wa.svc.shop.*"),
             (subjects.all_typing(Some(account)), "wa.live.shop.typing.*"),
             (subjects.all_typing(None), "wa.live.*.typing.*"),
             (subjects.consumer_forwarder(), "forwarder"),

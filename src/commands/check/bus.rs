@@ -64,6 +64,7 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         typing: config.edge.shown.typing,
         fetched: config.topology.media,
         read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
+        service: config.service,
     };
     for role in &roles {
         let refused = bus.refused(&bus.needs(&config.subjects, *role, uses)).await;

@@ -49,6 +49,8 @@ pub struct Limits {
     pub loops: Limit,
     /// Messages to people who are not known.
     pub new_chats: new_chats::Limits,
+    /// How often other services may ask whether a number is on WhatsApp (`SERVICE_CHECKS`).
+    pub checks: Limit,
 }
 
 /// With what messages are carried.
@@ -58,6 +60,8 @@ pub(crate) struct Means {
     pub sender: Sender,
     /// How fast.
     pub limits: Limits,
+    /// Asks WhatsApp about numbers.
+    pub look_ups: LookUps,
     /// Hears what they offer to choose from.
     pub offers: Offers,
     /// The chats' disappearing timers.
@@ -144,6 +148,7 @@ impl Carrier {
         let Means {
             sender,
             limits,
+            look_ups,
             offers,
             timers,
             takeovers,
@@ -156,7 +161,7 @@ impl Carrier {
             courtesies,
         } = means;
         Self {
-            look_ups: LookUps::new(sender.connection().clone()),
+            look_ups,
             packer: Packer::new(sender.connection().clone(), polls),
             strangers: Strangers::new(new_chats),
             files: Files::new(files),

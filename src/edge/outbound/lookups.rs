@@ -3,15 +3,22 @@
 //!
 //! WhatsApp limits how often it may be asked. So one question is asked at a time, and what it refuses holds back the
 //! next one as well. Those who wait hold no permit: answers go on.
+//!
+//! Other services may ask, too, without sending: fewer, never while a send waits for its turn, and beside the turn, so that no
+//! send waits for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
-use whatsapp_rust::{ContactError, IqError, Jid};
+use whatsapp_rust::{Client, ContactError, IqError, Jid};
 
-use crate::edge::session::Connection;
+use super::rate::Limit;
+use crate::edge::session::link::State;
+use crate::edge::session::{Connection, digits};
 use crate::telemetry::redact;
 use crate::wire::ChatToken;
 
@@ -28,13 +35,52 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Of how many sent messages request and chat are remembered. One takes about 250 bytes.
 const REMEMBERED_SENDS: usize = 20_000;
 
-/// Asks WhatsApp about numbers.
+/// A check may wait so long for its turn: behind other checks, and behind sends that ask.
+const TURN: Duration = Duration::from_secs(3);
+/// And so long for WhatsApp.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Asks WhatsApp about numbers. Clones share what they know.
+#[derive(Debug, Clone)]
+pub struct LookUps(Arc<Shared>);
+
 #[derive(Debug)]
-pub(super) struct LookUps {
+struct Shared {
     connection: Connection,
     known: Mutex<Known>,
-    /// Held by the one who asks, also during the pause after a refusal.
+    /// Held by the one who asks for a send, also during the pause after a refusal.
     turn: tokio::sync::Mutex<Pace>,
+    /// Held by the one who asks for another service.
+    checks: tokio::sync::Mutex<Checks>,
+    budget: Option<DefaultDirectRateLimiter>,
+}
+
+/// The questions of other services.
+#[derive(Debug, Default)]
+struct Checks {
+    pace: Pace,
+    /// WhatsApp wants to be left alone until then.
+    rests_until: Option<Instant>,
+}
+
+/// Why it is not known whether a number is on WhatsApp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unchecked {
+    /// It is no phone number.
+    #[error("this is no phone number: write it with its country code, in digits")]
+    NotANumber,
+    /// WhatsApp cannot be asked.
+    #[error("the linked number is not online: look at the status, and ask again then")]
+    NotOnline,
+    /// It may be asked again then.
+    #[error("too many numbers were asked for (SERVICE_CHECKS): ask again in {} s", .0.as_secs().max(1))]
+    TooMany(Duration),
+    /// Others ask. Sends go first.
+    #[error("others are asking, and messages go first: ask again in a few seconds")]
+    Busy,
+    /// WhatsApp does not answer.
+    #[error("WhatsApp answers no look-ups of numbers for the moment: ask again in {} s", .0.as_secs().max(1))]
+    Refused(Duration),
 }
 
 /// The addresses that WhatsApp named, the oldest first.
@@ -61,9 +107,17 @@ impl Pace {
 }
 
 impl LookUps {
-    /// Nothing is known yet.
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, known: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    /// Nothing is known yet. Other services may ask as often as `checks` says.
+    pub(crate) fn new(connection: Connection, checks: Limit) -> Self {
+        let quota =
+            |rate: super::rate::Rate| Some(Quota::with_period(rate.interval())?.allow_burst(rate.count));
+        Self(Arc::new(Shared {
+            connection,
+            known: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            checks: tokio::sync::Mutex::default(),
+            budget: checks.and_then(quota).map(RateLimiter::direct),
+        }))
     }
 
     /// The address of the person with this number. `None`: the number is not on WhatsApp. May take any time.
@@ -71,40 +125,115 @@ impl LookUps {
         if let Some(known) = self.known().of(&number.user, Instant::now()) {
             return Some(known);
         }
-        let mut pace = self.turn.lock().await;
+        let mut pace = self.0.turn.lock().await;
         loop {
             // Somebody before this one may have asked for the same number.
             if let Some(known) = self.known().of(&number.user, Instant::now()) {
                 return Some(known);
             }
-            let client = self.connection.client().await;
-            let contacts = client.contacts();
-            let asked = contacts.is_on_whatsapp(std::slice::from_ref(number));
-            let backoff = match tokio::time::timeout(TIMEOUT, asked).await {
-                Ok(Ok(answers)) => match answers.iter().find_map(|answer| answer.contact_error.as_ref()) {
-                    Some(error) => limited(&pace, error.backoff),
-                    None => {
-                        pace.failures = 0;
-                        let found = answers.into_iter().find(|answer| answer.is_registered)?.jid.to_non_ad();
-                        self.known().remember(&number.user, &found, Instant::now());
-                        return Some(found);
-                    }
-                },
-                Ok(Err(ContactError::Iq(IqError::ServerError { backoff, .. }))) => limited(&pace, backoff),
-                Ok(Err(error)) => {
-                    let error = redact::text(&error);
-                    tracing::debug!(error, "cannot find out whether a number is on WhatsApp");
-                    None
+            let client = self.0.connection.client().await;
+            match self.ask(&client, number, TIMEOUT).await {
+                Ok(found) => {
+                    pace.failures = 0;
+                    return found;
                 }
-                Err(_elapsed) => None,
-            };
-            let pause = pace.failed(backoff, chance());
-            tokio::time::sleep(pause).await;
+                Err(silence) => {
+                    let backoff = silence.backoff(&pace);
+                    let pause = pace.failed(backoff, chance());
+                    tokio::time::sleep(pause).await;
+                }
+            }
         }
     }
 
+    /// The number as WhatsApp has it, for another service that asks. `None`: nobody has it there. Never in the way of a send.
+    pub async fn check(&self, number: &str) -> Result<Option<String>, Unchecked> {
+        let number = Jid::pn(digits(number).ok_or(Unchecked::NotANumber)?);
+        let known =
+            || self.known().of(&number.user, Instant::now()).map(|found| Some(found.user.to_string()));
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        if self.0.connection.state() != State::Online {
+            return Err(Unchecked::NotOnline);
+        }
+        let busy = |_elapsed| Unchecked::Busy;
+        let mut checks = tokio::time::timeout(TURN, self.0.checks.lock()).await.map_err(busy)?;
+        // Sends that wait go first. Whoever comes later does not wait for this one.
+        drop(tokio::time::timeout(TURN, self.0.turn.lock()).await.map_err(busy)?);
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let now = Instant::now();
+        if let Some(until) = checks.rests_until.filter(|until| *until > now) {
+            return Err(Unchecked::Refused(until - now));
+        }
+        let client = tokio::time::timeout(TURN, self.0.connection.client()).await;
+        let client = client.map_err(|_elapsed| Unchecked::NotOnline)?;
+        if let Some(Err(not_yet)) = self.0.budget.as_ref().map(|budget| budget.check()) {
+            return Err(Unchecked::TooMany(not_yet.wait_time_from(DefaultClock::default().now())));
+        }
+        match self.ask(&client, &number, CHECK_TIMEOUT).await {
+            Ok(found) => {
+                checks.pace.failures = 0;
+                Ok(found.map(|found| found.user.to_string()))
+            }
+            Err(silence) => {
+                let backoff = silence.backoff(&checks.pace);
+                let pause = checks.pace.failed(backoff, chance());
+                checks.rests_until = Some(Instant::now() + pause);
+                Err(Unchecked::Refused(pause))
+            }
+        }
+    }
+
+    /// Asks once, and remembers who was found.
+    async fn ask(&self, client: &Client, number: &Jid, bound: Duration) -> Result<Option<Jid>, Silence> {
+        let asked = async {
+            let answers = client.contacts().is_on_whatsapp(std::slice::from_ref(number)).await;
+            let answers = match answers {
+                Ok(answers) => answers,
+                Err(ContactError::Iq(IqError::ServerError { backoff, .. })) => {
+                    return Err(Silence::Limited(backoff));
+                }
+                Err(error) => {
+                    let error = redact::text(&error);
+                    tracing::debug!(error, "cannot find out whether a number is on WhatsApp");
+                    return Err(Silence::Unknown);
+                }
+            };
+            if let Some(error) = answers.iter().find_map(|answer| answer.contact_error.as_ref()) {
+                return Err(Silence::Limited(error.backoff));
+            }
+            let found = answers.into_iter().find(|answer| answer.is_registered);
+            Ok(found.map(|found| found.jid.to_non_ad()))
+        };
+        let found = tokio::time::timeout(bound, asked).await.unwrap_or(Err(Silence::Unknown))?;
+        if let Some(found) = &found {
+            self.known().remember(&number.user, found, Instant::now());
+        }
+        Ok(found)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no answer.
+enum Silence {
+    /// WhatsApp wants to be left alone, for so many seconds.
+    Limited(Option<u32>),
+    /// Who knows.
+    Unknown,
+}
+
+impl Silence {
+    fn backoff(&self, pace: &Pace) -> Option<Duration> {
+        match self {
+            Self::Limited(backoff) => limited(pace, *backoff),
+            Self::Unknown => None,
+        }
     }
 }
 

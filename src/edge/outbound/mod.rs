@@ -48,6 +48,7 @@ pub(super) use files::FileMeans;
 
 pub(super) use lanes::Outbound;
 pub(super) use lookups::SentAs;
+pub use lookups::{LookUps, Unchecked};
 pub use native::Interactive;
 pub use new_chats::{Limits as NewChatLimits, NewChats};
 pub(super) use receipts::{Announcer, Receipts};

@@ -121,7 +121,7 @@ pub(super) enum Next {
 pub(super) type Asker = mpsc::Sender<Ask>;
 
 /// The digits of a phone number; people write it with spaces, brackets and a plus.
-pub(super) fn digits(phone: &str) -> Option<String> {
+pub(crate) fn digits(phone: &str) -> Option<String> {
     let written = |c: char| c.is_ascii_digit() || " +-().\u{a0}".contains(c);
     let digits: String = phone.chars().filter(char::is_ascii_digit).collect();
     let is_one = phone.chars().all(written) && DIGITS.contains(&digits.len()) && !digits.starts_with('0');
@@ -169,6 +169,8 @@ impl Asked {
                 Ok(phone) => self.doing = Some(code(client, phone, answer).boxed()),
                 Err(why) => drop(answer.send(Err(why))),
             },
+            // Whoever asked has given up, and thinks that nothing has happened.
+            Ask::Unlink(answer) if answer.is_closed() => {}
             Ask::Unlink(answer) if *state == State::Online => {
                 tracing::info!("unlinking the number, as asked");
                 let _ = answer.send(Ok(()));

@@ -56,6 +56,7 @@ pub use presence::Presence;
 
 pub(super) use announce::{News, session_event};
 pub(super) use aside::{Aside, Asides};
+pub(super) use ask::digits;
 pub(super) use client::Session;
 pub(super) use connection::ConnectionWriter;
 pub(super) use events::OutgoingObserver;
