@@ -76,6 +76,7 @@ mod recall;
 mod reconnect;
 mod recovery;
 mod restart;
+mod routes;
 mod screens;
 mod sending;
 mod sends;

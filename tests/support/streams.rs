@@ -120,6 +120,11 @@ impl Streams {
         self.jetstream.create_stream(config).await.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// The same, with the edge of another account.
+    pub fn of_account(self, account: &str) -> Self {
+        Self { account: Account::parse(account).expect("an account"), ..self }
+    }
+
     /// An operator purges what `WA_IN` has on these subjects of the default account, `message.5491` or so.
     pub async fn purge_in(&self, subject: &str) {
         let purged = self.inbound().await.purge().filter(format!("wa.in.default.{subject}")).await;
