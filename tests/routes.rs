@@ -35,10 +35,10 @@ fn held(account: &str, reason: &str) -> String {
 /// Two businesses on one bus: one is the account `default` with `BACKEND_URL`, the other one `acme` has a route. Each has
 /// a number, an edge and an assistant of its own.
 struct Two {
+    /// The number and the assistant of `acme`. Its bus is nobody's. First, so that it is judged while there is a bus.
+    acme: Stage,
     /// The bus, the forwarders, and all of `default`.
     stage: Stage,
-    /// The number and the assistant of `acme`. Its bus is nobody's.
-    acme: Stage,
     _edges: [Connector; 2],
 }
 
@@ -51,11 +51,11 @@ impl Two {
         stage.set("ROUTES_FILE", &file.display().to_string());
         let (mut first, mut second) = tokio::join!(stage.start(Role::Edge), acme.start(Role::Edge));
         tokio::join!(first.link(&stage.simulator), second.link(&acme.simulator));
-        Self { stage, acme, _edges: [first, second] }
+        Self { acme, stage, _edges: [first, second] }
     }
 
     async fn customers(&self) -> (Vec<Customer>, Vec<Customer>) {
-        tokio::join!(self.stage.customers("54911000", 3), self.acme.customers("54911999", 3))
+        tokio::join!(self.stage.customers("54911888", 3), self.acme.customers("54911999", 3))
     }
 
     /// What all this left behind, once nothing more can happen.
@@ -139,7 +139,7 @@ async fn each_account_has_its_own_assistant_with_its_own_key_and_secret() {
     let evidence = two.evidence(written.len(), others.iter().chain(&acme)).await;
     evidence.assert_kept(&written);
     for (calls, prefix) in
-        [(two.stage.backend.calls().await, "54911000"), (two.acme.backend.calls().await, "54911999")]
+        [(two.stage.backend.calls().await, "54911888"), (two.acme.backend.calls().await, "54911999")]
     {
         let from: Vec<_> = calls.iter().filter_map(|call| call.from_number.as_deref()).collect();
         assert!(from.len() == 3 && from.iter().all(|number| number.starts_with(prefix)), "{from:?}");
@@ -231,16 +231,31 @@ struct Crowd<'a> {
     account: &'static str,
     /// The last message of each.
     last: BTreeMap<String, u64>,
+    /// Other people than those of another round.
+    round: usize,
 }
 
-impl Crowd<'_> {
+impl<'a> Crowd<'a> {
+    fn of(streams: &'a Streams, account: &'static str) -> Self {
+        Self { streams, account, last: BTreeMap::new(), round: 0 }
+    }
+
+    /// So many people write so often, and all of it is in the forwarder's hand. Returns how much that is.
+    async fn waits(mut self, (people, each): (usize, usize)) -> usize {
+        for _ in 0..each {
+            self.write(people).await;
+        }
+        self.streams.in_the_forwarders_hand(people * each).await;
+        people * each
+    }
+
     /// Each of `people` writes once.
     async fn write(&mut self, people: usize) {
         for number in 0..people {
-            let phone = format!("54911777{number:05}");
+            let phone = format!("54911777{:05}", self.round + number);
             let (at_ms, account) = (now_ms(), self.account);
             let previous = self.last.get(&phone).copied().unwrap_or(0);
-            let message_id = format!("3EB0{account}{number}N{previous}").to_uppercase();
+            let message_id = format!("3EB0{account}{phone}N{previous}").to_uppercase();
             let mut headers = HeaderMap::new();
             headers.insert(header::PREV_SEQ, previous.to_string());
             headers.insert(header::CE_ID, format!("{account}/{phone}/{phone}/{message_id}"));
@@ -299,64 +314,84 @@ async fn deep(guard: &str) -> (Stage, Unwell, Unwell) {
 #[tokio::test]
 async fn a_deep_backlog_of_a_held_route_slows_nobody() {
     let (stage, down, well) = deep("").await;
-    let forwarder = stage.start(Role::Forwarder).await;
-    eventually("the streams", PATIENCE, async || match forwarder.readiness().await? {
-        (200, _) => Ok(()),
-        (status, body) => Err(format!("{status} {body}")),
-    })
-    .await;
+    let forwarder = begun(&stage).await;
     let streams = stage.streams().await;
-    let mut acme = Crowd { streams: &streams, account: "acme", last: BTreeMap::new() };
-    for _ in 0..DEEP.1 {
-        acme.write(DEEP.0).await;
-    }
-    let deep = DEEP.0 * DEEP.1;
-    streams.in_the_forwarders_hand(deep).await;
-    let mut bolt = Crowd { streams: &streams, account: "bolt", last: BTreeMap::new() };
+    let waiting = Crowd::of(&streams, "acme").waits(DEEP).await;
     let calls = down.asked().len();
-    let watch = Watch::start();
-    bolt.write(OTHERS).await;
-    eventually("the others' outcomes", PATIENCE, async || match outcomes(&streams, "bolt").await {
-        OTHERS => Ok(()),
-        found => Err(format!("{found}")),
-    })
-    .await;
-    watch.within(Duration::from_secs(5), "the answer to forty people").await;
-    assert_eq!(well.asked().len(), OTHERS, "each is asked about once");
+    the_others_are_answered(&streams, &well).await;
     // About one a second is a probe; they are no part of this.
     assert!(down.asked().len() - calls < 64, "{} probes", down.asked().len() - calls);
-    streams.in_the_forwarders_hand(deep).await;
+    streams.in_the_forwarders_hand(waiting).await;
     let metrics = forwarder.metrics().await;
     assert!(metrics.contains("wa_redeliveries_total{consumer=\"forwarder\"} 0"), "{metrics}");
 
     down.set(|_| Answer::text("eco"));
-    eventually("all that waited", PATIENCE * 2, async || match outcomes(&streams, "acme").await {
-        found if found == deep => Ok(()),
-        found => Err(format!("{found} of {deep}")),
+    eventually("all that waited", PATIENCE, async || match outcomes(&streams, "acme").await {
+        found if found == waiting => Ok(()),
+        found => Err(format!("{found} of {waiting}")),
     })
     .await;
     streams.in_the_forwarders_hand(0).await;
     assert_eq!(streams.dead_letters().await.len(), 0);
 }
 
+/// `cargo test … -- --ignored ninety_thousand --nocapture`: as many as fit beside others, with the default ack wait.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn ninety_thousand_messages_of_a_held_route_slow_nobody() {
+    let (mut stage, _down, well) = deep("").await;
+    stage.set("FORWARDER_ACK_WAIT", "15s");
+    let forwarder = begun(&stage).await;
+    let streams = stage.streams().await;
+    let before = forwarder.process.memory();
+    Crowd::of(&streams, "acme").waits((900, 100)).await;
+    for _ in 0..5 {
+        let cpu = forwarder.process.cpu();
+        let watch = Watch::start();
+        the_others_are_answered(&streams, &well).await;
+        eprintln!("forty people in {}", watch.took().await);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let (memory, cpu) = (forwarder.process.memory() - before, forwarder.process.cpu() - cpu);
+        eprintln!("{memory} more bytes of memory; {cpu:?} of CPU in 20 s");
+    }
+    let metrics = forwarder.metrics().await;
+    assert!(metrics.contains("wa_redeliveries_total{consumer=\"forwarder\"} 0"), "{metrics}");
+}
+
+/// A forwarder that has made its streams.
+async fn begun(stage: &Stage) -> Connector {
+    let mut forwarder = stage.start(Role::Forwarder).await;
+    forwarder.ready().await;
+    forwarder
+}
+
+/// Forty people write to the assistant that is well.
+async fn the_others_are_answered(streams: &Streams, well: &Unwell) {
+    let before = well.asked().len();
+    let watch = Watch::start();
+    let mut bolt = Crowd::of(streams, "bolt");
+    bolt.round = before;
+    bolt.write(OTHERS).await;
+    eventually("the others' outcomes", PATIENCE, async || match outcomes(streams, "bolt").await {
+        found if found == before + OTHERS => Ok(()),
+        found => Err(format!("{found}")),
+    })
+    .await;
+    watch.within(Duration::from_secs(5), "the answer to forty people").await;
+    assert_eq!(well.asked().len(), before + OTHERS, "each is asked about once");
+}
+
 #[tokio::test]
 async fn without_the_routes_own_holds_the_same_backlog_is_seen_to_stop_everybody() {
     let (stage, _down, well) = deep("routes").await;
-    let _forwarder = stage.start(Role::Forwarder).await;
+    let _forwarder = begun(&stage).await;
     let streams = stage.streams().await;
-    eventually("the streams", PATIENCE, async || {
-        let found = streams.jetstream().get_stream("WA_IN").await.map(|_| ());
-        found.map_err(|error| error.to_string())
-    })
-    .await;
-    let mut acme = Crowd { streams: &streams, account: "acme", last: BTreeMap::new() };
-    acme.write(DEEP.0).await;
+    Crowd::of(&streams, "acme").write(DEEP.0).await;
     eventually("the hold", PATIENCE, async || {
         if stage.logs.count(&held("acme", "http-503")) > 0 { Ok(()) } else { Err("none".to_owned()) }
     })
     .await;
-    let mut bolt = Crowd { streams: &streams, account: "bolt", last: BTreeMap::new() };
-    bolt.write(OTHERS).await;
+    Crowd::of(&streams, "bolt").write(OTHERS).await;
     // As long as the others are allowed with the guard.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(well.asked().len() < OTHERS, "{} are asked about", well.asked().len());

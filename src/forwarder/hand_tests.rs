@@ -305,7 +305,7 @@ proptest! {
             }
         }
         prop_assert_eq!((hand.waiting(), hand.kept, hand.chats.len(), at_work.len()), (0, 0, 0, 0));
-        prop_assert!(hand.due.is_empty() && hand.ready.is_empty());
+        prop_assert!(hand.due.is_empty() && hand.queues.values().all(|queue| queue.ready.is_empty() && queue.waiting == 0));
     }
 }
 

@@ -212,8 +212,8 @@ fn wants(seen: &Seen) -> Vec<Want> {
             }
         }
     }
-    for process in seen.processes.iter().filter(|process| process.ready) {
-        // If it is not ready because of them, its reasons have said so.
+    let has_said = |process: &&Process| process.reasons.iter().any(|reason| reason.part == "backend");
+    for process in seen.processes.iter().filter(|process| !has_said(process)) {
         for held in process.forwarder.iter().flat_map(|forwarder| &forwarder.routes) {
             let about = format!("{}, route {}", name(process), held.route);
             want(&about, &format!("backend/{}", held.hold), held.detail.clone());
