@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{self, Backend, ClientError};
+use super::backend::{self, Backend, ClientError, Clients};
 use super::circuit_breaker::{CircuitBreaker, Wanted};
 use super::hand::{Lane, Lanes};
 use super::slots::{Slot, Slots};
@@ -101,14 +101,14 @@ impl Route {
         account: Option<Account>,
         backend: &backend::Settings,
         concurrency: usize,
-        lane: Lane,
+        (lane, clients): (Lane, &mut Clients),
     ) -> Result<Arc<Self>, ClientError> {
         let between = if account.is_some() { BETWEEN } else { MAX_BETWEEN };
         let room = concurrency.saturating_add(between).min(Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
             settings: (backend.clone(), concurrency),
             lane,
-            backend: Backend::new(backend.clone())?,
+            backend: Backend::with(backend.clone(), clients)?,
             breaker: CircuitBreaker::new(account.as_ref().map(|account| Arc::from(account.as_str()))),
             slots: Slots::new(concurrency, backend.timeout),
             room: Arc::new(Semaphore::new(room)),
@@ -261,6 +261,7 @@ impl Table {
 pub(super) struct Routes {
     table: watch::Sender<Arc<Table>>,
     lanes: AtomicU64,
+    clients: Mutex<Clients>,
 }
 
 impl fmt::Debug for Routes {
@@ -276,9 +277,13 @@ impl Routes {
         concurrency: usize,
         own: &[Settings],
     ) -> Result<Self, ClientError> {
-        let others = Route::new(None, others, concurrency, 0)?;
-        let routes =
-            Self { table: watch::Sender::new(Table::new(HashMap::new(), others)), lanes: AtomicU64::new(1) };
+        let mut clients = Clients::default();
+        let others = Route::new(None, others, concurrency, (0, &mut clients))?;
+        let routes = Self {
+            table: watch::Sender::new(Table::new(HashMap::new(), others)),
+            lanes: AtomicU64::new(1),
+            clients: Mutex::new(clients),
+        };
         let (table, _) = routes.with(own)?;
         routes.table.send_replace(table);
         Ok(routes)
@@ -288,6 +293,7 @@ impl Routes {
     fn with(&self, own: &[Settings]) -> Result<(Arc<Table>, Changes), ClientError> {
         let before = self.table();
         let (mut routes, mut changed) = (HashMap::new(), 0);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         for Settings { account, backend, concurrency } in own {
             let same = before.own.get(account).filter(|route| route.is(backend, *concurrency));
             let route = match same {
@@ -295,7 +301,7 @@ impl Routes {
                 None => {
                     changed += 1;
                     let lane = self.lanes.fetch_add(1, Ordering::Relaxed);
-                    Route::new(Some(account.clone()), backend, *concurrency, lane)?
+                    Route::new(Some(account.clone()), backend, *concurrency, (lane, &mut clients))?
                 }
             };
             routes.insert(account.clone(), route);

@@ -115,3 +115,13 @@ fn it_is_everybodys_hold_if_every_route_is_held_that_is_in_use() {
     hold(&routes.of(&account("x")));
     assert_eq!(held().0, [OTHERS, "acme", "bolt"]);
 }
+
+/// Each client for TLS has all certificates in memory.
+#[test]
+fn routes_share_what_is_expensive() {
+    let own: Vec<_> = (0..1_000).map(|number| settings(&format!("a{number}"), "https://h")).collect();
+    let began = std::time::Instant::now();
+    let routes = routes(&own);
+    assert_eq!(routes.table().all().count(), 1_001);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
