@@ -324,6 +324,7 @@ mod tests {
             "kind",
             "peer",
             "reason",
+            "route",
             "state",
             "status",
             "stream",
