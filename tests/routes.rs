@@ -202,7 +202,9 @@ async fn a_forwarder_that_is_killed_with_a_route_held_loses_nothing() {
     let plan = || Stage::plan().setting("FORWARDER_ACK_WAIT", "1s");
     let mut two = Two::set(plan(), plan()).await;
     two.stage.logs.may_have(&held("acme", "unreachable"));
+    // A chat's messages are in the hands of both.
     let mut first = two.stage.start(Role::Forwarder).await;
+    let mut second = two.stage.start(Role::Forwarder).await;
     let (others, acme) = two.customers().await;
     two.acme.backend.kill();
     let mut written = Vec::new();
@@ -212,7 +214,6 @@ async fn a_forwarder_that_is_killed_with_a_route_held_loses_nothing() {
     two.stage.streams().await.in_the_forwarders_hand(written.len()).await;
     first.process.kill();
 
-    let mut second = two.stage.start(Role::Forwarder).await;
     written.extend(write_each(&others, 1).await);
     for customer in &others {
         customer.receives(1).await;
