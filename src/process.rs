@@ -16,6 +16,11 @@ pub fn settings(environment: &Environment) -> Result<Config, ExitCode> {
     Config::parse(environment).map_err(|error| refuse(&error, Some(environment)))
 }
 
+/// The same, with the routes of accounts, for who asks assistants.
+pub fn settings_with_routes(environment: &Environment) -> Result<Config, ExitCode> {
+    settings(environment)?.with_routes().map_err(|error| refuse(&error, Some(environment)))
+}
+
 /// Says why the settings cannot be used, and what else may be the cause, such as a misspelt name.
 fn refuse(error: &ConfigError, environment: Option<&Environment>) -> ExitCode {
     complain(error);

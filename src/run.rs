@@ -1,4 +1,6 @@
-//! Starts the parts of a process, and stops them in the right order.
+//! Starts the parts of a process, and stops them in the right order. `routes` reads `ROUTES_FILE` again on SIGHUP.
+
+mod routes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use crate::config::{Config, Environment};
 use crate::edge::{self, Edge, EdgeError, LockError};
 use crate::exit::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal};
 use crate::forwarder::{self, Forwarder, ForwarderError};
-use crate::process::{Threads, observed, settings};
+use crate::process::{Threads, observed, settings, settings_with_routes};
 use crate::task::{OnPanic, spawn};
 use crate::wire::Account;
 
@@ -96,7 +98,11 @@ impl Fatal for RunError {
 
 /// Runs `sides` until SIGTERM or SIGINT.
 pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
-    let config = match settings(environment) {
+    let config = match sides {
+        Sides::Edge => settings(environment),
+        _ => settings_with_routes(environment),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -114,6 +120,7 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
     }
     who_is_answered(&config.forwarder, sides);
+    let routes = routes::Reader::new(config.routes.as_ref().filter(|_| sides != Sides::Edge))?;
     let stop = CancellationToken::new();
     // From here on a signal stops the process in order and does not kill it.
     let signals = signals(stop.clone())?;
@@ -135,7 +142,7 @@ async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry)
         tokio::time::sleep(config.shutdown_grace).await;
     };
     let result = tokio::select! {
-        result = Box::pin(work(&config, sides, place, metrics, stop.clone())) => result,
+        result = Box::pin(work(&config, sides, (place, routes), metrics, stop.clone())) => result,
         () = overdue => {
             tracing::warn!("not all work ended within SHUTDOWN_GRACE; the bus delivers the rest again");
             Ok(())
@@ -161,6 +168,13 @@ fn who_is_answered(settings: &forwarder::Settings, sides: Sides) {
             tracing::info!("forwarders decide who is answered; with the settings of this edge: {whom}")
         }
         _ => tracing::info!("answers {whom}"),
+    }
+    if sides != Sides::Edge && !settings.routes.is_empty() {
+        let routes = settings.routes.len();
+        tracing::info!(
+            routes,
+            "accounts have an assistant of their own (ROUTES_FILE); BACKEND_URL is that of all others"
+        );
     }
     if let Some(proxy) = settings.backend.proxy.as_ref().filter(|_| sides != Sides::Edge) {
         tracing::info!(%proxy, "the backend is called through a proxy");
@@ -197,7 +211,7 @@ struct Place {
 async fn work(
     config: &Config,
     sides: Sides,
-    place: Place,
+    (place, routes): (Place, Option<routes::Reader>),
     metrics: prometheus::Registry,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
@@ -208,7 +222,7 @@ async fn work(
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));
-    let result = sides_on_bus(config, sides, place, &status, &stop).await;
+    let result = sides_on_bus(config, sides, (place, routes), &status, &stop).await;
     admin_stop.cancel();
     // A failed admin server has been logged.
     let _ = admin.await;
@@ -218,7 +232,7 @@ async fn work(
 async fn sides_on_bus(
     config: &Config,
     sides: Sides,
-    place: Place,
+    (place, routes): (Place, Option<routes::Reader>),
     status: &Arc<admin::Status>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
@@ -251,6 +265,9 @@ async fn sides_on_bus(
         // Nobody can ask a process that is about to end for anything but its status.
         spawn("service", OnPanic::Log, async move { stop.run_until_cancelled(serve).await })
     });
+    let _routes = routes
+        .zip(started.forwarder.clone())
+        .map(|(reader, forwarder)| spawn("routes", OnPanic::EndProcess, reader.read_again(forwarder)));
     tracing::info!(?sides, "ready to work");
     // The last part of the grace is for the flush of the library and of nats-server.
     let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(0.6)));

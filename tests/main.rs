@@ -79,6 +79,7 @@ mod recall;
 mod reconnect;
 mod recovery;
 mod restart;
+mod routes;
 mod screens;
 mod sending;
 mod sends;

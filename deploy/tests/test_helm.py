@@ -155,6 +155,7 @@ SHAPES: dict[str, Values] = {
         side: {"storage": {"size": "5Gi", "className": "fast", "accessMode": "ReadWriteOnce"}, "podAnnotations": {"a": "b"}}
         for side in ("edge", "connector")
     },
+    "several assistants": {"assistant": {"routesSecret": "whatsapp-routes"}},
     "annotated": {"forwarder": {"podAnnotations": {"a": "b"}}},
 }
 
@@ -193,6 +194,15 @@ def test_what_a_shape_is_for() -> None:
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in workload(SHAPES["no collector"], "edge").environment
     assert "NATS_KEY" not in workload(SHAPES["no tls"], "edge").environment
     assert workload(SHAPES["a token"], "edge").environment["HTTP_TOKEN"] == "(secret)"
+    for values, name, other in (({}, "forwarder", "edge"), ({"mode": "one-process"}, "connector", None)):
+        routed = workload(SHAPES["several assistants"] | values, name)
+        assert routed.environment["ROUTES_FILE"] == "/etc/routes/routes.toml"
+        (volume,) = [volume for volume in routed.pod["volumes"] if volume["name"] == "routes"]
+        assert volume["secret"]["secretName"] == "whatsapp-routes"
+        assert {"name": "routes", "mountPath": "/etc/routes", "readOnly": True} in routed.container["volumeMounts"]
+        assert "ROUTES_FILE" not in workload(values, name).environment
+        if other:
+            assert "ROUTES_FILE" not in workload(SHAPES["several assistants"], other).environment
     kinds = {found["kind"] for found in render(SHAPES["nack"] | SHAPES["no monitoring"] | SHAPES["no policies"])}
     assert not kinds & {"Job", "ServiceMonitor", "NetworkPolicy"}
     (autoscaler,) = [found for found in render(SHAPES["hpa"]) if found["kind"] == "HorizontalPodAutoscaler"]

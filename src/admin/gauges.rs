@@ -2,7 +2,7 @@
 //!
 //! They are read for each `GET /metrics`, and every few seconds for collectors that get them by OTLP.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,6 +13,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use super::Status;
 use crate::bus::Bus;
 use crate::edge::link;
+use crate::forwarder::RouteState;
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 
@@ -50,8 +51,11 @@ async fn read(status: &Status) {
     metrics::READY.set(u64::from(reasons.is_empty()), []);
     metrics::BUS.set(u64::from(!reasons.iter().any(|reason| reason.part == "bus")), []);
     if let Some(forwarder) = status.forwarder.get() {
-        metrics::HELD.set(u64::from(forwarder.held().is_some()), []);
+        metrics::HELD.set(u64::from(forwarder.held().1), []);
         metrics::LIMIT.set(u64::try_from(forwarder.limit()).unwrap_or(u64::MAX), []);
+    }
+    if let Some(forwarder) = status.forwarder.get() {
+        of_routes(status, forwarder.routes());
     }
     if let Some((account, connection)) = status.edge.get() {
         let now = connection.state().code();
@@ -65,6 +69,24 @@ async fn read(status: &Status) {
         // Last, because the bus may be away, and the other gauges do not need it.
         let _ = tokio::time::timeout(PATIENCE, streams(status, bus, subjects)).await;
     }
+}
+
+fn of_routes(status: &Status, routes: Vec<RouteState>) {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let set = |name: &str, held: bool, waiting: usize, limit: usize| {
+        metrics::ROUTE_HELD.set(u64::from(held), [name]);
+        metrics::ROUTE_WAITING.set(count(waiting), [name]);
+        metrics::ROUTE_LIMIT.set(count(limit), [name]);
+    };
+    let mut shown = status.routes.lock().unwrap_or_else(PoisonError::into_inner);
+    // A route that is no more must not stay as it was.
+    for gone in shown.iter().filter(|name| !routes.iter().any(|route| route.name == **name)) {
+        set(gone, false, 0, 0);
+    }
+    for route in &routes {
+        set(&route.name, route.held, route.waiting, route.limit);
+    }
+    *shown = routes.into_iter().map(|route| route.name).collect();
 }
 
 async fn streams(status: &Status, bus: &Bus, subjects: &Subjects) {

@@ -4,6 +4,7 @@ pub mod compat;
 mod console;
 mod gauges;
 mod guard;
+mod held;
 mod logins;
 mod media;
 pub mod process_status;
@@ -12,8 +13,9 @@ pub mod service;
 mod terminal;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -32,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::edge::{Connection, NewChats, Passkey, link};
-use crate::forwarder::{Forwarder, Mode};
+use crate::forwarder::{Forwarder, HeldRoute, Mode};
 use crate::stdout;
 use crate::wire::{Account, FileLinks, Subjects};
 
@@ -54,6 +56,8 @@ pub struct Status {
     new_chats: OnceLock<NewChats>,
     forwarder: OnceLock<Arc<Forwarder>>,
     book: service::Book,
+    /// The routes that the gauges have shown.
+    routes: Mutex<BTreeSet<String>>,
 }
 
 impl Status {
@@ -96,21 +100,18 @@ impl Status {
                 reasons.push(Reason::new("whatsapp", state.code(), &state.detail()));
             }
         }
-        if let Some(code) = self.forwarder.get().and_then(|forwarder| forwarder.held()) {
-            let detail = match code.as_str() {
-                "http-401" | "http-403" => {
-                    "The backend refuses this connector: check API_KEY and WHATSAPP_WEBHOOK_SECRET."
-                }
-                "http-404" | "http-405" => "The backend does not have the endpoint: check BACKEND_URL.",
-                "unreachable" => "The backend cannot be reached: check BACKEND_URL and that it runs.",
-                _ => "The backend says that it is unavailable.",
-            };
-            reasons.push(Reason::new("backend", &code, detail));
-        }
+        let (held, is_every) = self.held();
+        // As long as one assistant can be asked, there is work for this process.
+        reasons.extend(held.iter().filter(|_| is_every).map(held::reason));
         if self.edge.get().is_none() && self.forwarder.get().is_none() && reasons.is_empty() {
             reasons.push(Reason::new("process", "starting", "The process is starting."));
         }
         reasons
+    }
+
+    /// The routes that are held, and whether all are that are in use.
+    fn held(&self) -> (Vec<HeldRoute>, bool) {
+        self.forwarder.get().map(|forwarder| forwarder.held()).unwrap_or_default()
     }
 
     /// What the operator should know although the process is ready.
@@ -118,6 +119,8 @@ impl Status {
         let shadow = self.forwarder.get().is_some_and(|forwarder| forwarder.mode() == Mode::Shadow);
         let note = Reason::new("forwarder", "shadow", "No customer gets an answer: BACKEND_MODE=shadow.");
         let mut notes: Vec<_> = shadow.then_some(note).into_iter().collect();
+        let (held, is_every) = self.held();
+        notes.extend(held.iter().filter(|_| !is_every).map(held::reason));
         // Whoever sends many files must not be able to take an edge out of service: messages go on.
         if let Some((bus, subjects)) = self.bus.get() {
             let full = bus.full().into_iter().filter(|full| full.stream == subjects.stream_media());

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Status;
+use super::{Status, held};
 use crate::bus::{Bus, Courtesy};
+use crate::forwarder::Forwarder;
 use crate::telemetry::metrics::{SENDING, TURNS};
-use crate::wire::process_status::{EdgeSide, ForwarderSide, Process, Reason};
+use crate::wire::process_status::{EdgeSide, ForwarderSide, HeldRoute, Process, Reason};
 use crate::wire::{Subjects, kind};
 
 /// What a process without the permission is missing.
@@ -33,6 +34,28 @@ pub async fn answer(bus: Bus, subjects: Subjects, status: Arc<Status>, role: &'s
     }
 }
 
+/// What waits for a route that is held is held, whether it has begun or not.
+fn of_forwarder(forwarder: &Forwarder) -> ForwarderSide {
+    let (held, is_every) = forwarder.held();
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let parked: u64 = held.iter().map(|route| count(route.waiting)).sum();
+    let has_routes = !forwarder.routes().is_empty();
+    let routes = held.iter().filter(|_| has_routes).map(|route| HeldRoute {
+        route: route.name().to_owned(),
+        hold: route.reason.clone(),
+        held: count(route.waiting + route.at_work),
+        detail: held::detail(route),
+    });
+    ForwarderSide {
+        hold: held.first().filter(|_| is_every).map(|route| route.reason.clone()),
+        calling: TURNS.now(["calling"]),
+        waiting: TURNS.now(["chain"]).saturating_sub(parked),
+        held: TURNS.now(["held"]) + parked,
+        retrying: TURNS.now(["retrying"]),
+        routes: routes.collect(),
+    }
+}
+
 impl Status {
     pub(super) async fn process(&self, role: &str) -> Process {
         let reasons = self.reasons().await.into_iter();
@@ -55,13 +78,7 @@ impl Status {
                     sending: SENDING.now([]),
                 }
             }),
-            forwarder: self.forwarder.get().map(|forwarder| ForwarderSide {
-                hold: forwarder.held(),
-                calling: TURNS.now(["calling"]),
-                waiting: TURNS.now(["chain"]),
-                held: TURNS.now(["held"]),
-                retrying: TURNS.now(["retrying"]),
-            }),
+            forwarder: self.forwarder.get().map(|forwarder| of_forwarder(forwarder)),
         }
     }
 }

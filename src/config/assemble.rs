@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::read::{self, Check};
-use super::{Config, table};
+use super::{Config, RoutesFile, table};
 use crate::bus::{self, embedded, topology};
 use crate::edge::{self, rate};
 use crate::forwarder;
@@ -30,6 +30,7 @@ impl Config {
         let shutdown_grace = check.duration(&given.shutdown_grace);
         let takeover = takeover(given, &ages, check);
         let forwarder = forwarder(given, &ages, (takeover.flatten().is_some(), proxies), check);
+        let routes = forwarder.as_ref().and_then(|forwarder| routes(given, forwarder, proxies, check));
         let edge = edge(given, &ages, (shutdown_grace, takeover), proxies, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
@@ -45,6 +46,7 @@ impl Config {
             embedded: embedded::Settings { binary: check.path(&given.nats_server_bin), data_dir: data_dir? },
             subjects: subjects?,
             topology: topology?,
+            routes,
             forwarder: forwarder?,
             edge: edge?,
             http_addr: http_addr?,
@@ -149,6 +151,7 @@ fn forwarder(
             webhook_secret: read::secret(&given.whatsapp_webhook_secret),
             timeout: timeout?,
         },
+        routes: Vec::new(),
         eligible: forwarder::eligible::Settings {
             allowed_numbers,
             self_chat: self_chat?,
@@ -173,6 +176,18 @@ fn forwarder(
         join: join?,
         takeover,
     })
+}
+
+/// Where it is said which accounts have an assistant of their own. What is not said there is as `settings` has it.
+fn routes(
+    given: &table::All,
+    settings: &forwarder::Settings,
+    proxies: &Proxies,
+    check: &mut Check,
+) -> Option<RoutesFile> {
+    let path = check.path(&given.routes_file)?;
+    let (others, concurrency) = (settings.backend.clone(), settings.concurrency);
+    Some(RoutesFile { path, others, concurrency, proxies: proxies.clone() })
 }
 
 /// Which texts are asked about together.

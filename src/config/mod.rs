@@ -2,7 +2,7 @@
 //!
 //! `table` has every setting once. `sources` finds what is set, `read` turns it into values, and `assemble` turns those
 //! into each module's settings. `show` prints what is in force. `remarks` are what an
-//! operator should know and what ends nothing; `known` finds misspelt names. `dotenv` is the grammar of `.env`.
+//! operator should know and what ends nothing; `known` finds misspelt names. `routes` reads `ROUTES_FILE`. `dotenv` is the grammar of `.env`.
 
 mod assemble;
 mod dotenv;
@@ -10,6 +10,7 @@ mod earlier;
 mod known;
 mod read;
 mod remarks;
+mod routes;
 mod show;
 mod sources;
 pub mod table;
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 pub use earlier::Earlier;
 pub use known::Unknown;
 pub use remarks::{Remark, remarks};
+pub use routes::{Refused, RoutesFile};
 pub use show::InForce;
 pub use sources::{Environment, Origin, Variable, dotenv};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub subjects: Subjects,
     /// Streams and consumers.
     pub topology: topology::Settings,
+    /// Where the routes of accounts are, to read them again. `None`: there are none.
+    pub routes: Option<RoutesFile>,
     /// The forwarder.
     pub forwarder: forwarder::Settings,
     /// The edge.
@@ -111,6 +115,19 @@ impl Config {
             Some(config) if check.bad.is_empty() => Ok(config),
             _ => Err(ConfigError(check.bad)),
         }
+    }
+
+    /// Reads `ROUTES_FILE`, too, which only who asks assistants needs. Blocks.
+    pub fn with_routes(mut self) -> Result<Self, ConfigError> {
+        if let Some(file) = &self.routes {
+            self.forwarder.routes = file.read().map_err(|refused| {
+                let (name, got) = ("ROUTES_FILE".to_owned(), file.path.display().to_string());
+                let takes =
+                    format!("a TOML file of accounts that have an assistant of their own ({refused})");
+                ConfigError(vec![Bad { name, got, takes }])
+            })?;
+        }
+        Ok(self)
     }
 
     /// The login and TLS of the bus. These settings make sense only together. Their files are not read here.

@@ -22,6 +22,11 @@ pub(super) struct Check {
     pub bad: Vec<Bad>,
 }
 
+/// Can it be the value of an HTTP header?
+pub(super) fn fits_a_header(value: &str) -> bool {
+    value.chars().all(|c| c.is_ascii() && !c.is_ascii_control())
+}
+
 /// A wait that may be none at all, and is short.
 pub(super) fn delay(text: &str) -> Option<Duration> {
     let longest = Duration::from_secs(60 * 60);
@@ -101,7 +106,7 @@ impl Check {
 
     /// A secret that goes into an HTTP header.
     pub(super) fn header(&mut self, given: &Given) -> Option<SecretString> {
-        self.secret(given, |value| value.chars().all(|c| c.is_ascii() && !c.is_ascii_control()))
+        self.secret(given, fits_a_header)
     }
 
     /// A token for logins. It is long enough that it cannot be guessed, and short enough for the head of a request.

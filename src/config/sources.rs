@@ -210,7 +210,7 @@ fn own() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The line break that editors, `echo` and command substitutions leave at the end is not part of a secret.
-fn without_line_break(text: &str) -> &str {
+pub(super) fn without_line_break(text: &str) -> &str {
     text.trim_end_matches(['\r', '\n'])
 }
 

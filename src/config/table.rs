@@ -201,6 +201,8 @@ settings! {
     backend_timeout: "BACKEND_TIMEOUT", Setting::of(Forwarder).or("120s").takes(DURATION);
     backend_concurrency: "BACKEND_CONCURRENCY", Setting::of(Forwarder).or("256")
         .takes("a number from 1 to 100000");
+    routes_file: "ROUTES_FILE", Setting::of(Forwarder).or_else("BACKEND_URL is everybody's")
+        .takes("a TOML file of accounts that have an assistant of their own");
     backend_retry_for: "BACKEND_RETRY_FOR", Setting::of(Forwarder).or("5m").takes(DURATION);
     fallback_text: "FALLBACK_TEXT", Setting::of(Forwarder).or_else("nothing is sent");
     allowed_numbers: "ALLOWED_NUMBERS", Setting::of(Forwarder).or_else("everybody")

@@ -1,5 +1,6 @@
 //! The circuit breaker: `hold` says when all messages are held and who probes, and here the turns wait for that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,6 +11,8 @@ use super::hold::{Hold, Next, Refusal, Ticket};
 /// Shared by all turns of a process.
 #[derive(Debug, Clone)]
 pub(super) struct CircuitBreaker {
+    /// The route's name, if it has one.
+    route: Option<Arc<str>>,
     hold: watch::Sender<Hold>,
 }
 
@@ -50,13 +53,28 @@ pub(super) enum Pass {
 
 impl CircuitBreaker {
     /// At first nothing is held.
-    pub(super) fn new() -> Self {
-        Self { hold: watch::Sender::new(Hold::default()) }
+    pub(super) fn new(route: Option<Arc<str>>) -> Self {
+        Self { route, hold: watch::Sender::new(Hold::default()) }
+    }
+
+    /// Is everything held?
+    pub(super) fn is_held(&self) -> bool {
+        self.hold.borrow().reason().is_some()
+    }
+
+    /// How many turns are useful now, as [`Self::wants_turns`] says it. `Probes(0)`: none.
+    pub(super) fn wants(&self) -> Wanted {
+        self.hold.borrow().wants().map_or(Wanted::Any, Wanted::Probes)
     }
 
     /// Why all messages are held, if they are.
     pub(super) fn reason(&self) -> Option<String> {
         self.hold.borrow().reason().map(str::to_owned)
+    }
+
+    /// How many turns wait for the end of a hold, or probe.
+    pub(super) fn turns(&self) -> usize {
+        self.hold.borrow().turns()
     }
 
     /// Returns when a new turn is useful: when nothing is held, or when everything is held and few turns are there to
@@ -73,7 +91,7 @@ impl CircuitBreaker {
 
     /// Permission to call at once, if nothing is held.
     pub(super) fn free(&self) -> Option<Pass> {
-        self.hold.borrow().reason().is_none().then_some(Pass::Free)
+        (!self.is_held()).then_some(Pass::Free)
     }
 
     /// Returns when a turn of `chat` may call: at once, when the hold ends, or as a probe. Cancel-safe.
@@ -115,7 +133,17 @@ impl CircuitBreaker {
             let was_held = hold.reason().is_some();
             refusal = hold.refused(chat, reason, retry_after, Instant::now());
             if refusal == Refusal::Held && !was_held {
-                tracing::warn!(reason, "the backend is unavailable; everything is held until it is back");
+                match self.route.as_deref() {
+                    None => tracing::warn!(
+                        reason,
+                        "the backend is unavailable; everything is held until it is back"
+                    ),
+                    Some(route) => tracing::warn!(
+                        reason,
+                        route,
+                        "the backend of a route is unavailable; its messages are held until it is back"
+                    ),
+                }
             }
         });
         refusal
@@ -135,7 +163,10 @@ impl CircuitBreaker {
         self.hold.send_if_modified(|hold| {
             let lifted = lifts(hold);
             if lifted {
-                tracing::info!("the backend is back; going on");
+                match self.route.as_deref() {
+                    None => tracing::info!("the backend is back; going on"),
+                    Some(route) => tracing::info!(route, "the backend of a route is back; going on"),
+                }
             }
             lifted
         });
@@ -144,7 +175,6 @@ impl CircuitBreaker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -153,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_a_time_and_everybody_goes_when_it_is_back() {
-        let breaker = CircuitBreaker::new();
+        let breaker = CircuitBreaker::new(None);
         breaker.refused("a", "http-503", None);
         let probe = breaker.pass("a").await;
         assert!(matches!(probe, Pass::Probe { .. }));
@@ -178,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_wants_a_few_turns_to_probe() {
-        let breaker = CircuitBreaker::new();
+        let breaker = CircuitBreaker::new(None);
         assert_eq!(breaker.wants_turns().await, Wanted::Any);
         breaker.refused("a", "http-503", None);
         assert_eq!(breaker.wants_turns().await, Wanted::Probes(ENOUGH));
@@ -201,7 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_fails_hands_over_to_the_next_later() {
-        let breaker = CircuitBreaker::new();
+        let breaker = CircuitBreaker::new(None);
         breaker.refused("a", "unreachable", None);
         let first = breaker.pass("a").await;
         breaker.refused("a", "unreachable", None);
@@ -215,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_hour_of_outage_is_one_probe_at_a_time_and_ends_at_once() {
         const CALL: Duration = Duration::from_millis(40);
-        let breaker = CircuitBreaker::new();
+        let breaker = CircuitBreaker::new(None);
         let back = Instant::now() + Duration::from_secs(3_600);
         let (calls, under_way, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         breaker.refused("a", "http-503", None);

@@ -51,7 +51,7 @@ impl Forwarder {
                 needed = Instant::now();
             }
             while looks.len() < LOOKS
-                && let Some(look) = self.waiting.look()
+                && let Some(look) = self.waiting.look(|lane| self.routes.is_held(lane))
             {
                 looks.push(self.look(look));
             }

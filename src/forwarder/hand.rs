@@ -4,6 +4,8 @@
 //! It is looked at again when the message before it has ended, and never because others wait. If that one is with
 //! another process, or nobody knows where, the chat waits *elsewhere*: for the outcome to be heard, and now and then for
 //! what the bus has.
+//!
+//! Chats that are ready stand in a queue for each route, their *lane*: what waits in one costs nothing in another.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -21,6 +23,41 @@ use crate::crash;
 const NEAR: usize = 64;
 /// So many ack waits.
 const FAR: u32 = 4;
+
+/// How long a chat of a held lane is not looked up, unless the outcome that it waits for passes by.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The number of a route's queue.
+pub(super) type Lane = u64;
+
+/// Which chats are in which lane: an account's own, or that of all others.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    /// By account.
+    pub own: HashMap<String, Lane>,
+    /// Of all others.
+    pub others: Lane,
+}
+
+impl Lanes {
+    /// `chat` is the subject of its outcomes: `<prefix>.out.<account>.reply.<chat>`.
+    fn of(&self, chat: &str) -> Lane {
+        if self.own.is_empty() {
+            return self.others;
+        }
+        let own = chat.split('.').nth(2).and_then(|account| self.own.get(account));
+        own.copied().unwrap_or(self.others)
+    }
+}
+
+/// What waits in a lane.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Its chats with a message that may go or has to look.
+    ready: VecDeque<Arc<str>>,
+    /// How many of its messages wait.
+    waiting: usize,
+}
 
 /// A message in hand. `K` is the message itself.
 #[derive(Debug)]
@@ -91,6 +128,7 @@ pub(super) struct Renewal {
 
 #[derive(Debug)]
 struct Chat<K> {
+    lane: Lane,
     at_work: Option<(u64, u64)>,
     waiting: BTreeMap<u64, Held<K>>,
     is_ready: bool,
@@ -103,7 +141,10 @@ struct Chat<K> {
 #[derive(Debug)]
 pub(super) struct Hand<K> {
     chats: HashMap<Arc<str>, Chat<K>>,
-    ready: VecDeque<Arc<str>>,
+    lanes: Lanes,
+    queues: HashMap<Lane, Queue>,
+    /// Lanes in which a chat has become ready since somebody asked.
+    woken: Vec<Lane>,
     due: BTreeSet<(Instant, Arc<str>)>,
     waiting_elsewhere: usize,
     listening_since: Option<Instant>,
@@ -121,7 +162,9 @@ impl<K> Hand<K> {
     pub(super) fn new(budget: usize) -> Self {
         Self {
             chats: HashMap::new(),
-            ready: VecDeque::new(),
+            lanes: Lanes::default(),
+            queues: HashMap::new(),
+            woken: Vec::new(),
             due: BTreeSet::new(),
             waiting_elsewhere: 0,
             listening_since: None,
@@ -136,6 +179,32 @@ impl<K> Hand<K> {
     /// How many messages wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// How many of them in this lane.
+    pub(super) fn waiting_in(&self, lane: Lane) -> usize {
+        self.queues.get(&lane).map_or(0, |queue| queue.waiting)
+    }
+
+    /// From now on the chats are in these lanes. What waits in others comes with them, in its order.
+    pub(super) fn reroute(&mut self, lanes: Lanes) {
+        self.lanes = lanes;
+        let before = std::mem::take(&mut self.queues);
+        for (key, chat) in &mut self.chats {
+            chat.lane = self.lanes.of(key);
+            self.queues.entry(chat.lane).or_default().waiting += chat.waiting.len();
+        }
+        for key in before.into_values().flat_map(|queue| queue.ready) {
+            let Some(chat) = self.chats.get(&key).filter(|chat| chat.is_ready) else { continue };
+            self.woken.push(chat.lane);
+            self.queues.entry(chat.lane).or_default().ready.push_back(key);
+        }
+        self.woken.dedup();
+    }
+
+    /// The lanes in which a chat has become ready since this was asked last.
+    pub(super) fn woken(&mut self) -> Vec<Lane> {
+        std::mem::take(&mut self.woken)
     }
 
     /// How many messages to ask for, so that about `free` of them can begin: those that only wait need no slot.
@@ -172,7 +241,8 @@ impl<K> Hand<K> {
             let chat: Arc<str> = Arc::from(chat);
             self.number += 1;
             let at_work = AtWork { chat: Arc::clone(&chat), number: self.number };
-            self.chats.insert(chat, Chat::new(Some((sequence, self.number))));
+            let lane = self.lanes.of(&chat);
+            self.chats.insert(chat, Chat::new(lane, Some((sequence, self.number))));
             return Arrival::Begins(at_work, held);
         }
         let chat = self.chats.get_key_value(chat).map_or_else(|| Arc::from(chat), |(key, _)| Arc::clone(key));
@@ -181,23 +251,23 @@ impl<K> Hand<K> {
         Arrival::Waits
     }
 
-    /// The next message that may go or has to look. Whoever gets it has a slot for it.
-    pub(super) fn next(&mut self) -> Option<(AtWork, Held<K>)> {
+    /// The next message of this lane that may go or has to look. Whoever gets it has a slot for it.
+    pub(super) fn next(&mut self, lane: Lane) -> Option<(AtWork, Held<K>)> {
         loop {
-            let key = self.ready.pop_front()?;
+            let key = self.queues.get_mut(&lane)?.ready.pop_front()?;
             let Some(chat) = self.chats.get_mut(&key) else { continue };
             chat.is_ready = false;
             let Some((sequence, held)) = chat.waiting.pop_first() else { continue };
             self.number += 1;
             chat.at_work = Some((sequence, self.number));
-            self.taken(&held);
+            self.taken(lane, &held);
             return Some((AtWork { chat: key, number: self.number }, held));
         }
     }
 
     /// Is there something for [`Self::next`]?
-    pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    pub(super) fn is_ready(&self, lane: Lane) -> bool {
+        self.queues.get(&lane).is_some_and(|queue| !queue.ready.is_empty())
     }
 
     /// Work at a message has ended, however that was.
@@ -279,16 +349,23 @@ impl<K> Hand<K> {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// What has to be looked up now. Each look must be told its end.
-    pub(super) fn look(&mut self, now: Instant) -> Option<Look> {
-        let (_, chat) = self.due.first().filter(|(due, _)| *due <= now).cloned()?;
-        self.due.pop_first();
-        let known = self.chats.get_mut(&chat)?;
-        if let Some(elsewhere) = known.elsewhere.as_mut() {
-            elsewhere.due = None;
+    /// What has to be looked up now. Each look must be told its end. In a lane that is held, only what passed by is of use.
+    pub(super) fn look(&mut self, now: Instant, is_held: impl Fn(Lane) -> bool) -> Option<Look> {
+        loop {
+            let (_, chat) = self.due.first().filter(|(due, _)| *due <= now).cloned()?;
+            self.due.pop_first();
+            let known = self.chats.get_mut(&chat)?;
+            if let Some(elsewhere) = known.elsewhere.as_mut() {
+                elsewhere.due = None;
+                if !elsewhere.has_passed() && is_held(known.lane) {
+                    elsewhere.due = Some(now + QUIET);
+                    self.due.insert((now + QUIET, chat));
+                    continue;
+                }
+            }
+            let place = known.waiting.first_key_value().map(|(_, held)| held.place)?;
+            return Some(Look { chat, place });
         }
-        let place = known.waiting.first_key_value().map(|(_, held)| held.place)?;
-        Some(Look { chat, place })
     }
 
     /// A look has ended; what it found was true at `read_at`.
@@ -311,13 +388,20 @@ impl<K> Hand<K> {
         self.settle(&look.chat);
     }
 
-    /// The reservations that have to be renewed, of those that end within half an ack wait.
-    pub(super) fn renewals(&mut self, now: Instant, ack_wait: Duration) -> Vec<Renewal> {
+    /// The reservations that have to be renewed, of those that end within half an ack wait. In a lane that is held, no
+    /// turn comes soon.
+    pub(super) fn renewals(
+        &mut self,
+        now: Instant,
+        ack_wait: Duration,
+        is_held: impl Fn(Lane) -> bool,
+    ) -> Vec<Renewal> {
         let mut renewals = Vec::new();
-        for chat in self.chats.values_mut() {
+        for chat in self.chats.values_mut().filter(|chat| !chat.waiting.is_empty()) {
+            let near = if is_held(chat.lane) { 0 } else { NEAR };
             for (behind, held) in chat.waiting.values_mut().enumerate() {
                 if held.reserved <= now + ack_wait / 2 {
-                    let ack_waits = if behind < NEAR { 1 } else { FAR };
+                    let ack_waits = if behind < near { 1 } else { FAR };
                     held.reserved = now + ack_wait * ack_waits;
                     renewals.push(Renewal { claim: held.claim.clone(), ack_waits });
                 }
@@ -329,14 +413,15 @@ impl<K> Hand<K> {
     /// Everything that waits leaves the hand. What is at work stays at work, and nothing waits for it.
     pub(super) fn clear(&mut self) -> Vec<Claim> {
         let chats = std::mem::take(&mut self.chats);
-        self.ready.clear();
+        self.queues.clear();
         self.due.clear();
         (self.waiting, self.kept, self.waiting_elsewhere) = (0, 0, 0);
         chats.into_values().flat_map(|chat| chat.waiting.into_values()).map(|held| held.claim).collect()
     }
 
     fn put(&mut self, key: &Arc<str>, mut held: Held<K>) {
-        let chat = self.chats.entry(Arc::clone(key)).or_insert_with(|| Chat::new(None));
+        let lanes = &self.lanes;
+        let chat = self.chats.entry(Arc::clone(key)).or_insert_with(|| Chat::new(lanes.of(key), None));
         held.has_waited |= chat.at_work.is_some() || !chat.waiting.is_empty();
         if self.kept + held.weight > self.budget {
             held.kept = None;
@@ -344,12 +429,16 @@ impl<K> Hand<K> {
         let weight = if held.kept.is_some() { held.weight } else { 0 };
         if let Entry::Vacant(place) = chat.waiting.entry(held.place.sequence) {
             place.insert(held);
+            self.queues.entry(chat.lane).or_default().waiting += 1;
             self.waiting += 1;
             self.kept += weight;
         }
     }
 
-    fn taken(&mut self, held: &Held<K>) {
+    fn taken(&mut self, lane: Lane, held: &Held<K>) {
+        if let Some(queue) = self.queues.get_mut(&lane) {
+            queue.waiting -= 1;
+        }
         self.waiting -= 1;
         if held.kept.is_some() {
             self.kept -= held.weight;
@@ -370,7 +459,9 @@ impl<K> Hand<K> {
         if first.is_none() {
             self.chats.remove(key);
         } else if !std::mem::replace(&mut chat.is_ready, true) {
-            self.ready.push_back(Arc::clone(key));
+            let lane = chat.lane;
+            self.queues.entry(lane).or_default().ready.push_back(Arc::clone(key));
+            self.woken.push(lane);
         }
     }
 
@@ -397,8 +488,8 @@ impl<K> Hand<K> {
 }
 
 impl<K> Chat<K> {
-    fn new(at_work: Option<(u64, u64)>) -> Self {
-        Self { at_work, waiting: BTreeMap::new(), is_ready: false, elsewhere: None, passed: None }
+    fn new(lane: Lane, at_work: Option<(u64, u64)>) -> Self {
+        Self { lane, at_work, waiting: BTreeMap::new(), is_ready: false, elsewhere: None, passed: None }
     }
 }
 

@@ -32,16 +32,16 @@ fn a_chats_next_message_is_ready_when_the_one_before_it_has_ended_and_not_before
         matches!(hand.arrives("b", held(3, 0, now), true), Arrival::Begins(..)),
         "another chat does not wait"
     );
-    assert!(hand.next().is_none());
+    assert!(hand.next(0).is_none());
     hand.ended(&first);
-    let (second, waited) = hand.next().unwrap();
+    let (second, waited) = hand.next(0).unwrap();
     assert_eq!((waited.place.sequence, waited.has_waited, waited.kept), (2, true, Some(2)));
     // Its end counts once.
     assert!(matches!(hand.arrives("a", held(4, 2, now), true), Arrival::Waits));
     hand.ended(&first);
-    assert!(hand.next().is_none());
+    assert!(hand.next(0).is_none());
     hand.ended(&second);
-    assert_eq!(hand.next().unwrap().1.place.sequence, 4);
+    assert_eq!(hand.next(0).unwrap().1.place.sequence, 4);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn without_a_slot_it_waits_for_one_and_chats_take_turns() {
         assert!(matches!(hand.arrives(chat, held(sequence, 0, now), false), Arrival::Waits));
     }
     let mut order = Vec::new();
-    while let Some((at_work, message)) = hand.next() {
+    while let Some((at_work, message)) = hand.next(0) {
         order.push(message.place.sequence);
         hand.ended(&at_work);
     }
@@ -68,10 +68,10 @@ fn what_the_bus_delivers_again_is_not_in_hand_twice() {
     assert!(matches!(hand.arrives("a", again, true), Arrival::Known));
     assert!(matches!(hand.arrives("a", held(1, 0, now), true), Arrival::Known));
     hand.ended(&first);
-    let (second, message) = hand.next().unwrap();
+    let (second, message) = hand.next(0).unwrap();
     assert_eq!(message.claim.delivered, 2, "its deaths are counted");
     hand.ended(&second);
-    assert_eq!((hand.next().is_none(), hand.waiting()), (true, 0));
+    assert_eq!((hand.next(0).is_none(), hand.waiting()), (true, 0));
 }
 
 #[test]
@@ -79,13 +79,13 @@ fn an_earlier_message_that_comes_later_goes_first() {
     let (mut hand, now) = (Hand::new(1_000), Instant::now());
     let second = begins(hand.arrives("a", held(2, 1, now), true));
     assert!(hand.waits_elsewhere(&second, held(2, 1, now), now).is_none());
-    assert!(hand.next().is_none());
+    assert!(hand.next(0).is_none());
     hand.arrives("a", held(1, 0, now), true);
-    let (first, message) = hand.next().unwrap();
+    let (first, message) = hand.next(0).unwrap();
     assert_eq!(message.place.sequence, 1);
     assert!(!hand.is_elsewhere());
     hand.ended(&first);
-    assert_eq!(hand.next().unwrap().1.place.sequence, 2);
+    assert_eq!(hand.next(0).unwrap().1.place.sequence, 2);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn over_the_budget_a_message_is_only_a_claim() {
     let kept: Vec<_> = hand.chats["a"].waiting.values().filter_map(|one| one.kept).collect();
     assert_eq!((kept, hand.kept, hand.waiting()), (vec![2, 3], 200, 4));
     assert_eq!(hand.clear().len(), 4);
-    assert_eq!((hand.kept, hand.waiting(), hand.is_ready()), (0, 0, false));
+    assert_eq!((hand.kept, hand.waiting(), hand.is_ready(0)), (0, 0, false));
 }
 
 /// What waits elsewhere is looked up when somebody listens, once more when that has settled, then each second, and as
@@ -114,8 +114,8 @@ fn what_waits_elsewhere_is_looked_up_when_it_is_useful() {
     hand.listening(Some(since));
     for due in [since, since + SETTLE, since + SETTLE + STALE] {
         assert_eq!(hand.next_look(), Some(due));
-        assert!(hand.look(due - Duration::from_millis(1)).is_none());
-        let look = hand.look(due).unwrap();
+        assert!(hand.look(due - Duration::from_millis(1), |_| false).is_none());
+        let look = hand.look(due, |_| false).unwrap();
         assert_eq!(look.place.sequence, 9);
         hand.looked(&look, Found::Nothing, due);
     }
@@ -129,14 +129,14 @@ fn what_waits_elsewhere_is_looked_up_when_it_is_useful() {
         let before = at;
         at = hand.next_look().unwrap();
         assert!(at - before <= before - heard_at + Duration::from_millis(1), "as late again at most");
-        let look = hand.look(at).unwrap();
+        let look = hand.look(at, |_| false).unwrap();
         hand.looked(&look, Found::Nothing, at);
     }
     assert_eq!(hand.next_look(), Some(at + STALE));
     assert!(at - heard_at > STALE - SETTLE, "there is no gap in which it would be a second late");
-    let look = hand.look(at + STALE).unwrap();
+    let look = hand.look(at + STALE, |_| false).unwrap();
     hand.looked(&look, Found::NothingBefore, at + STALE);
-    let (_, message) = hand.next().unwrap();
+    let (_, message) = hand.next(0).unwrap();
     assert_eq!((message.place.previous, message.has_waited, hand.is_elsewhere()), (0, true, false));
     assert_eq!(hand.next_look(), None);
 }
@@ -155,9 +155,9 @@ fn an_outcome_that_passes_while_the_bus_is_asked_is_looked_up_at_once() {
         let due = if is_waited_for { read_at } else { read_at + STALE };
         assert_eq!(hand.next_look(), Some(due));
         // It counts once.
-        let look = hand.look(due).unwrap();
+        let look = hand.look(due, |_| false).unwrap();
         hand.looked(&look, Found::Turn, due);
-        let (again, message) = hand.next().unwrap();
+        let (again, message) = hand.next(0).unwrap();
         assert!(hand.waits_elsewhere(&again, message, due).is_none());
         assert_eq!(hand.next_look(), Some(due + STALE));
     }
@@ -181,8 +181,8 @@ fn what_is_soon_is_reserved_for_a_short_time_and_what_is_deep_for_longer() {
     for sequence in 2..202 {
         hand.arrives("a", held(sequence, sequence - 1, start), true);
     }
-    assert!(hand.renewals(start + ACK_WAIT / 3, ACK_WAIT).is_empty());
-    let renewed = hand.renewals(start + ACK_WAIT / 2, ACK_WAIT);
+    assert!(hand.renewals(start + ACK_WAIT / 3, ACK_WAIT, |_| false).is_empty());
+    let renewed = hand.renewals(start + ACK_WAIT / 2, ACK_WAIT, |_| false);
     let short = renewed.iter().filter(|one| one.ack_waits == 1).count();
     assert_eq!((short, renewed.len()), (NEAR, 200));
     // Nothing of it lapses if somebody looks each sixth of an ack wait.
@@ -190,7 +190,7 @@ fn what_is_soon_is_reserved_for_a_short_time_and_what_is_deep_for_longer() {
     while now < start + ACK_WAIT * 20 {
         now += ACK_WAIT / 6;
         assert!(hand.chats["a"].waiting.values().all(|one| one.reserved > now));
-        count += hand.renewals(now, ACK_WAIT).len();
+        count += hand.renewals(now, ACK_WAIT, |_| false).len();
     }
     assert!(count < 20 * (2 * NEAR + 200 / 3), "{count}");
 }
@@ -256,7 +256,7 @@ proptest! {
                         at_work.push((working, sequence));
                     }
                 }
-                Does::Next => if let Some((working, message)) = hand.next() {
+                Does::Next => if let Some((working, message)) = hand.next(0) {
                     at_work.push((working, message.place.sequence));
                 },
                 Does::Ends => if let Some((working, sequence)) = at_work.pop() {
@@ -271,10 +271,10 @@ proptest! {
                 Does::Hears { chat, sequence } => {
                     hand.heard(&chat.to_string(), u64::from(sequence) * 3 + u64::from(chat), now);
                 }
-                Does::Looks { finds } => if let Some(look) = hand.look(now) {
+                Does::Looks { finds } => if let Some(look) = hand.look(now, |_| false) {
                     hand.looked(&look, if finds { Found::Turn } else { Found::Nothing }, now);
                 },
-                Does::Renews => drop(hand.renewals(now, ACK_WAIT)),
+                Does::Renews => drop(hand.renewals(now, ACK_WAIT, |_| false)),
             }
             let chats: BTreeSet<_> = at_work.iter().map(|(working, _)| Arc::clone(&working.chat)).collect();
             prop_assert_eq!(chats.len(), at_work.len(), "two of a chat are at work");
@@ -297,14 +297,73 @@ proptest! {
             for (working, _) in at_work.drain(..) {
                 hand.ended(&working);
             }
-            while let Some(look) = hand.look(now) {
+            while let Some(look) = hand.look(now, |_| false) {
                 hand.looked(&look, Found::Turn, now);
             }
-            while let Some((working, message)) = hand.next() {
+            while let Some((working, message)) = hand.next(0) {
                 at_work.push((working, message.place.sequence));
             }
         }
         prop_assert_eq!((hand.waiting(), hand.kept, hand.chats.len(), at_work.len()), (0, 0, 0, 0));
-        prop_assert!(hand.due.is_empty() && hand.ready.is_empty());
+        prop_assert!(hand.due.is_empty() && hand.queues.values().all(|queue| queue.ready.is_empty() && queue.waiting == 0));
     }
+}
+
+/// `<prefix>.out.<account>.reply.<chat>`.
+fn chat_of(account: &str, chat: &str) -> String {
+    format!("wa.out.{account}.reply.{chat}")
+}
+
+fn lanes(own: &[(&str, Lane)]) -> Lanes {
+    Lanes { own: own.iter().map(|(account, lane)| ((*account).to_owned(), *lane)).collect(), others: 0 }
+}
+
+#[test]
+fn what_waits_in_a_lane_is_begun_there_and_goes_with_its_account() {
+    let (mut hand, now) = (Hand::new(1_000), Instant::now());
+    hand.reroute(lanes(&[("acme", 1)]));
+    for (account, chat, sequence) in [("acme", "a", 1), ("bolt", "b", 2), ("acme", "c", 3), ("acme", "a", 4)]
+    {
+        hand.arrives(&chat_of(account, chat), held(sequence, 0, now), false);
+    }
+    assert_eq!((hand.waiting_in(0), hand.waiting_in(1), hand.woken()), (1, 3, vec![1, 0, 1]));
+    let (at_work, message) = hand.next(0).unwrap();
+    assert_eq!((message.place.sequence, hand.is_ready(0), hand.waiting_in(0)), (2, false, 0));
+    hand.ended(&at_work);
+    let (first, message) = hand.next(1).unwrap();
+    assert_eq!(message.place.sequence, 1);
+    // Both change their places while one is at work.
+    hand.reroute(lanes(&[("acme", 2), ("bolt", 3)]));
+    assert_eq!((hand.is_ready(1), hand.waiting_in(1), hand.waiting_in(2)), (false, 0, 2));
+    assert_eq!(hand.woken(), [2]);
+    assert_eq!(hand.next(2).unwrap().1.place.sequence, 3);
+    hand.ended(&first);
+    assert_eq!((hand.woken(), hand.next(2).unwrap().1.place.sequence), (vec![2], 4));
+    assert!(matches!(hand.arrives(&chat_of("bolt", "b"), held(5, 2, now), false), Arrival::Waits));
+    assert_eq!(hand.next(3).unwrap().1.place.sequence, 5);
+    assert_eq!(hand.waiting(), 0);
+}
+
+#[test]
+fn a_lane_that_is_held_is_quiet() {
+    let (mut hand, start) = (Hand::new(1_000), Instant::now());
+    hand.reroute(lanes(&[("acme", 1)]));
+    let (acme, bolt) = (chat_of("acme", "a"), chat_of("bolt", "b"));
+    let is_held = |lane| lane == 1;
+    for (chat, sequence) in [(&acme, 9), (&bolt, 19)] {
+        let at_work = begins(hand.arrives(chat, held(sequence, sequence - 1, start), true));
+        assert!(hand.waits_elsewhere(&at_work, held(sequence, sequence - 1, start), start).is_none());
+    }
+    hand.listening(Some(start));
+    // Only the other one is looked up, until the outcome passes by.
+    assert_eq!(hand.look(start + SETTLE, is_held).unwrap().place.sequence, 19);
+    assert!(hand.look(start + SETTLE, is_held).is_none());
+    assert_eq!(hand.next_look(), Some(start + SETTLE + QUIET));
+    assert!(hand.heard(&acme, 8, start + STALE));
+    assert_eq!(hand.look(start + STALE, is_held).unwrap().place.sequence, 9);
+    // And it is reserved for longer.
+    let renewed = hand.renewals(start + ACK_WAIT / 2, ACK_WAIT, is_held);
+    let renewed: std::collections::BTreeMap<_, _> =
+        renewed.iter().map(|renewal| (renewal.claim.sequence, renewal.ack_waits)).collect();
+    assert_eq!(renewed, [(9, FAR), (19, 1)].into());
 }

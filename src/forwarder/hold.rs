@@ -104,7 +104,12 @@ impl Hold {
 
     /// How many more turns could be useful. `None`: as many as possible, because nothing is held.
     pub(super) fn wants(&self) -> Option<usize> {
-        self.held.as_ref().map(|_| ENOUGH.saturating_sub(self.waiting.len() + self.probing.len()))
+        self.held.as_ref().map(|_| ENOUGH.saturating_sub(self.turns()))
+    }
+
+    /// How many turns wait for the end of the hold, or probe.
+    pub(super) fn turns(&self) -> usize {
+        self.waiting.len() + self.probing.len()
     }
 
     /// A call of `chat` was refused.

@@ -38,6 +38,11 @@ impl Elsewhere {
         Self { sequence, read_at, in_hand_since, due: None, looks: passed.then_some(0) }
     }
 
+    /// Has the outcome passed by, as far as that is known?
+    pub(super) fn has_passed(&self) -> bool {
+        self.looks.is_some()
+    }
+
     /// The outcome passed by.
     pub(super) fn passed(&mut self) {
         self.looks = Some(0);

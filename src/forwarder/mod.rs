@@ -11,8 +11,10 @@
 //! What waits: `hand` has the queues of the chats (pure), `waiting` what they need from the bus, and `elsewhere` looks
 //! after chats that wait for another process.
 //!
-//! State: `chats` (last outcomes, a cache); `ack_floor`; `circuit_breaker` (holds all messages
-//! while the backend is away); `slots` (who may call now); `attempts` (marks on the bus for messages over which a
+//! `routes` has the ways to the assistants: one for each account that has its own, one for all others. Each has its
+//! `circuit_breaker` (holds its messages while it is away) and its `slots` (who may call now).
+//!
+//! State: `chats` (last outcomes, a cache); `ack_floor`; `attempts` (marks on the bus for messages over which a
 //! process dies).
 //!
 //! `typing` says that the backend works on a message. `backend` is the HTTP client. Any number of processes run this side by side. What they share is on the bus.
@@ -38,11 +40,13 @@ mod notice;
 pub mod numbers;
 pub mod policy;
 pub mod records;
+mod routes;
 mod slots;
 mod turn;
 mod typing;
 mod waiting;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,16 +56,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, Delivery, Gone, ReadError, StreamClock};
-use crate::task::{OnPanic, Tasks, spawn};
+use crate::task::{OnPanic, Task, Tasks, spawn};
 use crate::telemetry::Seldom;
 use crate::wire::{FileLinks, Subjects};
 use ack_floor::AckFloor;
 use attempts::Attempts;
-use backend::{Backend, Transcriber, Url};
+use backend::{Transcriber, Url};
 use chats::Chats;
-use circuit_breaker::{CircuitBreaker, Wanted};
 pub use decision::{Format, Mode};
-use slots::{Slot, Slots};
+use hand::Lane;
+pub use routes::{Changes, HeldRoute, OTHERS, RouteState, Settings as RouteSettings};
+use routes::{Route, Routes, Seat};
 use waiting::{Message, Waiting, Working};
 
 /// The most messages that one pull request asks for.
@@ -75,11 +80,13 @@ const LISTENERS: usize = 4;
 /// What an operator can set for the forwarder.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The backend.
+    /// The backend of all accounts that have no route of their own.
     pub backend: backend::Settings,
+    /// The accounts that have one (`ROUTES_FILE`).
+    pub routes: Vec<RouteSettings>,
     /// Which messages the backend is asked about.
     pub eligible: eligible::Settings,
-    /// How many calls may be in flight in this process, if the backend can take so many.
+    /// How many calls of `backend` may be in flight in this process, if it can take so many.
     pub concurrency: usize,
     /// How long a failing message is retried before it becomes a dead letter.
     pub retry_for: Duration,
@@ -158,23 +165,19 @@ pub struct Forwarder {
     subjects: Subjects,
     topology: topology::Settings,
     settings: Settings,
-    backend: Backend,
+    routes: Routes,
     transcriber: Option<Transcriber>,
     /// A place for each voice note that is listened to.
     listeners: Semaphore,
     unheard: Seldom,
     chats: Chats,
     waiting: Arc<Waiting>,
-    /// One for each message at work.
-    room: Arc<Semaphore>,
     ack_floor: AckFloor,
     /// What `WA_IN` has no more.
     gone: Gone,
     /// What time it is for `WA_IN`.
     clock: StreamClock,
-    breaker: CircuitBreaker,
     attempts: Attempts,
-    slots: Slots,
     /// Begin nothing new, and give back what waits.
     stop: CancellationToken,
     /// Nothing is pulled any more, so a message that is given back goes to another process.
@@ -199,8 +202,11 @@ impl Forwarder {
                 "shadow: nobody gets an answer. Answers are stored on the bus and not sent; BACKEND_MODE=answer ends this"
             );
         }
+        let routes = Routes::new(&settings.backend, settings.concurrency, &settings.routes)?;
+        let waiting = Arc::new(Waiting::new(bus.clone(), topology.forwarder_ack_wait));
+        waiting.reroute(routes.lanes());
         Ok(Arc::new(Self {
-            backend: Backend::new(settings.backend.clone())?,
+            routes,
             transcriber: settings.transcriber.clone().map(Transcriber::new).transpose()?,
             listeners: Semaphore::new(LISTENERS),
             unheard: Seldom::default(),
@@ -208,13 +214,8 @@ impl Forwarder {
             ack_floor: AckFloor::new(bus.clone(), subjects.stream_in(), subjects.consumer_forwarder()),
             gone: Gone::new(bus.clone(), subjects.stream_in()),
             clock: StreamClock::new(bus.clone(), subjects.stream_in()),
-            breaker: CircuitBreaker::new(),
             attempts: Attempts::new(bus.clone(), subjects.clone()),
-            slots: Slots::new(settings.concurrency, settings.backend.timeout),
-            waiting: Arc::new(Waiting::new(bus.clone(), topology.forwarder_ack_wait)),
-            room: Arc::new(Semaphore::new(
-                settings.concurrency.saturating_add(MAX_BETWEEN).min(Semaphore::MAX_PERMITS),
-            )),
+            waiting,
             bus,
             subjects,
             topology,
@@ -225,14 +226,25 @@ impl Forwarder {
         }))
     }
 
-    /// Why no message goes to the backend now. `None`: messages go.
-    pub fn held(&self) -> Option<String> {
-        self.breaker.reason()
+    /// The routes whose messages do not go to their backend now, and whether no other route is in use.
+    pub fn held(&self) -> (Vec<HeldRoute>, bool) {
+        self.routes.held(|lane| self.waiting.waiting_in(lane))
     }
 
-    /// How many calls may be under way at once, of up to `BACKEND_CONCURRENCY`.
+    /// How the routes are. Empty if there is only one.
+    pub fn routes(&self) -> Vec<RouteState> {
+        self.routes.states(|lane| self.waiting.waiting_in(lane))
+    }
+
+    /// How many calls may be under way at once, of up to `BACKEND_CONCURRENCY` for each route.
     pub fn limit(&self) -> usize {
-        self.slots.limit()
+        self.routes.limit()
+    }
+
+    /// From now on these accounts have routes of their own. What waits goes on there; calls that are under way end where
+    /// they began.
+    pub fn reroute(&self, routes: &[RouteSettings]) -> Result<Changes, backend::ClientError> {
+        self.routes.replace(routes, |lanes| self.waiting.reroute(lanes))
     }
 
     /// What happens to the backend's answers.
@@ -244,10 +256,10 @@ impl Forwarder {
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let turns = Tasks::new("turn");
         let helpers = [
-            spawn("next turns", OnPanic::EndProcess, Arc::clone(&self).begin_what_is_ready(turns.clone())),
+            spawn("lanes", OnPanic::EndProcess, Arc::clone(&self).keep_lanes(turns.clone())),
             spawn("reservations", OnPanic::EndProcess, {
-                let waiting = Arc::clone(&self.waiting);
-                async move { waiting.reserve().await }
+                let forwarder = Arc::clone(&self);
+                async move { forwarder.waiting.reserve(|lane| forwarder.routes.is_held(lane)).await }
             }),
             spawn("outcome listener", OnPanic::EndProcess, {
                 let forwarder = Arc::clone(&self);
@@ -293,40 +305,48 @@ impl Forwarder {
             .await
     }
 
-    /// How many messages to ask for. Waits until at least one could begin.
+    /// How many messages to ask for. Waits until at least one could begin, whosever it is.
     async fn capacity(&self) -> usize {
-        let most = match self.breaker.wants_turns().await {
-            Wanted::Any => MAX_BATCH,
-            Wanted::Probes(count) => count,
-        };
-        drop(self.room.acquire().await);
-        drop(self.slots.one().await);
-        self.waiting.ask(self.slots.free(), most)
+        let mut changes = self.routes.changes();
+        loop {
+            let table = Arc::clone(&changes.borrow_and_update());
+            tokio::select! {
+                (free, most) = table.can_begin() => return self.waiting.ask(free, most),
+                // The sender lives as long as `self`.
+                _ = changes.changed() => {}
+            }
+        }
     }
 
     /// A message has come. It begins, or it waits in the hand.
     fn take(self: &Arc<Self>, delivery: Box<Delivery>, turns: &Tasks) {
+        let place = &delivery.envelope.route;
+        let chat = self.subjects.reply(&place.account, &place.chat);
+        let route = self.routes.of(&place.account);
         // The slot is taken here and not in the turn, because the next pull counts the free slots.
-        let (slot, room) = (self.slots.one_now(), Arc::clone(&self.room).try_acquire_owned().ok());
-        let may_begin = slot.is_some() && room.is_some();
-        let route = &delivery.envelope.route;
-        let chat = self.subjects.reply(&route.account, &route.chat);
-        if let Some((at_work, message)) = self.waiting.arrives(&chat, delivery, may_begin) {
-            self.begin(turns, Working::new(&self.waiting, at_work), message, slot, room);
+        let begins = route.begin_now();
+        if let Some((at_work, message)) = self.waiting.arrives(&chat, delivery, begins.is_some()) {
+            let (seat, room) = begins.unzip();
+            self.begin(turns, Working::new(&self.waiting, at_work), message, (route, seat, room));
         }
     }
 
-    /// Begins what waits as soon as it is its turn and there is a slot for it.
-    async fn begin_what_is_ready(self: Arc<Self>, turns: Tasks) {
+    /// Sees to it that each lane is worked through, as long as there is such a route.
+    async fn keep_lanes(self: Arc<Self>, turns: Tasks) {
+        let mut changes = self.routes.changes();
+        let mut lanes: HashMap<Lane, Task<()>> = HashMap::new();
         let work = async {
             loop {
-                self.waiting.ready().await;
-                // During a hold, few turns are of any use.
-                self.breaker.wants_turns().await;
-                let room = Arc::clone(&self.room).acquire_owned().await.ok();
-                let slot = self.slots.one().await;
-                if let Some((at_work, message)) = self.waiting.next() {
-                    self.begin(&turns, Working::new(&self.waiting, at_work), message, slot, room);
+                let table = Arc::clone(&changes.borrow_and_update());
+                lanes.retain(|lane, _| table.has(*lane));
+                for route in table.all() {
+                    lanes.entry(route.lane).or_insert_with(|| {
+                        let work = Arc::clone(&self).begin_what_is_ready(Arc::clone(route), turns.clone());
+                        spawn("next turns", OnPanic::EndProcess, work)
+                    });
+                }
+                if changes.changed().await.is_err() {
+                    return;
                 }
             }
         };
@@ -334,34 +354,47 @@ impl Forwarder {
         self.stop.run_until_cancelled(work).await;
     }
 
+    /// Begins what waits in a route's lane as soon as it is its turn and there is a slot for it. Ends never.
+    async fn begin_what_is_ready(self: Arc<Self>, route: Arc<Route>, turns: Tasks) {
+        loop {
+            self.waiting.ready(route.lane).await;
+            let (seat, room) = route.begin().await.unzip();
+            if let Some((at_work, message)) = self.waiting.next(route.lane) {
+                let working = Working::new(&self.waiting, at_work);
+                self.begin(&turns, working, message, (Arc::clone(&route), seat, room));
+            }
+        }
+    }
+
+    /// Begins a message of `route`.
     fn begin(
         self: &Arc<Self>,
         turns: &Tasks,
         working: Working,
         message: Message,
-        slot: Option<Slot>,
-        room: Option<OwnedSemaphorePermit>,
+        (route, seat, room): (Arc<Route>, Option<Seat>, Option<OwnedSemaphorePermit>),
     ) {
         let forwarder = Arc::clone(self);
         turns.spawn(async move {
-            let mut next = Some((working, message, slot));
-            while let Some((working, message, slot)) = next.take() {
-                turn::run(&forwarder, working, message, slot).await;
+            let mut next = Some((working, message, seat));
+            while let Some((working, message, seat)) = next.take() {
+                turn::run(&forwarder, working, message, seat).await;
                 // Often that was what the next one of its chat has waited for. It needs no other task.
-                next = forwarder.next_at_once();
+                next = forwarder.next_at_once(&route);
             }
             drop(room);
         });
     }
 
-    /// What could begin without waiting for anything.
-    fn next_at_once(&self) -> Option<(Working, Message, Option<Slot>)> {
-        if self.stop.is_cancelled() || self.breaker.free().is_none() {
+    /// What could begin without waiting for anything, of this route.
+    fn next_at_once(&self, route: &Arc<Route>) -> Option<(Working, Message, Option<Seat>)> {
+        if self.stop.is_cancelled() || route.breaker.is_held() {
             return None;
         }
-        let slot = self.slots.one_now()?;
-        let (at_work, message) = self.waiting.next()?;
-        Some((Working::new(&self.waiting, at_work), message, Some(slot)))
+        let slot = route.slots.one_now()?;
+        let (at_work, message) = self.waiting.next(route.lane)?;
+        let seat = Seat { route: Arc::clone(route), slot };
+        Some((Working::new(&self.waiting, at_work), message, Some(seat)))
     }
 
     /// The consumer or its stream may be gone. Makes sure that both exist, as at the start. Returns whether it is known

@@ -1,6 +1,7 @@
 //! What waits in this process, with what that takes: a lock around the hand, the reservations on the bus, and a word to
 //! those who begin what is ready.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chain::Place;
-use super::hand::{Arrival, AtWork, Found, Hand, Held, Look};
+use super::hand::{Arrival, AtWork, Found, Hand, Held, Lane, Lanes, Look};
 use crate::bus::{Bus, Delivery};
 use crate::crash;
 use crate::telemetry::metrics;
@@ -25,7 +26,8 @@ pub(super) struct Waiting {
     bus: Bus,
     ack_wait: Duration,
     hand: Mutex<Hand<Box<Delivery>>>,
-    ready: Notify,
+    /// A word to whoever begins what is ready in a lane.
+    ready: Mutex<HashMap<Lane, Arc<Notify>>>,
     elsewhere: Notify,
 }
 
@@ -36,7 +38,7 @@ impl Waiting {
             bus,
             ack_wait,
             hand: Mutex::new(Hand::new(if crash::switched_off("kept") { 0 } else { BUDGET })),
-            ready: Notify::new(),
+            ready: Mutex::default(),
             elsewhere: Notify::new(),
         }
     }
@@ -50,7 +52,7 @@ impl Waiting {
         let mut hand = self.hand();
         let (before, look) = (hand.waiting(), (hand.is_elsewhere(), hand.next_look()));
         let result = change(&mut hand);
-        let (now, is_ready) = (hand.waiting(), hand.is_ready());
+        let (now, woken) = (hand.waiting(), hand.woken());
         let is_news = match (look, hand.next_look()) {
             ((_, Some(before)), Some(now)) => now < before,
             ((_, None), Some(_)) => true,
@@ -60,13 +62,33 @@ impl Waiting {
         if now != before {
             metrics::TURNS.change(difference(now, before), ["chain"]);
         }
-        if is_ready {
-            self.ready.notify_one();
+        for lane in woken {
+            self.bell(lane).notify_one();
         }
         if is_news {
             self.elsewhere.notify_one();
         }
         result
+    }
+
+    fn bells(&self) -> MutexGuard<'_, HashMap<Lane, Arc<Notify>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self, lane: Lane) -> Arc<Notify> {
+        Arc::clone(self.bells().entry(lane).or_default())
+    }
+
+    /// From now on the chats are in these lanes.
+    pub(super) fn reroute(&self, lanes: Lanes) {
+        let known: Vec<Lane> = lanes.own.values().copied().chain([lanes.others]).collect();
+        self.change(|hand| hand.reroute(lanes));
+        self.bells().retain(|lane, _| known.contains(lane));
+    }
+
+    /// How many messages wait in a lane.
+    pub(super) fn waiting_in(&self, lane: Lane) -> usize {
+        self.hand().waiting_in(lane)
     }
 
     /// How many messages to ask the bus for, if `free` can begin.
@@ -102,15 +124,16 @@ impl Waiting {
     }
 
     /// Returns when there may be something for [`Self::next`]. Cancel-safe.
-    pub(super) async fn ready(&self) {
-        while !self.hand().is_ready() {
-            self.ready.notified().await;
+    pub(super) async fn ready(&self, lane: Lane) {
+        let bell = self.bell(lane);
+        while !self.hand().is_ready(lane) {
+            bell.notified().await;
         }
     }
 
-    /// The next message that may go or has to look. Whoever takes it has a slot for it.
-    pub(super) fn next(&self) -> Option<(AtWork, Message)> {
-        self.change(Hand::next)
+    /// The next message of this lane that may go or has to look. Whoever takes it has a slot for it.
+    pub(super) fn next(&self, lane: Lane) -> Option<(AtWork, Message)> {
+        self.change(|hand| hand.next(lane))
     }
 
     /// Work at a message has ended.
@@ -161,8 +184,8 @@ impl Waiting {
     }
 
     /// What has to be looked up now.
-    pub(super) fn look(&self) -> Option<Look> {
-        self.hand().look(Instant::now())
+    pub(super) fn look(&self, is_held: impl Fn(Lane) -> bool) -> Option<Look> {
+        self.hand().look(Instant::now(), is_held)
     }
 
     /// A look has ended.
@@ -171,13 +194,13 @@ impl Waiting {
     }
 
     /// Sees to it that the bus gives nothing of what waits to anybody else. Ends never.
-    pub(super) async fn reserve(&self) {
+    pub(super) async fn reserve(&self, is_held: impl Fn(Lane) -> bool) {
         let mut ticks = tokio::time::interval(self.ack_wait / 6);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             // Bound, so that the lock is not held while they are sent.
-            let renewals = self.hand().renewals(Instant::now(), self.ack_wait);
+            let renewals = self.hand().renewals(Instant::now(), self.ack_wait, &is_held);
             for renewal in renewals {
                 let time = (renewal.ack_waits > 1).then(|| self.ack_wait * renewal.ack_waits);
                 self.bus.reserve(&renewal.claim, time).await;

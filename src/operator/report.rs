@@ -212,6 +212,13 @@ fn wants(seen: &Seen) -> Vec<Want> {
             }
         }
     }
+    let has_said = |process: &&Process| process.reasons.iter().any(|reason| reason.part == "backend");
+    for process in seen.processes.iter().filter(|process| !has_said(process)) {
+        for held in process.forwarder.iter().flat_map(|forwarder| &forwarder.routes) {
+            let about = format!("{}, route {}", name(process), held.route);
+            want(&about, &format!("backend/{}", held.hold), held.detail.clone());
+        }
+    }
     for consumer in seen.forwarders.iter().chain(seen.edges.values()) {
         if consumer.oldest_ms.is_some_and(|oldest| older(oldest, WAITS)) {
             let say = "A message has waited for more than 15 minutes: read the logs.".to_owned();

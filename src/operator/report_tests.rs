@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::process_status::{EdgeSide, ForwarderSide, Reason};
+use crate::wire::process_status::{EdgeSide, ForwarderSide, HeldRoute, Reason};
 use crate::wire::v1::{SessionAction, SessionEvent, SessionState};
 
 const NOW: i64 = 1_000_000_000;
@@ -124,4 +124,26 @@ fn without_an_edge_the_bus_is_believed() {
     seen.sessions.insert("shop".to_owned(), last);
     let report = AccountReport::of(&seen, "shop");
     assert_eq!((report.link.as_str(), report.since, report.live), ("online", None, false));
+}
+
+#[test]
+fn a_route_that_is_held_wants_somebody_and_says_so_once() {
+    let held = HeldRoute {
+        route: "acme".to_owned(),
+        hold: "http-503".to_owned(),
+        held: 3,
+        detail: "Route acme: it is away.".to_owned(),
+    };
+    let mut seen = well();
+    let side = ForwarderSide { routes: vec![held], ..ForwarderSide::default() };
+    seen.processes[1].forwarder = Some(side);
+    assert_eq!(codes(&seen), ["host/7, route acme backend/http-503"]);
+    // Its reasons have said so already.
+    let reason =
+        |part: &str| Reason { part: part.to_owned(), code: "x".to_owned(), detail: "So.".to_owned() };
+    seen.processes[1].ready = false;
+    seen.processes[1].reasons = vec![reason("backend")];
+    assert_eq!(codes(&seen), ["host/7 backend/x"]);
+    seen.processes[1].reasons = vec![reason("bus")];
+    assert_eq!(codes(&seen), ["host/7 bus/x", "host/7, route acme backend/http-503"]);
 }

@@ -192,6 +192,27 @@ pub static LIMIT: Gauge<0> = Gauge::gauge(
     &[],
     "Calls that may be under way at once: it follows the backend, up to `BACKEND_CONCURRENCY`.",
 );
+/// A route's hold.
+pub static ROUTE_HELD: Gauge<1> = Gauge::gauge(
+    "wa.route.held",
+    "",
+    &["route"],
+    "With `ROUTES_FILE`: 1 while this route's backend is unavailable and its messages are held. `BACKEND_URL` is the route of all accounts that have none of their own.",
+);
+/// What waits for a route.
+pub static ROUTE_WAITING: Gauge<1> = Gauge::gauge(
+    "wa.route.waiting",
+    "{message}",
+    &["route"],
+    "With `ROUTES_FILE`: this route's messages that wait in this process, beside those at work.",
+);
+/// A route's limit.
+pub static ROUTE_LIMIT: Gauge<1> = Gauge::gauge(
+    "wa.route.limit",
+    "{call}",
+    &["route"],
+    "With `ROUTES_FILE`: calls of this route that may be under way at once.",
+);
 /// Readiness.
 pub static READY: Gauge<0> = Gauge::gauge("wa.ready", "", &[], "1 while `/readyz` says 200.");
 /// The program.
@@ -234,6 +255,9 @@ pub fn all() -> Vec<Definition> {
         BUS,
         HELD,
         LIMIT,
+        ROUTE_HELD,
+        ROUTE_WAITING,
+        ROUTE_LIMIT,
         READY,
         BUILD,
     ]
@@ -300,6 +324,7 @@ mod tests {
             "kind",
             "peer",
             "reason",
+            "route",
             "state",
             "status",
             "stream",

@@ -88,8 +88,8 @@ pub fn process_in(envelope: &Envelope, delivered: Delivered<'_>) -> Span {
     span
 }
 
-/// A forwarder calls the backend.
-pub fn call(host: &str, port: u16, attempt: u32) -> Span {
+/// A forwarder calls the backend; `route` is the account that it belongs to, if it is one account's own.
+pub fn call((host, port): (&str, u16), route: Option<&str>, attempt: u32) -> Span {
     tracing::info_span!(
         "POST /v1/channels/whatsapp/gateway/inbound",
         otel.kind = "client",
@@ -100,6 +100,7 @@ pub fn call(host: &str, port: u16, attempt: u32) -> Span {
         url.template = "/v1/channels/whatsapp/gateway/inbound",
         server.address = host,
         server.port = port,
+        wa.route = route,
         error.type = tracing::field::Empty,
     )
 }

@@ -57,7 +57,7 @@ pub struct EdgeSide {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ForwarderSide {
-    /// Why everything is held, if it is: a code.
+    /// Why everything is held, if it is: a code. With `ROUTES_FILE`: if every route is held that is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// Messages about which the backend is being asked.
@@ -68,4 +68,21 @@ pub struct ForwarderSide {
     pub held: u64,
     /// Messages that wait for their next attempt.
     pub retrying: u64,
+    /// The routes that are held, with `ROUTES_FILE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<HeldRoute>,
+}
+
+/// A route that is held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeldRoute {
+    /// Its account, or `BACKEND_URL`: all that have no route of their own.
+    pub route: String,
+    /// Why: a code.
+    pub hold: String,
+    /// Messages held until its backend is back.
+    pub held: u64,
+    /// One sentence for people.
+    pub detail: String,
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::jetstream::{
+    self,
+    consumer::{FromConsumer as _, PullConsumer, pull},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{
@@ -118,6 +121,11 @@ impl Streams {
             ..Default::default()
         };
         self.jetstream.create_stream(config).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same, with the edge of another account.
+    pub fn of_account(self, account: &str) -> Self {
+        Self { account: Account::parse(account).expect("an account"), ..self }
     }
 
     /// An operator purges what `WA_IN` has on these subjects of the default account, `message.5491` or so.
@@ -257,6 +265,17 @@ impl Streams {
         let consumer = self.subjects.consumer_edge(&self.account);
         let found = self.consumer(&self.subjects.stream_out(), &consumer).await;
         found.unwrap_or_else(|error| panic!("{consumer}: {error}")).cached_info().num_ack_pending
+    }
+
+    /// An operator raises the limit of what the forwarders may have in hand.
+    pub async fn let_the_forwarders_have(&self, count: i64) {
+        let (stream, consumer) = (self.subjects.stream_in(), self.subjects.consumer_forwarder());
+        let found = self.consumer(&stream, &consumer).await.unwrap_or_else(|error| panic!("{error}"));
+        let config = found.cached_info().config.clone();
+        let config = pull::Config::try_from_consumer_config(config).expect("a pull consumer");
+        let raised = pull::Config { max_ack_pending: count, ..config };
+        let stream = self.jetstream.get_stream(stream).await.expect("the stream");
+        stream.update_consumer(raised).await.expect("another limit");
     }
 
     /// Waits until the forwarders have so many messages in hand.

@@ -65,17 +65,27 @@ spec:
             {{- end }}
           env:
             {{- include "wc.env" . | nindent 12 }}
+            {{- if and $both .root.Values.assistant.routesSecret }}
+            - {name: ROUTES_FILE, value: /etc/routes/routes.toml}
+            {{- end }}
           {{- include "wc.probes" . | nindent 10 }}
           volumeMounts:
             - {name: session, mountPath: /var/lib/whatsapp}
             {{- if .side.natsSecret }}
             - {name: nats, mountPath: /etc/nats, readOnly: true}
             {{- end }}
+            {{- if and $both .root.Values.assistant.routesSecret }}
+            - {name: routes, mountPath: /etc/routes, readOnly: true}
+            {{- end }}
             - {name: tmp, mountPath: /tmp}
       volumes:
         {{- if .side.natsSecret }}
         - name: nats
           secret: {secretName: {{ .side.natsSecret }}, defaultMode: 0440}
+        {{- end }}
+        {{- if and $both .root.Values.assistant.routesSecret }}
+        - name: routes
+          secret: {secretName: {{ .root.Values.assistant.routesSecret }}, defaultMode: 0440}
         {{- end }}
         - name: tmp
           emptyDir: {sizeLimit: 64Mi}

@@ -234,6 +234,9 @@ fn here(view: &View<'_>, process: &Process) -> Markup {
         @if let Some(why) = process.forwarder.as_ref().and_then(|forwarder| forwarder.hold.as_ref()) {
             p role="alert" { (words.held_because) " " strong { (why) } }
         }
+        @let sides = process.forwarder.iter().filter(|forwarder| forwarder.hold.is_none());
+        @let routes: Vec<_> = sides.flat_map(|forwarder| &forwarder.routes).take(LINES).collect();
+        @if !routes.is_empty() { ul lang="en" role="alert" { @for route in routes { li { (route.detail) " (" (route.held) ")" } } } }
         @let reasons: Vec<_> = process.reasons.iter().filter(|reason| reason.part != "whatsapp").collect();
         @if !reasons.is_empty() { ul lang="en" { @for reason in reasons { li { (reason.detail) } } } }
     }

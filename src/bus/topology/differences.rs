@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     stream,
 };
 
-use super::Difference;
+use super::{Difference, EDGE_MAX_ACK_PENDING};
 use crate::wire::Subjects;
 
 struct Comparison {
@@ -105,15 +105,21 @@ pub(in crate::bus) fn consumer_differences(
     c.field("max_deliver", &want.max_deliver, &got.max_deliver, true);
     c.field("backoff", &want.backoff, &got.backoff, true);
     c.field("ack_wait", &want.ack_wait, &got.ack_wait, false);
-    c.field("max_ack_pending", &want.max_ack_pending, &got.max_ack_pending, false);
+    // Of the forwarders' an operator may raise it (-1: no limit), and then more can wait. An edge counts on its own.
+    let is_edges = want.max_ack_pending == i64::try_from(EDGE_MAX_ACK_PENDING).unwrap_or(i64::MAX);
+    if is_edges || (0..want.max_ack_pending).contains(&got.max_ack_pending) {
+        c.field("max_ack_pending", &want.max_ack_pending, &got.max_ack_pending, false);
+    }
     c.differences
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::topology::design::streams;
-    use crate::bus::topology::{Provision, Settings, judge};
+    use crate::bus::topology::design::{consumer, streams};
+    use crate::bus::topology::{Provision, Role, Settings, judge};
+    use crate::wire::Account;
+    use async_nats::jetstream::consumer::IntoConsumerConfig as _;
     use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy};
 
     fn settings(provision: Provision) -> Settings {
@@ -172,6 +178,23 @@ mod tests {
         assert_eq!(breaks(stream::Config { max_messages: 1_000, ..old }), [discard]);
         let per_subject = ("WA_IN.max_messages_per_subject".to_owned(), true);
         assert_eq!(breaks(stream::Config { max_messages_per_subject: 1, ..want.clone() }), [per_subject]);
+    }
+
+    #[test]
+    fn more_may_be_in_flight_than_designed_with_forwarders_only() {
+        let subjects = Subjects::new("wa").unwrap();
+        let edge = Account::parse("default").unwrap();
+        let found = |role: Role<'_>, max_ack_pending: i64| {
+            let (stream, want) = consumer(&subjects, &settings(Provision::Create), role);
+            let got = pull::Config { max_ack_pending, ..want.clone() };
+            consumer_differences(&stream, &want, &got.into_consumer_config()).len()
+        };
+        for (more, forwarders, edges) in
+            [(100_000, 0, 1), (1_000_000, 0, 1), (-1, 0, 1), (10_000, 1, 0), (1_000, 1, 1)]
+        {
+            assert_eq!(found(Role::Forwarder, more), forwarders, "{more}");
+            assert_eq!(found(Role::Edge(&edge), more), edges, "{more}");
+        }
     }
 
     #[test]

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{Finding, clock};
+use crate::forwarder::RouteSettings;
 use crate::forwarder::backend::{Backend, Failure, Probed, Settings};
 use crate::telemetry::redact;
+use crate::wire::Account;
 
 const PART: &str = "backend";
 /// An empty call should not take longer.
 const SLOW: Duration = Duration::from_secs(2);
+/// So many routes are asked at once.
+const AT_ONCE: usize = 16;
 /// The backend refuses signatures that are 300 s off. A clock that is nearly that far off is to blame, too.
 const SIGNATURES_S: u64 = 240;
 
@@ -19,10 +26,96 @@ struct Login {
     secret: bool,
 }
 
+/// What an operator knows the settings of a backend by.
+#[derive(Debug, Clone)]
+struct Named {
+    backend: String,
+    url: String,
+    key: String,
+    /// How a key can be given.
+    give_key: String,
+    secret: String,
+    give_secret: String,
+}
+
+impl Named {
+    /// The backend of all that have no route of their own.
+    fn others() -> Self {
+        let own = str::to_owned;
+        Self {
+            backend: own("the backend"),
+            url: own("BACKEND_URL"),
+            key: own("API_KEY"),
+            give_key: own("API_KEY, or API_KEY_FILE"),
+            secret: own("WHATSAPP_WEBHOOK_SECRET"),
+            give_secret: own("WHATSAPP_WEBHOOK_SECRET, or WHATSAPP_WEBHOOK_SECRET_FILE"),
+        }
+    }
+
+    fn is_others(&self) -> bool {
+        self.url == "BACKEND_URL"
+    }
+
+    fn route(account: &Account) -> Self {
+        let of = |field: &str| format!("{field} of [{account}]");
+        Self {
+            backend: format!("the backend of [{account}]"),
+            url: of("url"),
+            key: of("api_key_file"),
+            give_key: of("api_key_file"),
+            secret: of("webhook_secret_file"),
+            give_secret: of("webhook_secret_file"),
+        }
+    }
+}
+
 pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    probe(settings, &Named::others()).await
+}
+
+/// Asks each route. They are many, so some at a time.
+pub(super) async fn check_routes(routes: &[RouteSettings], others: &Settings) -> Vec<Finding> {
+    let has_default = routes.iter().any(|route| route.account.as_str() == "default");
+    let default = has_default.then(|| {
+        let what = "[default] is the route of the account `default` alone; accounts without a route go to BACKEND_URL";
+        Finding::note(PART, "route-default", what, "nothing to do if that is what you want")
+    });
+    let asked = stream::iter(routes).map(async |route: &RouteSettings| {
+        let mut findings = probe(&route.backend, &Named::route(&route.account)).await;
+        findings.extend(lent(route, others));
+        findings
+    });
+    let asked: Vec<_> = asked.buffered(AT_ONCE).collect().await;
+    default.into_iter().chain(asked.into_iter().flatten()).collect()
+}
+
+/// Another address gets the key that is meant for `BACKEND_URL`.
+fn lent(route: &RouteSettings, others: &Settings) -> Option<Finding> {
+    let account = &route.account;
+    let is_same = |own: &Option<SecretString>, other: &Option<SecretString>| match (own, other) {
+        (Some(own), Some(other)) => own.expose_secret() == other.expose_secret(),
+        _ => false,
+    };
+    let key = is_same(&route.backend.api_key, &others.api_key);
+    let secret = is_same(&route.backend.webhook_secret, &others.webhook_secret);
+    let elsewhere = route.backend.url.origin() != others.url.origin();
+    (elsewhere && (key || secret)).then(|| {
+        let what = match (key, secret) {
+            (true, true) => "API_KEY and the signatures of WHATSAPP_WEBHOOK_SECRET",
+            (true, false) => "API_KEY",
+            (false, _) => "the signatures of WHATSAPP_WEBHOOK_SECRET",
+        };
+        let mend = format!(
+            "nothing to do if it is yours, too; else give [{account}] an api_key_file and a webhook_secret_file, or \"\" for none"
+        );
+        Finding::note(PART, "route-key-lent", format!("route {account}: another address than BACKEND_URL gets {what}"), mend)
+    })
+}
+
+async fn probe(settings: &Settings, named: &Named) -> Vec<Finding> {
     let login = Login { key: settings.api_key.is_some(), secret: settings.webhook_secret.is_some() };
     match Backend::probe(settings).await {
-        Ok(probed) => judge(&address(settings), login, &probed),
+        Ok(probed) => judge(named, &address(settings), login, &probed),
         Err(error) => {
             let what = format!("no HTTP client can be made: {error}");
             vec![Finding::failure(
@@ -44,91 +137,96 @@ fn address(settings: &Settings) -> String {
     }
 }
 
-fn judge(address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
+fn judge(named: &Named, address: &str, login: Login, probed: &Probed) -> Vec<Finding> {
     let fail = |code, what: String, mend: &str| vec![Finding::failure(PART, code, what, mend)];
+    let Named { backend, url, .. } = named;
     let said = match &probed.answer {
         Ok(said) => said,
         Err(Failure::Unreachable) => {
-            let what =
-                format!("no connection to BACKEND_URL={address}: refused, unknown host, or TLS failure");
+            let what = format!("no connection to {url}={address}: refused, unknown host, or TLS failure");
             let mend = if address.contains("(through the proxy ") {
-                "start the assistant; check BACKEND_URL and the proxy; name the host in NO_PROXY if it needs no proxy"
+                format!(
+                    "start the assistant; check {url} and the proxy; name the host in NO_PROXY if it needs no proxy"
+                )
             } else {
-                "start the assistant; check BACKEND_URL"
+                format!("start the assistant; check {url}")
             };
-            return fail("backend-unreachable", what, mend);
+            return fail("backend-unreachable", what, &mend);
         }
         Err(failure) => {
-            let what = format!("BACKEND_URL={address} {failure}");
+            let what = format!("{url}={address} {failure}");
             return fail("backend-silent", what, "read the assistant's own log");
         }
     };
     let status = said.status;
     let mut findings = match status {
-        401 | 403 if said.about_signature => signature_refused(login, probed),
-        401 | 403 => key_refused(login, status),
+        401 | 403 if said.about_signature => signature_refused(named, login, probed),
+        401 | 403 => key_refused(named, login, status),
         404 | 405 => {
             let there = match probed.page {
                 Some(200..=299) => ", but a service with pages of its own is there",
                 _ => "",
             };
-            let what = format!("BACKEND_URL={address} does not have the endpoint (HTTP {status}){there}");
-            let mend = "check BACKEND_URL: `/v1/channels/whatsapp/gateway/inbound` is appended to it";
-            fail("backend-no-endpoint", what, mend)
+            let what = format!("{url}={address} does not have the endpoint (HTTP {status}){there}");
+            let mend = format!("check {url}: `/v1/channels/whatsapp/gateway/inbound` is appended to it");
+            fail("backend-no-endpoint", what, &mend)
         }
         429 | 503 => {
-            let what = format!("the backend answers that it is busy or down (HTTP {status})");
+            let what = format!("{backend} answers that it is busy or down (HTTP {status})");
             fail("backend-unavailable", what, "wait, or read the assistant's own log")
         }
         300..=399 => {
             let what = format!(
-                "BACKEND_URL={address} redirects to another address (HTTP {status}); redirects are never followed"
+                "{url}={address} redirects to another address (HTTP {status}); redirects are never followed"
             );
-            fail("backend-redirects", what, "set BACKEND_URL to that address")
+            fail("backend-redirects", what, &format!("set {url} to that address"))
         }
         500..=599 => {
-            let what = format!("BACKEND_URL={address} fails on an empty call (HTTP {status})");
+            let what = format!("{url}={address} fails on an empty call (HTTP {status})");
             fail("backend-failing", what, "read the assistant's own log")
         }
         // The backend refuses an empty call because it is empty, but only after it has accepted the login.
-        _ => let_in(address, login, probed, status),
+        _ => let_in((named, address), login, probed, status),
     };
     let key = findings.iter().any(|finding| finding.code == "backend-signature-clock");
-    findings.extend(clock(PART, "the backend", probed.ahead_s).filter(|_| !key));
+    findings.extend(clock(PART, backend, probed.ahead_s).filter(|_| !key));
     findings
 }
 
-fn key_refused(login: Login, status: u16) -> Vec<Finding> {
+fn key_refused(named: &Named, login: Login, status: u16) -> Vec<Finding> {
+    let Named { backend, key, give_key, .. } = named;
     let (what, mend) = if login.key {
-        ("the backend refuses API_KEY", "set API_KEY to one of the assistant's keys")
+        (format!("{backend} refuses {key}"), format!("set {key} to one of the assistant's keys"))
     } else {
-        ("the backend wants a key, and API_KEY is not set", "set API_KEY, or API_KEY_FILE")
+        (format!("{backend} wants a key, and {key} is not set"), format!("set {give_key}"))
     };
     vec![Finding::failure(PART, "backend-key-refused", format!("{what} (HTTP {status})"), mend)]
 }
 
-fn signature_refused(login: Login, probed: &Probed) -> Vec<Finding> {
+fn signature_refused(named: &Named, login: Login, probed: &Probed) -> Vec<Finding> {
+    let Named { backend, secret, give_secret, .. } = named;
     let off = probed.ahead_s.unwrap_or_default();
     let (code, what, mend) = if !login.secret {
-        let what = "the backend wants signatures, and WHATSAPP_WEBHOOK_SECRET is not set".to_owned();
-        ("backend-signature-refused", what, "set WHATSAPP_WEBHOOK_SECRET, or WHATSAPP_WEBHOOK_SECRET_FILE")
+        let what = format!("{backend} wants signatures, and {secret} is not set");
+        ("backend-signature-refused", what, format!("set {give_secret}"))
     } else if off.unsigned_abs() > SIGNATURES_S {
-        let what = format!("the backend refuses the signature: this machine's clock is {} s off", off.abs());
-        ("backend-signature-clock", what, "keep both clocks in step (NTP): a signature is valid for 300 s")
+        let what = format!("{backend} refuses the signature: this machine's clock is {} s off", off.abs());
+        let mend = "keep both clocks in step (NTP): a signature is valid for 300 s".to_owned();
+        ("backend-signature-clock", what, mend)
     } else {
-        let what = "the backend refuses the signature".to_owned();
-        ("backend-signature-refused", what, "give both sides the same WHATSAPP_WEBHOOK_SECRET")
+        let what = format!("{backend} refuses the signature");
+        ("backend-signature-refused", what, format!("give both sides the same {secret}"))
     };
     vec![Finding::failure(PART, code, what, mend)]
 }
 
-fn let_in(address: &str, login: Login, probed: &Probed, status: u16) -> Vec<Finding> {
+fn let_in((named, address): (&Named, &str), login: Login, probed: &Probed, status: u16) -> Vec<Finding> {
+    let Named { backend, url, .. } = named;
     let took = probed.took.as_millis();
-    let what =
-        format!("BACKEND_URL={address} has the endpoint; an empty call took {took} ms (HTTP {status})");
+    let what = format!("{url}={address} has the endpoint; an empty call took {took} ms (HTTP {status})");
     let mut findings = vec![Finding::fine(PART, "backend", what)];
     if probed.took > SLOW {
-        let what = format!("the backend took {took} ms for an empty call");
+        let what = format!("{backend} took {took} ms for an empty call");
         findings.push(Finding::note(
             PART,
             "backend-slow",
@@ -142,18 +240,23 @@ fn let_in(address: &str, login: Login, probed: &Probed, status: u16) -> Vec<Find
         _ => "key",
     };
     findings.push(match probed.refuses_strangers {
-        Some(true) => {
-            Finding::fine(PART, "backend-key", format!("{names} accepted; a call without {names} is refused"))
-        }
+        Some(true) => Finding::fine(
+            PART,
+            "backend-key",
+            match named.is_others() {
+                true => format!("{names} accepted; a call without {names} is refused"),
+                false => format!("{backend}: {names} accepted; a call without {names} is refused"),
+            },
+        ),
         Some(false) => Finding::note(
             PART,
             "backend-key-unproved",
             format!(
-                "the backend answers a call without {names} alike, so this does not prove that yours is right"
+                "{backend} answers a call without {names} alike, so this does not prove that yours is right"
             ),
             "nothing to do if the assistant's authentication is off on purpose",
         ),
-        None => Finding::fine(PART, "backend-key", "no key is set, and the backend asks for none"),
+        None => Finding::fine(PART, "backend-key", format!("no key is set, and {backend} asks for none")),
     });
     findings
 }
@@ -178,7 +281,7 @@ mod tests {
     }
 
     fn first(login: Login, probed: &Probed) -> (&'static str, Verdict) {
-        let first = judge("http://h", login, probed).remove(0);
+        let first = judge(&Named::others(), "http://h", login, probed).remove(0);
         (first.code, first.verdict)
     }
 
@@ -216,25 +319,30 @@ mod tests {
             ..probed(0)
         };
         let codes = |login, ahead_s| -> Vec<_> {
-            judge("http://h", login, &refused(ahead_s)).iter().map(|finding| finding.code).collect()
+            judge(&Named::others(), "http://h", login, &refused(ahead_s))
+                .iter()
+                .map(|finding| finding.code)
+                .collect()
         };
         assert_eq!(codes(BOTH, 0), ["backend-signature-refused", "clock"]);
         assert_eq!(codes(BOTH, -400), ["backend-signature-clock"]);
         assert_eq!(codes(NONE, 0), ["backend-signature-refused", "clock"]);
-        let missing = judge("http://h", NONE, &refused(0)).remove(0);
+        let missing = judge(&Named::others(), "http://h", NONE, &refused(0)).remove(0);
         assert!(missing.what.contains("WHATSAPP_WEBHOOK_SECRET is not set"), "{missing:?}");
     }
 
     #[test]
     fn a_key_that_nobody_looks_at_proves_nothing() {
         let second = |login, refuses_strangers| {
-            let found = judge("http://h", login, &Probed { refuses_strangers, ..probed(422) }).remove(1);
+            let found =
+                judge(&Named::others(), "http://h", login, &Probed { refuses_strangers, ..probed(422) })
+                    .remove(1);
             (found.code, found.verdict)
         };
         assert_eq!(second(BOTH, Some(true)), ("backend-key", Verdict::Fine));
         assert_eq!(second(BOTH, Some(false)), ("backend-key-unproved", Verdict::Note));
         assert_eq!(second(NONE, None), ("backend-key", Verdict::Fine));
         let slow = Probed { took: Duration::from_secs(3), ..probed(422) };
-        assert_eq!(judge("http://h", BOTH, &slow)[1].code, "backend-slow");
+        assert_eq!(judge(&Named::others(), "http://h", BOTH, &slow)[1].code, "backend-slow");
     }
 }

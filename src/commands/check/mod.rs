@@ -74,6 +74,8 @@ const CODES: &[&str] = &[
     "backend-signature-refused",
     "backend-signature-clock",
     "backend-client",
+    "route-default",
+    "route-key-lent",
     "files",
     "files-elsewhere",
     "files-signature-refused",
@@ -168,12 +170,13 @@ impl Report {
 
 /// Checks all that `sides` need.
 pub async fn examine(environment: &Environment, sides: Sides) -> Report {
-    let (mut findings, config) = settings(environment);
+    let (mut findings, config) = settings(environment, sides);
     if let Some(config) = config {
         findings.extend(bus::check(&config, sides).await);
         if sides != Sides::Edge {
             findings.push(whom(&config.forwarder.eligible));
             findings.extend(backend::check(&config.forwarder.backend).await);
+            findings.extend(backend::check_routes(&config.forwarder.routes, &config.forwarder.backend).await);
             if let Some(links) = &config.forwarder.files.links {
                 findings.extend(beside::files(links).await);
             }
@@ -188,10 +191,11 @@ pub async fn examine(environment: &Environment, sides: Sides) -> Report {
     Report::of(findings)
 }
 
-fn settings(environment: &Environment) -> (Vec<Finding>, Option<Config>) {
+fn settings(environment: &Environment, sides: Sides) -> (Vec<Finding>, Option<Config>) {
     const PART: &str = "settings";
     let mut findings = Vec::new();
-    let config = match Config::parse(environment) {
+    let read = |config: Config| if sides == Sides::Edge { Ok(config) } else { config.with_routes() };
+    let config = match Config::parse(environment).and_then(read) {
         Ok(config) => {
             findings.push(Finding::fine(PART, "settings", "every setting can be used"));
             Some(config)

@@ -66,7 +66,11 @@ fn one(f: &mut fmt::Formatter<'_>, process: &Process) -> fmt::Result {
     let reasons: Vec<_> =
         process.reasons.iter().map(|reason| format!("{}/{}", reason.part, reason.code)).collect();
     match process.ready {
-        true => writeln!(f, ", ready"),
-        false => writeln!(f, ", not ready: {}", reasons.join(", ")),
+        true => writeln!(f, ", ready")?,
+        false => writeln!(f, ", not ready: {}", reasons.join(", "))?,
     }
+    for route in process.forwarder.iter().flat_map(|forwarder| &forwarder.routes) {
+        writeln!(f, "    held {}, route {}: backend/{}", route.held, route.route, route.hold)?;
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! How a call goes out: over plain connections, or with the general client where TLS, a proxy or a login is needed. The
 //! result is the same.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,13 +58,42 @@ pub(super) enum Way {
     General { client: reqwest::Client, url: Url },
 }
 
+/// General clients, for backends that can share one: each has all certificates in memory, and takes a while to make.
+#[derive(Default)]
+pub struct Clients(HashMap<(Option<String>, Duration), reqwest::Client>);
+
+/// The most that are kept for the next backend.
+const KEPT: usize = 64;
+
+impl fmt::Debug for Clients {
+    /// A proxy's address may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clients").field(&self.0.len()).finish()
+    }
+}
+
+impl Clients {
+    fn of(&mut self, settings: &Settings) -> Result<reqwest::Client, ClientError> {
+        let key = (settings.proxy.as_ref().map(|proxy| proxy.url().to_owned()), settings.timeout);
+        if let Some(known) = self.0.get(&key) {
+            return Ok(known.clone());
+        }
+        if self.0.len() >= KEPT {
+            self.0.clear();
+        }
+        let client = general(settings)?;
+        self.0.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
 impl Way {
     /// The cheapest way to `url`.
-    pub(super) fn to(url: &Url, settings: &Settings) -> Result<Self, ClientError> {
+    pub(super) fn to(url: &Url, settings: &Settings, clients: &mut Clients) -> Result<Self, ClientError> {
         let plain = settings.proxy.is_none().then(|| Connections::to(url, settings.timeout)).flatten();
         match plain {
             Some(plain) => Ok(Self::Plain(Arc::new(plain))),
-            None => Ok(Self::General { client: general(settings)?, url: url.clone() }),
+            None => Ok(Self::General { client: clients.of(settings)?, url: url.clone() }),
         }
     }
 

@@ -29,6 +29,7 @@ pub use transcribe::{Settings as TranscriberSettings, Transcriber};
 /// The backend's address, and why there is no client for it.
 pub use reqwest::{Error as ClientError, Url};
 
+pub use calls::Clients;
 use calls::Way;
 
 use crate::proxy::Proxy;
@@ -218,9 +219,14 @@ pub struct Backend {
 impl Backend {
     /// A client for these settings.
     pub fn new(settings: Settings) -> Result<Self, ClientError> {
+        Self::with(settings, &mut Clients::default())
+    }
+
+    /// The same, which may share what is in `clients`.
+    pub fn with(settings: Settings, clients: &mut Clients) -> Result<Self, ClientError> {
         let mut url = settings.url.clone();
         url.set_path(&format!("{}/{PATH}", settings.url.path().trim_end_matches('/')));
-        let way = Way::to(&url, &settings)?;
+        let way = Way::to(&url, &settings, clients)?;
         let key = settings.api_key.as_ref().map(|key| HeaderValue::from_str(key.expose_secret()));
         let api_key = key.and_then(Result::ok).map(|mut key| {
             key.set_sensitive(true);

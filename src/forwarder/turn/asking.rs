@@ -1,5 +1,7 @@
 //! From the question to a decision: the calls to the backend, and the waits between them.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -9,7 +11,7 @@ use super::file::Known;
 use super::joining::{Ahead, Joining};
 use super::takeover;
 use super::voice::{self, Heard};
-use super::{Decided, Interrupted, Turn, telemetry};
+use super::{Decided, Interrupted, Slot, Turn, telemetry};
 use crate::crash;
 use crate::forwarder::attempts::{Attempt, Begun};
 use crate::forwarder::backend::{Failure, Full, Question};
@@ -19,7 +21,7 @@ use crate::forwarder::eligible;
 use crate::forwarder::hold::Refusal;
 use crate::forwarder::limiter::Ended;
 use crate::forwarder::policy::{self, Class};
-use crate::forwarder::slots::Slot;
+use crate::forwarder::routes::{Route, Seat};
 use crate::forwarder::typing::{self, Typing};
 use crate::telemetry::{metrics, spans};
 use crate::wire::now_ms;
@@ -37,6 +39,13 @@ enum Look {
     Open(Instant),
     /// The message must wait for capacity first.
     NeedsCapacity,
+}
+
+/// Whom a turn means to ask, and what it has for that.
+struct Standing {
+    route: Arc<Route>,
+    slots: Vec<Slot>,
+    probe: Option<Pass>,
 }
 
 /// What a call was good for.
@@ -60,39 +69,28 @@ impl Turn<'_> {
     /// The decision. `None`: the message must wait for capacity first, and must hold no slot in that time.
     pub(super) async fn decide(
         &self,
-        slot: Slot,
+        seat: Seat,
         attempt: &mut Attempt<'_>,
         joining: &mut Joining,
     ) -> Result<Option<Decided>, Interrupted> {
-        let mut slots = vec![slot];
-        let mut probe = None;
+        let mut at = Standing { route: seat.route, slots: vec![seat.slot], probe: None };
         let mut calls = 0;
         let mut failing = Failing::default();
         let (mut file, mut heard, mut person) =
             (Known::default(), Heard::default(), takeover::Known::default());
         loop {
-            // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
-            // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
-            if slots.is_empty() && probe.is_none() && self.forwarder.breaker.free().is_some() {
-                self.or_stop(attempt.capacity()).await?;
-                if failing.is_retry() {
-                    // First get the permission to retry, so that only a few retries queue for slots, however many
-                    // there are.
-                    slots.push(self.one_of(self.forwarder.slots.retry()).await?);
-                }
-                slots.push(self.slot(attempt).await?);
-            }
+            self.prepare(&mut at, attempt, failing.is_retry()).await?;
             let mut question = match self.look(attempt, &heard, (joining, &mut person)).await? {
                 Look::Ask(question) => question,
                 Look::Listen => {
                     // It holds nothing, as below.
-                    slots.clear();
+                    at.slots.clear();
                     attempt.leave().await;
                     heard = self.listen(&mut file).await?;
                     continue;
                 }
                 Look::Open(until) => {
-                    slots.clear();
+                    at.slots.clear();
                     attempt.leave().await;
                     self.wait_for_more(until).await?;
                     continue;
@@ -100,31 +98,35 @@ impl Turn<'_> {
                 Look::Decided(decided) => return Ok(Some(decided)),
                 Look::NeedsCapacity => return Ok(None),
             };
-            if file.is_awaited(&question) && probe.is_none() {
+            if file.is_awaited(&question) && at.probe.is_none() {
                 // It holds nothing, so that nobody else waits for this file.
-                slots.clear();
+                at.slots.clear();
                 attempt.leave().await;
                 failing.pause(Instant::now());
                 self.wait_for_file(&mut file).await?;
                 continue;
             }
             self.tell_of_file(&mut question, &file);
-            let has_slot = !slots.is_empty();
-            let pass = probe.take().or_else(|| self.forwarder.breaker.free().filter(|_| has_slot));
+            if at.route.is_retired() {
+                continue;
+            }
+            let has_slot = !at.slots.is_empty();
+            let pass = at.probe.take().or_else(|| at.route.breaker.free().filter(|_| has_slot));
             let Some(pass) = pass else {
                 // While it waits, others may need the slot, and nothing of its time is used up.
-                slots.clear();
+                at.slots.clear();
                 attempt.pause().await;
                 failing.pause(Instant::now());
-                probe = Some(self.pass().await?).filter(|pass| matches!(pass, Pass::Probe { .. }));
+                at.probe = self.pass(&at.route).await?.filter(|pass| matches!(pass, Pass::Probe { .. }));
                 continue;
             };
             crash::point_of("forwarder.before-call", &question.message_id);
             crash::panic_with("forwarder.before-call", &question.text);
-            let called = self.call(&question, calls).await?;
+            let called = self.call(&at.route, &question, calls).await?;
             calls += 1;
             crash::point("forwarder.after-call");
-            let then = self.judge(called, &mut failing, joining.first(self.place.sequence)).await;
+            let then =
+                self.judge(&at.route, called, (&mut failing, joining.first(self.place.sequence))).await;
             drop(pass);
             match then? {
                 Then::Decided(decision) => return Ok(Some(decision.into())),
@@ -132,11 +134,44 @@ impl Turn<'_> {
                 Then::After(wait, reason) => {
                     let _retrying = telemetry::retrying(reason, wait);
                     // A waiting retry holds no slot and no capacity.
-                    slots.clear();
+                    at.slots.clear();
                     attempt.leave().await;
                     self.or_stop(tokio::time::sleep(wait)).await?;
                     file.may_change();
                 }
+            }
+        }
+    }
+
+    /// Sees to it that the turn has what a call needs, as far as that makes sense now.
+    async fn prepare(
+        &self,
+        at: &mut Standing,
+        attempt: &mut Attempt<'_>,
+        is_retry: bool,
+    ) -> Result<(), Interrupted> {
+        loop {
+            let now = self.route();
+            if !Arc::ptr_eq(&now, &at.route) {
+                // What it has is of a route that another one has taken the place of.
+                *at = Standing { route: now, slots: Vec::new(), probe: None };
+            }
+            let Standing { route, slots, probe } = at;
+            // The circuit breaker sees to it that there are few probes. They need no slot: all slots may be taken by
+            // calls that began before the hold. For the same reason nobody waits for a slot during a hold.
+            if !slots.is_empty() || probe.is_some() || route.breaker.is_held() {
+                return Ok(());
+            }
+            self.or_stop(attempt.capacity()).await?;
+            if is_retry {
+                // First get the permission to retry, so that only a few retries queue for slots, however many there are.
+                let Some(retry) = self.slot_of(route, route.slots.retry()).await? else { continue };
+                slots.push(retry);
+                self.or_stop(attempt.capacity()).await?;
+            }
+            match self.slot_of(route, route.slots.one()).await? {
+                Some(slot) => slots.push(slot),
+                None => slots.clear(),
             }
         }
     }
@@ -204,9 +239,14 @@ impl Turn<'_> {
     }
 
     /// Tells the circuit breaker the result of a call, and says what follows.
-    async fn judge(&self, called: Called, failing: &mut Failing, first: u64) -> Result<Then, Interrupted> {
+    async fn judge(
+        &self,
+        route: &Route,
+        called: Called,
+        (failing, first): (&mut Failing, u64),
+    ) -> Result<Then, Interrupted> {
         let Called { class, began, overload } = called;
-        let (breaker, chat) = (&self.forwarder.breaker, self.chat);
+        let (breaker, chat) = (&route.breaker, self.chat);
         let (reason, retry_after) = match class {
             Class::Answered(reply) => {
                 breaker.answered(chat, began);
@@ -261,25 +301,25 @@ impl Turn<'_> {
         }
     }
 
-    /// Permission to call. The wait for it is recorded.
-    async fn pass(&self) -> Result<Pass, Interrupted> {
-        let _held = self.forwarder.breaker.reason().map(telemetry::held);
-        self.or_stop(self.forwarder.breaker.pass(self.chat)).await
+    /// Permission to call. The wait for it is recorded. `None`: another route has taken the place of this one.
+    async fn pass(&self, route: &Route) -> Result<Option<Pass>, Interrupted> {
+        let _held = route.breaker.reason().map(telemetry::held);
+        self.unless_retired(route, route.breaker.pass(self.chat)).await
     }
 
     /// Calls the backend. `before` says how often this turn has called it already.
-    async fn call(&self, question: &Question, before: u32) -> Result<Called, Interrupted> {
-        let backend = &self.forwarder.backend;
+    async fn call(&self, route: &Route, question: &Question, before: u32) -> Result<Called, Interrupted> {
+        let backend = &route.backend;
         let (host, port) = backend.server();
         spans::event("attempt", [("wa.attempt", i64::from(before + 1).into())]);
         if before == 0 {
             metrics::DISPATCH.record_since(self.delivery.stored_at_ms, now_ms(), []);
         }
-        let span = spans::call(host, port, before);
+        let span = spans::call((host, port), route.name(), before);
         let request_id = format!("{}-{}", question.message_id, self.delivery.delivered);
         let _calling = metrics::TURNS.enter(["calling"]);
         self.calls.made();
-        let under_way = self.forwarder.slots.begin();
+        let under_way = route.slots.begin();
         let began = under_way.began();
         let typing = Typing::of(self.forwarder, self.delivery);
         let answer = tokio::select! {

@@ -27,6 +27,7 @@ use super::calls_per_chat::Calls;
 use super::chain::{self, Last, Place, Step};
 use super::decision::{self, Decision};
 use super::hand::Held;
+use super::routes::{Route, Seat};
 use super::slots::Slot;
 use super::waiting::{Message, Working};
 use super::{Forwarder, Settings};
@@ -102,11 +103,11 @@ impl From<crate::bus::ReadError> for Interrupted {
 /// Runs a turn to its end. In the meantime it tells the bus that the message is being worked on; at the end it
 /// tells the bus the result.
 ///
-/// `slot` is the one that the message was pulled for, if no other turn has taken it in the meantime.
-pub(super) async fn run(forwarder: &Forwarder, working: Working, message: Message, slot: Option<Slot>) {
+/// `seat` is the one that the message was pulled for, if no other turn has taken it in the meantime.
+pub(super) async fn run(forwarder: &Forwarder, working: Working, message: Message, seat: Option<Seat>) {
     let incarnation = forwarder.chats.incarnation();
     let Some((delivery, waited)) = open(forwarder, message).await else { return };
-    let ended = work(forwarder, &delivery, &working, &waited, &incarnation, slot);
+    let ended = work(forwarder, &delivery, &working, &waited, &incarnation, seat);
     let ended = ended.instrument(telemetry::turn(&forwarder.subjects, &delivery)).await;
     if let Ended::Waits { read_at } = ended {
         let message = Held { kept: Some(delivery), ..waited };
@@ -148,10 +149,10 @@ async fn work(
     working: &Working,
     waited: &Message,
     incarnation: &Arc<str>,
-    slot: Option<Slot>,
+    seat: Option<Seat>,
 ) -> Ended {
     let is_current = || *incarnation == forwarder.chats.incarnation();
-    let work = attempt(forwarder, delivery, working, waited, incarnation, slot);
+    let work = attempt(forwarder, delivery, working, waited, incarnation, seat);
     tokio::pin!(work);
     let ack_wait = forwarder.topology.forwarder_ack_wait;
     let now = Instant::now();
@@ -183,11 +184,11 @@ async fn attempt(
     working: &Working,
     waited: &Message,
     incarnation: &Arc<str>,
-    slot: Option<Slot>,
+    seat: Option<Seat>,
 ) -> Ended {
     let turn = Turn::open(forwarder, delivery, &working.at_work.chat, waited, incarnation);
     let mut attempt = forwarder.attempts.of(incarnation, delivery.sequence, delivery.delivered);
-    let taken = turn.take(slot, &mut attempt).await;
+    let taken = turn.take(seat, &mut attempt).await;
     match taken {
         Ok(Ended::Stored | Ended::Answered) => attempt.over().await,
         Ok(Ended::GivenBack { .. } | Ended::Waits { .. } | Ended::Dropped) | Err(_) => attempt.leave().await,
@@ -244,7 +245,7 @@ impl<'a> Turn<'a> {
         Self { forwarder, delivery, incarnation, place, chat, waited, not_before, calls, stop }
     }
 
-    async fn take(&self, mut slot: Option<Slot>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
+    async fn take(&self, mut seat: Option<Seat>, attempt: &mut Attempt<'_>) -> Result<Ended, Interrupted> {
         let mut decided: Option<Decided> = None;
         let mut joining = Joining::new(Share::Open);
         let mut told = !self.waited.has_waited;
@@ -254,9 +255,9 @@ impl<'a> Turn<'a> {
         }
         loop {
             // From here on the turn needs a slot. Slots limit what is being worked on, and what is pulled.
-            let slot = match slot.take() {
-                Some(slot) => slot,
-                None => self.slot(attempt).await?,
+            let seat = match seat.take() {
+                Some(seat) => seat,
+                None => self.seat(attempt).await?,
             };
             let read_at = Instant::now();
             let (step, last) = self.step().await?;
@@ -270,7 +271,7 @@ impl<'a> Turn<'a> {
                 spans::event("chain.go", []);
             }
             if Instant::now() < self.not_before {
-                drop(slot);
+                drop(seat);
                 attempt.leave().await;
                 self.or_stop(tokio::time::sleep_until(self.not_before)).await?;
                 continue;
@@ -286,7 +287,7 @@ impl<'a> Turn<'a> {
             }
             let decision = match decided.take() {
                 Some(decision) => decision,
-                None => match self.decide(slot, attempt, &mut joining).await? {
+                None => match self.decide(seat, attempt, &mut joining).await? {
                     Some(decision) => decision,
                     // The message is a suspect: check again once it has its capacity.
                     None => continue,
@@ -314,14 +315,45 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A suspect waits for its capacity first, so that this wait blocks no slot.
-    async fn slot(&self, attempt: &mut Attempt<'_>) -> Result<Slot, Interrupted> {
-        self.or_stop(attempt.capacity()).await?;
-        self.one_of(self.forwarder.slots.one()).await
+    /// Whom to ask about the message, as of now.
+    fn route(&self) -> Arc<Route> {
+        self.forwarder.routes.of(&self.delivery.envelope.route.account)
     }
 
-    async fn one_of(&self, slot: impl Future<Output = Option<Slot>>) -> Result<Slot, Interrupted> {
-        self.or_stop(slot).await?.ok_or(Interrupted::Stopping)
+    /// A suspect waits for its capacity first, so that this wait blocks no slot.
+    async fn seat(&self, attempt: &mut Attempt<'_>) -> Result<Seat, Interrupted> {
+        loop {
+            self.or_stop(attempt.capacity()).await?;
+            let route = self.route();
+            if let Some(slot) = self.slot_of(&route, route.slots.one()).await? {
+                return Ok(Seat { route, slot });
+            }
+        }
+    }
+
+    /// A slot of this route. `None`: another one has taken its place.
+    async fn slot_of(
+        &self,
+        route: &Route,
+        slot: impl Future<Output = Option<Slot>>,
+    ) -> Result<Option<Slot>, Interrupted> {
+        let slot = self.unless_retired(route, slot).await?;
+        slot.map(|slot| slot.ok_or(Interrupted::Stopping)).transpose()
+    }
+
+    /// Ends `work` also when another route takes the place of this one: then there is nothing.
+    async fn unless_retired<T>(
+        &self,
+        route: &Route,
+        work: impl Future<Output = T>,
+    ) -> Result<Option<T>, Interrupted> {
+        self.or_stop(async {
+            tokio::select! {
+                done = work => Some(done),
+                () = route.retired() => None,
+            }
+        })
+        .await
     }
 
     /// What to do with the message, as far as is known, and else as the bus says. With it the chat's last outcome.
