@@ -141,6 +141,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("MEDIA", "all")
         .setting("MEDIA_URL_SECRET", SECRET)
         .setting("TAKEOVER", "30m")
+        .setting("OPT_OUT_WORDS", "stop")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -183,6 +184,12 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     for command in ["takeover", "resume"] {
         account.output(&stage, &[command, "--chat", customer.phone()], "operator").await;
     }
+    // Somebody wants nothing unasked, and an operator sees to that.
+    customer.write_with(json!({"kind": "image", "text": "stop", "media": {"bytes": "AAAA"}})).await;
+    for arguments in [&["opt-out", "list"][..], &["opt-out", "add", "--chat", customer.phone()]] {
+        account.output(&stage, arguments, "operator").await;
+    }
+    account.output(&stage, &["opt-out", "remove", "--chat", customer.phone()], "operator").await;
     let shown = account.output(&stage, &["tap"], "operator").await;
     for kind in ["message", "session", "reply"] {
         assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Connection, NewChats, link};
+use crate::edge::{Connection, NewChats, OpenTakeovers, link};
 use crate::forwarder::{Forwarder, Mode};
 use crate::stdout;
 use crate::wire::{Account, FileLinks, Subjects};
@@ -51,6 +51,7 @@ pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
     edge: SetOnce<(Account, Connection)>,
     new_chats: OnceLock<NewChats>,
+    takeovers: OnceLock<OpenTakeovers>,
     forwarder: OnceLock<Arc<Forwarder>>,
 }
 
@@ -64,6 +65,11 @@ impl Status {
     pub fn edge(&self, account: Account, connection: Connection, new_chats: NewChats) {
         let _ = self.new_chats.set(new_chats);
         let _ = self.edge.set((account, connection));
+    }
+
+    /// Its persons take over chats.
+    pub fn takeovers(&self, takeovers: OpenTakeovers) {
+        let _ = self.takeovers.set(takeovers);
     }
 
     /// This process has a forwarder.

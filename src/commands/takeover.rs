@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::bus_access::{self, BusUnavailable};
-use crate::bus::{Of, StoredTakeover, TakeoverError};
+use crate::bus::{ChangeError, Of, StoredTakeover};
 use crate::config::Config;
 use crate::stdout;
 use crate::wire::header::rfc3339_ms;
@@ -21,14 +21,14 @@ use crate::wire::{Account, ChatToken, kind, now_ms, takeover};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose chat it is.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
     /// The chat: a phone number in digits, a JID such as 987@lid, or a chat's token on the bus, such as group-1203.
     #[arg(long, value_parser = chat)]
-    chat: ChatToken,
+    pub(super) chat: ChatToken,
     /// The account whose chat it is. Without it: WHATSAPP_ACCOUNT.
     #[arg(long, value_parser = Account::parse)]
-    account: Option<Account>,
+    pub(super) account: Option<Account>,
 }
 
 /// What `takeover` takes.
@@ -55,7 +55,7 @@ pub enum TakeoverCommandError {
     TooLong(Duration),
     /// It is not known that the bus has it.
     #[error("it may not be stored: {0}")]
-    NotStored(#[from] TakeoverError),
+    NotStored(#[from] ChangeError),
     /// The same.
     #[error("it may not be stored: nats-server does not answer")]
     Timeout,

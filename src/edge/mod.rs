@@ -19,9 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
+use crate::wire::opt_out::Words;
 use crate::wire::takeover::Lasts;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
+pub use addressing::open_takeovers::{OpenTakeovers, Taken};
+use addressing::opt_outs::OptOuts;
 use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
@@ -58,6 +61,8 @@ pub struct Settings {
     pub interactive: Interactive,
     /// How long a person who writes keeps the assistant silent. `None`: not at all.
     pub takeover: Option<Lasts>,
+    /// The words with which people say that they want nothing unasked. `None`: nobody does.
+    pub opt_out: Option<Words>,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -99,6 +104,7 @@ struct Parts {
     writer: ConnectionWriter,
     connection: Connection,
     new_chats: NewChats,
+    takeovers: Option<OpenTakeovers>,
     stop: CancellationToken,
 }
 
@@ -121,6 +127,9 @@ impl Edge {
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
         let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
+        let takeovers = settings
+            .takeover
+            .map(|lasts| OpenTakeovers::new(bus.clone(), subjects.clone(), settings.account.clone(), lasts));
         let parts = Parts {
             bus,
             subjects,
@@ -132,6 +141,7 @@ impl Edge {
             writer,
             connection,
             new_chats,
+            takeovers,
             stop,
         };
         Ok(Self { parts, news })
@@ -145,6 +155,11 @@ impl Edge {
     /// Whether new chats are written to.
     pub fn new_chats(&self) -> NewChats {
         self.parts.new_chats.clone()
+    }
+
+    /// Which chats a person has, if persons take over.
+    pub fn takeovers(&self) -> Option<OpenTakeovers> {
+        self.parts.takeovers.clone()
     }
 
     /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
@@ -185,7 +200,7 @@ impl Parts {
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
         groups: Groups,
-        (offers, timers, takeovers): (Offers, Timers, Takeovers),
+        (offers, timers, takeovers, opt_outs): (Offers, Timers, Takeovers, OptOuts),
         stop: &CancellationToken,
     ) -> Inbound {
         let (bus, subjects, account) =
@@ -194,6 +209,7 @@ impl Parts {
             offers,
             timers,
             takeovers,
+            opt_outs,
             resends: resends.clone(),
             polls: polls.clone(),
             extra: self.settings.session.extra,
@@ -205,8 +221,14 @@ impl Parts {
 
     /// Which chats a person has taken over, for one term of the lease.
     fn takeovers(&self) -> Takeovers {
-        let Settings { account, takeover, .. } = &self.settings;
-        Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), *takeover)
+        let account = self.settings.account.clone();
+        Takeovers::new(self.bus.clone(), self.subjects.clone(), account, self.takeovers.clone())
+    }
+
+    /// Who wants nothing unasked, for one term of the lease.
+    fn opt_outs(&self) -> OptOuts {
+        let Settings { account, opt_out, .. } = &self.settings;
+        OptOuts::new(self.bus.clone(), self.subjects.clone(), account.clone(), opt_out.clone())
     }
 
     /// Takes receipts, for one term of the lease.
@@ -271,7 +293,8 @@ impl Parts {
         let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let (timers, takeovers, sent_as) = (Timers::default(), self.takeovers(), SentAs::default());
+        let (timers, takeovers, opt_outs, sent_as) =
+            (Timers::default(), self.takeovers(), self.opt_outs(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let (courtesies, courteous) = self.courtesies(groups.clone(), &stop);
         let means = Means {
@@ -280,6 +303,7 @@ impl Parts {
             offers: offers.clone(),
             timers: timers.clone(),
             takeovers: takeovers.clone(),
+            opt_outs: opt_outs.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
@@ -292,7 +316,7 @@ impl Parts {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let known = (offers, timers, takeovers.clone());
+        let known = (offers, timers, takeovers.clone(), opt_outs);
         let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), known, &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = self.receipts(&hook, sent_as, &stop);

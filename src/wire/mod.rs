@@ -8,6 +8,7 @@ pub mod header;
 pub mod id;
 pub mod kind;
 pub mod object;
+pub mod opt_out;
 pub mod process_status;
 pub mod state;
 pub mod subject;

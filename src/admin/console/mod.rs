@@ -1,14 +1,16 @@
 //! The console: one page for the person who runs the connector. It shows the link and how to make it, what waits, what is
-//! held, and the last dead letters; it links, unlinks, replays and drops for whoever has logged in.
+//! held, which chats a person has, and the last dead letters; it links, unlinks, takes over, replays and drops for whoever has
+//! logged in.
 //!
 //! `entry` says who may do what, `view` collects what is shown, `html` writes it, `words` has all words, `board` looks up
-//! what is on the bus, `live` sends newer parts. Everything works without a script.
+//! what is on the bus, `taken` shows and changes who has a chat, `live` sends newer parts. Everything works without a script.
 
 mod assets;
 mod board;
 mod entry;
 mod html;
 mod live;
+mod taken;
 mod view;
 mod words;
 
@@ -30,6 +32,7 @@ use super::Status;
 use super::guard::Guard;
 use board::Boards;
 use entry::{Entry, May, Turned};
+use taken::TakenPart;
 use view::{LinkPart, View, Way};
 use words::Words;
 
@@ -78,6 +81,7 @@ impl Console {
             .route("/console/code", post(code))
             .route("/console/unlink", post(unlink))
             .route("/console/letters", post(letters))
+            .route("/console/takeover", post(taken::change))
             .with_state(self.clone())
     }
 
@@ -103,6 +107,7 @@ impl Console {
             process: self.status.process("").await,
             connected: bus.is_some_and(|(bus, _)| bus.is_connected()),
             board: None,
+            taken: TakenPart::of(&self.status),
         }
     }
 
@@ -215,6 +220,9 @@ struct Given {
     phone: String,
     sure: String,
     id: u64,
+    key: String,
+    #[serde(rename = "for")]
+    lasts: String,
     #[serde(rename = "do")]
     what: String,
 }
