@@ -791,6 +791,9 @@ pub struct OptOut {
     /// The same of what the person wrote before it within the same second.
     #[prost(string, repeated, tag = "7")]
     pub before_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The chats of the same person, each of which has its own value: by phone number, and by hidden id. Empty: this one only.
+    #[prost(string, repeated, tag = "8")]
+    pub chats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

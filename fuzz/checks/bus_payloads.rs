@@ -12,8 +12,8 @@ use whatsapp_connector::operator::{Filter, Letter, replayed};
 use whatsapp_connector::wire::opt_out;
 use whatsapp_connector::wire::takeover::{Lasts, over, resumed, written};
 use whatsapp_connector::wire::v1::{
-    Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, OptOut, OptOutState, Outcome, Receipt, Reply, SendMessage,
-    SessionEvent, Takeover, outcome,
+    Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, OptOut, OptOutState, Outcome, Receipt, Reply,
+    SendMessage, SessionEvent, Takeover, outcome,
 };
 use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Route, Subjects, header, id};
 

@@ -16,7 +16,7 @@ use crate::stdout::{self, Printed};
 use crate::wire::header::rfc3339_ms;
 use crate::wire::opt_out;
 use crate::wire::v1::{OptOut, OptOutState};
-use crate::wire::{Account, kind, now_ms};
+use crate::wire::{Account, ChatToken, kind, now_ms};
 
 /// How long the bus may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -119,8 +119,10 @@ async fn list(args: &ListArgs, config: &Config, bus: &Bus) -> Result<(), OptOutE
         let page = tokio::time::timeout(PATIENCE, bus.opt_outs(&config.subjects, Some(account), at)).await;
         let (held, next) = page.map_err(|_elapsed| OptOutError::Timeout)??;
         for (_, chat, StoredOptOut { opt_out, .. }) in held {
+            // A person has one line, by whichever address comes first.
+            let is_first = opt_out.chats.first().is_none_or(|first| first == chat.as_str());
             let is_out = opt_out.state() == OptOutState::Out;
-            if is_out && !Shown::of(Some(chat.as_str().to_owned()), Some(&opt_out)).print()? {
+            if is_out && is_first && !Shown::of(Some(chat.as_str().to_owned()), Some(&opt_out)).print()? {
                 return Ok(());
             }
         }
@@ -135,12 +137,22 @@ async fn change(args: &ChatArgs, config: &Config, bus: &Bus, state: OptOutState)
     let is_so = |stored: &StoredOptOut| stored.opt_out.state() == state;
     // Who has said nothing wants it already.
     let changes = |before: Option<&StoredOptOut>| !before.map_or(state == OptOutState::In, is_so);
-    let next = |before: Option<&StoredOptOut>| changes(before).then(|| opt_out::asked_for(state));
+    let next = |before: Option<&StoredOptOut>| {
+        let chats = before.map_or_else(Vec::new, |stored| stored.opt_out.chats.clone());
+        changes(before).then(|| OptOut { chats, ..opt_out::asked_for(state) })
+    };
     let never = CancellationToken::new();
     let changed = async {
-        let before = bus.opt_out(of).await?.map(|stored| stored.sequence);
+        let before = bus.opt_out(of).await?;
         let holds = bus.opt(of, next, &never).await?;
-        if let Some(stored) = holds.as_ref().filter(|stored| Some(stored.sequence) != before) {
+        // The person's other address has a value of its own.
+        let chats = before.as_ref().map_or(&[][..], |stored| &stored.opt_out.chats);
+        let others = chats.iter().filter_map(|chat| ChatToken::parse(chat).ok());
+        for other in others.filter(|other| *other != args.chat) {
+            bus.opt(Of { chat: &other, ..of }, next, &never).await?;
+        }
+        let sequence = before.map(|stored| stored.sequence);
+        if let Some(stored) = holds.as_ref().filter(|stored| Some(stored.sequence) != sequence) {
             let id = format!("{account}/{}/opt-out/{}-{}", args.chat.as_str(), now_ms(), std::process::id());
             bus.tell_of_opt_out(of, &id, stored.opt_out.clone(), &never).await?;
         }

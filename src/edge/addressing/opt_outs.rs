@@ -126,16 +126,18 @@ impl OptOuts {
     ) -> Result<(), Stopped> {
         let shared = &*self.0;
         crash::point("edge.before-opt-out");
+        let chats: Vec<String> = addresses.iter().map(|chat| chat.as_str().to_owned()).collect();
         let mut is_news = false;
         for address in addresses {
-            let held = shared.until_stored(address, said, stop).await?;
+            let held = shared.until_stored(address, &chats, said, stop).await?;
             is_news |= held.is_some_and(|held| held.opt_out.message_id == said.message_id);
         }
         crash::point("edge.before-opt-out-event");
         // Also if it was stored before: who stored it may not have come to tell of it. The id tells readers, and the bus.
         if is_news {
             let opt_out = opt_out::said(None, said.state, said.at_ms, said.message_id);
-            shared.tell(chat, said, opt_out.unwrap_or_default(), stop).await?;
+            let opt_out = OptOut { chats, ..opt_out.unwrap_or_default() };
+            shared.tell(chat, said, opt_out, stop).await?;
         }
         crash::point("edge.after-opt-out");
         Ok(())
@@ -194,11 +196,14 @@ impl Shared {
     async fn until_stored(
         &self,
         chat: &ChatToken,
+        chats: &[String],
         said: Said<'_>,
         stop: &CancellationToken,
     ) -> Result<Option<StoredOptOut>, Stopped> {
         let next = |before: Option<&StoredOptOut>| -> Option<OptOut> {
-            opt_out::said(before.map(|stored| &stored.opt_out), said.state, said.at_ms, said.message_id)
+            let before = before.map(|stored| &stored.opt_out);
+            let next = opt_out::said(before, said.state, said.at_ms, said.message_id)?;
+            Some(OptOut { chats: chats.to_vec(), ..next })
         };
         loop {
             let asked = self.bus.opt(self.of(chat), next, stop);
