@@ -239,6 +239,7 @@ async fn each_missing_permission_is_named() {
             ("NATS_PROVISION", provision),
             ("MEDIA", "all"),
             ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
+            ("OPT_OUT_WORDS", "stop"),
             ("BACKEND_URL", backend.url()),
         ])
     };

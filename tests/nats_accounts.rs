@@ -184,12 +184,6 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     for command in ["takeover", "resume"] {
         account.output(&stage, &[command, "--chat", customer.phone()], "operator").await;
     }
-    // Somebody wants nothing unasked, and an operator sees to that.
-    customer.write_with(json!({"kind": "image", "text": "stop", "media": {"bytes": "AAAA"}})).await;
-    for arguments in [&["opt-out", "list"][..], &["opt-out", "add", "--chat", customer.phone()]] {
-        account.output(&stage, arguments, "operator").await;
-    }
-    account.output(&stage, &["opt-out", "remove", "--chat", customer.phone()], "operator").await;
     let shown = account.output(&stage, &["tap"], "operator").await;
     for kind in ["message", "session", "reply"] {
         assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");
@@ -199,6 +193,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let roles: Vec<_> =
         well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
     assert_eq!(roles, ["edge", "forwarder"]);
+    opts_out(&account, &stage, &customer).await;
     let file = format!("default/{0}/{0}/{1}", customer.phone(), written.last().expect("a sticker").id);
     hands_out(&file, [&edge, &second]).await;
     // And what an operator watches.
@@ -211,6 +206,32 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     each_is_used(&log);
+}
+
+/// Somebody wants nothing unasked, and an operator sees to that.
+async fn opts_out(account: &Account, stage: &Stage, customer: &Customer) {
+    customer.write("stop").await;
+    let streams = stage.streams().await;
+    eventually("word of it", PATIENCE, async || {
+        let told = streams.opt_outs().await;
+        if told.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let before = streams.failed_sends().await.len();
+    let content = Some(Content::Text(SendText { body: "oferta".to_owned(), ..Default::default() }));
+    streams
+        .send("oferta", &SendMessage { to: customer.phone().to_owned(), content, ..Default::default() })
+        .await;
+    eventually("it to be held back", PATIENCE, async || {
+        let failed = streams.failed_sends().await;
+        if failed.len() > before { Ok(()) } else { Err(format!("{failed:?}")) }
+    })
+    .await;
+    for what in ["list", "add", "remove"] {
+        let chat = ["--chat", customer.phone()];
+        let arguments = [&["opt-out", what][..], if what == "list" { &[] } else { &chat }].concat();
+        account.output(stage, &arguments, "operator").await;
+    }
 }
 
 /// Each permission was made use of: none is there for nothing.
