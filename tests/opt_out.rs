@@ -250,6 +250,7 @@ async fn a_picked_option_is_such_a_word_and_one_in_a_group_is_none() {
     customer.write("hola").await;
     streams.settled(4).await;
     customer.receives(4).await;
+    assert!(streams.opt_outs().await.is_empty(), "neither a group nor a person of ours opts out");
     customer.write("1").await;
     let words = told(&streams, 1).await;
     assert_eq!(states(&words), [OptOutState::Out]);
