@@ -146,7 +146,7 @@ async fn change(args: &ChatArgs, config: &Config, bus: &Bus, state: OptOutState)
         let before = bus.opt_out(of).await?;
         let holds = bus.opt(of, next, &never).await?;
         // The person's other address has a value of its own.
-        let chats = before.as_ref().map_or(&[][..], |stored| &stored.opt_out.chats);
+        let chats = before.as_ref().map_or(&[][..], |stored| stored.opt_out.chats.as_slice());
         let others = chats.iter().filter_map(|chat| ChatToken::parse(chat).ok());
         for other in others.filter(|other| *other != args.chat) {
             bus.opt(Of { chat: &other, ..of }, next, &never).await?;
