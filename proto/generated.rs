@@ -769,6 +769,94 @@ impl EventAnswerWord {
         }
     }
 }
+/// A person wants nothing unasked any more, or wants it again. On `wa.in.<account>.opt-out.<chat>` as an event, and in the bucket
+/// `WA_OPT_OUTS` under `<account>.<chat>`, where the last one is what holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OptOut {
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub chat: ::prost::alloc::string::String,
+    #[prost(enumeration = "OptOutState", tag = "3")]
+    pub state: i32,
+    /// Who caused it.
+    #[prost(enumeration = "OptOutCause", tag = "4")]
+    pub cause: i32,
+    /// When the person wrote it. Milliseconds since 1970-01-01T00:00:00Z, by WhatsApp's clock. 0: when the stream stored this.
+    #[prost(int64, tag = "5")]
+    pub at_ms: i64,
+    /// The WhatsApp id of what the person wrote; empty if an operator has asked for it.
+    #[prost(string, tag = "6")]
+    pub message_id: ::prost::alloc::string::String,
+    /// The same of what the person wrote before it within the same second.
+    #[prost(string, repeated, tag = "7")]
+    pub before_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The chats of the same person, each of which has its own value: by phone number, and by hidden id. Empty: this one only.
+    #[prost(string, repeated, tag = "8")]
+    pub chats: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OptOutState {
+    Unspecified = 0,
+    /// Nothing unasked is sent to the chat.
+    Out = 1,
+    /// It is sent again.
+    In = 2,
+}
+impl OptOutState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OPT_OUT_STATE_UNSPECIFIED",
+            Self::Out => "OPT_OUT_STATE_OUT",
+            Self::In => "OPT_OUT_STATE_IN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPT_OUT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "OPT_OUT_STATE_OUT" => Some(Self::Out),
+            "OPT_OUT_STATE_IN" => Some(Self::In),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OptOutCause {
+    Unspecified = 0,
+    /// The person has written a word of `OPT_OUT_WORDS` or `OPT_IN_WORDS`.
+    Person = 1,
+    /// An operator has asked for it.
+    Operator = 2,
+}
+impl OptOutCause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OPT_OUT_CAUSE_UNSPECIFIED",
+            Self::Person => "OPT_OUT_CAUSE_PERSON",
+            Self::Operator => "OPT_OUT_CAUSE_OPERATOR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPT_OUT_CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "OPT_OUT_CAUSE_PERSON" => Some(Self::Person),
+            "OPT_OUT_CAUSE_OPERATOR" => Some(Self::Operator),
+            _ => None,
+        }
+    }
+}
 /// How one inbound message ended, on `wa.out.<account>.reply.<chat>`. Exactly one per inbound message.
 /// The last outcome of a chat is the chat's state: its headers `Wa-In-Seq` and `Wa-In-Created` say which
 /// inbound message it ends.

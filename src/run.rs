@@ -253,6 +253,9 @@ async fn sides_on_bus(
     let Some(started) = started else { return Ok(()) };
     let started = started?;
     if let Some(edge) = &started.edge {
+        if let Some(takeovers) = edge.takeovers() {
+            status.takeovers(takeovers);
+        }
         status.edge(config.edge.account.clone(), edge.connection(), edge.new_chats());
     }
     if let Some(forwarder) = &started.forwarder {

@@ -240,6 +240,7 @@ async fn each_missing_permission_is_named() {
             ("MEDIA", "all"),
             ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
             ("SERVICE", "on"),
+            ("OPT_OUT_WORDS", "stop"),
             ("BACKEND_URL", backend.url()),
         ])
     };

@@ -125,8 +125,14 @@ async fn without_a_token_the_page_is_read_on_loopback_and_changes_nothing() {
     for path in ["/", "/link", "/console/events"] {
         assert_eq!(browser.status(browser.get(path).header("host", "evil.example")).await, 403, "{path}");
     }
-    for path in ["/console/code", "/console/unlink", "/console/letters", "/console/login", "/console/logout"]
-    {
+    for path in [
+        "/console/code",
+        "/console/unlink",
+        "/console/letters",
+        "/console/takeover",
+        "/console/login",
+        "/console/logout",
+    ] {
         assert_eq!(
             browser.status(browser.form(path, &[("sure", "yes"), ("do", "drop")])).await,
             403,
@@ -370,4 +376,58 @@ async fn a_process_whose_user_may_not_see_what_waits_says_so() {
     let log = edge.process.stderr();
     assert_eq!(log.matches("nats-server refuses").count(), 1, "{log}");
     edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_person_takes_over_a_chat_and_gives_it_back_on_the_page() {
+    let stage = Stage::plan().setting("HTTP_TOKEN", TOKEN).setting("TAKEOVER", "30m").set().await;
+    let product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let (customer, streams) = (stage.customer().await, stage.streams().await);
+    let browser = Browser::logged_in(&product.edge).await;
+    assert!(browser.page("/").await.contains("The assistant answers everywhere"));
+    let page =
+        browser.does("/console/takeover", &[("do", "take"), ("phone", "nonsense"), ("for", "2h")]).await;
+    assert!(page.contains("This is no phone number"), "{page}");
+    for time in ["", "13h", "0s", "for ever"] {
+        let fields = [("do", "take"), ("phone", customer.phone()), ("for", time)];
+        let page = browser.does("/console/takeover", &fields).await;
+        assert!(page.contains("This is no time"), "{time}: {page}");
+    }
+    assert!(streams.takeovers().await.is_empty());
+
+    let page = browser
+        .does("/console/takeover", &[("do", "take"), ("phone", customer.phone()), ("for", "2h")])
+        .await;
+    let masked = format!("…{}", &customer.phone()[customer.phone().len() - 4..]);
+    assert!(page.contains("The assistant is silent in this chat now") && page.contains(&masked), "{page}");
+    assert!(!page.contains(customer.phone()), "no whole number: {page}");
+    customer.write("hola").await;
+    streams.settled(1).await;
+    let taken = streams.takeovers().await;
+    assert_eq!(taken[0].lasts_ms, 2 * 3_600_000, "{taken:?}");
+    assert_eq!(stage.backend.calls().await.len(), 0);
+
+    let key = page.split("name=\"key\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let key = key.unwrap_or_else(|| panic!("no form in {page}"));
+    // Another page's form, and one without a login, change nothing.
+    let stale = browser.form("/console/takeover", &[("csrf", "x"), ("do", "resume"), ("key", key)]);
+    assert_eq!(browser.status(stale).await, 403);
+    let foreign =
+        browser.form("/console/takeover", &[("csrf", &browser.csrf().await), ("do", "resume"), ("key", key)]);
+    assert_eq!(browser.status(foreign.header("sec-fetch-site", "cross-site")).await, 403);
+    assert_eq!(streams.takeovers().await.len(), 1);
+    let page = browser.does("/console/takeover", &[("do", "resume"), ("key", key)]).await;
+    assert!(page.contains("answers in this chat again") && !page.contains(&masked), "{page}");
+    let page = browser.does("/console/takeover", &[("do", "resume"), ("key", key)]).await;
+    assert!(page.contains("No person had this chat any more"), "{page}");
+    // What a person writes on the phone is there as well.
+    stage.simulator.owner_writes(&customer, "Sigo yo.").await;
+    eventually("the chat on the page", PATIENCE, async || {
+        let page = browser.page("/").await;
+        if page.contains(&masked) { Ok(()) } else { Err(page) }
+    })
+    .await;
+    // A forwarder has no link, and takes over nothing.
+    let other = Browser::logged_in(&product.forwarders[0]).await;
+    assert!(!other.page("/").await.contains("id=\"taken\""));
 }

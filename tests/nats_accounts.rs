@@ -149,6 +149,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("MEDIA_URL_SECRET", SECRET)
         .setting("TAKEOVER", "30m")
         .setting("SERVICE", "on")
+        .setting("OPT_OUT_WORDS", "stop")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));
@@ -202,6 +203,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let roles: Vec<_> =
         well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
     assert_eq!(roles, ["edge", "forwarder"]);
+    opts_out(&account, &stage, &customer).await;
     let file = format!("default/{0}/{0}/{1}", customer.phone(), written.last().expect("a sticker").id);
     hands_out(&file, [&edge, &second]).await;
     // And what an operator watches.
@@ -236,6 +238,32 @@ async fn seen_as_services(account: &Account, stage: &Stage) {
         let answer = checker.request(subject, question.into()).await.expect(subject);
         let answer: serde_json::Value = serde_json::from_slice(&answer.payload).expect("JSON");
         assert!(answer["on_whatsapp"] == true || answer["ready"] == true, "{answer}");
+    }
+}
+
+/// Somebody wants nothing unasked, and an operator sees to that.
+async fn opts_out(account: &Account, stage: &Stage, customer: &Customer) {
+    customer.write("stop").await;
+    let streams = stage.streams().await;
+    eventually("word of it", PATIENCE, async || {
+        let told = streams.opt_outs().await;
+        if told.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let before = streams.failed_sends().await.len();
+    let content = Some(Content::Text(SendText { body: "oferta".to_owned(), ..Default::default() }));
+    streams
+        .send("oferta", &SendMessage { to: customer.phone().to_owned(), content, ..Default::default() })
+        .await;
+    eventually("it to be held back", PATIENCE, async || {
+        let failed = streams.failed_sends().await;
+        if failed.len() > before { Ok(()) } else { Err(format!("{failed:?}")) }
+    })
+    .await;
+    for what in ["list", "add", "remove"] {
+        let chat = ["--chat", customer.phone()];
+        let arguments = [&["opt-out", what][..], if what == "list" { &[] } else { &chat }].concat();
+        account.output(stage, &arguments, "operator").await;
     }
 }
 

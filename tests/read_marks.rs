@@ -95,3 +95,25 @@ async fn a_backlog_is_marked_whole() {
         customer.is_read(&id).await;
     }
 }
+
+/// Texts in a row have one call, and are read when that has its outcome.
+#[tokio::test]
+async fn all_of_a_burst_is_read_when_its_one_outcome_is_stored() {
+    let stage =
+        Stage::plan().backend(GATE.0, GATE.1).setting(ON.0, ON.1).setting("JOIN_WITHIN", "1s").set().await;
+    let _product = stage.product(Layout::Split { forwarders: 1 }).await;
+    let customer = stage.customer().await;
+    let mut ids = Vec::new();
+    for text in ["hola", "una pregunta", "¿abren hoy?"] {
+        ids.push(customer.write(text).await);
+    }
+    stage.backend.under_way(1).await;
+    stage.streams().await.decided(2).await;
+    let unread = customer.sent().await;
+    assert!(unread.iter().all(|sent| sent.status != "read"), "{unread:?}");
+    stage.backend.open().await;
+    customer.receives(1).await;
+    for id in ids {
+        customer.is_read(&id).await;
+    }
+}

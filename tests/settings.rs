@@ -65,6 +65,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("SHUTDOWN_GRACE", "never", "30s"),
         ("TAKEOVER", "on", "off, or a duration"),
         ("TAKEOVER_MAX", "0s", "30s"),
+        ("OPT_OUT_WORDS", "stop,!!!", "each with a letter"),
+        ("OPT_IN_WORDS", "start", "only together with OPT_OUT_WORDS"),
         ("WHATSAPP_ACCOUNT", "My Shop", "a-z"),
     ];
     let settings = bad.map(|(name, got, _takes)| (name, got));

@@ -19,8 +19,17 @@ DOCUMENT = ROOT / "docs/asyncapi.yaml"
 ENDPOINTS_BEGIN, ENDPOINTS_END = "<!-- endpoints: made by `make contract` of endpoints.yaml -->", "<!-- end of endpoints -->"
 BEGIN, END = "<!-- kinds of {}: made by `make contract` of kinds.yaml -->", "<!-- end of kinds of {} -->"
 
-FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "Takeover": "takeover", "SessionEvent": "session"}
+FILES = {"InboundMessage": "inbound", "SendMessage": "send", "Outcome": "outcome", "Receipt": "receipt", "Takeover": "takeover", "OptOut": "opt_out", "SessionEvent": "session"}
 """Which .proto file has the payload."""
+
+NOTES = {
+    "TypingNote": {
+        "in_seq": {"type": "integer", "description": "The message's sequence in `WA_IN`. Its outcome ends the typing."},
+        "chat_jid": {"type": "string", "description": "The chat's address, as WhatsApp writes it."},
+        "until_ms": {"type": "integer", "description": "It ends at this time if nothing else is said. Milliseconds since 1970. 0: it ends now."},
+    }
+}
+"""What is JSON, and only said in passing."""
 
 PARAMETERS = {
     "account": "The operator's name of a linked number: WHATSAPP_ACCOUNT.",
@@ -45,6 +54,8 @@ HAS = {
     "outcomes": ["ce-id", "ce-type", "ce-time", "traceparent", "Wa-Prev-Seq", "Wa-In-Seq"],
     "receipts": ["ce-id", "ce-type", "ce-time", "traceparent"],
     "takeovers": ["ce-id", "ce-type", "ce-time", "traceparent"],
+    "opt_outs": ["ce-id", "ce-type", "ce-time", "traceparent"],
+    "typing": [],
     "session": ["ce-id", "ce-type", "ce-time"],
 }
 
@@ -145,6 +156,8 @@ def page(text: str, every: list[Group]) -> str:
 
 
 def payload(name: str) -> dict:
+    if fields := NOTES.get(name):
+        return {"type": "object", "required": list(fields), "properties": fields}
     return {"schemaFormat": "application/vnd.google.protobuf;version=3", "schema": {"$ref": f"../proto/{PROTO}/{FILES[name]}.proto"}}
 
 
@@ -156,14 +169,17 @@ def message(group: Group, kind: Kind) -> dict:
     seen = {"Nats-Msg-Id": "reminder-4711"} if group.name == "sends" else {"Wa-Kind": kind.name}
     if "Wa-Kind" in seen and "Wa-Kind" not in HAS[group.name]:
         seen = {"ce-type": f"whatsapp.connector.v1.{group.payload}"}
+    is_note = group.payload in NOTES
+    if is_note:
+        seen = {}
     return {
         "name": kind.name,
         "title": f"{group.payload}.{kind.name}",
         "summary": kind.says,
-        "contentType": "application/protobuf",
+        "contentType": "application/json" if is_note else "application/protobuf",
         "headers": headers(HAS[group.name]),
         "payload": payload(group.payload),
-        "examples": [{"name": kind.name, "summary": "As protobuf's JSON.", "headers": seen, "payload": kind.example}],
+        "examples": [{"name": kind.name, "summary": "As it is." if is_note else "As protobuf's JSON.", "headers": seen, "payload": kind.example}],
     }
 
 

@@ -9,10 +9,11 @@ use whatsapp_connector::forwarder::backend::Fields;
 use whatsapp_connector::forwarder::eligible::{Groups, Settings, UnknownNumbers, lacks_only_words, question};
 use whatsapp_connector::forwarder::{crash_loop, records::About};
 use whatsapp_connector::operator::{Filter, Letter, replayed};
+use whatsapp_connector::wire::opt_out;
 use whatsapp_connector::wire::takeover::{Lasts, over, resumed, written};
 use whatsapp_connector::wire::v1::{
-    Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, Outcome, Receipt, Reply, SendMessage,
-    SessionEvent, Takeover, outcome,
+    Dead, DeadReason, InboundMessage, NoReply, NoReplyReason, OptOut, OptOutState, Outcome, Receipt, Reply,
+    SendMessage, SessionEvent, Takeover, outcome,
 };
 use whatsapp_connector::wire::{Account, ChatToken, Envelope, Headers, Route, Subjects, header, id};
 
@@ -28,6 +29,7 @@ pub fn check(payload: &[u8]) {
     is_stable::<SessionEvent>(payload);
     is_stable::<Takeover>(payload);
     taken_over(payload);
+    opted_out(payload);
     inbound(payload);
     outbound(payload);
     let is_number = payload.strip_prefix(b"+").unwrap_or(payload).iter().all(u8::is_ascii_digit);
@@ -53,6 +55,18 @@ fn taken_over(payload: &[u8]) {
         let _ = written(Some(&takeover), at_ms, "3EB0AB", lasts);
     }
     let _ = (resumed(&takeover).resolved(NOW_MS), over(&takeover));
+}
+
+/// The same of a bucket that others may write.
+fn opted_out(payload: &[u8]) {
+    let Ok(held) = OptOut::decode(payload) else { return };
+    let held = held.resolved(NOW_MS);
+    opt_out::is_out([&held].into_iter());
+    for at_ms in [i64::MIN, NOW_MS, i64::MAX] {
+        for state in [OptOutState::Out, OptOutState::In] {
+            let _ = opt_out::said(Some(&held), state, at_ms, "3EB0AB");
+        }
+    }
 }
 
 fn inbound(payload: &[u8]) {

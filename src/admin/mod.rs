@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Connection, NewChats, Passkey, link};
+use crate::edge::{Connection, NewChats, OpenTakeovers, Passkey, link};
 use crate::forwarder::{Forwarder, HeldRoute, Mode};
 use crate::stdout;
 use crate::wire::{Account, FileLinks, Subjects};
@@ -54,6 +54,7 @@ pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
     edge: SetOnce<(Account, Connection)>,
     new_chats: OnceLock<NewChats>,
+    takeovers: OnceLock<OpenTakeovers>,
     forwarder: OnceLock<Arc<Forwarder>>,
     book: service::Book,
     /// The routes that the gauges have shown.
@@ -70,6 +71,11 @@ impl Status {
     pub fn edge(&self, account: Account, connection: Connection, new_chats: NewChats) {
         let _ = self.new_chats.set(new_chats);
         let _ = self.edge.set((account, connection));
+    }
+
+    /// Its persons take over chats.
+    pub fn takeovers(&self, takeovers: OpenTakeovers) {
+        let _ = self.takeovers.set(takeovers);
     }
 
     /// This process has a forwarder.

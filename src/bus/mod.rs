@@ -16,6 +16,7 @@ mod gone;
 mod isolation;
 mod object_read;
 mod objects;
+mod opt_out;
 mod passing;
 pub mod permissions;
 mod pull;
@@ -45,13 +46,14 @@ pub use described::{Described, Unreadable};
 pub use gone::{Gone, StreamState};
 pub use object_read::StoredObject;
 pub use objects::{Object, ObjectError};
+pub use opt_out::StoredOptOut;
 pub use passing::Hearsay;
 pub use pull::{Delivery, EXPIRES as PULL_EXPIRES};
 pub use read::{ConsumerState, ReadError, Stored, Wakes};
 
 pub use requests::{Answers, AskError, Courtesy, Question, Questions};
 pub use survey::{JetStream, Lack};
-pub use takeover::{Of, StoredTakeover, TakeoverError};
+pub use takeover::{ChangeError, Of, StoredTakeover};
 
 /// How long one request to the server may take before it is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);

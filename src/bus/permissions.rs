@@ -61,6 +61,8 @@ pub struct Uses {
     pub typing: bool,
     /// Its edge puts files into the bucket.
     pub fetched: Option<Media>,
+    /// Its edge keeps who wants nothing unasked.
+    pub opt_outs: bool,
     /// It reads files: it hands them out, or has voice notes written down.
     pub read: bool,
     /// Others see it as a NATS micro service, and ask its edge.
@@ -100,6 +102,14 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.sends_of(account))),
                 exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
+            if uses.opt_outs {
+                let (stream, keys) = (subjects.stream_opt_outs(), subjects.opt_out_keys(Some(account)));
+                needs.extend([
+                    some(&key(keys.clone())),
+                    info(stream.clone()),
+                    some(&format!("{api}.DIRECT.GET.{stream}.{keys}")),
+                ]);
+            }
             if let Some(media) = uses.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
@@ -266,6 +276,7 @@ mod tests {
     const ALL: Uses = Uses {
         typing: true,
         fetched: Some(Media { max_bytes: None, sends: true }),
+        opt_outs: true,
         read: true,
         service: true,
     };

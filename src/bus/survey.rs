@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_nats::RequestErrorKind;
-use async_nats::jetstream::{consumer, response::Response, stream};
+use async_nats::jetstream::{consumer, kv, response::Response, stream};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -109,10 +109,11 @@ impl Bus {
         }
         lacks.extend(topology::age_differences(subjects, &ages).into_iter().map(Lack::Differs));
 
-        let bucket = topology::bucket(subjects, settings, role).bucket;
-        let answer = self.ask::<stream::Info>(&format!("STREAM.INFO.KV_{bucket}")).await;
-        let subject = format!("{}.STREAM.CREATE.KV_{bucket}", self.api);
-        lacks.take(format!("key-value bucket {bucket}"), subject, answer);
+        for kv::Config { bucket, .. } in topology::buckets(subjects, settings, role) {
+            let answer = self.ask::<stream::Info>(&format!("STREAM.INFO.KV_{bucket}")).await;
+            let subject = format!("{}.STREAM.CREATE.KV_{bucket}", self.api);
+            lacks.take(format!("key-value bucket {bucket}"), subject, answer);
+        }
 
         let (stream, want) = topology::consumer(subjects, settings, role);
         let name = want.durable_name.clone().unwrap_or_default();

@@ -19,9 +19,9 @@ pub struct StoredTakeover {
     pub takeover: Takeover,
 }
 
-/// Why a takeover is not changed.
+/// Why what holds for a chat is not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum TakeoverError {
+pub enum ChangeError {
     /// What holds is not known.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -61,7 +61,7 @@ impl Bus {
         id: &str,
         next: impl Fn(Option<&StoredTakeover>) -> Option<Takeover>,
         stop: &CancellationToken,
-    ) -> Result<Option<StoredTakeover>, TakeoverError> {
+    ) -> Result<Option<StoredTakeover>, ChangeError> {
         loop {
             let before = self.takeover(of).await?;
             let Some(takeover) = next(before.as_ref()) else { return Ok(before) };

@@ -8,6 +8,7 @@ pub mod check;
 pub mod config;
 pub mod dlq;
 pub mod healthcheck;
+pub mod opt_out;
 pub mod provision;
 pub mod send;
 pub mod service;
@@ -25,6 +26,7 @@ use crate::process::{Threads, ended, observed, quietly, settings};
 use crate::telemetry;
 use bus_access::BusUnavailable;
 use dlq::DlqError;
+use opt_out::OptOutError;
 use send::SendError;
 use service::ServiceError;
 use status::StatusError;
@@ -92,6 +94,14 @@ pub enum Command {
     ///   whatsapp-connector resume --chat 5491112345678
     #[command(verbatim_doc_comment)]
     Resume(takeover::ChatArgs),
+    /// Shows who wants nothing unasked, and changes it.
+    ///
+    /// What services ask to have sent to such a chat fails; answers of the assistant go out. The edge needs OPT_OUT_WORDS for it,
+    /// and so does this command. Needs NATS_URL, or a `run` on this machine.
+    ///
+    ///   whatsapp-connector opt-out add --chat 5491112345678
+    #[command(subcommand, verbatim_doc_comment)]
+    OptOut(opt_out::OptOutCommand),
     /// Prints how to link an account's number, as JSON: the QR code that its edge shows, or that it is linked.
     ///
     /// With --phone, the edge asks WhatsApp for a code to type into that phone. Whoever has the QR code or the code can link a number of
@@ -149,6 +159,9 @@ pub enum CommandError {
     /// `status`.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// `opt-out`.
+    #[error(transparent)]
+    OptOut(#[from] OptOutError),
     /// `takeover` and `resume`.
     #[error(transparent)]
     Takeover(#[from] TakeoverCommandError),
@@ -172,9 +185,11 @@ impl Fatal for CommandError {
             | Self::Tap(TapError::Access(error))
             | Self::Send(SendError::Access(error))
             | Self::Takeover(TakeoverCommandError::Access(error))
+            | Self::OptOut(OptOutError::Access(error))
             | Self::Service(ServiceError::Access(error))
             | Self::Status(StatusError::Access(error)) => bus(error),
             Self::Takeover(error) if error.is_setting() => EX_CONFIG,
+            Self::OptOut(OptOutError::Off) => EX_CONFIG,
             Self::Status(StatusError::Wanted(_))
             | Self::Send(SendError::NotThere | SendError::Recipient | SendError::NoFile)
             | Self::Service(ServiceError::NotThere | ServiceError::Refused(_))
@@ -184,6 +199,7 @@ impl Fatal for CommandError {
             | Self::Tap(_)
             | Self::Send(_)
             | Self::Takeover(_)
+            | Self::OptOut(_)
             | Self::Service(_)
             | Self::Status(_)
             | Self::Output(_) => EX_UNAVAILABLE,
@@ -235,6 +251,9 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
         }),
         Command::CheckNumber(args) => for_operator(environment, async |config| {
             service::check_number(&args, &config).await.map_err(CommandError::from)
+        }),
+        Command::OptOut(command) => for_operator(environment, async |config| {
+            opt_out::run(&command, &config).await.map_err(CommandError::from)
         }),
         Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)

@@ -14,14 +14,14 @@ use crate::stdout;
 use crate::wire::{Account, ChatToken};
 
 /// Whose chat it is.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
     /// The chat: a phone number in digits, a JID such as 987@lid, or a chat's token on the bus, such as group-1203.
     #[arg(long, value_parser = chat)]
-    chat: ChatToken,
+    pub(super) chat: ChatToken,
     /// The account whose chat it is. Without it: WHATSAPP_ACCOUNT.
     #[arg(long, value_parser = Account::parse)]
-    account: Option<Account>,
+    pub(super) account: Option<Account>,
 }
 
 /// What `takeover` takes.

@@ -13,6 +13,7 @@ use crate::edge::{self, rate};
 use crate::forwarder;
 use crate::proxy::Proxies;
 use crate::telemetry;
+use crate::wire::opt_out::{self, Words};
 use crate::wire::takeover::Lasts;
 use crate::wire::{Account, FileLinks, Subjects};
 
@@ -26,12 +27,13 @@ impl Config {
     ) -> Option<Self> {
         let subjects = check.read(&given.nats_subject_prefix, |text| Subjects::new(text).ok());
         let ages = Ages::read(given, check);
-        let topology = topology(given, &ages, check);
+        let opt_out = opt_out(given, check);
+        let topology = topology(given, &ages, opt_out.is_some(), check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
         let takeover = takeover(given, &ages, check);
         let forwarder = forwarder(given, &ages, (takeover.flatten().is_some(), proxies), check);
         let routes = forwarder.as_ref().and_then(|forwarder| routes(given, forwarder, proxies, check));
-        let edge = edge(given, &ages, (shutdown_grace, takeover), proxies, check);
+        let edge = edge(given, &ages, (shutdown_grace, takeover, opt_out), proxies, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
@@ -88,7 +90,12 @@ impl Ages {
     }
 }
 
-fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topology::Settings> {
+fn topology(
+    given: &table::All,
+    ages: &Ages,
+    opt_outs: bool,
+    check: &mut Check,
+) -> Option<topology::Settings> {
     let provision = check.read(&given.nats_provision, read::provision);
     let replicas = check.read(&given.nats_replicas, read::replicas);
     let in_max_bytes = check.read(&given.nats_in_max_bytes, read::size);
@@ -108,6 +115,7 @@ fn topology(given: &table::All, ages: &Ages, check: &mut Check) -> Option<topolo
         out_max_bytes,
         dlq_max_bytes,
         media: media?.map(|sends| topology::Media { max_bytes: media_max_bytes, sends }),
+        opt_outs,
         duplicate_window: ages.window?,
         forwarder_ack_wait: forwarder_ack_wait?,
         edge_ack_wait: edge_ack_wait?,
@@ -255,10 +263,29 @@ fn takeover(given: &table::All, ages: &Ages, check: &mut Check) -> Option<Option
     Some(Some(Lasts { each, most: most? }))
 }
 
+/// The words with which people opt out and in. `None`: nobody does, or `check` has collected a bad setting.
+fn opt_out(given: &table::All, check: &mut Check) -> Option<Words> {
+    let out = check.read(&given.opt_out_words, opt_out::words).unwrap_or_default();
+    let back = check.read(&given.opt_in_words, opt_out::words).unwrap_or_default();
+    let table::Given { setting, value } = &given.opt_in_words;
+    let shown = setting.show(value.as_deref().unwrap_or_default());
+    if out.is_empty() {
+        if !back.is_empty() {
+            check.bad(setting.name, shown, "words only together with OPT_OUT_WORDS");
+        }
+        return None;
+    }
+    let words = Words::new(out, back);
+    if words.is_none() {
+        check.bad(setting.name, shown, "words that are none of OPT_OUT_WORDS");
+    }
+    words
+}
+
 fn edge(
     given: &table::All,
     ages: &Ages,
-    (grace, takeover): (Option<Duration>, Option<Option<Lasts>>),
+    (grace, takeover, opt_out): (Option<Duration>, Option<Option<Lasts>>, Option<Words>),
     proxies: &Proxies,
     check: &mut Check,
 ) -> Option<edge::Settings> {
@@ -297,6 +324,7 @@ fn edge(
         media_max_bytes: media_max_bytes?,
         interactive: interactive?,
         takeover: takeover?,
+        opt_out,
         limits: edge::Limits {
             per_chat: per_chat?,
             total: total?,

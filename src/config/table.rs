@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::bus::access;
 use crate::edge::rate;
 use crate::telemetry::DEFAULT_FILTER;
+use crate::wire::opt_out;
 
 /// What a duration takes.
 pub const DURATION: &str = "a duration, such as 30s, 5m or 24h";
@@ -237,6 +238,10 @@ settings! {
     // A person takes over.
     takeover: "TAKEOVER", Setting::of(Both).or("off").takes("off, or a duration such as 30m");
     takeover_max: "TAKEOVER_MAX", Setting::of(Both).or("12h").takes(DURATION);
+
+    // Who wants nothing unasked.
+    opt_out_words: "OPT_OUT_WORDS", Setting::of(Edge).or_else("nobody opts out").takes(opt_out::TAKES);
+    opt_in_words: "OPT_IN_WORDS", Setting::of(Edge).or_else("nobody opts in").takes(opt_out::TAKES);
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");

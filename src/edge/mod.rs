@@ -20,9 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Role, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
+use crate::wire::opt_out::Words;
 use crate::wire::takeover::Lasts;
 use crate::wire::{Account, Subjects};
 use addressing::offers::Offers;
+pub use addressing::open_takeovers::{OpenTakeovers, Taken};
+use addressing::opt_outs::OptOuts;
 use addressing::takeovers::Takeovers;
 use addressing::timers::Timers;
 pub use inbound::decoded;
@@ -62,6 +65,8 @@ pub struct Settings {
     pub interactive: Interactive,
     /// How long a person who writes keeps the assistant silent. `None`: not at all.
     pub takeover: Option<Lasts>,
+    /// The words with which people say that they want nothing unasked. `None`: nobody does.
+    pub opt_out: Option<Words>,
 }
 
 pub use session::{HOST, Settings as SessionSettings};
@@ -105,6 +110,7 @@ struct Parts {
     new_chats: NewChats,
     look_ups: LookUps,
     on_duty: watch::Sender<bool>,
+    takeovers: Option<OpenTakeovers>,
     stop: CancellationToken,
 }
 
@@ -128,6 +134,9 @@ impl Edge {
         let (writer, connection, news) = Connection::channel();
         let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
         let look_ups = LookUps::new(connection.clone(), settings.limits.checks);
+        let takeovers = settings
+            .takeover
+            .map(|lasts| OpenTakeovers::new(bus.clone(), subjects.clone(), settings.account.clone(), lasts));
         let parts = Parts {
             bus,
             subjects,
@@ -141,6 +150,7 @@ impl Edge {
             new_chats,
             look_ups,
             on_duty: watch::channel(false).0,
+            takeovers,
             stop,
         };
         Ok(Self { parts, news })
@@ -164,6 +174,11 @@ impl Edge {
     /// Whether this edge holds the account's lease.
     pub fn on_duty(&self) -> watch::Receiver<bool> {
         self.parts.on_duty.subscribe()
+    }
+
+    /// Which chats a person has, if persons take over.
+    pub fn takeovers(&self) -> Option<OpenTakeovers> {
+        self.parts.takeovers.clone()
     }
 
     /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
@@ -206,7 +221,7 @@ impl Parts {
         &self,
         (resends, polls, files): (&Resends, &Polls, Option<Files>),
         groups: Groups,
-        (offers, timers, takeovers): (Offers, Timers, Takeovers),
+        (offers, timers, takeovers, opt_outs): (Offers, Timers, Takeovers, OptOuts),
         stop: &CancellationToken,
     ) -> Inbound {
         let (bus, subjects, account) =
@@ -215,6 +230,7 @@ impl Parts {
             offers,
             timers,
             takeovers,
+            opt_outs,
             resends: resends.clone(),
             polls: polls.clone(),
             extra: self.settings.session.extra,
@@ -226,8 +242,14 @@ impl Parts {
 
     /// Which chats a person has taken over, for one term of the lease.
     fn takeovers(&self) -> Takeovers {
-        let Settings { account, takeover, .. } = &self.settings;
-        Takeovers::new(self.bus.clone(), self.subjects.clone(), account.clone(), *takeover)
+        let account = self.settings.account.clone();
+        Takeovers::new(self.bus.clone(), self.subjects.clone(), account, self.takeovers.clone())
+    }
+
+    /// Who wants nothing unasked, for one term of the lease.
+    fn opt_outs(&self) -> OptOuts {
+        let Settings { account, opt_out, .. } = &self.settings;
+        OptOuts::new(self.bus.clone(), self.subjects.clone(), account.clone(), opt_out.clone())
     }
 
     /// Takes receipts, for one term of the lease.
@@ -292,7 +314,8 @@ impl Parts {
         let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
         let offers =
             Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let (timers, takeovers, sent_as) = (Timers::default(), self.takeovers(), SentAs::default());
+        let (timers, takeovers, opt_outs, sent_as) =
+            (Timers::default(), self.takeovers(), self.opt_outs(), SentAs::default());
         let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
         let (courtesies, courteous) = self.courtesies(groups.clone(), &stop);
         let means = Means {
@@ -302,6 +325,7 @@ impl Parts {
             offers: offers.clone(),
             timers: timers.clone(),
             takeovers: takeovers.clone(),
+            opt_outs: opt_outs.clone(),
             sent_as: sent_as.clone(),
             polls: polls.clone(),
             new_chats: self.new_chats.clone(),
@@ -314,7 +338,7 @@ impl Parts {
             return;
         };
         let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let known = (offers, timers, takeovers.clone());
+        let known = (offers, timers, takeovers.clone(), opt_outs);
         let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), known, &stop);
         let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
         let (receipts, announcer) = self.receipts(&hook, sent_as, &stop);

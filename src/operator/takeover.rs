@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, Of, StoredTakeover, TakeoverError};
+use crate::bus::{Bus, ChangeError, Of, StoredTakeover};
 use crate::wire::header::rfc3339_ms;
 use crate::wire::takeover::{self, Lasts};
 use crate::wire::v1::{Takeover, TakeoverState};
@@ -48,7 +48,7 @@ impl Change {
 pub enum NotChanged {
     /// The bus says why.
     #[error("it may not be stored: {0}")]
-    NotStored(#[from] TakeoverError),
+    NotStored(#[from] ChangeError),
     /// It says nothing.
     #[error("it may not be stored: nats-server does not answer")]
     Timeout,

@@ -274,6 +274,8 @@ pub fn zero() {
         "invalid-request",
         "loop-limit",
         "cut-off",
+        "human",
+        "opted-out",
         "reachout-locked",
         "new-chats-capped",
         "new-chats",

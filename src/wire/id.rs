@@ -25,6 +25,11 @@ pub fn takeover(inbound_id: &str) -> String {
     format!("{inbound_id}/takeover")
 }
 
+/// The id of the word that the person of an inbound message wants nothing unasked, or wants it again.
+pub fn opt_out(inbound_id: &str) -> String {
+    format!("{inbound_id}/opt-out")
+}
+
 /// The id of the end of the takeover that is stored with this sequence.
 pub fn takeover_end(account: &Account, chat: &ChatToken, sequence: u64) -> String {
     format!("{account}/{}/takeover-ended/{sequence}", chat.as_str())

@@ -9,6 +9,7 @@ pub mod id;
 pub mod kind;
 pub mod micro;
 pub mod object;
+pub mod opt_out;
 pub mod process_status;
 pub mod service;
 pub mod state;

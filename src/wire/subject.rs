@@ -24,7 +24,7 @@ pub struct Route {
 pub struct Place {
     /// The linked number.
     pub account: Account,
-    /// `message`, `update`, `receipt`, `takeover`, `session`, `reply`, `send`, or `dead`.
+    /// `message`, `update`, `receipt`, `takeover`, `opt-out`, `session`, `reply`, `send`, or `dead`.
     pub kind: String,
     /// The chat; none for what is about the account itself.
     pub chat: Option<ChatToken>,
@@ -106,6 +106,33 @@ impl Subjects {
         format!("$KV.{}.{incarnation}.{sequence}", self.bucket_attempts())
     }
 
+    /// The key-value bucket of who wants nothing unasked.
+    pub fn bucket_opt_outs(&self) -> String {
+        format!("{}_OPT_OUTS", self.prefix.to_uppercase())
+    }
+
+    /// The stream behind [`Self::bucket_opt_outs`].
+    pub fn stream_opt_outs(&self) -> String {
+        format!("KV_{}", self.bucket_opt_outs())
+    }
+
+    /// Where the bucket says whether a chat wants nothing unasked.
+    pub fn opt_out_key(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("$KV.{}.{account}.{}", self.bucket_opt_outs(), chat.as_str())
+    }
+
+    /// [`Self::opt_out_key`] of all chats of one account; of all accounts without one.
+    pub fn opt_out_keys(&self, account: Option<&Account>) -> String {
+        format!("$KV.{}.{}.*", self.bucket_opt_outs(), account.map_or("*", Account::as_str))
+    }
+
+    /// The account and the chat of such a key.
+    pub fn opt_out_of(&self, key: &str) -> Option<(Account, ChatToken)> {
+        let rest = key.strip_prefix("$KV.")?.strip_prefix(&self.bucket_opt_outs())?.strip_prefix('.')?;
+        let (account, chat) = rest.split_once('.')?;
+        Some((Account::parse(account).ok()?, ChatToken::parse(chat).ok()?))
+    }
+
     /// All that `WA_IN` holds.
     pub fn all_in(&self) -> String {
         format!("{}.in.>", self.prefix)
@@ -169,6 +196,11 @@ impl Subjects {
     /// Whether a person has taken over a chat: its last message is what holds.
     pub fn takeover(&self, account: &Account, chat: &ChatToken) -> String {
         format!("{}.in.{account}.takeover.{}", self.prefix, chat.as_str())
+    }
+
+    /// Word of a chat that wants nothing unasked any more, or wants it again.
+    pub fn opt_out(&self, account: &Account, chat: &ChatToken) -> String {
+        format!("{}.in.{account}.opt-out.{}", self.prefix, chat.as_str())
     }
 
     /// The takeovers of one account's chats; all accounts' without one.
@@ -321,10 +353,14 @@ mod tests {
             (subjects.dead(&account, &chat), subjects.stream_dlq()),
             (subjects.lease(&account), subjects.stream_leases()),
             (subjects.attempts("1", 2), subjects.stream_attempts()),
+            (subjects.opt_out_key(&account, &chat), subjects.stream_opt_outs()),
+            (subjects.opt_out(&account, &chat), subjects.stream_in()),
         ] {
             assert_eq!(Subjects::stream_of(&subject), Some(stream), "{subject}");
         }
         assert_eq!(Subjects::stream_of("wa"), None);
+        assert_eq!(subjects.opt_out_of(&subjects.opt_out_key(&account, &chat)), Some((account, chat)));
+        assert_eq!(subjects.opt_out_of("$KV.WA_OPT_OUTS.default.54911"), None, "another prefix's");
         assert_eq!(Subjects::stream_of("wa.other.x"), None);
     }
 

@@ -40,6 +40,7 @@ class Stage:
             "WHATSAPP_SIMULATOR_URL": self.simulator.chat_url,
             "HTTP_ADDR": self.page.removeprefix("http://"),
             "HTTP_TOKEN": TOKEN,
+            "TAKEOVER": "30m",
         }
         self.connector = parts.start(
             "whatsapp-connector", [built("whatsapp-connector"), "run"], self.env | settings, work

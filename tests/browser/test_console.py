@@ -134,6 +134,47 @@ def test_a_dead_letter_is_replayed_by_a_click(page: Page, stage: Stage) -> None:
     expect(page.locator("#letters")).to_contain_text("None.", timeout=SOON_MS)
 
 
+def test_the_keyboard_alone_takes_over_a_chat_and_gives_it_back(page: Page, stage: Stage) -> None:
+    expect(page.locator("#taken")).to_contain_text("None. The assistant answers everywhere.")
+    press_until(page, "take-phone")
+    page.keyboard.type(f"+{stage.customer}")
+    press_until(page, "take-for")
+    page.keyboard.type("2h")
+    assert page.input_value("#take-for") == "2h"
+    press_until(page, "take-go")
+    page.keyboard.press("Enter")
+    expect(page.locator("[role=status].said")).to_contain_text("silent in this chat now")
+    expect(page.locator("#taken")).to_contain_text(f"…{stage.customer[-4:]}")
+    assert stage.customer not in page.content(), "no whole number"
+    assert problems(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it fits the screen"
+    resume = page.get_by_role("button", name="Resume")
+    press_until(page, str(resume.get_attribute("id")))
+    page.keyboard.press("Enter")
+    expect(page.locator("[role=status].said")).to_contain_text("answers in this chat again")
+    expect(page.locator("#taken")).to_contain_text("None. The assistant answers everywhere.")
+
+
+def test_a_number_half_typed_stays_when_somebody_else_takes_over(page: Page, browser: Browser, stage: Stage) -> None:
+    page.fill("#take-phone", "+54 9 11")
+    page.select_option("#take-for", "4h")
+    page.focus("#take-phone")
+    # In another browser, without a script.
+    context = browser.new_context(java_script_enabled=False, locale="es-AR")
+    other = context.new_page()
+    log_in(other, stage)
+    other.fill("#take-phone", stage.customer)
+    other.select_option("#take-for", "1h")
+    other.click("#take-go")
+    expect(other.locator("[role=status].said")).to_contain_text("ya no responde en ese chat")
+    expect(page.locator("#taken")).to_contain_text(f"…{stage.customer[-4:]}", timeout=SOON_MS)
+    assert page.input_value("#take-phone") == "+54 9 11" and page.input_value("#take-for") == "4h"
+    assert page.evaluate("document.activeElement.id") == "take-phone"
+    other.get_by_role("button", name="Devolver").click()
+    expect(other.locator("[role=status].said")).to_contain_text("otra vez en ese chat")
+    context.close()
+
+
 def test_unlinking_asks_first_and_what_was_begun_stays(page: Page, stage: Stage) -> None:
     expect(page.locator(".state.online")).to_be_visible(timeout=SOON_MS)
     press_until(page, "unlink-open")

@@ -10,7 +10,7 @@ use async_nats::jetstream::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use whatsapp_connector::wire::v1::{
-    InboundMessage, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent, Takeover,
+    InboundMessage, OptOut, Outcome, Receipt, ReceiptStatus, SendMessage, SessionEvent, Takeover,
 };
 use whatsapp_connector::wire::{Account, Subjects, header};
 
@@ -251,6 +251,13 @@ impl Streams {
         let mut entries = self.all(&self.subjects.stream_in()).await;
         entries.retain(|entry| entry.subject.contains(".takeover."));
         entries.iter().filter_map(|entry| Takeover::decode(entry.payload.clone()).ok()).collect()
+    }
+
+    /// Who was told to want nothing unasked, or to want it again.
+    pub async fn opt_outs(&self) -> Vec<OptOut> {
+        let mut entries = self.all(&self.subjects.stream_in()).await;
+        entries.retain(|entry| entry.subject.contains(".opt-out."));
+        entries.iter().filter_map(|entry| OptOut::decode(entry.payload.clone()).ok()).collect()
     }
 
     /// What the edge told of its session.

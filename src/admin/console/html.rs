@@ -9,6 +9,7 @@ use super::assets::{SCRIPT, STYLE};
 use super::board::{Board, Dead};
 use super::entry::May;
 use super::passkey;
+use super::taken;
 use super::view::{EdgeLink, LinkPart, View, Way};
 use super::words::Words;
 use crate::operator::{ConsumerReport, Letter};
@@ -46,6 +47,12 @@ pub(super) fn page(view: &View<'_>) -> String {
             section aria-labelledby="bus-heading" {
                 h2 id="bus-heading" { (bus.waits) }
                 div id="bus" { (bus_part(view)) }
+            }
+            @if view.taken.is_some() {
+                section aria-labelledby="taken-heading" {
+                    h2 id="taken-heading" { (view.words.taken.heading) }
+                    div id="taken" { (taken::part(view)) }
+                }
             }
             section aria-labelledby="letters-heading" {
                 h2 id="letters-heading" { (bus.letters) }
@@ -320,7 +327,7 @@ fn time(ms: i64) -> Markup {
 }
 
 /// A time of RFC 3339, to the minute.
-fn moment(at: &str) -> Markup {
+pub(super) fn moment(at: &str) -> Markup {
     let shown = at.get(..16).map_or_else(|| at.to_owned(), |minute| minute.replace('T', " ") + " UTC");
     html! { time datetime=(at) { (shown) } }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::board::Board;
 use super::entry::{May, Turned};
 use super::view::{LinkPart, View};
-use super::{Address, Console, html, refuse};
+use super::{Address, Console, html, refuse, taken};
 use crate::admin::server::Deadline;
 use crate::edge::Connection;
 
@@ -87,6 +87,7 @@ struct Live {
 struct Sent {
     link: Option<LinkPart>,
     bus: String,
+    taken: String,
     letters: String,
 }
 
@@ -129,6 +130,7 @@ impl Sent {
         }
         let parts = [
             ("bus", &mut self.bus, html::bus_part(view)),
+            ("taken", &mut self.taken, taken::part(view)),
             ("letters", &mut self.letters, html::letters_part(view)),
         ];
         for (name, sent, part) in parts {

@@ -1,8 +1,10 @@
 //! The console: one page for the person who runs the connector. It shows the link and how to make it, what waits, what is
-//! held, and the last dead letters; it links, unlinks, replays and drops for whoever has logged in.
+//! held, which chats a person has, and the last dead letters; it links, unlinks, takes over, replays and drops for whoever has
+//! logged in.
 //!
 //! `entry` says who may do what, `view` collects what is shown, `html` writes it, `words` has all words, `board` looks up
-//! what is on the bus, `live` sends newer parts. `passkey` is what WhatsApp may ask for at linking. Everything works without a script.
+//! what is on the bus, `taken` shows and changes who has a chat, `live` sends newer parts. `passkey` is what WhatsApp may ask for at
+//! linking. Everything works without a script.
 
 mod assets;
 mod board;
@@ -10,6 +12,7 @@ mod entry;
 mod html;
 mod live;
 mod passkey;
+mod taken;
 mod view;
 mod words;
 
@@ -31,6 +34,7 @@ use super::Status;
 use super::guard::Guard;
 use board::Boards;
 use entry::{Entry, May, Turned};
+use taken::TakenPart;
 use view::{LinkPart, View, Way};
 use words::Words;
 
@@ -80,6 +84,7 @@ impl Console {
             .route("/console/passkey", post(passkey::post))
             .route("/console/unlink", post(unlink))
             .route("/console/letters", post(letters))
+            .route("/console/takeover", post(taken::change))
             .with_state(self.clone())
     }
 
@@ -105,6 +110,7 @@ impl Console {
             process: self.status.process("").await,
             connected: bus.is_some_and(|(bus, _)| bus.is_connected()),
             board: None,
+            taken: TakenPart::of(&self.status),
         }
     }
 
@@ -218,6 +224,9 @@ struct Given {
     answer: String,
     sure: String,
     id: u64,
+    key: String,
+    #[serde(rename = "for")]
+    lasts: String,
     #[serde(rename = "do")]
     what: String,
 }

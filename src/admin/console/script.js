@@ -16,7 +16,7 @@
     const part = document.getElementById(name);
     if (!part) return;
     const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
-    const begun = [...part.querySelectorAll("input[id], textarea[id], details[id]")].map((it) => [it.id, it.value, it.checked, it.open]);
+    const begun = [...part.querySelectorAll("input[id], textarea[id], select[id], details[id]")].map((it) => [it.id, it.value, it.checked, it.open]);
     part.innerHTML = html;
     for (const [id, value, checked, open] of begun) {
       const it = document.getElementById(id);
@@ -31,7 +31,7 @@
   };
   const listen = () => {
     const source = new EventSource(document.body.dataset.events);
-    for (const name of ["link", "bus", "letters"]) {
+    for (const name of ["link", "bus", "taken", "letters"]) {
       source.addEventListener(name, (event) => put(name, event.data));
     }
     // The browser comes back by itself after an end, not after a refusal.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::board::Board;
 use super::entry::May;
+use super::taken::TakenPart;
 use super::words::Words;
 use crate::admin::Status;
 use crate::edge::link::State;
@@ -50,6 +51,8 @@ pub(super) struct View<'a> {
     /// Is nats-server connected?
     pub connected: bool,
     pub board: Option<Arc<Board>>,
+    /// The chats that a person has. `None`: nobody takes over here.
+    pub taken: Option<TakenPart>,
 }
 
 /// The link of this process. Two that are equal look the same, but for what the countdown shows.

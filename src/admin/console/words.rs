@@ -13,6 +13,7 @@ pub(super) struct Words {
     pub link: LinkWords,
     pub passkey: PasskeyWords,
     pub bus: BusWords,
+    pub taken: TakenWords,
     /// For each state of the link: its name, and what to do. A prefix of the detail that follows in English, if there is one.
     states: &'static [(&'static str, &'static str, &'static str)],
     /// For each word that an action ends with.
@@ -113,6 +114,21 @@ pub(super) struct BusWords {
     pub reason: &'static str,
     pub act: &'static str,
     pub more: &'static str,
+}
+
+/// Of the chats that a person has taken over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TakenWords {
+    pub heading: &'static str,
+    pub none: &'static str,
+    pub more: &'static str,
+    pub since: &'static str,
+    pub until: &'static str,
+    pub resume: &'static str,
+    pub take: &'static str,
+    pub what: &'static str,
+    pub how_long: &'static str,
+    pub go: &'static str,
 }
 
 impl Words {
@@ -252,6 +268,18 @@ pub(super) static EN: Words = Words {
         act: "To do",
         more: "There are more: `whatsapp-connector status` shows all.",
     },
+    taken: TakenWords {
+        heading: "Chats that a person has taken over",
+        none: "None. The assistant answers everywhere.",
+        more: "chats in all; the last to end are shown.",
+        since: "Since",
+        until: "Until",
+        resume: "Resume",
+        take: "Take over a chat",
+        what: "The assistant is silent there until the time is over. Write the phone number with its country code.",
+        how_long: "For how long",
+        go: "Take over",
+    },
     states: &[
         ("starting", "Starting", "Wait a moment."),
         ("unlinked", "Not linked", "The next code is on its way. Wait a moment."),
@@ -332,6 +360,11 @@ pub(super) static EN: Words = Words {
             "passkey-refused",
             "WhatsApp does not accept this answer. Run the lines in the browser once more, or begin anew.",
         ),
+        ("taken", "The assistant is silent in this chat now."),
+        ("resumed", "The assistant answers in this chat again."),
+        ("not-taken", "No person had this chat any more."),
+        ("not-a-time", "This is no time, or it is longer than TAKEOVER_MAX."),
+        ("no-takeover", "This process takes over no chats: set TAKEOVER for its edge."),
         ("stale", "The page was too old, and nothing was changed. Try again."),
     ],
 };
@@ -441,6 +474,18 @@ pub(super) static ES: Words = Words {
         act: "Qué hacer",
         more: "Hay más: `whatsapp-connector status` los muestra todos.",
     },
+    taken: TakenWords {
+        heading: "Chats que atiende una persona",
+        none: "Ninguno. El asistente responde en todos.",
+        more: "chats en total; se muestran los últimos en terminar.",
+        since: "Desde",
+        until: "Hasta",
+        resume: "Devolver",
+        take: "Atender un chat",
+        what: "El asistente calla ahí hasta que termine el plazo. Escribe el número de teléfono con el código de país.",
+        how_long: "Por cuánto tiempo",
+        go: "Atender",
+    },
     states: &[
         ("starting", "Arrancando", "Espera un momento."),
         ("unlinked", "Sin vincular", "El próximo código está en camino. Espera un momento."),
@@ -524,6 +569,11 @@ pub(super) static ES: Words = Words {
             "passkey-refused",
             "WhatsApp no acepta esa respuesta. Ejecuta las líneas otra vez en el navegador o empieza de nuevo.",
         ),
+        ("taken", "El asistente ya no responde en ese chat."),
+        ("resumed", "El asistente responde otra vez en ese chat."),
+        ("not-taken", "Ninguna persona tenía ya ese chat."),
+        ("not-a-time", "Eso no es un plazo, o pasa de TAKEOVER_MAX."),
+        ("no-takeover", "Este proceso no atiende chats: configura TAKEOVER en su edge."),
         ("stale", "La página era vieja y no se cambió nada. Prueba otra vez."),
     ],
 };

@@ -52,10 +52,10 @@ impl From<NotDone> for Refused {
     fn from(why: NotDone) -> Self {
         let number = match why {
             NotDone::NoSession => 503,
-            NotDone::Linked | NotDone::NotOnline => 409,
-            NotDone::NotANumber => 422,
+            NotDone::Linked | NotDone::NotOnline | NotDone::NoPasskey => 409,
+            NotDone::NotANumber | NotDone::NotAnAnswer => 422,
             NotDone::TooSoon => 429,
-            NotDone::Refused => 502,
+            NotDone::Refused | NotDone::PasskeyRefused => 502,
         };
         Self::new(number, why.code(), why.to_string())
     }

@@ -35,14 +35,23 @@ pub(in crate::bus) fn streams(subjects: &Subjects, settings: &Settings) -> [stre
     ]
 }
 
-pub(in crate::bus) fn bucket(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> kv::Config {
+pub(in crate::bus) fn buckets(subjects: &Subjects, settings: &Settings, role: Role<'_>) -> Vec<kv::Config> {
     // Leases do not expire: the edges' own clocks say when one is over. A mark is of use only as long as its message is
-    // kept.
-    let (bucket, max_age) = match role {
+    // kept. Who wants nothing unasked has not changed their mind because time has passed.
+    let of_role = match role {
         Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
         Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
     };
-    kv::Config { bucket, history: 1, max_age, num_replicas: settings.replicas, ..Default::default() }
+    let opt_outs = (settings.opt_outs && matches!(role, Role::Edge(_)))
+        .then(|| (subjects.bucket_opt_outs(), Duration::ZERO));
+    let config = |(bucket, max_age)| kv::Config {
+        bucket,
+        history: 1,
+        max_age,
+        num_replicas: settings.replicas,
+        ..Default::default()
+    };
+    [of_role].into_iter().chain(opt_outs).map(config).collect()
 }
 
 /// The stream behind the bucket of files, as object stores have it. `None`: the role needs none.

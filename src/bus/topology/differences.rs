@@ -133,6 +133,7 @@ mod tests {
             out_max_bytes: None,
             dlq_max_bytes: None,
             media: None,
+            opt_outs: false,
             duplicate_window: Duration::from_secs(86_400),
             forwarder_ack_wait: Duration::from_secs(15),
             edge_ack_wait: Duration::from_secs(30),

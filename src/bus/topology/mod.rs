@@ -14,7 +14,7 @@ use backon::{ExponentialBuilder, Retryable};
 
 use super::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
-pub(super) use design::{bucket, consumer, media, streams};
+pub(super) use design::{buckets, consumer, media, streams};
 pub(super) use differences::{age_differences, consumer_differences, stream_differences};
 
 /// How many replies may be delivered to an edge and not acknowledged.
@@ -52,6 +52,8 @@ pub struct Settings {
     pub dlq_max_bytes: Option<u64>,
     /// The bucket of files; `None`: there is none.
     pub media: Option<Media>,
+    /// There is a bucket of who wants nothing unasked.
+    pub opt_outs: bool,
     /// For how long a message that WhatsApp delivers again is recognised.
     pub duplicate_window: Duration,
     /// The ack wait of forwarders: after this silence, another forwarder gets the message.
@@ -121,12 +123,12 @@ fn list(differences: &[Difference]) -> String {
 pub enum Role<'a> {
     /// The shared consumer on `WA_IN`, and the bucket of attempts.
     Forwarder,
-    /// The account's consumer on `WA_OUT`, and the bucket of leases.
+    /// The account's consumer on `WA_OUT`, the bucket of leases, and that of who wants nothing unasked.
     Edge(&'a Account),
 }
 
 impl Bus {
-    /// Makes sure of the streams and of the role's consumer and bucket.
+    /// Makes sure of the streams and of the role's consumer and buckets.
     pub async fn ensure(
         &self,
         subjects: &Subjects,
@@ -144,7 +146,9 @@ impl Bus {
         if let Some(want) = media(subjects, settings, role) {
             self.ensure_stream(settings, want).await?;
         }
-        self.ensure_bucket(settings, bucket(subjects, settings, role)).await?;
+        for want in buckets(subjects, settings, role) {
+            self.ensure_bucket(settings, want).await?;
+        }
         let (stream, want) = consumer(subjects, settings, role);
         self.ensure_consumer(settings, &stream, want).await
     }

@@ -68,16 +68,21 @@ fn the_nack_manifests_are_what_provision_makes() {
     });
     assert_eq!(resources("streams.yaml", "Stream"), wanted);
 
-    let wanted = [Role::Edge(&account), Role::Forwarder].map(|role| {
-        let want = bucket(&subjects, &settings, role);
-        let mut spec =
-            json!({ "bucket": want.bucket, "history": want.history, "storage": "file", "replicas": 3 });
-        if !want.max_age.is_zero() {
-            spec["ttl"] = duration(want.max_age).into();
-        }
-        assert_eq!((want.storage, want.num_replicas), (StorageType::File, 3));
-        spec
-    });
+    let settings = Settings { opt_outs: true, ..settings };
+    let wanted = [Role::Edge(&account), Role::Forwarder].map(|role| buckets(&subjects, &settings, role));
+    let wanted: Vec<_> = wanted
+        .into_iter()
+        .flatten()
+        .map(|want| {
+            let mut spec =
+                json!({ "bucket": want.bucket, "history": want.history, "storage": "file", "replicas": 3 });
+            if !want.max_age.is_zero() {
+                spec["ttl"] = duration(want.max_age).into();
+            }
+            assert_eq!((want.storage, want.num_replicas), (StorageType::File, 3));
+            spec
+        })
+        .collect();
     assert_eq!(resources("buckets.yaml", "KeyValue"), wanted);
 
     let both = [Role::Forwarder, Role::Edge(&account)].map(|role| consumer(&subjects, &settings, role));

@@ -63,6 +63,7 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     let uses = permissions::Uses {
         typing: config.edge.shown.typing,
         fetched: config.topology.media,
+        opt_outs: config.topology.opt_outs,
         read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
         service: config.service,
     };

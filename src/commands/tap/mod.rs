@@ -29,6 +29,8 @@ pub enum Kind {
     Receipt,
     /// A person has taken over a chat, or the assistant is back.
     Takeover,
+    /// A person wants nothing unasked any more, or wants it again.
+    OptOut,
     /// The state of the link to WhatsApp.
     Session,
     /// The outcome of a customer's message: a reply, none, or dead.
@@ -47,6 +49,7 @@ impl Kind {
             Self::Update => "update",
             Self::Receipt => "receipt",
             Self::Takeover => "takeover",
+            Self::OptOut => "opt-out",
             Self::Session => "session",
             Self::Reply => "reply",
             Self::Send => "send",
@@ -111,7 +114,7 @@ impl Tap {
         let streams: [(String, &[Kind]); 3] = [
             (
                 subjects.stream_in(),
-                &[Kind::Message, Kind::Update, Kind::Receipt, Kind::Takeover, Kind::Session],
+                &[Kind::Message, Kind::Update, Kind::Receipt, Kind::Takeover, Kind::OptOut, Kind::Session],
             ),
             (subjects.stream_out(), &[Kind::Reply, Kind::Send]),
             (subjects.stream_dlq(), &[Kind::Dead]),

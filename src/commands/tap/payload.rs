@@ -9,8 +9,9 @@ use crate::wire::kind::{self, code};
 use crate::wire::v1::inbound_message::Content;
 use crate::wire::v1::{
     ChatKind, Context, DeadReason, EventAnswerWord, GroupAction, Identity, InboundMessage, Media,
-    NoReplyReason, Outcome, Receipt, ReceiptStatus, Reply, SendMediaKind, SendMessage, SendTarget,
-    SessionAction, SessionEvent, SessionState, Takeover, TakeoverCause, TakeoverState, outcome, send_message,
+    NoReplyReason, OptOut, OptOutCause, OptOutState, Outcome, Receipt, ReceiptStatus, Reply, SendMediaKind,
+    SendMessage, SendTarget, SessionAction, SessionEvent, SessionState, Takeover, TakeoverCause,
+    TakeoverState, outcome, send_message,
 };
 
 /// The payload of a message of this kind. `mask` learns the numbers of the people that it is about.
@@ -21,6 +22,7 @@ pub(super) fn payload(kind: &str, bytes: &[u8], mask: &mut Mask) -> Value {
         "send" => SendMessage::decode(bytes).map(|request| send(&request, mask)),
         "receipt" => Receipt::decode(bytes).map(|told| receipt(&told, mask)),
         "takeover" => Takeover::decode(bytes).map(|told| takeover(&told, mask)),
+        "opt-out" => OptOut::decode(bytes).map(|told| opt_out(&told, mask)),
         "session" => SessionEvent::decode(bytes).map(|event| session(&event, mask)),
         _ => return unreadable(bytes),
     };
@@ -72,6 +74,16 @@ fn takeover(told: &Takeover, mask: &mut Mask) -> Fields {
     if told.until_ms == 0 {
         fields.put("lasts_ms", told.lasts_ms);
     }
+    fields.put("message_id", mask.id(&told.message_id));
+    fields
+}
+
+fn opt_out(told: &OptOut, mask: &mut Mask) -> Fields {
+    mask.hide(&told.chat);
+    let mut fields = Fields::default();
+    fields.put("state", named(told.state, OptOutState::as_str_name, "OPT_OUT_STATE_"));
+    fields.put("cause", named(told.cause, OptOutCause::as_str_name, "OPT_OUT_CAUSE_"));
+    fields.time("at", told.at_ms);
     fields.put("message_id", mask.id(&told.message_id));
     fields
 }

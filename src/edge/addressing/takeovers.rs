@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{AppendError, Bus, Of, ReadError, StoredTakeover, TakeoverError};
+use super::open_takeovers::OpenTakeovers;
+use crate::bus::{AppendError, Bus, ChangeError, Of, ReadError, StoredTakeover};
 use crate::crash;
 use crate::recent::Recent;
 use crate::wire::takeover::{self, Lasts};
@@ -25,8 +26,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(1);
 /// How often the bus is asked for takeovers that this edge has not heard of.
 const LOOK: Duration = Duration::from_secs(60);
-/// So many takeovers' ends are told. The others end as well, and nobody hears of it.
-const MOST_OPEN: usize = 10_000;
+/// So many chats are looked at.
+const MOST_LOOKED_AT: usize = 10_000;
 
 /// The edge stops before it is known that a takeover is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +42,11 @@ struct Shared {
     bus: Bus,
     subjects: Subjects,
     account: Account,
-    /// `None`: nobody takes over.
-    lasts: Option<Lasts>,
+    /// The takeovers whose end is to be told. `None`: nobody takes over.
+    open: Option<OpenTakeovers>,
     known: Mutex<Recent<ChatToken, StoredTakeover>>,
     /// What persons have written and the bus does not know yet: when their takeovers would end.
     noted: Mutex<HashMap<ChatToken, Vec<i64>>>,
-    /// The takeovers whose end is to be told, and when that is.
-    open: Mutex<HashMap<ChatToken, i64>>,
 }
 
 /// A person's message until the bus has its takeover.
@@ -85,28 +84,17 @@ pub(crate) struct Typed<'a> {
 
 impl Takeovers {
     /// Nothing is known but to the bus.
-    pub(crate) fn new(bus: Bus, subjects: Subjects, account: Account, lasts: Option<Lasts>) -> Self {
+    pub(crate) fn new(bus: Bus, subjects: Subjects, account: Account, open: Option<OpenTakeovers>) -> Self {
         let known = Mutex::new(Recent::new(REMEMBERED, AGE, |_| false, Instant::now()));
-        Self(Arc::new(Shared {
-            bus,
-            subjects,
-            account,
-            lasts,
-            known,
-            noted: Mutex::default(),
-            open: Mutex::default(),
-        }))
+        Self(Arc::new(Shared { bus, subjects, account, open, known, noted: Mutex::default() }))
     }
 
     /// A person of the number has written in the chat that has one of these tokens. From here on, and for as long as this
     /// is held, no answer to what was written before is sent there.
     pub(crate) fn note<'a>(&'a self, chats: &'a [ChatToken], at_ms: i64) -> Vec<Noted<'a>> {
         let shared = &*self.0;
-        shared
-            .lasts
-            .iter()
-            .flat_map(|lasts| chats.iter().map(|chat| shared.note(chat, at_ms, *lasts)))
-            .collect()
+        let lasts = shared.lasts();
+        lasts.iter().flat_map(|lasts| chats.iter().map(|chat| shared.note(chat, at_ms, *lasts))).collect()
     }
 
     /// The same. Returns when the bus has it.
@@ -117,7 +105,7 @@ impl Takeovers {
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
         let shared = &*self.0;
-        let Some(lasts) = shared.lasts else { return Ok(()) };
+        let Some(lasts) = shared.lasts() else { return Ok(()) };
         crash::point("edge.before-takeover");
         let next = |before: Option<&StoredTakeover>| {
             takeover::written(before.map(|stored| &stored.takeover), typed.at_ms, typed.message_id, lasts)
@@ -131,11 +119,11 @@ impl Takeovers {
                     break;
                 }
                 Some(Ok(None)) => break,
-                Some(Err(TakeoverError::Append(AppendError::Impossible(why)))) => {
+                Some(Err(ChangeError::Append(AppendError::Impossible(why)))) => {
                     tracing::error!(why, "a takeover cannot be stored");
                     break;
                 }
-                None | Some(Err(TakeoverError::Append(AppendError::Stopped))) => return Err(Stopped),
+                None | Some(Err(ChangeError::Append(AppendError::Stopped))) => return Err(Stopped),
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the bus did not take a takeover; trying again");
                     if tokio::time::timeout(AGAIN, stop.cancelled()).await.is_ok() {
@@ -152,9 +140,7 @@ impl Takeovers {
     /// by the times of the messages.
     pub(crate) async fn tell_of_ends(&self, stop: &CancellationToken) {
         let shared = &*self.0;
-        if shared.lasts.is_none() {
-            return;
-        }
+        let Some(open) = &shared.open else { return };
         let (mut ticks, mut counts) = (tokio::time::interval(TICK), HashMap::new());
         let mut next_look = Instant::now();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -166,11 +152,7 @@ impl Takeovers {
                 }
             }
             let now_ms = now_ms();
-            let over: Vec<ChatToken> = {
-                let open = shared.open();
-                open.iter().filter(|(_, until)| **until <= now_ms).map(|(chat, _)| chat.clone()).collect()
-            };
-            for chat in over {
+            for chat in open.over(now_ms) {
                 stop.run_until_cancelled(shared.end(&chat, now_ms, stop)).await;
             }
         }
@@ -180,7 +162,7 @@ impl Takeovers {
     /// before this one, and from operators; if it does not answer, what is in memory has to do.
     pub(crate) async fn silences(&self, chat: &ChatToken, written_ms: i64) -> bool {
         let shared = &*self.0;
-        if shared.lasts.is_none() || crash::switched_off("takeover") {
+        if shared.open.is_none() || crash::switched_off("takeover") {
             return false;
         }
         match shared.bus.takeover(shared.of(chat)).await {
@@ -200,6 +182,11 @@ impl Shared {
         Of { subjects: &self.subjects, account: &self.account, chat }
     }
 
+    /// How long a takeover lasts. `None`: nobody takes over.
+    fn lasts(&self) -> Option<Lasts> {
+        self.open.as_ref().map(OpenTakeovers::lasts)
+    }
+
     fn note<'a>(&'a self, chat: &'a ChatToken, at_ms: i64, lasts: Lasts) -> Noted<'a> {
         let known = self.known().get(chat, Instant::now()).map(|stored| stored.takeover.clone());
         let next: Option<Takeover> = takeover::written(known.as_ref(), at_ms, "", lasts);
@@ -210,7 +197,7 @@ impl Shared {
 
     /// Reads the takeovers of chats that the bus has more or fewer of than before.
     async fn look(&self, counts: &mut HashMap<ChatToken, usize>) -> Result<(), ReadError> {
-        let found = self.bus.taken_over(&self.subjects, &self.account, MOST_OPEN).await?;
+        let found = self.bus.taken_over(&self.subjects, &self.account, MOST_LOOKED_AT).await?;
         for (chat, count) in &found {
             if counts.get(chat) != Some(count)
                 && let Some(stored) = self.bus.takeover(self.of(chat)).await?
@@ -235,7 +222,9 @@ impl Shared {
         match self.bus.take_over(self.of(chat), &id, next, stop).await {
             Ok(Some(stored)) => self.learn(chat, stored),
             Ok(None) => {
-                self.open().remove(chat);
+                if let Some(open) = &self.open {
+                    open.forget(chat);
+                }
             }
             Err(error) => tracing::debug!(%error, "the end of a takeover is not told yet"),
         }
@@ -245,11 +234,8 @@ impl Shared {
     fn learn(&self, chat: &ChatToken, stored: StoredTakeover) {
         let (now, mut known) = (Instant::now(), self.known());
         if known.get(chat, now).is_none_or(|before| before.sequence <= stored.sequence) {
-            let mut open = self.open();
-            if stored.takeover.state() == TakeoverState::Ended {
-                open.remove(chat);
-            } else if open.len() < MOST_OPEN || open.contains_key(chat) {
-                open.insert(chat.clone(), stored.takeover.until_ms);
+            if let Some(open) = &self.open {
+                open.learn(chat, &stored.takeover);
             }
             known.insert(chat.clone(), stored, now);
         }
@@ -257,10 +243,6 @@ impl Shared {
 
     fn known(&self) -> MutexGuard<'_, Recent<ChatToken, StoredTakeover>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<ChatToken, i64>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn noted(&self) -> MutexGuard<'_, HashMap<ChatToken, Vec<i64>>> {

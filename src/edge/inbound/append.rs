@@ -20,6 +20,7 @@ use crate::edge::addressing::chats::{Chat, Chats, Earlier, End};
 use crate::edge::addressing::offers::Offers;
 use crate::telemetry::{metrics, propagation, spans};
 use crate::wire::v1::InboundMessage;
+use crate::wire::v1::inbound_message::Content;
 use crate::wire::{Account, ChatToken, Headers, Subjects, header, kind};
 
 /// How long the stream's leader must keep saying that the whole stream ends earlier than this edge knows, before the
@@ -48,19 +49,20 @@ impl Appender {
     }
 
     /// Appends to the chat's list, one at a time. Each append expects the previous one to be the last on the
-    /// subject.
+    /// subject. Returns what its text picks, if it picks an option.
     pub(super) async fn message(
         &self,
         chat: &Chat,
         id: &str,
         message: InboundMessage,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Content>, Refused> {
         let mut end = tokio::select! {
             () = self.stop.cancelled() => return Err(Refused::Stopping),
             end = chat.end.lock() => end,
         };
         // Here, because from here on the chat's messages come one at a time.
-        let message = self.as_choice(chat, message).await?;
+        let picked = self.picked(chat, &message).await?;
+        let message = InboundMessage { content: picked.clone().or(message.content), ..message };
         let subject = self.subjects.message(&self.account, &chat.token);
         let mut record = self.record(subject.clone(), id, &message);
         let mut behind_since = None;
@@ -87,16 +89,13 @@ impl Appender {
                 }
             }
         }
-        Ok(())
+        Ok(picked)
     }
 
-    /// The message, with the option that it picks instead of its text if it picks one.
-    async fn as_choice(&self, chat: &Chat, message: InboundMessage) -> Result<InboundMessage, Refused> {
-        let picked = self.stop.run_until_cancelled(self.offers.picked(&chat.token, &message)).await;
-        match picked.ok_or(Refused::Stopping)? {
-            Some(content) => Ok(InboundMessage { content: Some(content), ..message }),
-            None => Ok(message),
-        }
+    /// The option that the message picks, if it picks one.
+    async fn picked(&self, chat: &Chat, message: &InboundMessage) -> Result<Option<Content>, Refused> {
+        let picked = self.stop.run_until_cancelled(self.offers.picked(&chat.token, message)).await;
+        picked.ok_or(Refused::Stopping)
     }
 
     /// The end to expect next, after `known` was refused. If it is wrong, because a follower told it, the next append is

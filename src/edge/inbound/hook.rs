@@ -26,6 +26,7 @@ use crate::bus::Bus;
 use crate::crash;
 use crate::edge::addressing::chats::Chats;
 use crate::edge::addressing::offers::Offers;
+use crate::edge::addressing::opt_outs::{OptOuts, Said};
 use crate::edge::addressing::takeovers::{Takeovers, Typed};
 use crate::edge::addressing::timers::Timers;
 use crate::edge::addressing::{identity, learn};
@@ -61,6 +62,7 @@ struct Shared {
     under_way: UnderWay,
     timers: Timers,
     takeovers: Takeovers,
+    opt_outs: OptOuts,
     files: Option<Files>,
     groups: Groups,
 }
@@ -74,6 +76,8 @@ pub(crate) struct Memory {
     pub timers: Timers,
     /// The chats that a person has taken over.
     pub takeovers: Takeovers,
+    /// Who wants nothing unasked.
+    pub opt_outs: OptOuts,
     /// The messages that must come again.
     pub resends: Resends,
     /// The polls whose votes can be read.
@@ -135,7 +139,7 @@ impl Inbound {
         memory: Memory,
         stop: CancellationToken,
     ) -> Self {
-        let Memory { offers, timers, takeovers, resends, polls, extra, files, groups } = memory;
+        let Memory { offers, timers, takeovers, opt_outs, resends, polls, extra, files, groups } = memory;
         let chats = Arc::new(Chats::new(bus.clone(), subjects.clone(), account.clone()));
         let appender = Appender { bus, subjects, account, chats, offers, stop };
         let under_way = UnderWay::default();
@@ -149,6 +153,7 @@ impl Inbound {
             under_way,
             timers,
             takeovers,
+            opt_outs,
             files,
             groups,
         }))
@@ -275,6 +280,10 @@ impl Inbound {
         // Before anything is awaited of the bus, so that no answer overtakes it.
         let candidates = if is_typed { peer.candidates.as_slice() } else { &[] };
         let _noted = self.0.takeovers.note(candidates, at_ms);
+        // In a group nobody speaks of the whole group, and what only changes an earlier message says nothing anew.
+        let may_opt = peer.kind == ChatKind::Direct && !source.is_from_me && place == Place::Chain;
+        let word = self.0.opt_outs.word(&content).filter(|_| may_opt);
+        let _heard = word.map(|_| self.0.opt_outs.note(&peer.candidates));
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
         let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
@@ -320,14 +329,20 @@ impl Inbound {
         let pending = self.announced(arrival, &mut message);
         tracing::info!(offline = info.is_offline, "received");
         let span = spans::publish_in(&appender.subjects.stream_in(), &arrival.id);
-        async {
+        let picked = async {
             match place {
                 Place::Chain | Place::Placeholder => appender.message(&chat, &id, message).await,
-                Place::Update => appender.update(&chat.token, &id, message).await,
+                Place::Update => appender.update(&chat.token, &id, message).await.map(|()| None),
             }
         }
         .instrument(span)
         .await?;
+        // Who writes an option's number has picked what it says.
+        if let Some(state) = word.or_else(|| self.0.opt_outs.word(picked.as_ref().filter(|_| may_opt)?)) {
+            let said = Said { state, inbound_id: &id, message_id: &arrival.id, at_ms };
+            let heard = self.0.opt_outs.heard(&chat.token, &peer.candidates, said, &appender.stop);
+            Box::pin(heard).await.map_err(|_stopped| Refused::Stopping)?;
+        }
         crash::point("edge.before-job");
         match pending {
             Some((files, pending)) => Box::pin(files.take_on(self, (&chat.token, &id), pending)).await,

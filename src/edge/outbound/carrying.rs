@@ -18,7 +18,7 @@ use super::lookups::{LookUps, Sent, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
 use super::native::{Interactive, Native};
 use super::new_chats::{self, NewChats, Why};
-use super::packing::{Label, Packer};
+use super::packing::{Label, Packer, token};
 use super::rate::Limit;
 use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
@@ -28,14 +28,19 @@ use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
 use crate::crash;
 use crate::edge::addressing::offers::Offers;
+use crate::edge::addressing::opt_outs::{Consent, OptOuts};
 use crate::edge::addressing::takeovers::Takeovers;
 use crate::edge::addressing::timers::Timers;
+use crate::edge::addressing::tokens;
 use crate::edge::session::{Connection, Groups, Polls, Unknown};
 use crate::telemetry::{metrics, spans};
 use crate::wire::{ChatToken, id, now_ms};
 
 /// To how many chats the edge sends at once.
 const MAX_SENDING: usize = 64;
+
+/// How soon it is asked again whether somebody wants something unasked.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The limits for sending messages.
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,6 +73,8 @@ pub(crate) struct Means {
     pub timers: Timers,
     /// The chats that a person has taken over.
     pub takeovers: Takeovers,
+    /// Who wants nothing unasked.
+    pub opt_outs: OptOuts,
     /// Which chat a receipt belongs to, if WhatsApp named another address.
     pub sent_as: SentAs,
     /// Keeps what votes are read with.
@@ -131,6 +138,7 @@ pub(super) struct Carrier {
     sent_as: SentAs,
     timers: Timers,
     takeovers: Takeovers,
+    opt_outs: OptOuts,
     packer: Packer,
     files: Files,
     groups: Groups,
@@ -152,6 +160,7 @@ impl Carrier {
             offers,
             timers,
             takeovers,
+            opt_outs,
             sent_as,
             polls,
             new_chats,
@@ -171,6 +180,7 @@ impl Carrier {
             courtesies,
             timers,
             takeovers,
+            opt_outs,
             sender,
             rate_limits: RateLimits::new(limits.per_chat, limits.total),
             loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
@@ -224,6 +234,9 @@ impl Carrier {
                 return Carried::ended(self.suppress(chat, &job.cause, first).await);
             }
         }
+        if let Some(ended) = self.without_consent(chat, &job).await {
+            return ended;
+        }
         let in_group = job.address().is_some_and(|to| to.is_group());
         let letters = match letters(&job, self.native.is_tried(in_group, Instant::now())) {
             Ok(letters) => letters,
@@ -239,6 +252,32 @@ impl Carrier {
         let reached = self.stop.run_until_cancelled(self.reach(chat, &job, to)).await;
         let Some((to, is_new)) = reached else { return Carried::Open };
         self.send_all(chat, (&job, delivery), letters, (to, is_new)).await
+    }
+
+    /// Does the recipient want nothing unasked? Takes until that is known, and nobody else waits. Then nothing is looked up,
+    /// uploaded or counted for it. The last look is right before the send.
+    async fn without_consent(&self, chat: &ChatToken, job: &Job) -> Option<Carried> {
+        if !job.is_unasked() {
+            return None;
+        }
+        let named = job.address().as_ref().and_then(token).filter(|token| token != chat);
+        let recipient: Vec<ChatToken> = std::iter::once(chat.clone()).chain(named).collect();
+        let asked = async {
+            loop {
+                match self.opt_outs.consent(&recipient).await {
+                    Consent::Unknown => tokio::time::sleep(ASK_AGAIN).await,
+                    known => return known,
+                }
+            }
+        };
+        match self.stop.run_until_cancelled(asked).await {
+            None => Some(Carried::Open),
+            Some(Consent::Withdrawn) => {
+                let ids = vec![id::whatsapp(&job.cause)];
+                Some(Carried::ended(self.given_up(chat, job, ids, Undeliverable::OptedOut).await))
+            }
+            Some(_) => None,
+        }
     }
 
     /// Who asks for a message may be the first to write in its chat, which is not always possible. Returns whether it is so.
@@ -292,6 +331,9 @@ impl Carrier {
                 again: delivery.delivered > 1,
             };
             if let Err(why) = self.hand_over(chat, job, wanted).await {
+                if why == Undeliverable::Undecided {
+                    return Carried::Open;
+                }
                 if job.ends_offers() {
                     self.offers.none(chat);
                 }
@@ -336,8 +378,8 @@ impl Carrier {
             let disappears_after_s = self.timer(chat, job).await;
             let label = Label { chat, to: &to, id, at_ms, file: file.as_ref(), by_lid };
             let message = &self.packer.pack(content, *quote, label).await;
-            // What nobody has asked the assistant for goes out.
-            let unless = job.asked_ms.map(|asked_ms| Guard { takeovers: &self.takeovers, chat, asked_ms });
+            let recipient = self.recipients_tokens(chat, job, &to).await;
+            let unless = self.guard(chat, job, &recipient);
             let has_substitute = matches!(content, Content::Menu(_));
             let parcel = Parcel {
                 message,
@@ -374,6 +416,26 @@ impl Carrier {
         sent
     }
 
+    /// The tokens of whoever gets a request that nobody has asked for.
+    async fn recipients_tokens(&self, chat: &ChatToken, job: &Job, to: &Jid) -> Vec<ChatToken> {
+        if !job.is_unasked() {
+            return Vec::new();
+        }
+        let mut recipient = tokens(&*self.sender.connection().client().await, to).await;
+        if !recipient.contains(chat) {
+            recipient.push(chat.clone());
+        }
+        recipient
+    }
+
+    /// What may hold the message back in the moment before it is sent.
+    fn guard<'a>(&'a self, chat: &'a ChatToken, job: &Job, recipient: &'a [ChatToken]) -> Option<Guard<'a>> {
+        match job.asked_ms {
+            Some(asked_ms) => Some(Guard::Answer { takeovers: &self.takeovers, chat, asked_ms }),
+            None => job.is_unasked().then_some(Guard::Unasked { opt_outs: &self.opt_outs, recipient }),
+        }
+    }
+
     /// What became of the first message in a chat may say something of all new chats.
     async fn after_first_word(
         &self,
@@ -402,6 +464,10 @@ impl Carrier {
             Undeliverable::Human => {
                 metrics::UNDELIVERABLE.add(1, [why.reason()]);
                 tracing::info!(whatsapp_id, "not sent: a person has taken over the chat");
+            }
+            Undeliverable::OptedOut => {
+                metrics::UNDELIVERABLE.add(1, [why.reason()]);
+                tracing::info!(whatsapp_id, "not sent: the person wants nothing unasked");
             }
             // The caller is told when to ask again.
             Undeliverable::NewChat(closed) => {

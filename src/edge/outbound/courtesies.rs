@@ -14,7 +14,7 @@ use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, Jid};
 
 use super::job::address;
-use super::read_marks::{self, ReadMarks, Whose};
+use super::read_marks::{ReadMarks, Whose};
 use super::typing::{Board, Next, Word};
 use crate::bus::{Bus, Delivery};
 use crate::edge::session::{Connection, Groups};
@@ -73,9 +73,9 @@ impl Courtesies {
         if !self.0.shown.reads || !is_outcome(delivery) {
             return;
         }
-        let outcome = Outcome::decode(delivery.payload.clone()).ok();
-        if let Some((whose, id)) = outcome.as_ref().and_then(read_marks::read) {
-            self.reads().add(whose, id);
+        let chat = &delivery.envelope.route.chat;
+        let outcome = Outcome::decode(delivery.payload.clone());
+        if outcome.is_ok_and(|outcome| self.reads().stored(chat, &outcome)) {
             self.0.has_read.notify_one();
         }
     }

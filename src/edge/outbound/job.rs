@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use whatsapp_rust::Jid;
+use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::menu::Menu;
 use super::request::{self, Content, Flaw, Quote, Target};
@@ -103,6 +104,12 @@ impl Job {
     /// Is the recipient a phone number, and not an address?
     pub fn is_to_phone(&self) -> bool {
         is_phone(&self.to)
+    }
+
+    /// Does a service ask for it, to one person, without being asked? What is only about an earlier message is not meant.
+    pub fn is_unasked(&self) -> bool {
+        let is_message = self.content.as_ref().is_ok_and(|(content, _)| !content.is_about_another());
+        self.answers.is_none() && is_message && !self.address().is_some_and(|to| to.is_group())
     }
 
     /// From when it is sent on, what was offered before is not what a person picks from.
@@ -260,6 +267,27 @@ mod tests {
             disappears_after_s: None,
         };
         assert_eq!(read(SEND, &THEIRS, &request.encode_to_vec()), Ok(Some(want)));
+    }
+
+    #[test]
+    fn unasked_is_what_a_service_writes_to_one_person_and_not_what_is_about_an_earlier_message() {
+        let target = Target { id: "3EB0".into(), own: true, author: String::new() };
+        let reaction = Content::Reaction { target: target.clone(), emoji: "👍".into() };
+        let edit = Content::Edit { target: "3EB0".into(), body: "Hola".into() };
+        let quote = Quote { target: target.clone(), author: String::new(), text: String::new() };
+        let request = |content| Job { answers: None, asked_ms: None, content, ..answer() };
+        for (job, want) in [
+            (answer(), false),
+            (request(Ok((Content::text("Hola"), None))), true),
+            (request(Ok((Content::text("Hola"), Some(quote)))), true),
+            (request(Ok((reaction, None))), false),
+            (request(Ok((edit, None))), false),
+            (request(Ok((Content::Revoke { target }, None))), false),
+            (request(Err(Flaw::Recipient)), false),
+            (Job { to: "120363@g.us".into(), ..request(Ok((Content::text("Hola"), None))) }, false),
+        ] {
+            assert_eq!(job.is_unasked(), want, "{job:?}");
+        }
     }
 
     #[test]

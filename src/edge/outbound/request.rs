@@ -168,6 +168,11 @@ impl Content {
         }
     }
 
+    /// Is it only about an earlier message, and no message of its own?
+    pub(super) fn is_about_another(&self) -> bool {
+        matches!(self, Self::Reaction { .. } | Self::Edit { .. } | Self::Revoke { .. })
+    }
+
     fn may_quote(&self) -> bool {
         matches!(
             self,

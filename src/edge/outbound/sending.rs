@@ -18,6 +18,7 @@ use super::new_chats::{Closed, Why};
 use super::request::Flaw;
 use super::upload_policy::Trouble;
 use crate::crash;
+use crate::edge::addressing::opt_outs::{Consent, OptOuts};
 use crate::edge::addressing::takeovers::Takeovers;
 use crate::edge::session::{Connection, is_final};
 use crate::telemetry::{metrics, redact, spans};
@@ -56,6 +57,12 @@ pub(crate) enum Undeliverable {
     /// A person has taken over the chat.
     #[error("human")]
     Human,
+    /// The person wants nothing unasked.
+    #[error("opted-out")]
+    OptedOut,
+    /// It is not known whether the person wants it. This is not the end: it is asked again.
+    #[error("undecided")]
+    Undecided,
     /// It is for a group in which only admins may write, and the number is none.
     #[error("announce-only")]
     AdminsOnly,
@@ -72,6 +79,8 @@ impl Undeliverable {
             Self::Expired => "expired",
             Self::NewChat(closed) => closed.why.code(),
             Self::Human => "human",
+            Self::OptedOut => "opted-out",
+            Self::Undecided => "undecided",
             Self::AdminsOnly => "announce-only",
         }
     }
@@ -139,24 +148,44 @@ pub(crate) struct Parcel<'a> {
     pub to_stranger: bool,
     /// If it is refused, something simpler goes in its place.
     pub has_substitute: bool,
-    /// It is not sent if a person has taken over.
+    /// Why it may not be sent after all.
     pub unless: Option<Guard<'a>>,
 }
 
-/// Holds an answer back if a person has taken over its chat.
+/// Looks in the moment before a message is sent whether it is still wanted.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Guard<'a> {
-    /// The chats that a person has taken over.
-    pub takeovers: &'a Takeovers,
-    /// The answer's.
-    pub chat: &'a ChatToken,
-    /// When the message was written that it answers. Milliseconds.
-    pub asked_ms: i64,
+pub(crate) enum Guard<'a> {
+    /// An answer is held back if a person has taken over its chat.
+    Answer {
+        /// The chats that a person has taken over.
+        takeovers: &'a Takeovers,
+        /// The answer's.
+        chat: &'a ChatToken,
+        /// When the message was written that it answers. Milliseconds.
+        asked_ms: i64,
+    },
+    /// A request is held back if its recipient wants nothing unasked.
+    Unasked {
+        /// Who does not.
+        opt_outs: &'a OptOuts,
+        /// The recipient, by each address.
+        recipient: &'a [ChatToken],
+    },
 }
 
 impl Guard<'_> {
-    async fn holds(&self) -> bool {
-        self.takeovers.silences(self.chat, self.asked_ms).await
+    async fn lets_pass(&self) -> Result<(), Undeliverable> {
+        match self {
+            Self::Answer { takeovers, chat, asked_ms } if takeovers.silences(chat, *asked_ms).await => {
+                Err(Undeliverable::Human)
+            }
+            Self::Answer { .. } => Ok(()),
+            Self::Unasked { opt_outs, recipient } => match opt_outs.consent(recipient).await {
+                Consent::Given => Ok(()),
+                Consent::Withdrawn => Err(Undeliverable::OptedOut),
+                Consent::Unknown => Err(Undeliverable::Undecided),
+            },
+        }
     }
 }
 
@@ -201,10 +230,8 @@ impl Sender {
             if !may_have_it && parcel.not_after_ms.is_some_and(|time| now_ms() > time) {
                 return Err(Undeliverable::Expired);
             }
-            if let Some(guard) = parcel.unless.filter(|_| !may_have_it)
-                && guard.holds().await
-            {
-                return Err(Undeliverable::Human);
+            if let Some(guard) = parcel.unless.filter(|_| !may_have_it) {
+                guard.lets_pass().await?;
             }
             if to.is_group() && (parcel.again || may_have_it) {
                 forget_keys(&client, to).await;
