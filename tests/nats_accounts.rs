@@ -198,11 +198,7 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     for kind in ["message", "session", "reply"] {
         assert!(shown.contains(&format!("\"kind\":\"{kind}\"")), "{shown}");
     }
-    let well = account.output(&stage, &["status", "--json"], "operator").await;
-    let well: serde_json::Value = serde_json::from_str(&well).expect("JSON");
-    let roles: Vec<_> =
-        well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
-    assert_eq!(roles, ["edge", "forwarder"]);
+    both_are_seen(&account, &stage).await;
     opts_out(&account, &stage, &customer).await;
     let file = format!("default/{0}/{0}/{1}", customer.phone(), written.last().expect("a sticker").id);
     hands_out(&file, [&edge, &second]).await;
@@ -216,6 +212,14 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(refused.is_empty(), "{refused:#?}");
     each_is_used(&log);
+}
+
+async fn both_are_seen(account: &Account, stage: &Stage) {
+    let well = account.output(stage, &["status", "--json"], "operator").await;
+    let well: serde_json::Value = serde_json::from_str(&well).expect("JSON");
+    let roles: Vec<_> =
+        well["processes"].as_array().expect("processes").iter().map(|one| &one["role"]).collect();
+    assert_eq!(roles, ["edge", "forwarder"]);
 }
 
 /// An operator sees both processes, and another service asks what it may.

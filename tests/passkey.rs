@@ -115,6 +115,7 @@ async fn what_came_to_nothing_begins_anew_with_the_next_code() {
     assert_eq!(does(&edge, "give-up", "").await, (200, json!({"done": "passkey-given-up"})));
     let second = asked(&stage, &edge).await;
     assert_ne!(first, second);
+    stage.simulator.stop().await;
     stage.simulator.restart().await;
     let third = asked(&stage, &edge).await;
     assert_ne!(second, third);

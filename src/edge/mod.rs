@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::topology::{self, Role, TopologyError};
@@ -38,8 +38,8 @@ pub use outbound::{
 };
 use session::link::Input;
 use session::{
-    Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls, Resends,
-    Session, Uploader, Uploads,
+    Aside, Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls,
+    Resends, Session, Uploader, Uploads,
 };
 pub use session::{
     Challenge, Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Passkey, Presence, guarded,
@@ -345,9 +345,7 @@ impl Parts {
         // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
         let carry = lost.child_token();
         let (asides, heard) = Asides::channel();
-        let (inbound, connection) = (hook.clone(), self.connection.clone());
-        let latecomers =
-            Latecomers { heard, inbound, resends: resends.clone(), connection, stop: stop.clone() };
+        let latecomers = self.latecomers(heard, &hook, &resends, &stop);
         let session = Session {
             settings: self.settings.session.clone(),
             auth: Arc::clone(&self.auth),
@@ -381,6 +379,18 @@ impl Parts {
                 work.await;
             }
         }
+    }
+
+    /// Stores what passes the hook by.
+    fn latecomers(
+        &self,
+        heard: mpsc::Receiver<Aside>,
+        hook: &Inbound,
+        resends: &Resends,
+        stop: &CancellationToken,
+    ) -> Latecomers {
+        let (inbound, connection) = (hook.clone(), self.connection.clone());
+        Latecomers { heard, inbound, resends: resends.clone(), connection, stop: stop.clone() }
     }
 
     /// The sending half, ready to run. `None`: the bus does not answer, and a pause is over.

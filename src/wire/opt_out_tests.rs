@@ -105,7 +105,7 @@ fn what_is_written_pressed_or_below_a_file_counts_and_nothing_else() {
     let stop = || "stop".to_owned();
     let file = || Media { caption: stop(), ..Media::default() };
     for content in [
-        Content::Text(Text { body: stop(), ..Text::default() }),
+        Content::Text(Text { body: stop() }),
         Content::ButtonReply(ButtonReply { text: stop(), ..ButtonReply::default() }),
         Content::ListReply(ListReply { title: stop(), ..ListReply::default() }),
         Content::Image(file()),

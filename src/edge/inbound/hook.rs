@@ -278,8 +278,7 @@ impl Inbound {
         let learned = learn(client, source, info.peer_recipient_pn.as_ref()).await;
         let peer = identity::peer(source, learned.as_ref());
         // Before anything is awaited of the bus, so that no answer overtakes it.
-        let candidates = if is_typed { peer.candidates.as_slice() } else { &[] };
-        let _noted = self.0.takeovers.note(candidates, at_ms);
+        let _noted = self.0.takeovers.note(if is_typed { &peer.candidates } else { &[] }, at_ms);
         // In a group nobody speaks of the whole group, and what only changes an earlier message says nothing anew.
         let may_opt = peer.kind == ChatKind::Direct && !source.is_from_me && place == Place::Chain;
         let word = self.0.opt_outs.word(&content).filter(|_| may_opt);
@@ -287,13 +286,8 @@ impl Inbound {
         let chat = appender.chat(&peer.candidates).await?;
         spans::chat(&chat.token);
         let self_chat = identity::is_note_to_self(source, [client.pn().as_ref(), client.lid().as_ref()]);
-        let sender_other = match peer.kind {
-            _ if self_chat => source.sender_alt.as_ref(),
-            _ if source.is_from_me => None,
-            ChatKind::Direct => learned.as_ref(),
-            _ => source.sender_alt.as_ref(),
-        };
-        let sender = identity::identity(&source.sender, sender_other);
+        let sender =
+            identity::identity(&source.sender, sender_other(peer.kind, self_chat, source, learned.as_ref()));
         let mut context = arrival.context.clone();
         let known = [identity::own(client.pn().as_ref(), client.lid().as_ref()), sender.clone()];
         named::complete(&mut content, context.as_mut(), &known);
@@ -414,4 +408,19 @@ fn stored_id(account: &Account, token: &ChatToken, message: &InboundMessage, sen
         (_, false) => sender.to_non_ad_string(),
     };
     id::inbound(account, token, &sender, &message.message_id)
+}
+
+/// The other address of the sender.
+fn sender_other<'a>(
+    kind: ChatKind,
+    self_chat: bool,
+    source: &'a MessageSource,
+    learned: Option<&'a Jid>,
+) -> Option<&'a Jid> {
+    match kind {
+        _ if self_chat => source.sender_alt.as_ref(),
+        _ if source.is_from_me => None,
+        ChatKind::Direct => learned,
+        _ => source.sender_alt.as_ref(),
+    }
 }
