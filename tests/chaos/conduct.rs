@@ -21,6 +21,7 @@ use crate::services;
 use crate::support::heart::{self, Stall, unix_seconds};
 use crate::support::oracle::{Evidence, Written};
 use crate::support::{Addressing, BUSINESS, Customer, Entry, Layout, Received, Sent, Stage};
+use crate::taken;
 
 /// How long everything may take to be settled once nothing is broken any more.
 const DRAIN: Duration = Duration::from_secs(90);
@@ -57,6 +58,8 @@ pub struct Traces {
     pub evidence: Evidence,
     /// Files, votes, and what services asked for.
     pub beside: Beside,
+    /// The chats that a person has taken over.
+    pub taken: Vec<taken::Chat>,
     /// What the phones know of what they sent.
     pub sent: Vec<Sent>,
     /// `WA_DLQ`.
@@ -100,6 +103,8 @@ pub async fn set(plan: &Plan, settings: &[(&str, &str)]) -> Ground {
         }
         false => stage,
     };
+    // Where it is promised when a call is made, nobody looks whether a person has the chat.
+    let stage = if plan.taken.is_empty() { stage } else { stage.setting("TAKEOVER", "30m") };
     let stage = settings.iter().fold(stage, |stage, (name, value)| stage.setting(name, value));
     let mut stage = stage.set().await;
     stage.keep();
@@ -125,6 +130,11 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
     }
     let members: Vec<&Customer> = customers.iter().take(MEMBERS).collect();
     ground.stage.simulator.group(GROUP, &members, json!({})).await;
+    let mut taken = Vec::new();
+    for number in 0..plan.taken.len() {
+        let phone = format!("54911777{number:05}");
+        taken.push(ground.stage.simulator.customer(&phone, Addressing::Lid).await);
+    }
     services::put(&ground.streams().await).await;
     let mut cast = Cast::new(ground, proxy, product);
 
@@ -140,12 +150,14 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
     let services = customers.iter().enumerate();
     let services = services
         .map(|(number, customer)| services::ask(&url, customer.phone(), number, &plan.requests, start));
-    let (written, asked, ()) = tokio::join!(
+    let stories = taken.iter().zip(&plan.taken).map(|(customer, story)| taken::play(customer, story, start));
+    let (written, asked, stories, ()) = tokio::join!(
         futures::future::join_all(writers),
         futures::future::join_all(services),
+        futures::future::join_all(stories),
         perform(&mut cast, &plan.steps, start)
     );
-    let mut posted = Outbox::default();
+    let mut posted = Outbox { taken: stories, ..Outbox::default() };
     written.into_iter().for_each(|one| posted.extend(one));
     for one in asked {
         posted.beside.wanted.extend(one.wanted);
@@ -161,7 +173,7 @@ pub async fn play(plan: &Plan, mut ground: Ground) -> Traces {
     let drained = peace.elapsed();
     let hands = hands.map(|hands| hands.seen()).unwrap_or_default();
     let stalls = heart::stalls(began);
-    Traces { hands, stalls, drained, ..gather(cast, plan, &customers, posted).await }
+    Traces { hands, stalls, drained, ..gather(cast, plan, (&customers, &taken), posted).await }
 }
 
 /// A letter that is on its way.
@@ -178,6 +190,7 @@ struct Posted {
 struct Outbox {
     letters: Vec<Posted>,
     beside: Beside,
+    taken: Vec<taken::Chat>,
 }
 
 impl Outbox {
@@ -248,7 +261,7 @@ async fn perform(cast: &mut Cast, steps: &[Step], start: Instant) {
 
 /// Waits until nothing more can happen to what was sent; says what is missing if that takes too long.
 async fn drain(ground: &Ground, posted: &Outbox) -> Result<(), String> {
-    let count = posted.letters.len();
+    let count = posted.letters.len() + posted.taken.iter().map(taken::Chat::len).sum::<usize>();
     // A sticker has a file as well.
     let stickers = posted.letters.iter().filter(|letter| letter.kind == Kind::Sticker).count();
     let updates = posted.beside.files.len() + posted.beside.votes.len() + stickers;
@@ -287,8 +300,13 @@ async fn drain(ground: &Ground, posted: &Outbox) -> Result<(), String> {
     }
 }
 
-async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox) -> Traces {
-    let Outbox { letters, mut beside } = posted;
+async fn gather(
+    cast: Cast,
+    plan: &Plan,
+    (customers, people): (&[Customer], &[Customer]),
+    posted: Outbox,
+) -> Traces {
+    let Outbox { letters, mut beside, mut taken } = posted;
     let stage = &cast.ground.stage;
     let streams = cast.ground.streams().await;
     let (mut inboxes, mut sent) = (BTreeMap::new(), Vec::new());
@@ -311,12 +329,21 @@ async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox)
     beside.updates = streams.updates().await;
     beside.receipts = streams.all_receipts().await;
     beside.objects = beside::objects(&streams, beside.keys()).await;
-    let evidence = Evidence {
+    let mut evidence = Evidence {
         messages: streams.messages().await,
         outcomes: streams.outcomes().await,
         calls: cast.all_calls().await,
         inboxes,
     };
+    for (chat, customer) in taken.iter_mut().zip(people) {
+        let is_its_own = |entry: &mut Entry| entry.chat() == chat.phone;
+        chat.messages = evidence.messages.extract_if(.., is_its_own).collect();
+        chat.outcomes = evidence.outcomes.extract_if(.., is_its_own).collect();
+        chat.receipts = beside.receipts.iter().filter(|entry| entry.chat() == chat.phone).cloned().collect();
+        chat.takeovers = streams.takeovers().await;
+        chat.takeovers.retain(|one| one.chat == chat.phone);
+        chat.inbox = customer.inbox().await;
+    }
     let poison = letters.iter().filter(|letter| letter.kind == Kind::Poison);
     Traces {
         menu: plan.menu,
@@ -331,6 +358,7 @@ async fn gather(cast: Cast, plan: &Plan, customers: &[Customer], posted: Outbox)
         written: letters.into_iter().map(|letter| letter.written).collect(),
         evidence,
         beside,
+        taken,
         sent,
         dead_letters: streams.dead_letters().await,
         asked: cast.proxy.asked(),

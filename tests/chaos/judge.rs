@@ -26,6 +26,7 @@ pub fn violations(traces: &mut Traces) -> Vec<String> {
     asked_in_turn(traces, &mut broken);
     dead_letters(traces, &mut broken);
     broken.extend(traces.beside.violations());
+    broken.extend(traces.taken.iter().flat_map(|chat| chat.violations()));
     broken.extend(logs::errors(&traces.dir));
     broken.extend(goals::goals(traces).into_iter().flat_map(|goal| goal.missed));
     broken

@@ -31,6 +31,7 @@ mod services;
 mod summary;
 #[path = "../support/mod.rs"]
 mod support;
+mod taken;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;

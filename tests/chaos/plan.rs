@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::letters::{self, Letter, Request};
 use crate::random::Random;
+use crate::taken::{self, Story};
 
 /// So many forwarders at most.
 pub const SLOTS: usize = 8;
@@ -153,6 +154,8 @@ pub struct Plan {
     pub cluster: bool,
     /// Texts in a row are joined. In every other seed.
     pub joins: bool,
+    /// A person takes over some chats.
+    pub taken: Vec<Story>,
     /// How many customers there are.
     pub customers: usize,
     /// How many forwarders there are at first.
@@ -182,6 +185,11 @@ impl Plan {
             cluster,
             // Where it is promised when a call is made, nothing waits for what may come.
             joins: seed.is_multiple_of(2) && !matches!(menu, Menu::Scale | Menu::Kills),
+            taken: if matches!(menu, Menu::Scale | Menu::Kills) {
+                Vec::new()
+            } else {
+                taken::stories(seed, length)
+            },
             customers,
             requests,
             forwarders,

@@ -103,6 +103,14 @@ const PLANTS: &[(&str, Plant)] = &[
             }
         }
     }),
+    ("an answer in a chat that a person has taken over", |traces| {
+        if let Some(chat) = traces.taken.first_mut() {
+            chat.answer_the_last();
+        }
+    }),
+    ("a takeover that nothing tells of", |traces| {
+        traces.taken.iter_mut().for_each(|chat| chat.takeovers.clear());
+    }),
     ("a call out of turn", |traces| {
         for asked in &mut traces.asked {
             asked.at -= 60.0;
@@ -166,6 +174,8 @@ pub fn unseen(traces: &Traces) -> Vec<&'static str> {
         ("a file", traces.beside.files.is_empty()),
         ("a vote", traces.beside.votes.is_empty()),
         ("a request", traces.beside.wanted.is_empty()),
+        ("taken over", traces.taken.is_empty()),
+        ("a takeover", traces.taken.is_empty()),
         ("a joined text", bursts::answers(traces).is_empty()),
         ("picture", !traces.beside.wanted.iter().any(|wanted| wanted.kind == "image")),
     ];

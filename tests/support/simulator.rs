@@ -138,9 +138,7 @@ impl Simulator {
 
     /// The owner writes to a customer on the business's own phone; returns the message's id.
     pub async fn owner_writes(&self, customer: &Customer, text: &str) -> String {
-        let message = json!({"to": customer.phone, "text": text});
-        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
-        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+        customer.hears_from_the_owner(text).await
     }
 
     /// How many messages the business's devices have not told WhatsApp to have received.
@@ -234,6 +232,13 @@ impl Customer {
 
     async fn send(&self, message: Value) -> String {
         let answer = self.http.make(&format!("/sim/customers/{}/messages", self.phone), &message).await;
+        answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+    }
+
+    /// The owner of the business writes to it, on the business's own phone; returns the message's id.
+    pub async fn hears_from_the_owner(&self, text: &str) -> String {
+        let message = json!({"to": self.phone, "text": text});
+        let answer = self.http.make(&format!("/sim/accounts/{BUSINESS}/messages"), &message).await;
         answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
     }
 
