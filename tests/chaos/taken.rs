@@ -176,7 +176,8 @@ impl Chat {
             let is_shown = text.is_some_and(|text| answered.contains(&text));
             let is_held = held_back.iter().any(|id| id.contains(&format!("/{}/", message.message_id)));
             match ending.result {
-                Some(Ending::Reply(_)) if is_shown != is_held => {}
+                // Both, if an edge died over it: the next one does not know that it was sent, and holds it back.
+                Some(Ending::Reply(_)) if is_shown || is_held => {}
                 Some(Ending::None(none)) if !is_shown => match none.reason() {
                     NoReplyReason::Human | NoReplyReason::Joined | NoReplyReason::FromMe => {}
                     other => say(format!("{}: no answer, because {other:?}", message.message_id)),
