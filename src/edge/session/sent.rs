@@ -8,15 +8,7 @@ use diesel::{OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConn
 use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
-// The library's table (whatsapp-rust-sqlite-storage 0.7.0, `schema.rs`), as far as it is read.
-diesel::table! {
-    sent_messages (chat_jid, message_id, device_id) {
-        chat_jid -> Text,
-        message_id -> Text,
-        payload -> Binary,
-        device_id -> Integer,
-    }
-}
+use super::changes::sent_messages;
 
 /// The message, if it is still kept.
 pub(super) async fn read(store: &SqliteStore, chat: &str, id: &str) -> Result<Option<Vec<u8>>> {
