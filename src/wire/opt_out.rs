@@ -69,10 +69,11 @@ pub fn folded(text: &str) -> String {
     let decomposed = DecomposingNormalizerBorrowed::new_nfkd();
     let scripts = CodePointMapData::<Script>::new();
     let categories = CodePointMapData::<GeneralCategory>::new();
-    // There and back: `ß` is `ss`, and the Turkish `ı` is `i`, as those who write in capitals have it.
+    // There and back: `ß` and its capital are `ss`, and the Turkish `ı` is `i`, as those who write in capitals have it.
     let one_case: String = decomposed
         .normalize(text)
         .chars()
+        .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
         .collect();

@@ -182,6 +182,14 @@ fn of_a_persons_addresses_the_newest_word_counts() {
     }
 }
 
+#[test]
+fn every_character_that_is_folded_stays_so() {
+    for c in (0..=u32::from(char::MAX)).filter_map(char::from_u32) {
+        let once = folded(&c.to_string());
+        assert_eq!(folded(&once), once, "U+{:04X}", u32::from(c));
+    }
+}
+
 proptest! {
     /// Whatever the order in which WhatsApp hands them over, and however often: what was written last holds.
     #[test]
