@@ -120,6 +120,11 @@ fn is_printed(shown: &str, said: &str) -> bool {
     printed.into_iter().any(|printed| wanted.iter().all(|(name, value)| printed[name] == *value))
 }
 
+/// A fast phone's word may come before that of WhatsApp's server, and then the lower state is not told any more.
+fn is_overtaken(shown: &str, said: &str) -> bool {
+    shown.trim() == "RECEIPT_STATUS_ACCEPTED" && said.contains("RECEIPT_STATUS_DELIVERED")
+}
+
 #[tokio::test]
 async fn each_command_of_the_guide_for_senders_does_what_the_guide_says() {
     let stage = Stage::plan().setting("MEDIA", "all").setting("SERVICE", "on").set().await;
@@ -151,7 +156,10 @@ async fn each_command_of_the_guide_for_senders_does_what_the_guide_says() {
         let (said, error) = (process.stdout(), process.stderr());
         assert_eq!(ended.code(), Some(code), "{command}: {said} {error}");
         for line in &prints {
-            assert!(is_printed(line, &said), "{command} should print {line}: {said}");
+            assert!(
+                is_printed(line, &said) || is_overtaken(line, &said),
+                "{command} should print {line}: {said}"
+            );
         }
     }
     let inbox = customer.inbox().await;

@@ -31,6 +31,8 @@ async fn what_waited_for_the_disk_until_it_was_too_late_is_not_sent() {
     streams.received(1).await;
     let store = stage.dir().join("auth/default.db").display().to_string();
     let mut store = SqliteConnection::establish(&store).expect("the session's store");
+    // The edge may be writing.
+    store.batch_execute("PRAGMA busy_timeout = 30000").expect("patience");
     store.batch_execute(FULL).expect("a full disk");
 
     streams.send("late", &request("dos", now_ms() + 2_000)).await;

@@ -117,7 +117,7 @@ async fn each_account_has_its_own_assistant_with_its_own_key_and_secret() {
     let others = keys("others-key", "others-secret")
         .setting("API_KEY", "others-key")
         .setting("WHATSAPP_WEBHOOK_SECRET", "others-secret")
-        .setting("JOIN_WITHIN", "1s");
+        .setting("JOIN_WITHIN", "4s");
     let two = Two::set(others, keys("acme-key", "acme-secret")).await;
     std::fs::write(two.stage.dir().join("acme.key"), "acme-key\n").expect("a key");
     std::fs::write(two.stage.dir().join("acme.secret"), "acme-secret").expect("a secret");

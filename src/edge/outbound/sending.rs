@@ -287,7 +287,10 @@ impl Sender {
             0 => options,
             seconds => options.with_ephemeral_expiration(seconds),
         };
-        let write = client.send_message_with_options(to.clone(), parcel.message.clone(), options);
+        let write = async {
+            let _until_written = self.connection.gate().sending();
+            client.send_message_with_options(to.clone(), parcel.message.clone(), options).await
+        };
         let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
             Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,

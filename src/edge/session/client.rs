@@ -219,6 +219,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
 
     /// From now on others find the client, and ask things of it.
     fn begins(&self, client: &Arc<Client>, commits: &Arc<Commits>) -> Asked {
+        self.connection.gate().serves(client);
         self.connection.client(Some((Arc::clone(client), Arc::clone(commits))));
         self.connection.apply(Input::Started { linked: client.pn().is_some() });
         let (asker, asked) = Asked::channel();
@@ -236,7 +237,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
 
     fn listener(&self, ceremony: &Ceremony) -> (Arc<Listener>, mpsc::Receiver<Heard>) {
         let asides = (self.asides.clone(), self.settings.extra, self.groups.clone());
-        Listener::new(self.resends.clone(), asides, Arc::clone(&self.outgoing), ceremony.clone())
+        let waits = (self.resends.clone(), self.connection.gate());
+        Listener::new(waits, asides, Arc::clone(&self.outgoing), ceremony.clone())
     }
 
     /// The number is linked. The day is remembered, for people.
@@ -341,7 +343,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         self.polls.open(&store).await?;
         self.uploads.open(&store).await?;
         let database = store.clone();
-        let store = Store::new(store, self.resends.clone(), lost);
+        let gate = self.connection.gate();
+        let store = Store::new(store, self.resends.clone(), gate.clone(), lost);
         let commits = store.commits();
         self.jobs.open(&database, Arc::clone(&commits)).await?;
         let bot = Bot::builder()
@@ -361,7 +364,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         #[cfg(feature = "simulator")]
         if let Some(url) = &self.settings.simulator_url {
             let bot = bot
-                .with_transport_factory(Sockets::to(Some(url)))
+                .with_transport_factory(Sockets::to(Some(url), gate))
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
@@ -369,7 +372,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 .await?;
             return Ok((bot, commits));
         }
-        Ok((bot.with_transport_factory(Sockets::to(None)).build().await?, commits))
+        Ok((bot.with_transport_factory(Sockets::to(None, gate)).build().await?, commits))
     }
 
     async fn end(&self, handle: BotHandle) {

@@ -9,6 +9,7 @@ use whatsapp_rust::Client;
 use super::announce::News;
 use super::ask::{Ask, Asker, NotDone, PairCode};
 use super::commits::Commits;
+use super::gate::Gate;
 use super::link::{Input, State, Then};
 use super::ourselves::Ourselves;
 use crate::telemetry::metrics;
@@ -24,6 +25,8 @@ struct Now {
     client: Option<Arc<Client>>,
     /// What writes its store.
     commits: Option<Arc<Commits>>,
+    /// What frames wait at. The same one for all clients.
+    gate: Gate,
     /// The state of the link.
     state: State,
     /// How often it has been lost.
@@ -63,6 +66,11 @@ impl ConnectionWriter {
     /// There is a new connection, and WhatsApp hands over what has waited; or it has done so.
     pub(super) fn draining(&self, draining: bool) {
         self.now.send_modify(|now| now.draining = draining);
+    }
+
+    /// What frames wait at.
+    pub(super) fn gate(&self) -> Gate {
+        self.now.borrow().gate.clone()
     }
 
     /// The state of the link, as the machine has it.
@@ -137,6 +145,11 @@ impl Connection {
             (State::Online, _) => State::Offline,
             (state, _) => state.clone(),
         }
+    }
+
+    /// What frames wait at while something is being sent.
+    pub(crate) fn gate(&self) -> Gate {
+        self.0.borrow().gate.clone()
     }
 
     /// When the present state began, in milliseconds since 1970; 0 before the first.

@@ -14,6 +14,7 @@ use super::aside::{Aside, Asides, Unreadable, unreadable};
 use super::ask::PairCode;
 use super::calls::{self, Calls};
 use super::extra::Extra;
+use super::gate::Gate;
 use super::group_changes;
 use super::groups::Groups;
 use super::kept_out::KeptOut;
@@ -59,6 +60,7 @@ pub(super) enum Heard {
 /// Receives a client's events. What it handles at once must be known before the library goes on to the next stanza.
 pub(super) struct Listener {
     resends: Resends,
+    gate: Gate,
     asides: Asides,
     extra: Extra,
     calls: Calls,
@@ -71,14 +73,14 @@ pub(super) struct Listener {
 impl Listener {
     /// A listener, and the channel on which the link's state machine receives its events.
     pub(super) fn new(
-        resends: Resends,
+        (resends, gate): (Resends, Gate),
         (asides, extra, groups): (Asides, Extra, Groups),
         outgoing: Arc<dyn OutgoingObserver>,
         ceremony: Ceremony,
     ) -> (Arc<Self>, mpsc::Receiver<Heard>) {
         let (link, heard) = mpsc::channel(WAITING);
         let calls = Calls::default();
-        (Arc::new(Self { resends, asides, extra, calls, groups, outgoing, ceremony, link }), heard)
+        (Arc::new(Self { resends, gate, asides, extra, calls, groups, outgoing, ceremony, link }), heard)
     }
 }
 
@@ -121,7 +123,10 @@ impl EventHandler for Listener {
                 return self.tell(Heard::Link(self.passkey(&request.request_options_json)));
             }
             // The library sends this event once WhatsApp's queue is drained.
-            Event::Connected(_) => self.resends.drained(),
+            Event::Connected(_) => {
+                self.gate.draining(false);
+                self.resends.drained();
+            }
             _ => {}
         }
         if let Some(heard) = heard(&event) {
@@ -160,6 +165,7 @@ impl Listener {
         match stanza.tag() {
             "message" => {}
             "success" => {
+                self.gate.draining(true);
                 self.resends.logged_in();
                 return self.tell(Heard::LoggedIn);
             }

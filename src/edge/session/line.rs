@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use whatsapp_rust::Client;
 use whatsapp_rust::transport::TransportFactory as _;
 
+use super::gate::Gate;
 use super::socket::Sockets;
 
 /// The longest pause between two looks at the client.
@@ -131,7 +132,7 @@ impl Line {
     /// Does the address answer? Tried on the client's own way: name, TCP, TLS, and the request for a WebSocket. No
     /// proxy is used, because the client uses none.
     async fn answers(&self) -> bool {
-        let factory = Sockets::to(self.url.as_deref());
+        let factory = Sockets::to(self.url.as_deref(), Gate::default());
         let probe: BoxFuture<'_, _> = Box::pin(factory.create_transport());
         match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
             Ok(Ok((transport, _events))) => {

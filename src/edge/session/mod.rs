@@ -2,7 +2,7 @@
 //!
 //! `client` builds the library's client and does what `link`, the state machine, says. `connection` is what the
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
-//! it lets nobody in. `socket` is the way to its server, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `ask` is what a person asks of it, and `passkey` what WhatsApp asks of a person; `pace` gives them the time for it. `aside` is what
+//! it lets nobody in. `socket` is the way to its server, with a `gate` before it that opens when the keys are on the disk, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `ask` is what a person asks of it, and `passkey` what WhatsApp asks of a person; `pace` gives them the time for it. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted; `groups` is what is known of groups, and `group_changes` reads what changes in one. `store` stores the session: `commits` writes its `changes`, many in one transaction,
 //! `tokens` keeps the persons' tokens in memory, `sent` finds what a phone asks for again, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
@@ -18,6 +18,7 @@ mod commits;
 mod connection;
 mod events;
 mod extra;
+mod gate;
 mod group_changes;
 mod groups;
 mod hosts;

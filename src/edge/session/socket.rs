@@ -21,6 +21,8 @@ use whatsapp_rust::transport::{
 };
 use whatsapp_rust::wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 
+use super::gate::{Gate, Gated};
+
 /// A peer that has acknowledged nothing for so long, neither what was sent nor a probe, is away.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// How long nothing may come before the system sends a probe, and from one probe to the next.
@@ -30,12 +32,13 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Sockets {
     url: String,
+    gate: Gate,
 }
 
 impl Sockets {
-    /// To this address. `None`: WhatsApp.
-    pub(super) fn to(url: Option<&str>) -> Self {
-        Self { url: url.unwrap_or(WHATSAPP_WEB_WS_URL).to_owned() }
+    /// To this address, behind this gate. `None`: WhatsApp.
+    pub(super) fn to(url: Option<&str>, gate: Gate) -> Self {
+        Self { url: url.unwrap_or(WHATSAPP_WEB_WS_URL).to_owned(), gate }
     }
 }
 
@@ -58,7 +61,8 @@ impl TransportFactory for Sockets {
         let request =
             ClientBuilder::from_uri(uri).add_header(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN))?;
         let (websocket, _response) = request.connect_on(stream).await?;
-        Ok(from_websocket(websocket))
+        let (socket, events) = from_websocket(websocket);
+        Ok((Arc::new(Gated::new(self.gate.clone(), socket)), events))
     }
 }
 

@@ -36,6 +36,7 @@ use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use super::changes::Change;
 use super::commits::Commits;
+use super::gate::Gate;
 use super::resend::{Resends, waiting_for};
 use super::sent;
 use super::tokens::Tokens;
@@ -65,15 +66,16 @@ pub(super) struct Store {
     commits: Arc<Commits>,
     tokens: Tokens,
     resends: Resends,
+    gate: Gate,
     lost: mpsc::Sender<Lost>,
     unkeyed: Unkeyed,
 }
 
 impl Store {
     /// `lost` gets every message that must be requested again. Its chat is held until it comes.
-    pub(super) fn new(inner: SqliteStore, resends: Resends, lost: mpsc::Sender<Lost>) -> Self {
+    pub(super) fn new(inner: SqliteStore, resends: Resends, gate: Gate, lost: mpsc::Sender<Lost>) -> Self {
         let commits = Arc::new(Commits::new(&inner));
-        Self { inner, commits, tokens: Tokens::default(), resends, lost, unkeyed: Unkeyed::new() }
+        Self { inner, commits, tokens: Tokens::default(), resends, gate, lost, unkeyed: Unkeyed::new() }
     }
 
     /// What writes the changes. Some are written a moment later.
@@ -257,6 +259,7 @@ handed_on! {
             }
 
             async fn take_sent_message(&self, chat_jid: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+                self.gate.answering();
                 // It may have been sent a moment ago.
                 self.commits.settled().await;
                 let sent = if crash::switched_off("sent-stays") {

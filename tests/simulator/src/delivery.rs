@@ -24,7 +24,7 @@ use crate::party::{Handset, Mail, MailBody, Sent, Status};
 use crate::queue::Class;
 use crate::records;
 use crate::shape::{Again, Shape};
-use crate::signal::{Phone, PhoneError, Sealed, address};
+use crate::signal::{Bundle, Phone, PhoneError, Sealed, address};
 use crate::stanza::{self, Addressing, Envelope};
 use crate::timers;
 use crate::world::World;
@@ -335,8 +335,8 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                     }
                 });
             }
-            MailBody::Retry => {
-                if let Err(error) = send_again(hub, &mut phone, number, &mail) {
+            MailBody::Retry { keys } => {
+                if let Err(error) = send_again(hub, &mut phone, number, (&mail, keys.as_ref())) {
                     tracing::warn!(phone = %number, id = %mail.id, %error, "could not send again");
                 }
                 hub.update(|world| world.mail_done(number, mail.seq));
@@ -416,12 +416,13 @@ pub(crate) fn ask_again(
     world.enqueue(from, device, Class::Receipt, id, receipt);
 }
 
-/// A device could not decrypt a phone's message: same id, same content, a new session.
+/// A device could not decrypt a phone's message: same id, same content. The session is a new one if the device gave its keys,
+/// as it does from the second request on (whatsmeow, retry.go: without them a session that is there is used again).
 fn send_again(
     hub: &Arc<Hub>,
     phone: &mut Phone,
     number: &PhoneNumber,
-    mail: &Mail,
+    (mail, keys): (&Mail, Option<&Bundle>),
 ) -> Result<(), PhoneError> {
     let sent = hub.read(|world| {
         let sent = world.customers.get(number)?.sent.get(&mail.id)?;
@@ -431,7 +432,9 @@ fn send_again(
         return Ok(()); // as if the phone were off
     }
     let device = address(&mail.from, mail.device);
-    phone.forget_session(&device);
+    if let Some(keys) = keys {
+        phone.open_session(&device, keys)?;
+    }
     if let Some(through) = sent.as_ref().and_then(|sent| sent.shape.through.as_deref()) {
         phone.keys.untell(through, &device);
     }

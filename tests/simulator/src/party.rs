@@ -226,8 +226,8 @@ pub(crate) enum MailBody {
     Message { enc: String, bytes: Blob },
     /// A message in a group: the key, or the whole message for this phone alone; and the one for everybody.
     Group { group: String, keys: Option<Part>, content: Option<Part> },
-    /// A request to send a message again.
-    Retry,
+    /// A request to send a message again, and the keys that came with it.
+    Retry { keys: Option<Bundle> },
 }
 
 /// One received message.

@@ -143,6 +143,17 @@ pub(crate) fn keys_node(bundle: &Bundle, key: &OneTimePreKey) -> Node {
     NodeBuilder::new("keys").children(keys).build()
 }
 
+/// The keys that a device gives whom it asks for a message again.
+pub(crate) fn read_keys(receipt: &Node) -> Option<Bundle> {
+    let keys = receipt.get_optional_child("keys")?;
+    Some(Bundle {
+        registration_id: big_endian(bytes(receipt.get_optional_child("registration")?)?)?,
+        identity: Key32::from_slice(bytes(keys.get_optional_child("identity")?)?)?,
+        signed: keys.get_optional_child("skey").and_then(read_signed)?,
+        one_time: keys.get_optional_child("key").and_then(read_one_time),
+    })
+}
+
 fn registration_nodes(registration_id: u32, identity: &Key32) -> [Node; 3] {
     [
         value_node("registration", registration_id.to_be_bytes()),

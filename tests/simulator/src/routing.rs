@@ -11,6 +11,7 @@ use crate::ids::{Blob, PhoneNumber, new_message_id, rfc3339_now, unix_now, unix_
 use crate::iq::{self, Asker};
 use crate::media;
 use crate::party::{MailBody, Status, Typed, Typing};
+use crate::prekeys;
 use crate::queue::Class;
 use crate::records;
 use crate::stanza::{self, Addressing, Envelope, attr, jid};
@@ -185,19 +186,26 @@ fn receipt(world: &mut World, sender: &Asker<'_>, node: &Node) {
             world.acknowledge(sender.number, sender.device, Class::Message, id);
         }
         if let Some(peer) = &peer {
-            tell_peer(world, sender, peer, id, &kind);
+            tell_peer(world, sender, peer, (id, &kind), node);
         }
     }
     world.send(sender.connection, stanza::receipt_ack(node));
 }
 
-fn tell_peer(world: &mut World, sender: &Asker<'_>, peer: &PhoneNumber, id: &str, kind: &str) {
+fn tell_peer(
+    world: &mut World,
+    sender: &Asker<'_>,
+    peer: &PhoneNumber,
+    (id, kind): (&str, &str),
+    receipt: &Node,
+) {
     let status = match kind {
         "" | "inactive" => Status::Delivered,
         "read" | "played" => Status::Read,
         "retry" => {
             world.counters.retry_requests += 1;
-            world.post(peer, sender.number, sender.device, id, MailBody::Retry);
+            let keys = prekeys::read_keys(receipt);
+            world.post(peer, sender.number, sender.device, id, MailBody::Retry { keys });
             return;
         }
         _ => return,

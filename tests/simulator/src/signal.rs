@@ -57,7 +57,7 @@ pub(crate) struct OneTimePreKey {
 }
 
 /// All that is needed to open a session with a device.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Bundle {
     pub(crate) registration_id: u32,
     pub(crate) identity: Key32,
@@ -218,12 +218,7 @@ impl Phone {
         self.sessions.records.contains_key(peer.as_str())
     }
 
-    pub(crate) fn forget_session(&mut self, peer: &ProtocolAddress) {
-        self.sessions.records.remove(peer.as_str());
-        self.sessions.dirty.insert(peer.as_str().to_owned());
-    }
-
-    /// Opens a session for sending.
+    /// Opens a session for sending. One that is there is kept aside: what was sent in it can still be read.
     pub(crate) fn open_session(&mut self, peer: &ProtocolAddress, bundle: &Bundle) -> Result<(), PhoneError> {
         let one_time = match &bundle.one_time {
             Some(key) => Some((PreKeyId::from(key.id), PublicKey::from_djb_public_key_bytes(&key.public.0)?)),

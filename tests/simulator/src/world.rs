@@ -449,7 +449,7 @@ mod tests {
         let mail = world.next_mail(&ana).ok_or("the mail is lost")?;
         assert_eq!((mail.seq, mail.id.as_str(), mail.device), (2, "B", 1));
         // New mail comes after the old.
-        world.post(&ana, &shop, 1, "D", MailBody::Retry);
+        world.post(&ana, &shop, 1, "D", MailBody::Retry { keys: None });
         world.mail_done(&ana, 2);
         world.mail_done(&ana, 3);
         let last = world.next_mail(&ana).map(|mail| (mail.seq, mail.id));
