@@ -287,22 +287,23 @@ impl Sender {
             0 => options,
             seconds => options.with_ephemeral_expiration(seconds),
         };
-        let write = async {
-            let _until_written = self.connection.gate().sending();
-            client.send_message_with_options(to.clone(), parcel.message.clone(), options).await
-        };
-        let attempt = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+        let gate = self.connection.gate();
+        let write = client.send_message_with_options(to.clone(), parcel.message.clone(), options);
+        let attempt = match tokio::time::timeout(WRITE_TIMEOUT, gate.sends(write)).await {
             Err(_elapsed) => Attempt::Unknown("not written in time"),
-            Ok(Err(SendError::InvalidRequest(_))) => Attempt::Invalid,
+            Ok(None) => Attempt::Unknown("the connection was lost"),
+            Ok(Some(Err(SendError::InvalidRequest(_)))) => Attempt::Invalid,
             // It is asked about the group first, and the number may be no member any more.
-            Ok(Err(SendError::Iq(IqError::ServerError { code, .. }))) if to.is_group() && is_final(code) => {
+            Ok(Some(Err(SendError::Iq(IqError::ServerError { code, .. }))))
+                if to.is_group() && is_final(code) =>
+            {
                 Attempt::Refused(code.to_string())
             }
-            Ok(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")
             }
-            Ok(Ok(_written)) => {
+            Ok(Some(Ok(_written))) => {
                 crash::point_of("edge.after-send", id);
                 match tokio::time::timeout(ACK_TIMEOUT, ack).await {
                     Ok(Ok(Ok(()))) => Attempt::Sent,

@@ -5,14 +5,19 @@
 //! something is being sent, every frame waits until the library has nothing more to write. Without that a message that comes
 //! between a write and the encryption after it would turn the ratchet once more.
 //!
+//! A send does not outlive its connection. When the library makes a new one, it may throw away what it has in memory of the sessions.
+//! A send that is encrypting then leaves out the device it could not encrypt for, goes out over the new connection, and
+//! WhatsApp accepts it: a message that no phone has. So the way to the server is not opened before every send has ended.
+//!
 //! While WhatsApp hands over what has waited, the library writes in batches, and sends receipts while it does: then nothing
 //! waits, and nothing is sent.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use whatsapp_rust::transport::Transport;
 use whatsapp_rust::{Client, async_trait};
 
@@ -20,6 +25,8 @@ use crate::crash;
 
 /// A write that takes longer has failed. Then the frame does not leave.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sends end as soon as they are told to. If one does not, the connection is made all the same.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// The library answers a phone that asks for a message again within this time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -30,26 +37,44 @@ pub(crate) struct Gate(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     client: Mutex<Weak<Client>>,
-    sending: AtomicUsize,
+    /// How many sends are under way.
+    sending: watch::Sender<usize>,
+    /// How many connections were begun.
+    connections: watch::Sender<u64>,
     answering_until: Mutex<Option<Instant>>,
     draining: AtomicBool,
 }
 
 /// Something is being sent until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Sending(Arc<Shared>);
+struct Sending<'a>(&'a Shared);
 
-impl Drop for Sending {
+impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.0.sending.fetch_sub(1, Ordering::AcqRel);
+        self.0.sending.send_modify(|sending| *sending = sending.saturating_sub(1));
     }
 }
 
 impl Gate {
-    /// From now on something is being sent.
-    pub(crate) fn sending(&self) -> Sending {
-        self.0.sending.fetch_add(1, Ordering::AcqRel);
-        Sending(Arc::clone(&self.0))
+    /// Sends something. `None`: a new connection was begun meanwhile, and WhatsApp may have it or not.
+    pub(crate) async fn sends<T>(&self, send: impl Future<Output = T>) -> Option<T> {
+        let mut connections = self.0.connections.subscribe();
+        self.0.sending.send_modify(|sending| *sending += 1);
+        let _until_sent = Sending(&self.0);
+        tokio::select! {
+            biased;
+            _ = connections.changed() => None,
+            sent = send => Some(sent),
+        }
+    }
+
+    /// A new connection is about to be made. Returns when no send is under way any more.
+    pub(super) async fn connects(&self) {
+        self.0.connections.send_modify(|connections| *connections += 1);
+        let mut sending = self.0.sending.subscribe();
+        let ended = tokio::time::timeout(ENDS_WITHIN, sending.wait_for(|sending| *sending == 0)).await;
+        if ended.is_err() {
+            tracing::error!("a send has not ended with its connection; please report it");
+        }
     }
 
     /// A phone has asked for a message again, and the library is about to answer.
@@ -70,7 +95,7 @@ impl Gate {
     fn is_shut(&self) -> bool {
         let is_answering = || lock(&self.0.answering_until).is_some_and(|until| Instant::now() < until);
         !self.0.draining.load(Ordering::Acquire)
-            && (self.0.sending.load(Ordering::Acquire) > 0 || is_answering())
+            && (*self.0.sending.borrow() > 0 || is_answering())
             && !crash::switched_off("frames-wait")
     }
 
@@ -111,5 +136,45 @@ impl Transport for Gated {
 
     async fn disconnect(&self) {
         self.socket.disconnect().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_send_ends_before_the_next_connection_is_made() {
+        let gate = Gate::default();
+        assert_eq!(gate.sends(async { 1 }).await, Some(1));
+        let (began, begins) = tokio::sync::oneshot::channel();
+        let send = gate.sends(async move {
+            let _ = began.send(());
+            std::future::pending::<()>().await;
+        });
+        let connect = async {
+            let _ = begins.await;
+            gate.connects().await;
+            assert_eq!(*gate.0.sending.borrow(), 0);
+        };
+        assert_eq!(tokio::join!(send, connect).0, None);
+        assert_eq!(gate.sends(async { 2 }).await, Some(2), "over the new one");
+    }
+
+    #[tokio::test]
+    async fn frames_wait_while_something_is_sent_and_nothing_is_handed_over() {
+        let gate = Gate::default();
+        assert!(!gate.is_shut());
+        gate.sends(async {
+            assert!(gate.is_shut());
+            gate.draining(true);
+            assert!(!gate.is_shut());
+            gate.draining(false);
+            assert!(gate.is_shut());
+        })
+        .await;
+        assert!(!gate.is_shut());
+        gate.answering();
+        assert!(gate.is_shut());
     }
 }

@@ -47,6 +47,7 @@ impl TransportFactory for Sockets {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        self.gate.connects().await;
         let uri: Uri = self.url.parse()?;
         // The brackets of an IPv6 address belong to the URL.
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
