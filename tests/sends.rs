@@ -181,6 +181,32 @@ async fn a_poll_that_is_sent_again_after_a_kill_has_the_same_secret() {
     assert_eq!(votes(&streams, 1).await, [picked(&poll, &["mañana"])]);
 }
 
+/// The library sends to the devices that it has keys of, and WhatsApp accepts that: here to the owner's phone alone.
+#[tokio::test]
+async fn a_message_that_was_sent_to_all_but_its_reader_is_no_sent_message() {
+    let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::REFUSED);
+    stage.logs.expects(warning::NOT_TAKEN);
+    let product = stage.product(Layout::OneProcess).await;
+    let (first, streams) = (stage.customer().await, stage.streams().await);
+    let others = stage.customers("54911555", 2).await;
+    streams.send("first", &to(&first, text("hola"))).await;
+    first.receives(1).await;
+    stage.simulator.fault("no_keys", None).await;
+    streams.send("nobody-has-it", &to(&others[0], text("hola"))).await;
+    let failed = failures(&streams, 1).await.remove(0);
+    assert_eq!((failed.request_id.as_str(), failed.reason.as_str()), ("nobody-has-it", "refused-no-keys"));
+    streams.send("soon", &to(&others[1], text("hola"))).await;
+    eventually("the edge to have tried", PATIENCE, async || {
+        let said = product.edge.process.stderr();
+        if said.contains(&id::whatsapp("soon")) { Ok(()) } else { Err(said) }
+    })
+    .await;
+    stage.simulator.no_faults().await;
+    assert_eq!(others[1].receives(1).await[0].text, "hola");
+    assert_eq!(others[0].inbox().await.len(), 0);
+}
+
 /// The receipts of failures, once there are so many.
 async fn failures(streams: &Streams, count: usize) -> Vec<Receipt> {
     eventually(format!("{count} failures"), PATIENCE, async || {

@@ -184,7 +184,8 @@ fn of_a_persons_addresses_the_newest_word_counts() {
 
 #[test]
 fn every_character_that_is_folded_stays_so() {
-    for c in (0..=u32::from(char::MAX)).filter_map(char::from_u32) {
+    // The scripts in use, and their mathematical and compatibility forms.
+    for c in (0..0x2_0000).filter_map(char::from_u32) {
         let once = folded(&c.to_string());
         assert_eq!(folded(&once), once, "U+{:04X}", u32::from(c));
     }

@@ -30,6 +30,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait before a message whose fate is unknown, or that was not sent, is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// What is said if there are no keys of the person's phone.
+const NO_KEYS: &str = "no-keys";
 /// How often a refused message is tried again.
 const REFUSAL_RETRIES: u32 = 3;
 
@@ -306,6 +308,7 @@ impl Sender {
             Ok(Some(Ok(_written))) => {
                 crash::point_of("edge.after-send", id);
                 match tokio::time::timeout(ACK_TIMEOUT, ack).await {
+                    Ok(Ok(Ok(()))) if was_left_out(client, to).await => Attempt::Refused(NO_KEYS.to_owned()),
                     Ok(Ok(Ok(()))) => Attempt::Sent,
                     Ok(Ok(Err(code))) => Attempt::Refused(code),
                     Ok(Err(_)) | Err(_) => Attempt::Unknown("the server did not acknowledge it"),
@@ -315,6 +318,14 @@ impl Sender {
         self.acks.forget(id);
         attempt
     }
+}
+
+/// WhatsApp may have given no keys of the person's phone. Then the library sends to the others who get a copy, the owner's own
+/// phone among them, and WhatsApp accepts that.
+async fn was_left_out(client: &Client, to: &Jid) -> bool {
+    !to.is_group()
+        && !crash::switched_off("left-out")
+        && matches!(client.signal().validate_session(to).await, Ok(false))
 }
 
 /// What the other side wrote may have turned the ratchet a moment ago. The library writes that behind, and would
