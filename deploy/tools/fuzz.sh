@@ -21,6 +21,9 @@ fi
 
 targets="${TARGET:-$(cargo fuzz list)}"
 cargo fuzz build --sanitizer "$sanitizer" ${TARGET:+"$TARGET"}
+# What was built is run as it is: `cargo fuzz run` would build again, and the build script of waproto writes a file that it also
+# watches, so that the client library would be compiled once more.
+built="fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release"
 
 summary=()
 found=0
@@ -31,8 +34,9 @@ for target in $targets; do
     [[ -d "fuzz/corpus/$target" ]] || { echo "fuzz: no seeds in fuzz/corpus/$target" >&2; exit 1; }
     echo "fuzz: $target for $seconds s"
     # Of the first directory libFuzzer makes its own: new inputs go there, and the seeds stay as they are.
-    if cargo fuzz run --sanitizer "$sanitizer" "$target" "$grown" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 >"$log" 2>&1; then
+    mkdir -p "fuzz/artifacts/$target"
+    if "$built/$target" -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" -timeout=10 \
+        -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 "$grown" "fuzz/corpus/$target" >"$log" 2>&1; then
         ending="no finding"
     else
         ending="FOUND SOMETHING: see $log and fuzz/artifacts/$target"
