@@ -40,6 +40,7 @@ mod hello;
 mod hold;
 mod hostile;
 mod idle_connections;
+mod journal;
 mod kept_out;
 mod kill;
 mod labels;

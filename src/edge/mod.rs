@@ -7,6 +7,7 @@
 
 mod addressing;
 mod inbound;
+pub mod journal;
 mod outbound;
 mod session;
 

@@ -58,13 +58,33 @@ impl Subjects {
         format!("{}_DLQ", self.prefix.to_uppercase())
     }
 
+    /// The stream of the sessions that are on the bus.
+    pub fn stream_session(&self) -> String {
+        format!("{}_SESSION", self.prefix.to_uppercase())
+    }
+
+    /// All that [`Self::stream_session`] holds.
+    pub fn all_sessions(&self) -> String {
+        format!("{}.session.*.*", self.prefix)
+    }
+
+    /// One account's slots of it.
+    pub fn session_slots(&self, account: &Account) -> String {
+        format!("{}.session.{account}.*", self.prefix)
+    }
+
+    /// One slot of an account's.
+    pub fn session_slot(&self, account: &Account, slot: u64) -> String {
+        format!("{}.session.{account}.{slot}", self.prefix)
+    }
+
     /// The stream that keeps what is published to `subject`, whatever the prefix is.
     pub fn stream_of(subject: &str) -> Option<String> {
         let mut tokens = subject.split('.');
         match (tokens.next()?, tokens.next()?) {
             ("$KV", bucket) => Some(format!("KV_{bucket}")),
             ("$O", bucket) => Some(format!("OBJ_{bucket}")),
-            (prefix, kind @ ("in" | "out" | "dlq")) => {
+            (prefix, kind @ ("in" | "out" | "dlq" | "session")) => {
                 Some(format!("{}_{}", prefix.to_uppercase(), kind.to_uppercase()))
             }
             _ => None,
@@ -355,6 +375,7 @@ mod tests {
             (subjects.attempts("1", 2), subjects.stream_attempts()),
             (subjects.opt_out_key(&account, &chat), subjects.stream_opt_outs()),
             (subjects.opt_out(&account, &chat), subjects.stream_in()),
+            (subjects.session_slot(&account, 7), subjects.stream_session()),
         ] {
             assert_eq!(Subjects::stream_of(&subject), Some(stream), "{subject}");
         }

@@ -242,7 +242,7 @@ mod tests {
     use whatsapp_rust::store::SqliteStore;
     use whatsapp_rust::traits::*;
 
-    use super::super::commits::Commits;
+    use super::super::commits::commits;
     use super::*;
 
     #[tokio::test]
@@ -250,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("store.db");
         let store = SqliteStore::new(path.to_str().expect("a path")).await.expect("a store");
-        let commits = Commits::new(&store);
+        let commits = commits(&store);
         let copy = |message: &[u8]| {
             let (chat, sender, id) = ("c@lid".to_owned(), "s@lid".to_owned(), "3EB0".to_owned());
             Change::Copy { chat, sender, id, message: message.to_vec() }

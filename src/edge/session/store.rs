@@ -35,7 +35,7 @@ use whatsapp_rust::wacore::appstate::processor::AppStateMutationMAC;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use super::changes::Change;
-use super::commits::Commits;
+use super::commits::{Commits, commits};
 use super::gate::Gate;
 use super::resend::{Resends, waiting_for};
 use super::sent;
@@ -74,7 +74,7 @@ pub(super) struct Store {
 impl Store {
     /// `lost` gets every message that must be requested again. Its chat is held until it comes.
     pub(super) fn new(inner: SqliteStore, resends: Resends, gate: Gate, lost: mpsc::Sender<Lost>) -> Self {
-        let commits = Arc::new(Commits::new(&inner));
+        let commits = Arc::new(commits(&inner));
         Self { inner, commits, tokens: Tokens::default(), resends, gate, lost, unkeyed: Unkeyed::new() }
     }
 

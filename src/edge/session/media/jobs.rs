@@ -298,7 +298,7 @@ mod tests {
     async fn store(dir: &tempfile::TempDir) -> (SqliteStore, Arc<Commits>) {
         let path = dir.path().join("store.db");
         let store = SqliteStore::new(path.to_str().expect("a path")).await.expect("a store");
-        let commits = Arc::new(Commits::new(&store));
+        let commits = Arc::new(crate::edge::session::commits::commits(&store));
         (store, commits)
     }
 

@@ -1,0 +1,165 @@
+//! Whoever has taken an account over, and commits to its journal until somebody else takes it over.
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::Change;
+use super::record::{OwnerId, Record};
+use super::ring::{Ring, TooLarge};
+use super::slots::{Journal, LoadError, Outcome};
+use super::together::Ended;
+use crate::bus::ReadError;
+
+/// How often a take-over is tried. Each time somebody else has committed in between: it is alive, and quicker.
+const TRIES: usize = 1_000;
+
+/// Why nothing is committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else has taken the account over. This one never writes again.
+    #[error("another edge has taken the session over")]
+    Fenced,
+    /// This one has lost the account before, or does not know how its last commit ended.
+    #[error("the session's journal is closed")]
+    Ended,
+    /// The process stops. Whether it was stored is not known.
+    #[error("stopped")]
+    Stopped,
+    /// It is too large. Nothing is stored, and others may be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// nats-server does not take it. Nothing is stored, and others may be.
+    #[error("nats-server does not take it: {0}")]
+    Impossible(String),
+    /// The stream was removed, and perhaps made anew.
+    #[error("the session is gone from the bus: its stream was removed")]
+    Gone,
+    /// The bus does not answer this user.
+    #[error(transparent)]
+    Bus(#[from] ReadError),
+    /// There is no randomness, or no key.
+    #[error("the session cannot be encrypted")]
+    NotSealed,
+}
+
+impl From<Ended> for CommitError {
+    fn from(Ended: Ended) -> Self {
+        Self::Ended
+    }
+}
+
+/// Why an account is not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// What there is cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// Another edge is at work.
+    #[error("another edge goes on writing the session")]
+    Busy,
+}
+
+/// The one that may write. Others may believe the same of themselves; all but one of them are refused.
+#[derive(Debug)]
+pub struct Owner {
+    journal: Journal,
+    id: OwnerId,
+    ring: Ring,
+    /// Nothing is written any more.
+    is_over: bool,
+    was_there: bool,
+    lost: CancellationToken,
+}
+
+impl Owner {
+    /// Takes the account over. Who had it before is refused from now on.
+    pub async fn take(journal: Journal, stop: &CancellationToken) -> Result<Self, TakeError> {
+        let mut id = OwnerId::default();
+        getrandom::fill(&mut id).map_err(|_| CommitError::NotSealed)?;
+        let ring = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(CommitError::Stopped.into()),
+            ring = journal.ring() => ring?,
+        };
+        let lost = CancellationToken::new();
+        let mut owner = Self { journal, id, ring, is_over: false, was_there: false, lost };
+        for _ in 0..TRIES {
+            // Accepted, it proves that nothing was stored after what was read.
+            for record in owner.ring.plan(id, Vec::new()).map_err(CommitError::TooLarge)? {
+                owner.was_there = owner.ring.last() > 0;
+                if owner.step(record, stop).await? {
+                    return Ok(owner);
+                }
+            }
+            owner.journal.read_on(&mut owner.ring).await?;
+        }
+        Err(TakeError::Busy)
+    }
+
+    /// Was there a session before, even an empty one?
+    pub fn was_there(&self) -> bool {
+        self.was_there
+    }
+
+    /// All keys and their values, in no order.
+    pub fn image(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.ring.image()
+    }
+
+    /// Cancelled when somebody else has taken the account over.
+    pub fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Stores all changes, or none of them; of several for one key the last one counts. When it returns `Ok`, they are
+    /// on the bus, and nobody has taken the account over before.
+    ///
+    /// If the wait is given up, it is not known whether they are stored: then this owner has ended.
+    pub async fn commit(
+        &mut self,
+        changes: Vec<Change>,
+        stop: &CancellationToken,
+    ) -> Result<(), CommitError> {
+        if self.is_over {
+            return Err(CommitError::Ended);
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let records = self.ring.plan(self.id, changes)?;
+        // Until it is known how it ended.
+        self.is_over = true;
+        for record in records {
+            match self.step(record, stop).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.lost.cancel();
+                    return Err(CommitError::Fenced);
+                }
+                Err(CommitError::Impossible(why)) => {
+                    // It is not stored. If it is not the first record, those before it never count.
+                    self.is_over = false;
+                    return Err(CommitError::Impossible(why));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.is_over = false;
+        Ok(())
+    }
+
+    /// Returns whether the record is stored, and not somebody else's.
+    async fn step(&mut self, record: Record, stop: &CancellationToken) -> Result<bool, CommitError> {
+        match self.journal.store(&self.ring, &record, stop).await? {
+            Outcome::Taken => Ok(false),
+            // A record that was planned from the ring follows it.
+            Outcome::Stored(sequence) => match self.ring.follow(record, sequence) {
+                Ok(()) => Ok(true),
+                Err(_) => Err(CommitError::Ended),
+            },
+        }
+    }
+}
