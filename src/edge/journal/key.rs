@@ -122,7 +122,10 @@ mod tests {
             (format!("{one},{short}"), Err(BadKey::Malformed(2))),
             ("secret!".to_owned(), Err(BadKey::Malformed(1))),
             (format!("{one},{one}"), Err(BadKey::Twice(2))),
-            ((0..9).map(|n| STANDARD.encode([n; LENGTH])).collect::<Vec<_>>().join(","), Err(BadKey::TooMany)),
+            (
+                (0..9).map(|n| STANDARD.encode([n; LENGTH])).collect::<Vec<_>>().join(","),
+                Err(BadKey::TooMany),
+            ),
         ] {
             let read = SessionKeys::parse(&text);
             if let Err(error) = &read {

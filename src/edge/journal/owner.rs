@@ -109,6 +109,26 @@ impl Owner {
         self.ring.image()
     }
 
+    /// The value of a key.
+    pub fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.ring.value(key)
+    }
+
+    /// How many bytes are live.
+    pub fn bytes(&self) -> usize {
+        self.ring.bytes()
+    }
+
+    /// How many records there have been.
+    pub fn commits(&self) -> u64 {
+        self.ring.last()
+    }
+
+    /// Does it write nothing any more?
+    pub fn has_ended(&self) -> bool {
+        self.is_over
+    }
+
     /// Cancelled when somebody else has taken the account over.
     pub fn lost(&self) -> CancellationToken {
         self.lost.clone()
@@ -118,7 +138,11 @@ impl Owner {
     /// on the bus, and nobody has taken the account over before.
     ///
     /// If the wait is given up, it is not known whether they are stored: then this owner has ended.
-    pub async fn commit(&mut self, changes: Vec<Change>, stop: &CancellationToken) -> Result<(), CommitError> {
+    pub async fn commit(
+        &mut self,
+        changes: Vec<Change>,
+        stop: &CancellationToken,
+    ) -> Result<(), CommitError> {
         if self.is_over {
             return Err(CommitError::Ended);
         }

@@ -117,6 +117,11 @@ impl Ring {
         self.live.iter().map(|(key, live)| (key, &live.value))
     }
 
+    /// The value of a key.
+    pub(super) fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.live.get(key).map(|live| &live.value)
+    }
+
     /// The slot of a record.
     pub(super) fn slot(&self, number: u64) -> u64 {
         number % self.size.slots
@@ -159,8 +164,7 @@ impl Ring {
             while let Some(next) = rest.peek() {
                 let with = length + cost(next);
                 // One that is longer than a record should be has one for itself.
-                let fits =
-                    with <= self.size.record || (own.is_empty() && with <= self.size.record_most);
+                let fits = with <= self.size.record || (own.is_empty() && with <= self.size.record_most);
                 if !fits {
                     break;
                 }

@@ -153,7 +153,10 @@ fn a_commit_of_several_records_counts_with_the_last_one() {
     let long = "2".repeat(150);
     let changes = vec![Change::set("a", long.clone()), Change::set("b", long.clone())];
     let records = ring.plan([1; 16], changes).unwrap();
-    assert_eq!(records.iter().map(|record| (record.part, record.more)).collect::<Vec<_>>(), [(0, true), (1, false)]);
+    assert_eq!(
+        records.iter().map(|record| (record.part, record.more)).collect::<Vec<_>>(),
+        [(0, true), (1, false)]
+    );
     for (record, want) in records.into_iter().zip(["1", &long]) {
         let sequence = stream.store(&ring, &record).unwrap();
         ring.follow(record, sequence).unwrap();
@@ -173,7 +176,7 @@ fn what_a_commit_of_several_records_deletes_stays_deleted() {
         committed(&mut stream, &mut ring, vec![Change::set("x", "1")]);
     }
     // Its second record takes the slot of `a`.
-    let changes = vec![Change::delete("a"), Change::set("b", long.clone()), Change::set("c", long.clone())];
+    let changes = vec![Change::delete("a"), Change::set("b", long.clone()), Change::set("c", long)];
     let records = ring.plan([1; 16], changes.clone()).unwrap();
     assert_eq!(records[1].carried, [Change::set("a", "1")]);
     committed(&mut stream, &mut ring, changes);
@@ -216,7 +219,8 @@ fn what_is_too_large_is_refused_before_anything_is_stored() {
     assert_eq!(plan(vec![Change::set("k", value(VALUE_MOST))]), Ok(1));
     assert!(matches!(plan(vec![Change::set("k", value(VALUE_MOST + 1))]), Err(TooLarge::Change { .. })));
     assert!(matches!(plan(vec![Change::set(value(KEY_MOST + 1), "v")]), Err(TooLarge::Change { .. })));
-    let many = |count: u32| (0..count).map(|n| Change::set(n.to_be_bytes().to_vec(), value(300 * 1_024))).collect();
+    let many =
+        |count: u32| (0..count).map(|n| Change::set(n.to_be_bytes().to_vec(), value(300 * 1_024))).collect();
     assert_eq!(plan(many(2)), Ok(2));
     assert_eq!(plan(many(3)), Err(TooLarge::Commit));
     let small = Ring::new(Size { live: 100, ..Size::EDGE });
