@@ -90,7 +90,7 @@ impl Fatal for RunError {
             Self::Connect(error) if error.is_setting() => EX_CONFIG,
             Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
             | Self::Embedded(EmbeddedError::Taken(_)) => EX_TEMPFAIL,
-            Self::Edge(EdgeError::Lock(_)) => EX_CONFIG,
+            Self::Edge(EdgeError::Lock(_) | EdgeError::Unsafe { .. }) => EX_CONFIG,
             _ => EX_UNAVAILABLE,
         }
     }
@@ -115,7 +115,7 @@ pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
 
 /// Runs the parts until SIGTERM or SIGINT.
 async fn until_told(config: Config, sides: Sides, metrics: prometheus::Registry) -> Result<(), RunError> {
-    if sides != Sides::Forwarder {
+    if sides != Sides::Forwarder && matches!(config.edge.store, edge::SessionStore::File) {
         // First, because the edge may have to wait for the bus.
         edge::guarded(&config.edge.auth_dir, &config.edge.account).map_err(EdgeError::from)?;
     }

@@ -241,6 +241,9 @@ async fn each_missing_permission_is_named() {
             ("MEDIA_URL_SECRET", "a-secret-of-the-tests"),
             ("SERVICE", "on"),
             ("OPT_OUT_WORDS", "stop"),
+            ("SESSION_STORE", "nats"),
+            ("SESSION_KEY", crate::session_on_bus::KEY),
+            ("SESSION_UNSAFE_SYNC", "on"),
             ("BACKEND_URL", backend.url()),
         ])
     };

@@ -123,6 +123,22 @@ async fn what_is_committed_is_read_by_the_next_owner_however_often_the_ring_come
     assert_eq!(info.get_info().await.expect("its state").state.messages, SMALL.slots);
 }
 
+/// A young ring is not read to its end, and an old one is.
+#[tokio::test]
+async fn a_ring_is_read_whole_however_far_it_has_come() {
+    let place = Place::new().await;
+    let size = Size { slots: 1_024, ..SMALL };
+    let journal = journal_at(&place.nats.url(), 1, size).await;
+    let mut owner = take(journal.clone()).await;
+    for n in 0..1_100_u32 {
+        commit(&mut owner, [set(&format!("key {}", n % 50), n)]).await.expect("committed");
+        if [0, 253, 254, 255, 256, 600, 766, 767, 768, 769, 1_022, 1_023, 1_099].contains(&n) {
+            let loaded = journal.load().await.expect("it can be read").expect("a session");
+            assert_eq!((loaded.records(), image(loaded.image())), (u64::from(n) + 2, image(owner.image())));
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_takes_over_has_all_of_it_and_the_one_before_is_refused() {
     let place = Place::new().await;
@@ -291,7 +307,7 @@ async fn never_there_is_not_empty_and_neither_is_unreadable() {
     let holes = place.journal(1).await.impatient().load().await;
     assert!(matches!(holes, Err(LoadError::Holes(1))), "{holes:?}");
     jetstream.delete_stream("WA_SESSION").await.expect("deleted");
-    let away = place.journal(1).await.load().await;
+    let away = place.journal(1).await.impatient().load().await;
     assert!(matches!(away, Err(LoadError::Bus(_))), "{away:?}");
 }
 

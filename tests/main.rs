@@ -88,6 +88,7 @@ mod sends;
 mod sends_files;
 mod service;
 mod session_files;
+mod session_on_bus;
 mod settings;
 mod shadow;
 mod shutdown;

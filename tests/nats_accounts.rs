@@ -150,6 +150,9 @@ async fn both_roles_do_their_whole_job_with_the_least_that_they_may() {
         .setting("TAKEOVER", "30m")
         .setting("SERVICE", "on")
         .setting("OPT_OUT_WORDS", "stop")
+        .setting("SESSION_STORE", "nats")
+        .setting("SESSION_KEY", crate::session_on_bus::KEY)
+        .setting("SESSION_UNSAFE_SYNC", "on")
         .set()
         .await;
     stage.logs.expects(&warning::given_up("http-422"));

@@ -62,6 +62,8 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("SEND_TOTAL", "50/s", "or off"),
         ("SERVICE", "yes", "on or off"),
         ("SERVICE_CHECKS", "20", "20/10s"),
+        ("SESSION_STORE", "disk", "file or nats"),
+        ("SESSION_UNSAFE_SYNC", "yes", "on or off"),
         ("SHUTDOWN_GRACE", "never", "30s"),
         ("TAKEOVER", "on", "off, or a duration"),
         ("TAKEOVER_MAX", "0s", "30s"),

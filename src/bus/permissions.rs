@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::refusals::MARK;
 use super::topology::{Media, Role};
 use super::{Bus, REQUEST_TIMEOUT};
-use crate::wire::{Subjects, micro};
+use crate::wire::{Account, Subjects, micro};
 
 /// No stream has this name, so no stream stores a message that expects to be in it.
 const NO_STREAM: &str = "WHATSAPP_CONNECTOR_CHECK";
@@ -63,6 +63,8 @@ pub struct Uses {
     pub fetched: Option<Media>,
     /// Its edge keeps who wants nothing unasked.
     pub opt_outs: bool,
+    /// Its edge keeps the session on the bus.
+    pub sessions: bool,
     /// It reads files: it hands them out, or has voice notes written down.
     pub read: bool,
     /// Others see it as a NATS micro service, and ask its edge.
@@ -110,6 +112,7 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
                     some(&format!("{api}.DIRECT.GET.{stream}.{keys}")),
                 ]);
             }
+            needs.extend(uses.sessions.then(|| session(subjects, account, api)).into_iter().flatten());
             if let Some(media) = uses.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
                 needs.push(info(subjects.stream_media()));
@@ -147,6 +150,17 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
         some(&format!("$JS.ACK.*.*.{stream}.{consumer}.>")),
     ]);
     needs
+}
+
+/// To read and write the slots of one account's session, and of no other.
+fn session(subjects: &Subjects, account: &Account, api: &str) -> [Need; 3] {
+    let publish = |subject: String| {
+        let probe = subject.replace(['*', '>'], NOTHING);
+        Need { verb: Verb::Publish, subject, probe }
+    };
+    let (stream, slots) = (subjects.stream_session(), subjects.session_slots(account));
+    let (info, get) = (format!("{api}.STREAM.INFO.{stream}"), format!("{api}.DIRECT.GET.{stream}.{slots}"));
+    [slots, info, get].map(publish)
 }
 
 /// What the page of the admin server looks at and does, beyond what its process needs otherwise: the same as `status` and
@@ -271,12 +285,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::wire::Account;
 
     const ALL: Uses = Uses {
         typing: true,
         fetched: Some(Media { max_bytes: None, sends: true }),
         opt_outs: true,
+        sessions: true,
         read: true,
         service: true,
     };

@@ -162,6 +162,13 @@ impl Bus {
         Ok(self.stream_info(stream).await?.state.messages)
     }
 
+    /// How many replicas the stream has.
+    pub async fn replicas(&self, stream: &str) -> Result<usize, ReadError> {
+        let may_change = |error: &ReadError| !matches!(error, ReadError::Forbidden(_));
+        let info = (|| self.stream_info(stream)).retry(topology::patience()).when(may_change).await?;
+        Ok(info.config.num_replicas)
+    }
+
     pub(super) async fn stream_info(&self, stream: &str) -> Result<stream::Info, ReadError> {
         let answer = self.ask(&format!("STREAM.INFO.{stream}")).await?;
         answer.ok_or_else(|| ReadError::new(&"the stream does not exist"))

@@ -99,7 +99,9 @@ impl Bus {
                     .extend(topology::stream_differences(&want, &info.config).into_iter().map(Lack::Differs));
             }
         }
-        if let Some(want) = topology::media(subjects, settings, role) {
+        let of_role =
+            [topology::media(subjects, settings, role), topology::sessions(subjects, settings, role)];
+        for want in of_role.into_iter().flatten() {
             let subject = format!("{}.STREAM.CREATE.{}", self.api, want.name);
             let answer = self.ask::<stream::Info>(&format!("STREAM.INFO.{}", want.name)).await;
             if let Some(info) = lacks.take(format!("stream {}", want.name), subject, answer) {

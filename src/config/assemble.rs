@@ -9,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use super::read::{self, Check};
 use super::{Config, RoutesFile, table};
 use crate::bus::{self, embedded, topology};
+use crate::edge::journal::SessionKeys;
 use crate::edge::{self, rate};
 use crate::forwarder;
 use crate::proxy::Proxies;
@@ -28,12 +29,14 @@ impl Config {
         let subjects = check.read(&given.nats_subject_prefix, |text| Subjects::new(text).ok());
         let ages = Ages::read(given, check);
         let opt_out = opt_out(given, check);
-        let topology = topology(given, &ages, opt_out.is_some(), check);
+        let store = session_store(given, check);
+        let sessions = matches!(store, Some(edge::SessionStore::Bus { .. }));
+        let topology = topology(given, &ages, (opt_out.is_some(), sessions), check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
         let takeover = takeover(given, &ages, check);
         let forwarder = forwarder(given, &ages, (takeover.flatten().is_some(), proxies), check);
         let routes = forwarder.as_ref().and_then(|forwarder| routes(given, forwarder, proxies, check));
-        let edge = edge(given, &ages, (shutdown_grace, takeover, opt_out), proxies, check);
+        let edge = edge(given, &ages, (shutdown_grace, takeover, opt_out), store, proxies, check);
         let data_dir = check.path(&given.nats_data_dir);
         let http_addr = check.read(&given.http_addr, |text| text.parse().ok());
         let http_token = check.token(&given.http_token);
@@ -93,7 +96,7 @@ impl Ages {
 fn topology(
     given: &table::All,
     ages: &Ages,
-    opt_outs: bool,
+    (opt_outs, sessions): (bool, bool),
     check: &mut Check,
 ) -> Option<topology::Settings> {
     let provision = check.read(&given.nats_provision, read::provision);
@@ -116,6 +119,7 @@ fn topology(
         dlq_max_bytes,
         media: media?.map(|sends| topology::Media { max_bytes: media_max_bytes, sends }),
         opt_outs,
+        sessions,
         duplicate_window: ages.window?,
         forwarder_ack_wait: forwarder_ack_wait?,
         edge_ack_wait: edge_ack_wait?,
@@ -282,10 +286,29 @@ fn opt_out(given: &table::All, check: &mut Check) -> Option<Words> {
     words
 }
 
+/// Where the session is. `None`: `check` has collected a bad setting.
+fn session_store(given: &table::All, check: &mut Check) -> Option<edge::SessionStore> {
+    let on_bus = check.read(&given.session_store, read::on_bus);
+    let unsafe_sync = check.read(&given.session_unsafe_sync, read::switch);
+    let keys = check.read(&given.session_key, |text| SessionKeys::parse(text).ok());
+    if on_bus? && given.session_key.value.is_none() {
+        check.bad(
+            "SESSION_KEY",
+            "(not set)".to_owned(),
+            "a key, with SESSION_STORE=nats: `openssl rand -base64 32` makes one",
+        );
+    }
+    if !on_bus? {
+        return Some(edge::SessionStore::File);
+    }
+    Some(edge::SessionStore::Bus { keys: keys?, unsafe_sync: unsafe_sync? })
+}
+
 fn edge(
     given: &table::All,
     ages: &Ages,
     (grace, takeover, opt_out): (Option<Duration>, Option<Option<Lasts>>, Option<Words>),
+    store: Option<edge::SessionStore>,
     proxies: &Proxies,
     check: &mut Check,
 ) -> Option<edge::Settings> {
@@ -311,6 +334,7 @@ fn edge(
     Some(edge::Settings {
         account: account?,
         auth_dir: auth_dir?,
+        store: store?,
         session: edge::SessionSettings {
             pair_phone,
             simulator_url,

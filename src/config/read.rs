@@ -252,6 +252,11 @@ pub(super) fn takeover(text: &str) -> Option<Option<Duration>> {
     humantime::parse_duration(text).ok().filter(|time| *time >= Duration::from_secs(1)).map(Some)
 }
 
+/// `nats` or `file`.
+pub(super) fn on_bus(text: &str) -> Option<bool> {
+    ["file", "nats"].iter().position(|known| text == *known).map(|at| at == 1)
+}
+
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)

@@ -245,6 +245,10 @@ settings! {
 
     // WhatsApp.
     whatsapp_auth_dir: "WHATSAPP_AUTH_DIR", Setting::of(Edge).or("./auth_info").takes("a directory");
+    session_store: "SESSION_STORE", Setting::of(Edge).or("file").takes("file or nats");
+    session_key: "SESSION_KEY", Setting::of(Edge).or_else("none; SESSION_STORE=nats needs one")
+        .takes("1 to 8 different keys of 32 bytes in base64, separated by commas").secret();
+    session_unsafe_sync: "SESSION_UNSAFE_SYNC", Setting::of(Edge).or("off").takes("on or off");
     whatsapp_account: "WHATSAPP_ACCOUNT", Setting::of(Edge).or("default")
         .takes("1 to 64 of a-z, 0-9, _ and -");
     whatsapp_pair_phone: "WHATSAPP_PAIR_PHONE", Setting::of(Edge).or_else("QR code only")

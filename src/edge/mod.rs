@@ -9,6 +9,7 @@ mod addressing;
 mod inbound;
 pub mod journal;
 mod outbound;
+mod place;
 mod session;
 
 use std::path::PathBuf;
@@ -37,23 +38,29 @@ use outbound::{
 pub use outbound::{
     Interactive, Limits, LookUps, NewChatLimits, NewChats, Shown, Unchecked, job, parts, rate, request,
 };
+use place::{home, is_safe};
 use session::link::Input;
 use session::{
-    Aside, Asides, AuthDir, ConnectionWriter, Fetcher, Groups, Hosts, Http, Jobs, Lease, News, Polls,
-    Resends, Session, Uploader, Uploads,
+    Aside, Asides, ConnectionWriter, Fetcher, Groups, Home, Hosts, Http, Jobs, Lease, News, Polls, Resends,
+    Session, Uploader, Uploads,
 };
 pub use session::{
-    Challenge, Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Passkey, Presence, guarded,
-    inspect, link,
+    Challenge, Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Passkey, Presence,
+    SessionStore, guarded, inspect, link,
 };
+
+/// The pause before a session is taken over again that was lost, or could not be read.
+const NO_SESSION: Duration = Duration::from_secs(5);
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name of the linked number.
     pub account: Account,
-    /// Where the session is stored.
+    /// Where the session is stored, if it is in a file.
     pub auth_dir: PathBuf,
+    /// Where it is.
+    pub store: SessionStore,
     /// How to link, and what to connect to.
     pub session: session::Settings,
     /// How fast messages may leave.
@@ -84,6 +91,16 @@ pub enum EdgeError {
     /// The bus did not answer at the start.
     #[error(transparent)]
     Bus(#[from] ReadError),
+    /// The stream of sessions has one replica, and nobody has said that it may.
+    #[error(
+        "SESSION_STORE=nats: the stream {stream} has one replica. A power cut of its server would take back the last \
+         minutes of the session, and what customers wrote would be unreadable for good. Set NATS_REPLICAS=3 before the \
+         stream is made; or set `sync_interval: always` on nats-server, and SESSION_UNSAFE_SYNC=on here to say so"
+    )]
+    Unsafe {
+        /// The stream.
+        stream: String,
+    },
     /// There can be no HTTP client.
     #[error("the HTTP client cannot be made: {0}")]
     Http(String),
@@ -103,7 +120,7 @@ struct Parts {
     subjects: Subjects,
     topology: topology::Settings,
     settings: Settings,
-    auth: Arc<AuthDir>,
+    auth: Arc<Home>,
     http: Http,
     lease: Lease,
     writer: ConnectionWriter,
@@ -124,13 +141,13 @@ impl Edge {
         settings: Settings,
         stop: CancellationToken,
     ) -> Result<Self, EdgeError> {
-        let auth = Arc::new(AuthDir::lock(&settings.auth_dir, &settings.account)?);
-        let name =
-            auth.name().map_err(|source| LockError::Unusable { dir: settings.auth_dir.clone(), source })?;
+        let (home, name) = home(&bus, &subjects, &settings)?;
+        let auth = Arc::new(home);
         let hosts = Hosts::of(settings.session.simulator_url.as_deref());
         let http = session::http_client(hosts, settings.session.proxy.as_ref())
             .map_err(|error| EdgeError::Http(error.to_string()))?;
         bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
+        is_safe(&bus, &subjects, &settings).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
         let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
@@ -206,13 +223,26 @@ impl Parts {
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
             metrics::LEASE.set(1, [account]);
             self.on_duty.send_replace(true);
-            Box::pin(self.term(&held.lost, grace)).await;
+            let over = held.lost.child_token();
+            if self.has_taken(&over).await {
+                Box::pin(self.term(&over, grace)).await;
+            }
+            if let Home::Bus(session) = &*self.auth {
+                session.leave().await;
+            }
             self.on_duty.send_replace(false);
             metrics::LEASE.set(0, [account]);
-            if self.stop.is_cancelled() {
+            // The session is lost and the lease is not: another edge goes on without a lease, or the session cannot be
+            // read here. Neither is over in a moment, and an edge that can read it may have the lease.
+            let has_no_session = over.is_cancelled() && !held.lost.is_cancelled();
+            if self.stop.is_cancelled() || has_no_session {
                 held.release().await;
-            } else {
+            }
+            if !self.stop.is_cancelled() {
                 stand_by();
+            }
+            if has_no_session {
+                let _ = tokio::time::timeout(NO_SESSION, self.stop.cancelled()).await;
             }
         }
         self.writer.apply(Input::Stopping);
@@ -308,7 +338,22 @@ impl Parts {
         (courtesies, courteous)
     }
 
-    /// One term of the lease. It ends with `stop`, or when the lease is `lost`.
+    /// Takes over what is on the bus for one term of the lease. Returns whether it is this edge's.
+    async fn has_taken(&self, over: &CancellationToken) -> bool {
+        let Home::Bus(session) = &*self.auth else { return true };
+        let taken = session.take(over).await;
+        if let Err(error) = &taken
+            && !over.is_cancelled()
+        {
+            // And nobody is shown a QR code: a session that cannot be read is no number that is not linked.
+            tracing::error!(%error, "the session cannot be taken over from the bus; trying again");
+            over.cancel();
+        }
+        self.new_chats.recall().await;
+        taken.is_ok()
+    }
+
+    /// One term of the lease. It ends with `stop`, or when the lease or the session is `lost`.
     async fn term(&self, lost: &CancellationToken, grace: Duration) {
         let stop = self.stop.child_token();
         let (account, acks, jobs) = (&self.settings.account, Acks::default(), Jobs::default());

@@ -78,6 +78,31 @@ pub(in crate::bus) fn media(
     })
 }
 
+/// The stream of sessions: the last message of each slot of a ring. `None`: the role needs none.
+pub(in crate::bus) fn sessions(
+    subjects: &Subjects,
+    settings: &Settings,
+    role: Role<'_>,
+) -> Option<stream::Config> {
+    (settings.sessions && matches!(role, Role::Edge(_))).then(|| stream::Config {
+        name: subjects.stream_session(),
+        subjects: vec![subjects.all_sessions()],
+        retention: RetentionPolicy::Limits,
+        // A slot's new record takes the place of the old one. No limit in bytes: on several servers a full stream
+        // would refuse even that.
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        duplicate_window: Duration::from_secs(120),
+        // Who removes a record removes a part of a session.
+        deny_delete: true,
+        deny_purge: true,
+        ..Default::default()
+    })
+}
+
 /// A role's consumer, and its stream.
 pub(in crate::bus) fn consumer(
     subjects: &Subjects,

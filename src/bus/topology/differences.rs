@@ -50,12 +50,19 @@ pub(in crate::bus) fn stream_differences(want: &stream::Config, got: &stream::Co
     c.field("duplicate_window", &want.duplicate_window, &got.duplicate_window, shorter);
     c.field("num_replicas", &want.num_replicas, &got.num_replicas, false);
     c.field("max_bytes", &limit(want.max_bytes), &limit(got.max_bytes), false);
+    if want.deny_purge {
+        c.field("deny_delete", &want.deny_delete, &got.deny_delete, false);
+        c.field("deny_purge", &want.deny_purge, &got.deny_purge, false);
+    }
     // Without any limit there is nothing to discard.
     if limit(got.max_bytes) != Limit(None) || limit(got.max_messages) != Limit(None) {
         c.field("discard", &want.discard, &got.discard, true);
     }
-    // This limit removes a subject's old messages, whatever the stream's discard policy is.
-    if !got.discard_new_per_subject {
+    if want.max_messages_per_subject > 0 {
+        let (want, got) = (limit(want.max_messages_per_subject), limit(got.max_messages_per_subject));
+        c.field("max_messages_per_subject", &want, &got, true);
+    } else if !got.discard_new_per_subject {
+        // This limit removes a subject's old messages, whatever the stream's discard policy is.
         c.field("max_messages_per_subject", &Limit(None), &limit(got.max_messages_per_subject), true);
     }
     c.differences
@@ -134,6 +141,7 @@ mod tests {
             dlq_max_bytes: None,
             media: None,
             opt_outs: false,
+            sessions: false,
             duplicate_window: Duration::from_secs(86_400),
             forwarder_ack_wait: Duration::from_secs(15),
             edge_ack_wait: Duration::from_secs(30),

@@ -14,7 +14,7 @@ use backon::{ExponentialBuilder, Retryable};
 
 use super::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
-pub(super) use design::{buckets, consumer, media, streams};
+pub(super) use design::{buckets, consumer, media, sessions, streams};
 pub(super) use differences::{age_differences, consumer_differences, stream_differences};
 
 /// How many replies may be delivered to an edge and not acknowledged.
@@ -54,6 +54,8 @@ pub struct Settings {
     pub media: Option<Media>,
     /// There is a bucket of who wants nothing unasked.
     pub opt_outs: bool,
+    /// There is a stream of sessions.
+    pub sessions: bool,
     /// For how long a message that WhatsApp delivers again is recognised.
     pub duplicate_window: Duration,
     /// The ack wait of forwarders: after this silence, another forwarder gets the message.
@@ -144,6 +146,9 @@ impl Bus {
         }
         judge(settings, age_differences(subjects, &ages))?;
         if let Some(want) = media(subjects, settings, role) {
+            self.ensure_stream(settings, want).await?;
+        }
+        if let Some(want) = sessions(subjects, settings, role) {
             self.ensure_stream(settings, want).await?;
         }
         for want in buckets(subjects, settings, role) {

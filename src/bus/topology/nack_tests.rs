@@ -137,3 +137,31 @@ fn the_nack_manifest_of_the_bucket_of_files_is_what_provision_makes() {
     });
     assert_eq!(resources("files.yaml", "ObjectStore"), [bucket]);
 }
+
+#[test]
+fn the_nack_manifest_of_the_stream_of_sessions_is_what_provision_makes() {
+    let (subjects, settings, account) = defaults();
+    let settings = Settings { sessions: true, ..settings };
+    let want = sessions(&subjects, &settings, Role::Edge(&account)).unwrap();
+    let named = stream::Config {
+        name: want.name.clone(),
+        subjects: want.subjects.clone(),
+        max_messages_per_subject: 1,
+        num_replicas: 3,
+        allow_direct: true,
+        deny_delete: true,
+        deny_purge: true,
+        discard: DiscardPolicy::New,
+        duplicate_window: Duration::from_secs(120),
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        ..Default::default()
+    };
+    assert_eq!(want, named, "a field that the manifest does not name");
+    let wanted = json!({
+        "name": want.name, "subjects": want.subjects, "retention": "limits", "discard": "new", "storage": "file",
+        "maxMsgsPerSubject": 1, "duplicateWindow": "2m", "replicas": 3, "allowDirect": true, "denyDelete": true,
+        "denyPurge": true, "preventDelete": true,
+    });
+    assert_eq!(resources("sessions.yaml", "Stream"), [wanted]);
+}

@@ -64,6 +64,7 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         typing: config.edge.shown.typing,
         fetched: config.topology.media,
         opt_outs: config.topology.opt_outs,
+        sessions: config.topology.sessions,
         read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
         service: config.service,
     };
@@ -87,6 +88,9 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         facts.refused.extend(refused);
     }
     findings.extend(judge(&facts));
+    if gets_answers && sides != Sides::Forwarder {
+        findings.extend(super::session::on_bus(bus, config).await);
+    }
     findings
 }
 

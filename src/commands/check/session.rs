@@ -1,14 +1,75 @@
-//! The session on disk.
+//! The session on disk, or on the bus.
 
-use crate::edge::{Flaw, Inspection, Settings, inspect};
+use crate::bus::{Bus, ReadError};
+use crate::config::Config;
+use crate::edge::journal::{Journal, LoadError, Loaded, Size};
+use crate::edge::{Flaw, Inspection, SessionStore, Settings, inspect};
+use crate::wire::now_ms;
 
 use super::Finding;
 
 const PART: &str = "session";
 
 pub(super) fn check(settings: &Settings) -> Vec<Finding> {
+    if let SessionStore::Bus { .. } = settings.store {
+        return Vec::new();
+    }
     let dir = settings.auth_dir.display().to_string();
     judge(&dir, settings.account.as_str(), &inspect(&settings.auth_dir, &settings.account))
+}
+
+/// The session on the bus, if that is where it is to be. Reads and decrypts all of it, and takes nothing over.
+pub(super) async fn on_bus(bus: Bus, config: &Config) -> Vec<Finding> {
+    let SessionStore::Bus { keys, unsafe_sync } = &config.edge.store else { return Vec::new() };
+    let stream = config.subjects.stream_session();
+    let mut findings = Vec::new();
+    // A stream that is missing is a finding already.
+    let Ok(replicas) = bus.replicas(&stream).await else { return findings };
+    if replicas < 2 && !unsafe_sync {
+        findings.push(Finding::failure(
+            PART,
+            "session-unsafe",
+            format!("the stream {stream} has one replica: a power cut takes back minutes of the session, and what customers wrote stays unreadable"),
+            "give the stream three replicas; or set `sync_interval: always` on nats-server, and SESSION_UNSAFE_SYNC=on",
+        ));
+    }
+    let journal = Journal::new(bus, &config.subjects, &config.edge.account, keys.clone(), Size::EDGE);
+    findings.push(kept(config.edge.account.as_str(), journal.load().await, now_ms()));
+    findings
+}
+
+/// What was read of the session on the bus.
+fn kept(account: &str, found: Result<Option<Loaded>, LoadError>, now_ms: i64) -> Finding {
+    match found {
+        Ok(Some(loaded)) => {
+            let age = u64::try_from((now_ms - loaded.stored_at_ms) / 1_000).unwrap_or(0);
+            let age = humantime::format_duration(std::time::Duration::from_secs(age));
+            let what = format!(
+                "the session of account `{account}` on the bus can be read: {} keys and values, {} KiB, written {age} ago",
+                loaded.image().count(),
+                loaded.bytes().div_ceil(1_024)
+            );
+            Finding::fine(PART, "session-kept", what)
+        }
+        Ok(None) => Finding::note(
+            PART,
+            "session-none",
+            format!("there was never a session of account `{account}` on the bus"),
+            "start the edge, and scan its QR code with the phone, under Linked devices",
+        ),
+        Err(LoadError::Bus(ReadError::Unanswered(why) | ReadError::Forbidden(why))) => Finding::failure(
+            PART,
+            "session-unreadable",
+            format!("the session of account `{account}` on the bus is not read: {why}"),
+            "give the edge's user what docs/nats.md has for it",
+        ),
+        Err(error) => Finding::failure(
+            PART,
+            "session-unreadable",
+            error.to_string(),
+            "give SESSION_KEY the key that it was written with, beside the new one; if that is lost, or records are, the number has to be linked again",
+        ),
+    }
 }
 
 fn judge(dir: &str, account: &str, found: &Inspection) -> Vec<Finding> {

@@ -109,6 +109,26 @@ impl Owner {
         self.ring.image()
     }
 
+    /// The value of a key.
+    pub fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.ring.value(key)
+    }
+
+    /// How many bytes are live.
+    pub fn bytes(&self) -> usize {
+        self.ring.bytes()
+    }
+
+    /// How many records there have been.
+    pub fn commits(&self) -> u64 {
+        self.ring.last()
+    }
+
+    /// Does it write nothing any more?
+    pub fn has_ended(&self) -> bool {
+        self.is_over
+    }
+
     /// Cancelled when somebody else has taken the account over.
     pub fn lost(&self) -> CancellationToken {
         self.lost.clone()

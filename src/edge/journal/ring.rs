@@ -117,6 +117,11 @@ impl Ring {
         self.live.iter().map(|(key, live)| (key, &live.value))
     }
 
+    /// The value of a key.
+    pub(super) fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.live.get(key).map(|live| &live.value)
+    }
+
     /// The slot of a record.
     pub(super) fn slot(&self, number: u64) -> u64 {
         number % self.size.slots

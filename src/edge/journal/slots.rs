@@ -18,7 +18,9 @@ use crate::wire::{Account, Headers, Subjects, header};
 
 /// How many slots are read at a time.
 const AT_ONCE: usize = 256;
-/// How long a hole may stay one. Replicas were seen to be 6 s behind.
+/// And how many at least, if so many get no answers.
+const AT_LEAST: usize = 8;
+/// How long a hole may stay one, and a slot without an answer. Replicas were seen to be 6 s behind.
 const HOLES: Duration = Duration::from_secs(20);
 /// How long a slot may be older than what was read of it before.
 const BEHIND: Duration = Duration::from_secs(20);
@@ -70,7 +72,7 @@ pub struct Journal {
     place: Place,
     keys: SessionKeys,
     size: Size,
-    /// How long a hole may stay one.
+    /// How long a hole may stay one, and a slot without an answer.
     patience: Duration,
 }
 
@@ -161,33 +163,88 @@ impl Journal {
         Ok(Some(Read { record, sequence: stored.sequence, stored_at_ms: stored.stored_at_ms }))
     }
 
-    /// Reads the session without taking the account over. `None`: there was never one.
-    pub async fn load(&self) -> Result<Option<Loaded>, LoadError> {
-        let mut all: Vec<Option<Read>> = (0..self.size.slots).map(|_| None).collect();
-        let (mut again, began): (Vec<u64>, _) = ((0..self.size.slots).collect(), Instant::now());
-        while !again.is_empty() {
-            let asked = futures::stream::iter(std::mem::take(&mut again)).map(|slot| self.read(slot));
-            let mut answers = asked.buffer_unordered(AT_ONCE);
-            while let Some(read) = answers.next().await {
-                let Some(read) = read? else { continue };
-                let at = usize::try_from(read.record.number % self.size.slots).ok();
-                if let Some(at) = at.and_then(|at| all.get_mut(at))
-                    && at.as_ref().is_none_or(|before| before.sequence < read.sequence)
-                {
-                    *at = Some(read);
-                }
+    /// Reads these slots; returns how many have a record. A server that is too busy to answer all at once is asked for
+    /// fewer at a time.
+    async fn fill(&self, all: &mut [Option<Read>], slots: Vec<u64>) -> Result<usize, LoadError> {
+        let (mut slots, mut found, mut at_once, began) = (slots, 0, AT_ONCE, Instant::now());
+        loop {
+            let (some, unanswered) = self.fill_once(all, std::mem::take(&mut slots), at_once).await?;
+            found += some;
+            let Some((_, why)) = unanswered.last() else { return Ok(found) };
+            if began.elapsed() >= self.patience {
+                return Err(ReadError::Unanswered(why.clone()).into());
             }
-            drop(answers);
-            let numbers: Vec<_> = all.iter().map(|read| Some(read.as_ref()?.record.number)).collect();
-            again = to_read_again(&numbers);
-            if !again.is_empty() {
-                if began.elapsed() >= self.patience {
-                    return Err(LoadError::Holes(again.len()));
+            tracing::debug!(slots = unanswered.len(), why, "slots of the session are read again");
+            slots = unanswered.into_iter().map(|(slot, _)| slot).collect();
+            at_once = (at_once / 4).max(AT_LEAST);
+        }
+    }
+
+    /// Reads these slots, each once. Returns how many have a record, and which got no answer, and why.
+    async fn fill_once(
+        &self,
+        all: &mut [Option<Read>],
+        slots: Vec<u64>,
+        at_once: usize,
+    ) -> Result<(usize, Vec<(u64, String)>), LoadError> {
+        let asked = futures::stream::iter(slots).map(|slot| self.read_named(slot));
+        let mut answers = asked.buffer_unordered(at_once);
+        let (mut found, mut unanswered) = (0, Vec::new());
+        while let Some((slot, read)) = answers.next().await {
+            let read = match read {
+                Ok(Some(read)) => read,
+                Ok(None) => continue,
+                Err(LoadError::Bus(ReadError::Unanswered(why))) => {
+                    unanswered.push((slot, why));
+                    continue;
                 }
-                tokio::time::sleep(AGAIN).await;
+                Err(error) => return Err(error),
+            };
+            found += 1;
+            let at = usize::try_from(slot).ok();
+            // A replica may know less than the one before.
+            if let Some(at) = at.and_then(|at| all.get_mut(at))
+                && at.as_ref().is_none_or(|before| before.sequence < read.sequence)
+            {
+                *at = Some(read);
             }
         }
-        self.in_order(all.into_iter().flatten().collect())
+        Ok((found, unanswered))
+    }
+
+    async fn read_named(&self, slot: u64) -> (u64, Result<Option<Read>, LoadError>) {
+        (slot, self.read(slot).await)
+    }
+
+    /// Reads the session without taking the account over. `None`: there was never one.
+    pub async fn load(&self) -> Result<Option<Loaded>, LoadError> {
+        let slots = self.size.slots;
+        let mut all: Vec<Option<Read>> = (0..slots).map(|_| None).collect();
+        let began = Instant::now();
+        let last = slots.saturating_sub(AT_ONCE as u64);
+        if self.fill(&mut all, (last..slots).collect()).await? > 0 {
+            self.fill(&mut all, (0..last).collect()).await?;
+        } else {
+            // The first lap is not over. Where nothing is any more, nothing follows; if that is wrong, because a replica is
+            // behind, who takes over is refused and reads on.
+            for first in (0..last).step_by(AT_ONCE) {
+                if self.fill(&mut all, (first..last.min(first + AT_ONCE as u64)).collect()).await? == 0 {
+                    break;
+                }
+            }
+        }
+        loop {
+            let numbers: Vec<_> = all.iter().map(|read| Some(read.as_ref()?.record.number)).collect();
+            let again = to_read_again(&numbers);
+            if again.is_empty() {
+                return self.in_order(all.into_iter().flatten().collect());
+            }
+            if began.elapsed() >= self.patience {
+                return Err(LoadError::Holes(again.len()));
+            }
+            tokio::time::sleep(AGAIN).await;
+            self.fill(&mut all, again).await?;
+        }
     }
 
     fn in_order(&self, mut all: Vec<Read>) -> Result<Option<Loaded>, LoadError> {

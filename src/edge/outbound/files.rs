@@ -16,9 +16,7 @@ use super::upload_policy::{Trouble, after};
 use crate::bus::{Bus, Described, Unreadable};
 use crate::crash;
 use crate::edge::session::link::State;
-use crate::edge::session::{
-    AuthDir, Connection, FileKind, NotUploaded, Sealing, Uploaded, Uploader, Uploads,
-};
+use crate::edge::session::{Connection, FileKind, Home, NotUploaded, Sealing, Uploaded, Uploader, Uploads};
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 use crate::wire::v1::SendMedia;
@@ -41,7 +39,7 @@ pub(crate) struct FileMeans {
     /// What was uploaded before.
     pub uploads: Uploads,
     /// Where encrypted files are on their way.
-    pub auth: Arc<AuthDir>,
+    pub auth: Arc<Home>,
     /// The longest file, in bytes. `None`: none is sent.
     pub most: Option<u64>,
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::crash;
-use crate::edge::session::AuthDir;
+use crate::edge::session::Home;
 use crate::telemetry::Seldom;
 use crate::wire::header::rfc3339_ms;
 use crate::wire::{ChatToken, now_ms};
@@ -160,7 +160,7 @@ pub struct NewChats(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
-    auth: Arc<AuthDir>,
+    auth: Arc<Home>,
     ledger: Mutex<Ledger>,
     /// Only one writes the file, so that the newest is there in the end.
     writing: tokio::sync::Mutex<()>,
@@ -169,11 +169,19 @@ struct Shared {
 
 impl NewChats {
     /// With what was remembered.
-    pub(crate) async fn remembered(limits: Limits, auth: Arc<AuthDir>) -> Self {
+    pub(crate) async fn remembered(limits: Limits, auth: Arc<Home>) -> Self {
         let file = auth.read_new_chats().await.unwrap_or_default();
         let ledger = serde_json::from_slice(&file).unwrap_or_default();
         let (ledger, writing) = (Mutex::new(ledger), tokio::sync::Mutex::default());
         Self(Arc::new(Shared { limits, auth, ledger, writing, over: Seldom::default() }))
+    }
+
+    /// A session on the bus is this edge's from now on: what another edge remembered counts.
+    pub(crate) async fn recall(&self) {
+        if let Home::Bus(_) = &*self.0.auth {
+            let file = self.0.auth.read_new_chats().await.unwrap_or_default();
+            *self.ledger() = serde_json::from_slice(&file).unwrap_or_default();
+        }
     }
 
     /// Why no new chat is written to at present, in one word, and the same in words.
@@ -240,6 +248,7 @@ fn name(chat: &ChatToken) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::session::AuthDir;
 
     const MINUTE_MS: i64 = 60_000;
     const NOW: i64 = 1_000 * HOUR_MS;
@@ -318,14 +327,14 @@ mod tests {
         let account = crate::wire::Account::parse("a").unwrap();
         let chat = |number: &str| ChatToken::phone(number);
         {
-            let auth = Arc::new(AuthDir::lock(&path, &account).unwrap());
+            let auth = Arc::new(Home::Dir(AuthDir::lock(&path, &account).unwrap()));
             let chats = NewChats::remembered(limits(1), auth).await;
             assert_eq!(chats.open(&chat("5491112345678")).await, Ok(()));
             chats.refused(Why::NewChatsCapped).await;
         }
         let text = std::fs::read_to_string(path.join("a.new-chats")).unwrap();
         assert!(!text.contains("5678"), "{text}");
-        let auth = Arc::new(AuthDir::lock(&path, &account).unwrap());
+        let auth = Arc::new(Home::Dir(AuthDir::lock(&path, &account).unwrap()));
         let chats = NewChats::remembered(limits(1), Arc::clone(&auth)).await;
         let (code, detail) = chats.paused().unwrap();
         assert!(code == "new-chats-capped" && detail.contains("until 20"), "{detail}");

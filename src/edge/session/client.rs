@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::bot::{Bot, BotHandle};
-use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
+use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::traits::ProtocolStore as _;
 use whatsapp_rust::{CacheConfig, CacheEntryConfig, Client, InboundDurabilityHook};
 
@@ -20,11 +20,11 @@ use super::connection::ConnectionWriter;
 use super::events::{Heard, Listener, OutgoingObserver};
 use super::extra::Extra;
 use super::groups::Groups;
+use super::home::Home;
 use super::http::Http;
 use super::kept_out::{self, KeptOut};
 use super::line::Line;
 use super::link::{Input, Then};
-use super::lock::AuthDir;
 use super::media::{Jobs, Uploads};
 use super::pace::Pace;
 use super::pair_codes::PairCodes;
@@ -71,8 +71,8 @@ pub struct Settings {
 pub(crate) struct Session<Hook> {
     /// Its settings.
     pub settings: Settings,
-    /// Where the store is. The lock on it is held.
-    pub auth: Arc<AuthDir>,
+    /// Where the store is. It is this edge's.
+    pub auth: Arc<Home>,
     /// Every inbound message passes this hook.
     pub hook: Hook,
     /// The messages that must come again. Each one holds its chat until then.
@@ -134,8 +134,8 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 Then::StartOver => {
                     self.connection.linked(None);
                     let suffix = format!("logged-out-{}", now_ms());
-                    if let Err(error) = self.auth.set_aside(&suffix) {
-                        tracing::error!(%error, "the dead session cannot be set aside; move the files in WHATSAPP_AUTH_DIR away by hand");
+                    if let Err(error) = self.auth.set_aside(&suffix).await {
+                        tracing::error!(%error, "the dead session cannot be set aside; move the files in WHATSAPP_AUTH_DIR away by hand, if it is there");
                         self.pause(Duration::from_secs(30)).await;
                     }
                 }
@@ -262,7 +262,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
 
     fn unopened(&self, error: &(dyn std::error::Error + Send + Sync)) -> Then {
         self.let_go();
-        tracing::error!(%error, store = %self.auth.store().display(), "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
+        tracing::error!(%error, store = %self.auth, "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
         Then::Rebuild { after: OPEN_PAUSE }
     }
 
@@ -335,18 +335,14 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         with_code: bool,
         ceremony: Ceremony,
     ) -> Result<(Bot, Arc<Commits>), Box<dyn std::error::Error + Send + Sync>> {
-        let config = SqliteStoreConfig { synchronous: Synchronous::Full, ..Default::default() };
-        self.auth.make_store()?;
-        let path = self.auth.store();
-        let store = SqliteStore::with_config(&path.to_string_lossy(), config).await?;
-        forget_old(&store, self.settings.resend_for).await;
-        self.polls.open(&store).await?;
-        self.uploads.open(&store).await?;
-        let database = store.clone();
+        let database = self.auth.open().await?;
+        forget_old(database.store(), self.settings.resend_for).await;
+        self.polls.open(database.clone()).await?;
+        self.uploads.open(database.clone()).await?;
         let gate = self.connection.gate();
-        let store = Store::new(store, self.resends.clone(), gate.clone(), lost);
+        let store = Store::new(database.clone(), self.resends.clone(), gate.clone(), lost);
         let commits = store.commits();
-        self.jobs.open(&database, Arc::clone(&commits)).await?;
+        self.jobs.open(database.store(), Arc::clone(&commits)).await?;
         let bot = Bot::builder()
             .with_backend(store)
             .with_cache_config(cache(self.settings.resend_for))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use whatsapp_rust::wacore::types::events::{TempBanReason, TemporaryBan};
 
-use super::lock::AuthDir;
+use super::home::Home;
 
 /// The pause after a lock.
 const LOCKED: Duration = Duration::from_secs(6 * 3_600);
@@ -64,13 +64,13 @@ impl KeptOut {
     }
 
     /// What the edge remembers from before its start, if it is not over.
-    pub(super) async fn remembered(auth: &AuthDir, now_ms: i64) -> Option<Self> {
+    pub(super) async fn remembered(auth: &Home, now_ms: i64) -> Option<Self> {
         let kept_out: Self = serde_json::from_slice(&auth.read_kept_out().await?).ok()?;
         (!left(kept_out.until_ms, now_ms).is_zero()).then_some(kept_out)
     }
 
     /// Remembers it beyond the end of the process.
-    pub(super) async fn remember(&self, auth: &AuthDir) {
+    pub(super) async fn remember(&self, auth: &Home) {
         let json = serde_json::to_vec(self).unwrap_or_default();
         if let Err(error) = auth.write_kept_out(&json).await {
             tracing::warn!(%error, "a restart before the end will try to log in too early");

@@ -11,9 +11,9 @@ use diesel::{
     ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
     sql_query,
 };
-use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
+use super::home::Database;
 use crate::wire::v1::Identity;
 use crate::wire::{ChatToken, now_ms};
 
@@ -39,7 +39,7 @@ pub(crate) struct Poll {
 
 /// The polls of the session. Cheap to clone; clones share the store.
 #[derive(Clone, Default)]
-pub(crate) struct Polls(Arc<Mutex<Option<SqliteStore>>>);
+pub(crate) struct Polls(Arc<Mutex<Option<Database>>>);
 
 impl std::fmt::Debug for Polls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -88,15 +88,10 @@ const FORGET_OF_CHAT: &str = "DELETE FROM connector_polls WHERE device_id = ?1 A
 
 impl Polls {
     /// Uses this store from now on.
-    pub(super) async fn open(&self, store: &SqliteStore) -> Result<()> {
-        let work = |connection: &mut SqliteConnection| {
-            sql_query(TABLE)
-                .execute(connection)
-                .and_then(|_| sql_query(INDEX).execute(connection))
-                .map_err(broken)
-        };
-        store.shared().run(work).await?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+    pub(super) async fn open(&self, store: impl Into<Database>) -> Result<()> {
+        let store = store.into();
+        store.store().shared().run(make).await?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         Ok(())
     }
 
@@ -145,7 +140,7 @@ impl Polls {
                     .execute(connection)
             })
         };
-        store.shared().run(move |connection| work(connection).map(|_| ()).map_err(broken)).await
+        store.run(move |connection| work(connection).map(|_| ()).map_err(broken)).await
     }
 
     /// The poll with this id, if it is known.
@@ -162,7 +157,7 @@ impl Polls {
                 .map_err(broken)?;
             Ok(row)
         };
-        let row = store.shared().read(work).await?;
+        let row = store.store().shared().read(work).await?;
         Ok(row.map(|(secret, options, phone, lid)| Poll {
             secret,
             options: serde_json::from_str(&options).unwrap_or_default(),
@@ -170,13 +165,22 @@ impl Polls {
         }))
     }
 
-    fn store(&self) -> Result<(SqliteStore, i32)> {
+    fn store(&self) -> Result<(Database, i32)> {
         let store = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let store =
             store.ok_or_else(|| StoreError::Validation("the session's store is closed".to_owned()))?;
-        let device = store.device_id();
+        let device = store.store().device_id();
         Ok((store, device))
     }
+}
+
+/// Makes the table, if it is missing.
+pub(super) fn make(connection: &mut SqliteConnection) -> Result<()> {
+    sql_query(TABLE)
+        .execute(connection)
+        .and_then(|_| sql_query(INDEX).execute(connection))
+        .map(|_| ())
+        .map_err(broken)
 }
 
 fn broken(error: diesel::result::Error) -> StoreError {
@@ -185,6 +189,8 @@ fn broken(error: diesel::result::Error) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use whatsapp_rust::store::SqliteStore;
+
     use super::*;
 
     fn poll(option: &str) -> Poll {

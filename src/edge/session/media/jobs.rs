@@ -124,6 +124,11 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS connector_files (
     PRIMARY KEY (device_id, id)
 )";
 
+/// Makes the table, if it is missing.
+pub(in crate::edge::session) fn make(connection: &mut SqliteConnection) -> Result<()> {
+    sql_query(TABLE).execute(connection).map(|_| ()).map_err(broken)
+}
+
 /// A file's row, without its id.
 type Row = (Vec<u8>, String, String, Vec<u8>, Vec<u8>, Vec<u8>, i64, i64, i64, i64);
 
@@ -134,9 +139,6 @@ impl Jobs {
         store: &SqliteStore,
         commits: Arc<Commits>,
     ) -> Result<()> {
-        let make = |connection: &mut SqliteConnection| {
-            sql_query(TABLE).execute(connection).map(|_| ()).map_err(broken)
-        };
         store.shared().run(make).await?;
         let open = Open { store: store.clone(), commits };
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);

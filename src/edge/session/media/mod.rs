@@ -83,3 +83,11 @@ impl std::fmt::Debug for File {
         f.debug_tuple("File").field(&self.kind).finish()
     }
 }
+
+/// Makes the tables beside the library's, if they are missing.
+pub(super) fn make(
+    connection: &mut diesel::SqliteConnection,
+) -> whatsapp_rust::wacore::store::error::Result<()> {
+    jobs::make(connection)?;
+    uploads::make(connection)
+}

@@ -10,10 +10,10 @@ use diesel::{
     ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, RunQueryDsl as _, SqliteConnection,
     sql_query,
 };
-use whatsapp_rust::store::SqliteStore;
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
 use super::FileKind;
+use crate::edge::session::home::Database;
 use crate::wire::now_ms;
 
 /// For how long a file is named without being uploaded again.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Uploaded {
 
 /// The uploads of the session. Cheap to clone; clones share the store.
 #[derive(Clone, Default)]
-pub(crate) struct Uploads(Arc<Mutex<Option<SqliteStore>>>);
+pub(crate) struct Uploads(Arc<Mutex<Option<Database>>>);
 
 impl std::fmt::Debug for Uploads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,15 +105,10 @@ type Row = (String, String, Vec<u8>, Vec<u8>, i64, Vec<u8>, bool, i64);
 
 impl Uploads {
     /// Uses this store from now on.
-    pub(in crate::edge::session) async fn open(&self, store: &SqliteStore) -> Result<()> {
-        let work = |connection: &mut SqliteConnection| {
-            sql_query(TABLE)
-                .execute(connection)
-                .and_then(|_| sql_query(INDEX).execute(connection))
-                .map_err(broken)
-        };
-        store.shared().run(work).await?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+    pub(in crate::edge::session) async fn open(&self, store: impl Into<Database>) -> Result<()> {
+        let store = store.into();
+        store.store().shared().run(make).await?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
         Ok(())
     }
 
@@ -154,7 +149,7 @@ impl Uploads {
                     .execute(connection)
             })
         };
-        store.shared().run(move |connection| work(connection).map(|_| ()).map_err(broken)).await
+        store.run(move |connection| work(connection).map(|_| ()).map_err(broken)).await
     }
 
     /// The file with this content, if WhatsApp has it, and it was uploaded lately.
@@ -183,15 +178,15 @@ impl Uploads {
                 .optional()
                 .map_err(broken)
         };
-        let row = store.shared().read(work).await?;
+        let row = store.store().shared().read(work).await?;
         Ok(row.filter(|row| row.7 >= now_ms.saturating_sub(AGE_MS)).and_then(|row| file(key, kind, row)))
     }
 
-    fn store(&self) -> Result<(SqliteStore, i32)> {
+    fn store(&self) -> Result<(Database, i32)> {
         let store = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let store =
             store.ok_or_else(|| StoreError::Validation("the session's store is closed".to_owned()))?;
-        let device = store.device_id();
+        let device = store.store().device_id();
         Ok((store, device))
     }
 }
@@ -211,12 +206,23 @@ fn file(sha256: [u8; 32], kind: FileKind, row: Row) -> Option<Uploaded> {
     })
 }
 
+/// Makes the table, if it is missing.
+pub(in crate::edge::session) fn make(connection: &mut SqliteConnection) -> Result<()> {
+    sql_query(TABLE)
+        .execute(connection)
+        .and_then(|_| sql_query(INDEX).execute(connection))
+        .map(|_| ())
+        .map_err(broken)
+}
+
 fn broken(error: diesel::result::Error) -> StoreError {
     StoreError::Database(Box::new(error))
 }
 
 #[cfg(test)]
 mod tests {
+    use whatsapp_rust::store::SqliteStore;
+
     use super::*;
 
     fn uploaded(number: u8, kind: FileKind) -> Uploaded {
