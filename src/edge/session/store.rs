@@ -78,7 +78,16 @@ impl Store {
     pub(super) fn new(database: Database, resends: Resends, gate: Gate, lost: mpsc::Sender<Lost>) -> Self {
         let commits = Arc::new(commits(database.clone()));
         let inner = database.store().clone();
-        Self { inner, database, commits, tokens: Tokens::default(), resends, gate, lost, unkeyed: Unkeyed::new() }
+        Self {
+            inner,
+            database,
+            commits,
+            tokens: Tokens::default(),
+            resends,
+            gate,
+            lost,
+            unkeyed: Unkeyed::new(),
+        }
     }
 
     /// What writes the changes. Some are written a moment later.
