@@ -209,3 +209,20 @@ impl Mirror {
         self.0.written(Vec::new()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_keeps_nothing_else_from_being_kept() {
+        let long = |most: usize| vec![b'x'; most + 1];
+        let changes = vec![
+            Change::set("a message", long(VALUE_MOST)),
+            Change::set(long(KEY_MOST), "1"),
+            Change::set("a session", "2"),
+            Change::delete("a pre-key"),
+        ];
+        assert_eq!(kept(changes), [Change::set("a session", "2"), Change::delete("a pre-key")]);
+    }
+}
