@@ -152,16 +152,18 @@ impl OnBus {
     }
 }
 
-/// What is kept on the bus. A message from outside may be too long; no key of the session is. One that is left out must not
-/// keep the others from being kept: after a kill, its copy is missing, and it is asked for again.
+/// What is kept on the bus. What is too long is taken away there, so that it keeps nothing else from being kept: a message
+/// whose copy is missing after a kill is asked for again, and a session that is missing is made anew. If what was there
+/// before stayed instead, keys of it would be used twice.
 fn kept(mut changes: Vec<Change>) -> Vec<Change> {
-    changes.retain(|change| {
+    changes.retain_mut(|change| {
         let (key, value) = (change.key.len(), change.value.as_ref().map_or(0, Bytes::len));
-        let fits = key <= KEY_MOST && value <= VALUE_MOST;
-        if !fits {
+        if key > KEY_MOST || value > VALUE_MOST {
             tracing::warn!(key, value, "a value of the session is too long to be kept on the bus");
+            change.value = None;
         }
-        fits
+        // Nothing was ever kept under a longer one.
+        key <= KEY_MOST
     });
     changes
 }
@@ -223,6 +225,8 @@ mod tests {
             Change::set("a session", "2"),
             Change::delete("a pre-key"),
         ];
-        assert_eq!(kept(changes), [Change::set("a session", "2"), Change::delete("a pre-key")]);
+        let kept = kept(changes);
+        let want = [Change::delete("a message"), Change::set("a session", "2"), Change::delete("a pre-key")];
+        assert_eq!(kept, want);
     }
 }
