@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools rust build demo run test test-backend test-deploy test-rust test-bench test-browser bench bench-smoke bench-tools chaos fuzz mutants image-check compose-check network-check contract lint screenshots clean-tools
+.PHONY: help tools rust build demo demo-pool run test test-backend test-deploy test-rust test-bench test-browser bench bench-smoke bench-tools bench-pool chaos fuzz mutants image-check compose-check network-check contract lint screenshots clean-tools
 
 TOOLS := $(CURDIR)/.tools
 VENV_PYTHON := $(TOOLS)/venv/bin/python
@@ -34,6 +34,10 @@ demo: rust ## chat with the assistant through a simulated WhatsApp; nothing else
 	@deploy/tools/install.sh & cargo build $(WITH_SIMULATOR) || { wait; exit 1; }; wait $$! || deploy/tools/install.sh
 	@$(VENV_PYTHON) deploy/demo/demo.py
 
+demo-pool: rust ## the same with two edges without a disk: the one that has the number is killed in the middle of a conversation
+	@deploy/tools/install.sh & cargo build $(WITH_SIMULATOR) || { wait; exit 1; }; wait $$! || deploy/tools/install.sh
+	@$(VENV_PYTHON) deploy/demo/demo_pool.py
+
 run: tools rust ## link a real WhatsApp number (QR code in the terminal) and answer it
 	cargo build
 	@$(VENV_PYTHON) deploy/demo/run.py
@@ -57,7 +61,7 @@ screenshots: tools build ## draw docs/console/*.png anew
 
 test-bench: bench-smoke ## the benchmark's harness: order, losses and duplicates, and that its table renders
 
-chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., CLUSTER=1: see docs/delivery.md
+chaos: tools build ## the promises under fire; SEED=n, SEEDS=n, JOBS=n, FAULTS=kills|..., POOL=1, CLUSTER=1: see docs/delivery.md
 	@cargo test $(WITH_SIMULATOR) --quiet --test chaos -- rounds
 
 bench: tools rust bench-tools ## measure everything beside its peers, 30 minutes; SUITE=a,b, QUICK=1, JSON=path, BASE=revision: see docs/performance.md
@@ -68,6 +72,11 @@ bench-smoke: tools build ## every suite of the benchmark tiny, judged for correc
 
 bench-tools: tools
 	@tests/bench/peers/install.sh
+
+bench-pool: tools ## what an idle account costs one edge of a pool: memory and processor with 10, 50 and 200, judged; a release build
+	cargo build --release $(WITH_SIMULATOR)
+	WHATSAPP_CONNECTOR_BIN=$(CURDIR)/target/release/whatsapp-connector cargo test $(WITH_SIMULATOR) --quiet --test promises -- \
+		--ignored --exact --nocapture pool_size::what_idle_accounts_cost
 
 fuzz: rust ## random bytes for every decoder; FUZZ_SECONDS=n (600 for each target), TARGET=name: see CONTRIBUTING.md
 	@deploy/tools/fuzz.sh

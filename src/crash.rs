@@ -1,14 +1,24 @@
-//! Switches for tests: dying or panicking at a chosen place, and running with a guard taken out.
+//! Switches for tests: dying, stopping or panicking at a chosen place, and running with a guard taken out.
 //!
 //! They exist only in builds with the `simulator` feature, which is never a production build.
 
+#[cfg(feature = "simulator")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 /// Dies by SIGKILL if the test named this point in `CRASH_AT`. So a test can see what `kill -9` costs at exactly this
-/// place.
+/// place. Stops by SIGSTOP if the test named it in `FREEZE_AT`, the first time only, until the test lets it go on.
 #[inline]
 pub fn point(name: &str) {
     #[cfg(feature = "simulator")]
-    if is_named("CRASH_AT", name) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    {
+        let signal = |signal| rustix::process::kill_process(rustix::process::getpid(), signal);
+        if is_named("CRASH_AT", name) {
+            let _ = signal(rustix::process::Signal::KILL);
+        }
+        static FROZEN: AtomicBool = AtomicBool::new(false);
+        if is_named("FREEZE_AT", name) && !FROZEN.swap(true, Ordering::Relaxed) {
+            let _ = signal(rustix::process::Signal::STOP);
+        }
     }
     #[cfg(not(feature = "simulator"))]
     let _ = name;
@@ -39,12 +49,23 @@ pub fn point_of(name: &str, message_id: &str) {
 pub fn panic_at(name: &str) {
     #[cfg(feature = "simulator")]
     if is_named("PANIC_AT", name) {
-        use std::sync::atomic::{AtomicBool, Ordering};
         static DONE: AtomicBool = AtomicBool::new(false);
         assert!(DONE.swap(true, Ordering::Relaxed), "as the test has ordered");
     }
     #[cfg(not(feature = "simulator"))]
     let _ = name;
+}
+
+/// As [`panic_at`], and each time if the test named this place for this one account only, as `place@account`.
+#[inline]
+pub fn panic_of(name: &str, account: Option<&str>) {
+    panic_at(name);
+    #[cfg(feature = "simulator")]
+    if let Some(account) = account {
+        panic_with(&format!("{name}@{account}"), "as the test has ordered");
+    }
+    #[cfg(not(feature = "simulator"))]
+    let _ = account;
 }
 
 /// Is this guard named in `WITHOUT_GUARD`? With it, a test proves that it fails when the guard is missing.

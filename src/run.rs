@@ -11,17 +11,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::compat::Compat;
-use crate::admin::service::{EdgeOffer, Offer};
+use crate::admin::service::{EdgeOffer, Offer, serve, serve_pool};
 use crate::admin::{self, Admin};
 use crate::bus::embedded::{Embedded, EmbeddedError};
+use crate::bus::topology::Role;
 use crate::bus::{Bus, ConnectError, Settings as BusSettings};
 use crate::config::{Config, Environment};
-use crate::edge::{self, Edge, EdgeError, LockError};
+use crate::edge::{self, Edge, EdgeError, Ground, LockError};
 use crate::exit::{EX_CONFIG, EX_TEMPFAIL, EX_UNAVAILABLE, Fatal};
 use crate::forwarder::{self, Forwarder, ForwarderError};
+use crate::pool::{Pool, PoolError};
 use crate::process::{Threads, observed, settings, settings_with_routes};
-use crate::task::{OnPanic, spawn};
-use crate::wire::Account;
+use crate::task::{OnPanic, Task, spawn};
+
+/// The part of `SHUTDOWN_GRACE` that work under way gets. The rest is for what ends after it.
+const WORK_PART: f64 = 0.6;
 
 /// Which sides run in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +49,11 @@ impl Sides {
     }
 
     /// What nats-server lists the connection as.
-    fn connection_name(self, account: &Account) -> String {
+    fn connection_name(self, config: &Config) -> String {
         match self {
             Self::Both => "whatsapp-connector".to_owned(),
-            Self::Edge => format!("whatsapp-connector edge {account}"),
+            Self::Edge if config.pool.is_some() => "whatsapp-connector edge of a pool".to_owned(),
+            Self::Edge => format!("whatsapp-connector edge {}", config.edge.account),
             Self::Forwarder => "whatsapp-connector forwarder".to_owned(),
         }
     }
@@ -69,6 +74,9 @@ pub enum RunError {
     /// The edge.
     #[error(transparent)]
     Edge(#[from] EdgeError),
+    /// The edge of a pool.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// The forwarder.
     #[error(transparent)]
     Forwarder(#[from] ForwarderError),
@@ -90,7 +98,8 @@ impl Fatal for RunError {
             Self::Connect(error) if error.is_setting() => EX_CONFIG,
             Self::Edge(EdgeError::Lock(LockError::Taken { .. }))
             | Self::Embedded(EmbeddedError::Taken(_)) => EX_TEMPFAIL,
-            Self::Edge(EdgeError::Lock(_) | EdgeError::Unsafe { .. }) => EX_CONFIG,
+            Self::Edge(EdgeError::Lock(_) | EdgeError::Unsafe { .. })
+            | Self::Pool(PoolError::Edge(EdgeError::Unsafe { .. })) => EX_CONFIG,
             _ => EX_UNAVAILABLE,
         }
     }
@@ -107,7 +116,9 @@ pub fn run(environment: &Environment, sides: Sides) -> ExitCode {
         Err(code) => return code,
     };
     let telemetry = config.telemetry.clone();
-    let threads = if sides == Sides::Both { Threads::PerCore } else { Threads::One };
+    // Of many accounts, one must not keep all others from the only thread.
+    let is_much = sides == Sides::Both || (sides == Sides::Edge && config.pool.is_some());
+    let threads = if is_much { Threads::PerCore } else { Threads::One };
     observed(&telemetry, environment, threads, async |metrics| {
         Box::pin(until_told(config, sides, metrics)).await.map(|()| ExitCode::SUCCESS)
     })
@@ -222,7 +233,7 @@ async fn work(
     let status = admin.status();
     let admin_stop = CancellationToken::new();
     let admin = spawn("admin server", OnPanic::EndProcess, admin.serve(admin_stop.clone()));
-    let result = sides_on_bus(config, sides, (place, routes), &status, &stop).await;
+    let result = Box::pin(sides_on_bus(config, sides, (place, routes), &status, &stop)).await;
     admin_stop.cancel();
     // A failed admin server has been logged.
     let _ = admin.await;
@@ -236,7 +247,7 @@ async fn sides_on_bus(
     status: &Arc<admin::Status>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let name = sides.connection_name(&config.edge.account);
+    let name = sides.connection_name(config);
     let Place { url, private } = place;
     let settings = BusSettings { url, access: config.nats_access.clone(), name, private };
     let bus = Bus::connect(&settings, stop).await?;
@@ -253,27 +264,20 @@ async fn sides_on_bus(
     let Some(started) = started else { return Ok(()) };
     let started = started?;
     if let Some(edge) = &started.edge {
-        if let Some(takeovers) = edge.takeovers() {
-            status.takeovers(takeovers);
-        }
-        status.edge(config.edge.account.clone(), edge.connection(), edge.new_chats());
+        status.edge(edge.seat());
+    }
+    if let Some(pool) = &started.pool {
+        status.pool(pool.view());
     }
     if let Some(forwarder) = &started.forwarder {
         status.forwarder(Arc::clone(forwarder));
     }
-    let offer = config.service.then(|| started.offer(config, sides));
-    let _service = offer.map(|offer| {
-        let serve = admin::service::serve(bus.clone(), config.subjects.clone(), Arc::clone(status), offer);
-        let stop = stop.clone();
-        // Nobody can ask a process that is about to end for anything but its status.
-        spawn("service", OnPanic::Log, async move { stop.run_until_cancelled(serve).await })
-    });
+    let _services = started.services(config, sides, (&bus, status), stop);
     let _routes = routes
         .zip(started.forwarder.clone())
         .map(|(reader, forwarder)| spawn("routes", OnPanic::EndProcess, reader.read_again(forwarder)));
     tracing::info!(?sides, "ready to work");
-    // The last part of the grace is for the flush of the library and of nats-server.
-    let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(0.6)));
+    let mut running = Box::pin(started.run(config.shutdown_grace.mul_f64(WORK_PART)));
     let result = tokio::select! {
         () = &mut running => Ok(()),
         () = bus.doomed() => {
@@ -289,6 +293,7 @@ async fn sides_on_bus(
 /// The sides of this process, ready to work.
 struct Started {
     edge: Option<Edge>,
+    pool: Option<Pool>,
     forwarder: Option<Arc<Forwarder>>,
 }
 
@@ -301,11 +306,19 @@ impl Started {
         stop: &CancellationToken,
     ) -> Result<Self, RunError> {
         let (subjects, topology) = (&config.subjects, &config.topology);
-        let mut started = Self { edge: None, forwarder: None };
+        let mut started = Self { edge: None, pool: None, forwarder: None };
         if sides != Sides::Forwarder {
-            let settings = config.edge.clone();
-            let edge = Edge::start(bus.clone(), subjects.clone(), topology.clone(), settings, stop.clone());
-            started.edge = Some(edge.await?);
+            let (settings, place) = (config.edge.clone(), (subjects.clone(), topology.clone()));
+            if let Some(pool) = config.pool.clone() {
+                let grace = config.shutdown_grace.mul_f64(WORK_PART);
+                let pool = Pool::start(bus.clone(), place, pool, settings, grace, stop.clone());
+                started.pool = Some(Box::pin(pool).await?);
+            } else {
+                let role = Role::Edge(&config.edge.account);
+                let ground = Ground::prepare(bus.clone(), place.0, place.1, &settings, role);
+                let ground = Box::pin(ground).await?;
+                started.edge = Some(Edge::start(ground, settings, None, stop.clone()).await?);
+            }
         }
         if sides != Sides::Edge {
             let settings = config.forwarder.clone();
@@ -316,14 +329,37 @@ impl Started {
         Ok(started)
     }
 
-    /// What others can ask of it.
-    fn offer(&self, config: &Config, sides: Sides) -> Offer {
-        let edge = self.edge.as_ref().map(|edge| EdgeOffer {
-            on_duty: edge.on_duty(),
-            look_ups: edge.look_ups(),
-            takeover: config.edge.takeover,
-        });
-        Offer { role: sides.command(), edge }
+    /// What others can ask of it. Nobody can ask a process that is about to end for anything but its status.
+    fn services(
+        &self,
+        config: &Config,
+        sides: Sides,
+        (bus, status): (&Bus, &Arc<admin::Status>),
+        stop: &CancellationToken,
+    ) -> Vec<Task<Option<()>>> {
+        if !config.service {
+            return Vec::new();
+        }
+        let takeover = config.edge.takeover;
+        let (place, status) = ((bus.clone(), config.subjects.clone()), Arc::clone(status));
+        let edge = self.edge.as_ref().map(|edge| EdgeOffer { seat: edge.seat(), takeover });
+        let own = serve(
+            place.0.clone(),
+            place.1.clone(),
+            Arc::clone(&status),
+            Offer { role: sides.command(), edge },
+        );
+        let until_stop = stop.clone();
+        let mut services =
+            vec![spawn("service", OnPanic::Log, async move { until_stop.run_until_cancelled(own).await })];
+        if let Some(pool) = &self.pool {
+            let all = serve_pool(place.0, place.1, status, (pool.view(), takeover));
+            let until_stop = stop.clone();
+            services.push(spawn("services", OnPanic::Log, async move {
+                until_stop.run_until_cancelled(all).await
+            }));
+        }
+        services
     }
 
     /// Runs until both have ended.
@@ -331,6 +367,9 @@ impl Started {
         let edge = async {
             if let Some(edge) = self.edge {
                 Box::pin(edge.run(grace)).await;
+            }
+            if let Some(pool) = self.pool {
+                Box::pin(pool.run()).await;
             }
         };
         let forwarder = async {

@@ -3,14 +3,19 @@
 //!
 //! A [`Task`] ends with its handle. [`Tasks`] are many short tasks that their owner waits for. The log has the name
 //! of a task that panics, but not the panic's message: that may quote what a customer wrote.
+//!
+//! Where one process works for many accounts, what is done for each is in a [`Scope`]: all that it starts, too. So the
+//! log says whose it is, and a panic ends what is done for that account, and not the process.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::{self, FutureExt as _};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::crash;
@@ -22,8 +27,60 @@ pub enum OnPanic {
     /// The owner notices that the task has ended, so an ERROR in the log is enough.
     Log,
     /// Nothing works without the task, and no part would notice. So the process ends with exit code 69, and the
-    /// supervisor starts it again.
+    /// supervisor starts it again. In a [`Scope`], only what is in it ends.
     EndProcess,
+}
+
+/// What is done for one of many accounts.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    account: Arc<str>,
+    broken: CancellationToken,
+}
+
+tokio::task_local! {
+    static SCOPE: Option<Scope>;
+}
+
+impl Scope {
+    /// A scope in which nothing has panicked yet.
+    pub fn new(account: &str) -> Self {
+        Self { account: account.into(), broken: CancellationToken::new() }
+    }
+
+    /// The same work, in this scope, with all tasks that it starts.
+    pub fn around<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        SCOPE.scope(Some(self.clone()), work)
+    }
+
+    /// Starts a task in this scope.
+    pub fn spawn_in<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        on_panic: OnPanic,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        SCOPE.sync_scope(Some(self.clone()), || spawn(name, on_panic, work))
+    }
+
+    /// Cancelled when a task has panicked that the rest cannot do without.
+    pub fn broken(&self) -> CancellationToken {
+        self.broken.clone()
+    }
+
+    /// Work that somebody else starts, in the scope of whoever calls this.
+    pub fn kept<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+        SCOPE.scope(current(), work)
+    }
+
+    /// The account for which the running task works, if it is one of many.
+    pub fn account() -> Option<Arc<str>> {
+        current().map(|scope| scope.account)
+    }
+}
+
+fn current() -> Option<Scope> {
+    SCOPE.try_with(Clone::clone).ok().flatten()
 }
 
 /// A task that ends when its handle is dropped. Waiting for it gives its value; `None` if it panicked.
@@ -130,19 +187,27 @@ fn watched<T>(
     on_panic: OnPanic,
     work: impl Future<Output = T>,
 ) -> impl Future<Output = Option<T>> {
-    let work = future::lazy(move |_| crash::panic_at(name)).then(move |()| work);
-    AssertUnwindSafe(work).catch_unwind().map(move |ended| {
+    let work = future::lazy(move |_| crash::panic_of(name, Scope::account().as_deref())).then(move |()| work);
+    let watched = AssertUnwindSafe(work).catch_unwind().map(move |ended| {
         if ended.is_err() {
             panicked(name, on_panic);
         }
         ended.ok()
-    })
+    });
+    SCOPE.scope(current(), watched)
 }
 
 fn panicked(name: &'static str, on_panic: OnPanic) {
-    match on_panic {
-        OnPanic::Log => tracing::error!(task = name, "a task panicked; this is a bug, please report it"),
-        OnPanic::EndProcess => {
+    match (on_panic, current()) {
+        (OnPanic::Log, _) => tracing::error!(task = name, "a task panicked; this is a bug, please report it"),
+        (OnPanic::EndProcess, Some(scope)) => {
+            tracing::error!(
+                task = name,
+                "a task that the account depends on panicked; its edge begins anew; this is a bug, please report it"
+            );
+            scope.broken.cancel();
+        }
+        (OnPanic::EndProcess, None) => {
             tracing::error!(
                 task = name,
                 "a task that everything depends on panicked; the process ends with exit code 69"
@@ -166,6 +231,23 @@ mod tests {
         tasks.spawn(async {});
         tasks.ended().await;
         assert!(tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_scope_breaks_the_scope_and_not_the_process() {
+        let (scope, other) = (Scope::new("shop"), Scope::new("bar"));
+        let work = scope.around(async {
+            let inner = spawn("starts another", OnPanic::Log, async {
+                let account = Scope::account();
+                let panics = spawn("panics", OnPanic::EndProcess, async { panic!("said in a test") });
+                assert_eq!(panics.await, None::<()>);
+                account
+            });
+            inner.await.flatten()
+        });
+        assert_eq!(work.await.as_deref(), Some("shop"));
+        assert!(scope.broken().is_cancelled() && !other.broken().is_cancelled());
+        assert_eq!(Scope::account(), None);
     }
 
     #[tokio::test]

@@ -220,7 +220,8 @@ async fn each_missing_permission_is_named() {
     let store = text(&dir.path().join("store"));
     std::fs::write(&main, format!("jetstream {{ store_dir: \"{store}\" }}\ninclude ./accounts.conf\n"))
         .expect("a configuration");
-    let names = ["PROVISIONER", "EDGE", "FORWARDER", "OPERATOR", "READER", "SENDER", "CHECKER", "SYS"];
+    let names =
+        ["PROVISIONER", "EDGE", "POOL", "FORWARDER", "OPERATOR", "READER", "SENDER", "CHECKER", "SYS"];
     let setup = Setup {
         config: Some(main),
         has_store: true,

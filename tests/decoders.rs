@@ -15,6 +15,10 @@ mod environment;
 mod nats_login;
 #[path = "../fuzz/checks/replay.rs"]
 mod replay;
+#[path = "../fuzz/checks/session_keys.rs"]
+mod session_keys;
+#[path = "../fuzz/checks/session_records.rs"]
+mod session_records;
 #[path = "../fuzz/checks/whatsapp_messages.rs"]
 mod whatsapp_messages;
 
@@ -55,6 +59,16 @@ fn the_assistants_words() {
 #[test]
 fn logins_at_nats_server() {
     replay("nats_login", CASES, nats_login::check);
+}
+
+#[test]
+fn a_session_on_the_bus() {
+    replay("session_records", CASES, session_records::check);
+}
+
+#[test]
+fn keys_of_sessions() {
+    replay("session_keys", CASES, session_keys::check);
 }
 
 /// A target that is not replayed here or in the simulator's tests is forgotten.

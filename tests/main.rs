@@ -11,6 +11,7 @@
     reason = "walls of the product, not of its tests"
 )]
 
+mod accounts;
 mod admin;
 mod asked_again;
 mod backlog;
@@ -20,6 +21,9 @@ mod calls;
 mod calls_per_chat;
 mod check;
 mod closed_output;
+#[path = "chaos/cluster.rs"]
+#[allow(dead_code, reason = "shared with the rounds under fire, and each uses a part")]
+mod cluster;
 mod compat_status;
 mod console;
 mod crash_loop;
@@ -72,6 +76,8 @@ mod panics;
 mod passkey;
 mod past_gone;
 mod poisoned_header;
+mod pool;
+mod pool_size;
 mod presence;
 mod production_build;
 mod rates;
@@ -87,8 +93,13 @@ mod sending;
 mod sends;
 mod sends_files;
 mod service;
+mod session_commits;
 mod session_files;
+mod session_kills;
+mod session_moves;
 mod session_on_bus;
+mod session_takeover;
+mod session_ways;
 mod settings;
 mod shadow;
 mod shutdown;

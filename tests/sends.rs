@@ -207,6 +207,24 @@ async fn a_message_that_was_sent_to_all_but_its_reader_is_no_sent_message() {
     assert_eq!(others[0].inbox().await.len(), 0);
 }
 
+/// The library does not write a message that no device can read.
+#[tokio::test]
+async fn a_message_that_nobody_at_all_could_read_fails_and_the_chat_goes_on() {
+    let stage = Stage::plan().set().await;
+    stage.logs.expects(warning::REFUSED);
+    stage.logs.expects(warning::NOT_TAKEN);
+    let _product = stage.product(Layout::OneProcess).await;
+    let (other, streams) = (stage.customer().await, stage.streams().await);
+    // There is no session with the owner's phone yet either.
+    stage.simulator.fault("no_keys", None).await;
+    streams.send("nobody-has-it", &to(&other, text("hola"))).await;
+    let failed = failures(&streams, 1).await.remove(0);
+    assert_eq!((failed.request_id.as_str(), failed.reason.as_str()), ("nobody-has-it", "refused-no-keys"));
+    stage.simulator.no_faults().await;
+    streams.send("next", &to(&other, text("hola"))).await;
+    assert_eq!(other.receives(1).await.len(), 1);
+}
+
 /// The receipts of failures, once there are so many.
 async fn failures(streams: &Streams, count: usize) -> Vec<Receipt> {
     eventually(format!("{count} failures"), PATIENCE, async || {

@@ -1,8 +1,5 @@
 //! An edge without a disk: its session is on the bus, and any other edge goes on with it.
 
-use std::time::Duration;
-
-use crate::support::heart::Watch;
 use crate::support::oracle::{Written, write_each};
 use crate::support::{Connector, Customer, PATIENCE, Plan, Role, Stage, eventually, warning};
 
@@ -12,7 +9,7 @@ pub const KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 const OTHER: &str = "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=";
 
 /// Edges keep their session on the bus. What a file would be in cannot be made.
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     Stage::plan()
         .setting("SESSION_STORE", "nats")
         .setting("SESSION_KEY", KEY)
@@ -21,87 +18,17 @@ fn plan() -> Plan {
 }
 
 /// A linked edge, and a forwarder.
-async fn linked(stage: &Stage) -> (Connector, Connector) {
+pub async fn linked(stage: &Stage) -> (Connector, Connector) {
     let mut edge = stage.start(Role::Edge).await;
     let forwarder = stage.start(Role::Forwarder).await;
     edge.link(&stage.simulator).await;
     (edge, forwarder)
 }
 
-async fn said(customer: &Customer, text: &str, answers: usize) -> Written {
+pub async fn said(customer: &Customer, text: &str, answers: usize) -> Written {
     let id = customer.write(text).await;
     customer.receives(answers).await;
     Written::echoed(customer.phone(), id, text)
-}
-
-#[tokio::test]
-async fn an_edge_that_is_killed_is_followed_by_one_without_a_disk_and_the_conversation_goes_on() {
-    let stage = plan().set().await;
-    let (mut first, _forwarder) = linked(&stage).await;
-    let customer = stage.customer().await;
-    let mut written = vec![said(&customer, "uno", 1).await, said(&customer, "dos", 2).await];
-    let mut second = stage.start(Role::Edge).await;
-    second.not_ready("standby").await;
-    stage.logs.may_have(warning::SENT_AGAIN);
-
-    first.process.kill();
-    let killed = Watch::start();
-    let id = customer.write("tres").await;
-    written.push(Written::echoed(customer.phone(), id, "tres"));
-    second.ready().await;
-    // The term of the lease, and a little.
-    killed.within(Duration::from_secs(40), "the take-over").await;
-    customer.receives(3).await;
-    written.push(said(&customer, "cuatro", 4).await);
-    assert!(second.link_state().await["qr"].is_null(), "nobody is asked to link again");
-    stage.evidence(written.len(), [&customer]).await.assert_kept(&written);
-}
-
-/// SIGTERM gives the lease back, and with it the session.
-#[tokio::test]
-async fn an_edge_that_stops_hands_its_session_over_at_once() {
-    let stage = plan().set().await;
-    let (first, _forwarder) = linked(&stage).await;
-    let customer = stage.customer().await;
-    let mut written = vec![said(&customer, "uno", 1).await];
-    let mut second = stage.start(Role::Edge).await;
-    second.not_ready("standby").await;
-    first.stop().await;
-    let stopped = Watch::start();
-    second.ready().await;
-    stopped.within(Duration::from_secs(10), "the hand-over").await;
-    written.push(said(&customer, "dos", 2).await);
-    stage.evidence(written.len(), [&customer]).await.assert_kept(&written);
-}
-
-/// The old one wakes up in the middle of its work, with a session that another one has written since.
-#[tokio::test]
-async fn a_frozen_edge_that_wakes_up_is_refused_and_stands_by() {
-    let stage = plan().set().await;
-    let (mut first, _forwarder) = linked(&stage).await;
-    let customer = stage.customer().await;
-    let mut written = vec![said(&customer, "uno", 1).await];
-    let mut second = stage.start(Role::Edge).await;
-    second.not_ready("standby").await;
-    stage.logs.may_have(warning::SENT_AGAIN);
-    // Whichever it notices first: the lease, the session, or the connection.
-    stage.logs.may_have("another edge has taken the session over; disconnecting");
-    stage.logs.may_have("another edge has taken this account over; disconnecting");
-    stage.logs.may_have("another program logged in with this session; this edge stays away for a while");
-    stage.logs.may_have("the lease cannot be renewed");
-    stage.logs.may_have(warning::BUS_AWAY);
-
-    first.process.freeze();
-    let id = customer.write("dos").await;
-    written.push(Written::echoed(customer.phone(), id, "dos"));
-    second.ready().await;
-    customer.receives(2).await;
-    written.push(said(&customer, "tres", 3).await);
-    first.process.thaw();
-    first.not_ready("standby").await;
-    written.push(said(&customer, "cuatro", 4).await);
-    second.ready().await;
-    stage.evidence(written.len(), [&customer]).await.assert_kept(&written);
 }
 
 /// In the middle of traffic, again and again; the bus, too.
@@ -167,4 +94,38 @@ async fn one_replica_is_refused_unless_the_operator_says_so() {
     assert_eq!(status.code(), Some(78));
     let log = edge.stderr();
     assert!(log.contains("WA_SESSION has one replica") && log.contains("SESSION_UNSAFE_SYNC"), "{log}");
+}
+
+/// The stream is another one than before. The lease remembers that the number is linked, so it is not taken for a new one.
+#[tokio::test]
+async fn a_session_whose_stream_was_removed_is_no_number_that_is_not_linked() {
+    let stage = plan().set().await;
+    stage.logs.expects("the session cannot be taken over from the bus; trying again");
+    let (first, _forwarder) = linked(&stage).await;
+    let customer = stage.customer().await;
+    said(&customer, "uno", 1).await;
+    first.stop().await;
+    let streams = stage.streams().await;
+    streams.jetstream().delete_stream("WA_SESSION").await.expect("it is removed");
+    let mut second = stage.start(Role::Edge).await;
+    eventually("word of the stream", PATIENCE, async || {
+        let log = second.process.stderr();
+        if log.contains("is gone from the bus: the stream WA_SESSION was removed") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    second.not_ready("standby").await;
+    assert!(second.link_state().await["qr"].is_null(), "nobody is asked to link again");
+    // What the error names.
+    let leases = streams.jetstream().get_key_value("WA_LEASES").await.expect("the bucket of leases");
+    eventually("the lease to be free of it", PATIENCE, async || {
+        // The edge has the lease for a moment, again and again, and writes it as it was.
+        leases.delete("default").await.map_err(|error| error.to_string())?;
+        if second.link_state().await["qr"].is_string() { Ok(()) } else { Err("no code yet".to_owned()) }
+    })
+    .await;
+    second.link(&stage.simulator).await;
 }

@@ -47,6 +47,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("SHADOW_DELAY", "61m", "0s for none"),
         ("ALLOWED_NUMBERS", "everybody", "phone numbers"),
         ("EDGE_ACK_WAIT", "0s", "30s"),
+        ("EDGE_CAPACITY", "1001", "1 to 1000"),
         ("HTTP_ADDR", "8080", "127.0.0.1:8080"),
         ("INBOUND_EXTRA", "groups", "status, newsletter"),
         ("LOG_FORMAT", "xml", "json"),
@@ -70,6 +71,7 @@ async fn one_message_names_every_bad_setting_what_it_got_and_what_it_takes() {
         ("OPT_OUT_WORDS", "stop,!!!", "each with a letter"),
         ("OPT_IN_WORDS", "start", "only together with OPT_OUT_WORDS"),
         ("WHATSAPP_ACCOUNT", "My Shop", "a-z"),
+        ("WHATSAPP_ACCOUNTS", "shop,My Shop", "names of accounts, separated by commas"),
     ];
     let settings = bad.map(|(name, got, _takes)| (name, got));
 

@@ -8,5 +8,7 @@ pub mod bus_headers;
 pub mod bus_payloads;
 pub mod environment;
 pub mod nats_login;
+pub mod session_keys;
+pub mod session_records;
 pub mod simulator_control;
 pub mod whatsapp_messages;

@@ -12,13 +12,15 @@ use prometheus::{Encoder as _, TextEncoder};
 
 use super::Status;
 use crate::bus::Bus;
-use crate::edge::link;
+use crate::edge::{Seat, link};
 use crate::forwarder::RouteState;
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 
 /// How often the gauges are read for OTLP.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// So many accounts have numbers of their own; `wa.pool.links` counts all.
+const ACCOUNTS_SHOWN: usize = 200;
 /// `/metrics` is answered within this time. If the bus does not answer, it shows the last known values.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -57,17 +59,35 @@ async fn read(status: &Status) {
     if let Some(forwarder) = status.forwarder.get() {
         of_routes(status, forwarder.routes());
     }
-    if let Some((account, connection)) = status.edge.get() {
-        let now = connection.state().code();
-        for code in link::CODES {
-            metrics::LINK.set(u64::from(code == now), [account.as_str(), code]);
-        }
-        let paused = status.new_chats.get().is_some_and(|chats| chats.paused().is_some());
-        metrics::NEW_CHATS_PAUSED.set(u64::from(paused), [account.as_str()]);
-    }
+    of_accounts(status, &status.seats());
     if let Some((bus, subjects)) = status.bus.get() {
         // Last, because the bus may be away, and the other gauges do not need it.
         let _ = tokio::time::timeout(PATIENCE, streams(status, bus, subjects)).await;
+    }
+}
+
+fn of_accounts(status: &Status, seats: &[Seat]) {
+    let set = |account: &str, now: Option<&str>, paused: bool| {
+        for code in link::CODES {
+            metrics::LINK.set(u64::from(Some(code) == now), [account, code]);
+        }
+        metrics::NEW_CHATS_PAUSED.set(u64::from(paused), [account]);
+    };
+    let mut shown = status.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = &seats[..seats.len().min(ACCOUNTS_SHOWN)];
+    // An account that another edge has now must not stay as it was.
+    for gone in shown.iter().filter(|name| !named.iter().any(|seat| seat.account.as_str() == **name)) {
+        set(gone, None, false);
+    }
+    for seat in named {
+        set(seat.account.as_str(), Some(seat.connection.state().code()), seat.new_chats.paused().is_some());
+    }
+    *shown = named.iter().map(|seat| seat.account.to_string()).collect();
+    if status.pool.get().is_some() {
+        for code in link::CODES {
+            let count = seats.iter().filter(|seat| seat.connection.state().code() == code).count();
+            metrics::POOL_LINKS.set(u64::try_from(count).unwrap_or(u64::MAX), [code]);
+        }
     }
 }
 
@@ -94,9 +114,13 @@ async fn streams(status: &Status, bus: &Bus, subjects: &Subjects) {
     if status.forwarder.get().is_some() {
         consumers.push((subjects.stream_in(), subjects.consumer_forwarder()));
     }
-    if let Some((account, _)) = status.edge.get() {
-        consumers.push((subjects.stream_out(), subjects.consumer_edge(account)));
-    }
+    let seats = status.seats();
+    consumers.extend(
+        seats
+            .iter()
+            .take(ACCOUNTS_SHOWN)
+            .map(|seat| (subjects.stream_out(), subjects.consumer_edge(&seat.account))),
+    );
     for (stream, consumer) in consumers {
         metrics::REDELIVERIES.add(0, [&consumer]);
         if let Ok(state) = bus.consumer_state(&stream, &consumer).await {

@@ -79,7 +79,7 @@ fn pieces(
     object: StoredObject,
     room: OwnedSemaphorePermit,
     deadline: Deadline,
-) -> impl futures::Stream<Item = Result<bytes::Bytes, crate::bus::ReadError>> {
+) -> impl futures::Stream<Item = Result<bytes::Bytes, crate::bus::Unreadable>> {
     futures::stream::try_unfold((object, room, deadline), async |(mut object, room, deadline)| {
         let piece = object.piece().await.inspect_err(|error| {
             tracing::debug!(%error, "a file broke off");

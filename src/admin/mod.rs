@@ -33,8 +33,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::edge::{Connection, NewChats, OpenTakeovers, Passkey, link};
+use crate::edge::{Passkey, Seat, link};
 use crate::forwarder::{Forwarder, HeldRoute, Mode};
+use crate::pool::View;
 use crate::stdout;
 use crate::wire::{Account, FileLinks, Subjects};
 
@@ -52,13 +53,16 @@ pub struct AdminError {
 #[derive(Debug, Default)]
 pub struct Status {
     bus: OnceLock<(Bus, Subjects)>,
-    edge: SetOnce<(Account, Connection)>,
-    new_chats: OnceLock<NewChats>,
-    takeovers: OnceLock<OpenTakeovers>,
+    /// The edge, where there is one.
+    edge: SetOnce<Seat>,
+    /// The edges of many accounts, where there are many.
+    pool: OnceLock<View>,
     forwarder: OnceLock<Arc<Forwarder>>,
     book: service::Book,
     /// The routes that the gauges have shown.
     routes: Mutex<BTreeSet<String>>,
+    /// The accounts that the gauges have shown.
+    accounts: Mutex<BTreeSet<String>>,
 }
 
 impl Status {
@@ -68,14 +72,34 @@ impl Status {
     }
 
     /// This process has an edge.
-    pub fn edge(&self, account: Account, connection: Connection, new_chats: NewChats) {
-        let _ = self.new_chats.set(new_chats);
-        let _ = self.edge.set((account, connection));
+    pub fn edge(&self, seat: Seat) {
+        let _ = self.edge.set(seat);
     }
 
-    /// Its persons take over chats.
-    pub fn takeovers(&self, takeovers: OpenTakeovers) {
-        let _ = self.takeovers.set(takeovers);
+    /// This process is one edge of a pool.
+    pub fn pool(&self, view: View) {
+        let _ = self.pool.set(view);
+    }
+
+    /// The accounts that this process works for now.
+    fn seats(&self) -> Vec<Seat> {
+        let of_pool = self.pool.get().map(|view| view.roster.borrow().values().cloned().collect());
+        of_pool.unwrap_or_else(|| self.edge.get().cloned().into_iter().collect())
+    }
+
+    /// The account's, if this process works for it now. Without a name: of the one account, where there is one.
+    fn seat(&self, account: Option<&Account>) -> Option<Seat> {
+        match self.pool.get() {
+            Some(view) => view.roster.borrow().get(account?).cloned(),
+            None => {
+                self.edge.get().filter(|seat| account.is_none_or(|account| *account == seat.account)).cloned()
+            }
+        }
+    }
+
+    /// Does this process work for accounts?
+    fn has_edge(&self) -> bool {
+        self.edge.get().is_some() || self.pool.get().is_some()
     }
 
     /// This process has a forwarder.
@@ -100,7 +124,8 @@ impl Status {
                 reasons.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
             }
         }
-        if let Some((_, connection)) = self.edge.get() {
+        // Of a pool's accounts each is for itself: see `notes`.
+        if let Some(Seat { connection, .. }) = self.edge.get() {
             let state = connection.state();
             if state != link::State::Online {
                 reasons.push(Reason::new("whatsapp", state.code(), &state.detail()));
@@ -109,7 +134,7 @@ impl Status {
         let (held, is_every) = self.held();
         // As long as one assistant can be asked, there is work for this process.
         reasons.extend(held.iter().filter(|_| is_every).map(held::reason));
-        if self.edge.get().is_none() && self.forwarder.get().is_none() && reasons.is_empty() {
+        if !self.has_edge() && self.forwarder.get().is_none() && reasons.is_empty() {
             reasons.push(Reason::new("process", "starting", "The process is starting."));
         }
         reasons
@@ -133,10 +158,33 @@ impl Status {
             notes.extend(full.map(|full| Reason::new("bus", "full", &format!("{full}."))));
         }
         // Answers go on, so it is no reason to take the edge out of service.
-        let paused = self.new_chats.get().and_then(NewChats::paused);
+        let paused = self.edge.get().and_then(|seat| seat.new_chats.paused());
         notes.extend(paused.map(|(code, detail)| Reason::new("whatsapp", code, &detail)));
+        notes.extend(self.pool.get().into_iter().flat_map(of_pool));
         notes
     }
+}
+
+/// What the operator should know of a pool's accounts. One that is not online is no reason to take all others away.
+fn of_pool(view: &View) -> Vec<Reason> {
+    let (roster, facts) = (Arc::clone(&view.roster.borrow()), Arc::clone(&view.facts.borrow()));
+    let state = |seat: &Seat| {
+        let state = seat.connection.state();
+        let detail = format!("{}: {}", seat.account, state.detail());
+        (state != link::State::Online).then(|| Reason::new("whatsapp", state.code(), &detail))
+    };
+    let parked = facts.parked.iter().map(|account| {
+        let detail = format!("{account}: it does not start here, and this edge leaves it alone for a while.");
+        Reason::new("pool", "parked", &detail)
+    });
+    let full = (facts.free > 0 && roster.len() >= facts.capacity).then(|| {
+        let detail = format!(
+            "{} accounts have no edge, and this one is full: start another one, or raise EDGE_CAPACITY ({}).",
+            facts.free, facts.capacity
+        );
+        Reason::new("pool", "full", &detail)
+    });
+    full.into_iter().chain(parked).chain(roster.values().filter_map(state)).take(NOTES_MOST).collect()
 }
 
 #[derive(Debug, Serialize)]
@@ -187,6 +235,8 @@ pub struct Admin {
     metrics: prometheus::Registry,
 }
 
+/// So many accounts are named at most.
+const NOTES_MOST: usize = 20;
 /// Headers of every answer. An answer is true only now, so it is not cached. It is for the client, not for a hostile
 /// page in the client's browser. `console` has a page that loads more than nothing.
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -284,8 +334,12 @@ async fn link_json(
 }
 
 fn link(status: &Status) -> Link {
-    let Some((account, connection)) = status.edge.get() else {
+    let Some(seat) = status.edge.get() else {
         let (state, detail) = match status.forwarder.get() {
+            _ if status.pool.get().is_some() => (
+                "pool",
+                "This process works for many accounts; `whatsapp-connector link --account NAME` links one.",
+            ),
             Some(_) => ("no-edge", "This process is a forwarder; the edge has the link."),
             None => ("starting", "The process is starting."),
         };
@@ -300,6 +354,10 @@ fn link(status: &Status) -> Link {
             code: None,
         };
     };
+    link_of(seat)
+}
+
+fn link_of(Seat { account, connection, .. }: &Seat) -> Link {
     let state = connection.state();
     let (qr, passkey, code, ends) = match &state {
         link::State::Unlinked { qr: Some(qr) } => (Some(qr.code.clone()), None, None, Some(qr.expires)),

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use super::{Status, held};
 use crate::bus::{Bus, Courtesy};
+use crate::edge::Seat;
+use crate::edge::link::State;
 use crate::forwarder::Forwarder;
 use crate::telemetry::metrics::{SENDING, TURNS};
-use crate::wire::process_status::{EdgeSide, ForwarderSide, HeldRoute, Process, Reason};
+use crate::wire::process_status::{EdgeSide, ForwarderSide, HeldRoute, PoolSide, Process, Reason};
 use crate::wire::{Subjects, kind};
 
 /// What a process without the permission is missing.
@@ -56,6 +58,22 @@ fn of_forwarder(forwarder: &Forwarder) -> ForwarderSide {
     }
 }
 
+fn of_edge(seat: &Seat) -> EdgeSide {
+    let state = seat.connection.state();
+    EdgeSide {
+        account: seat.account.to_string(),
+        state: state.code().to_owned(),
+        action: kind::code(state.action().as_str_name(), "SESSION_ACTION_"),
+        ..EdgeSide::default()
+    }
+}
+
+fn of_account(seat: &Seat) -> EdgeSide {
+    let state = seat.connection.state();
+    let detail = if state == State::Online { String::new() } else { state.detail().into_owned() };
+    EdgeSide { detail, ..of_edge(seat) }
+}
+
 impl Status {
     pub(super) async fn process(&self, role: &str) -> Process {
         let reasons = self.reasons().await.into_iter();
@@ -69,14 +87,12 @@ impl Status {
             pid: std::process::id(),
             ready: reasons.is_empty(),
             reasons,
-            edge: self.edge.get().map(|(account, connection)| {
-                let state = connection.state();
-                EdgeSide {
-                    account: account.to_string(),
-                    state: state.code().to_owned(),
-                    action: kind::code(state.action().as_str_name(), "SESSION_ACTION_"),
-                    sending: SENDING.now([]),
-                }
+            edge: self.edge.get().map(|seat| EdgeSide { sending: SENDING.now([]), ..of_edge(seat) }),
+            pool: self.pool.get().map(|view| PoolSide {
+                capacity: view.facts.borrow().capacity,
+                accounts: self.seats().iter().map(of_account).collect(),
+                parked: view.facts.borrow().parked.iter().map(ToString::to_string).collect(),
+                sending: SENDING.now([]),
             }),
             forwarder: self.forwarder.get().map(|forwarder| of_forwarder(forwarder)),
         }

@@ -10,8 +10,7 @@ use crate::stdout;
 /// Prints each new QR code to standard output. Ends with the admin server.
 pub(super) async fn show_codes(status: &Status) {
     // A forwarder waits here for ever.
-    let (_, connection) = status.edge.wait().await;
-    let (mut connection, mut shown) = (connection.clone(), None);
+    let (mut connection, mut shown) = (status.edge.wait().await.connection.clone(), None);
     loop {
         match connection.state() {
             State::Unlinked { qr: Some(qr) } if shown.as_ref() != Some(&qr.code) => {

@@ -50,6 +50,20 @@ impl Bus {
         self.many(stream, &question).await
     }
 
+    /// The same, and no more of them after so many bytes. One comes however long it is.
+    pub(super) async fn up_to(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+        (most, bytes): (usize, usize),
+    ) -> Result<Vec<Stored>, ReadError> {
+        let question = serde_json::json!({
+            "batch": most, "max_bytes": bytes, "next_by_subj": subject, "seq": from.max(1),
+        });
+        self.many(stream, &question).await
+    }
+
     /// The last message of each subject that matches.
     pub async fn last_of_each(&self, stream: &str, subject: &str) -> Result<Vec<Stored>, ReadError> {
         self.many(stream, &serde_json::json!({ "multi_last": [subject] })).await
@@ -91,7 +105,7 @@ impl Bus {
                 503 => return Err("no stream answers: it does not exist, or it has no leader".to_owned()),
                 status => return Err(format!("{status} {}", message.description.unwrap_or_default())),
             }
-            let (stored, before) = stored(message).ok_or("it answered with something else")?;
+            let (stored, before) = of_a_batch(message).ok_or("it answered with something else")?;
             // The connection broke in between, and some messages were lost on it.
             if before != found.last().map_or(0, |last| last.sequence) {
                 return Err("a part of the answer is missing".to_owned());
@@ -102,15 +116,19 @@ impl Bus {
 }
 
 /// A message of a batch, and the sequence of the one before it in the batch.
-fn stored(message: async_nats::Message) -> Option<(Stored, u64)> {
+fn of_a_batch(message: async_nats::Message) -> Option<(Stored, u64)> {
+    let before = headers(message.headers.as_ref()?).sequence("Nats-Last-Sequence")?;
+    Some((stored(message)?, before))
+}
+
+/// What a direct get answers with.
+pub(super) fn stored(message: async_nats::Message) -> Option<Stored> {
     let mut headers = headers(message.headers.as_ref()?);
     let subject = headers.get("Nats-Subject")?.to_owned();
     let sequence = headers.sequence("Nats-Sequence")?;
-    let before = headers.sequence("Nats-Last-Sequence")?;
     let time = OffsetDateTime::parse(headers.get("Nats-Time-Stamp")?, &Rfc3339).ok()?;
     for name in ["Stream", "Subject", "Sequence", "Last-Sequence", "Time-Stamp", "Num-Pending"] {
         headers.remove(&format!("Nats-{name}"));
     }
-    let stored = Stored { subject, sequence, headers, payload: message.payload, stored_at_ms: ms(time) };
-    Some((stored, before))
+    Some(Stored { subject, sequence, headers, payload: message.payload, stored_at_ms: ms(time) })
 }

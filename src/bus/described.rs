@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{Bus, ReadError};
 use crate::wire::object;
 
-/// How many pieces one request asks for. Clients write pieces of 128 KiB.
-const AT_ONCE: usize = 8;
+/// How many pieces one request asks for, and how many bytes. Clients write pieces of 128 KiB; whoever writes larger ones gets
+/// them a few at a time.
+const AT_ONCE: (usize, usize) = (8, 1 << 20);
 /// The longest type of a file that is taken over, in bytes.
 const TYPE: usize = 128;
 
@@ -68,7 +69,7 @@ impl Bus {
 
     /// The next pieces from this place of the stream on, and the place after them. None: there are no more.
     pub async fn pieces(&self, object: &Described, from: u64) -> Result<(Vec<Bytes>, u64), Unreadable> {
-        let found = self.few(&object.stream, &object.pieces, from, AT_ONCE).await?;
+        let found = self.up_to(&object.stream, &object.pieces, from, AT_ONCE).await?;
         let next = found.last().map_or(from, |last| last.sequence + 1);
         Ok((found.into_iter().map(|piece| piece.payload).collect(), next))
     }

@@ -69,18 +69,18 @@ pub struct Uses {
     pub read: bool,
     /// Others see it as a NATS micro service, and ask its edge.
     pub service: bool,
+    /// It makes the consumers of its pool's accounts, which come while it runs.
+    pub creates: bool,
 }
 
 /// All permissions that `role` needs, with what `uses` takes. `api` is the prefix of the subjects of JetStream's API. `inbox` is the prefix
 /// of the subjects for answers.
 pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: &str) -> Vec<Need> {
-    let publish = |subject: String, probe: String| Need { verb: Verb::Publish, subject, probe };
-    let exact = |subject: String| publish(subject.clone(), subject);
+    let exact = |subject: String| Need { verb: Verb::Publish, probe: subject.clone(), subject };
     let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
     // The tokens of a subject that may have any value.
-    let some = |subject: &str| publish(subject.to_owned(), subject.replace(['*', '>'], NOTHING));
-    let key =
-        |subject: String| if api == super::access::OWN_API { subject } else { format!("{api}.{subject}") };
+    let some = |subject: &str| publish(subject.to_owned());
+    let key = |subject: String| key_of(subject, api);
     let info = |stream: String| exact(format!("{api}.STREAM.INFO.{stream}"));
 
     let mut needs = vec![subscribe(format!("{inbox}.>")), subscribe(subjects.live_status())];
@@ -89,29 +89,27 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
         needs.extend(micro::subjects("*").map(&subscribe));
     }
     let mut reads = uses.read;
+    let every = Account::every();
+    if role == Role::Pool {
+        needs.extend(pool(subjects, uses, api));
+    }
     let (stream, consumer) = match role {
-        Role::Edge(account) => {
+        Role::Edge(_) | Role::Pool => {
+            let account = if let Role::Edge(account) = role { account } else { &every };
             let lease = subjects.lease(account);
             needs.extend(uses.typing.then(|| subscribe(subjects.all_typing(Some(account)))));
             needs.extend(uses.service.then(|| subscribe(subjects.services_of(account))));
             needs.extend([
                 some(&subjects.in_of(account)),
-                exact(key(lease.clone())),
+                some(&key(lease.clone())),
                 info(subjects.stream_leases()),
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_in(), subjects.in_of(account))),
                 // What was offered last in a chat.
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.replies_of(account))),
                 some(&format!("{api}.DIRECT.GET.{}.{}", subjects.stream_out(), subjects.sends_of(account))),
-                exact(format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
+                some(&format!("{api}.DIRECT.GET.{}.{lease}", subjects.stream_leases())),
             ]);
-            if uses.opt_outs {
-                let (stream, keys) = (subjects.stream_opt_outs(), subjects.opt_out_keys(Some(account)));
-                needs.extend([
-                    some(&key(keys.clone())),
-                    info(stream.clone()),
-                    some(&format!("{api}.DIRECT.GET.{stream}.{keys}")),
-                ]);
-            }
+            needs.extend(uses.opt_outs.then(|| opt_outs(subjects, account, api)).into_iter().flatten());
             needs.extend(uses.sessions.then(|| session(subjects, account, api)).into_iter().flatten());
             if let Some(media) = uses.fetched {
                 needs.extend(subjects.all_media().iter().map(|part| some(part)));
@@ -142,9 +140,11 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
     if reads {
         needs.push(exact(format!("{api}.DIRECT.GET.{}", subjects.stream_media())));
     }
+    // A wildcard is a whole token.
+    let consumer = if role == Role::Pool { "*".to_owned() } else { consumer };
     needs.extend([
-        exact(format!("{api}.CONSUMER.INFO.{stream}.{consumer}")),
-        exact(format!("{api}.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
+        some(&format!("{api}.CONSUMER.INFO.{stream}.{consumer}")),
+        some(&format!("{api}.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
         some(&format!("$JS.ACK.{stream}.{consumer}.>")),
         // With a JetStream domain in between.
         some(&format!("$JS.ACK.*.*.{stream}.{consumer}.>")),
@@ -152,12 +152,47 @@ pub fn needs(subjects: &Subjects, role: Role<'_>, uses: Uses, api: &str, inbox: 
     needs
 }
 
+/// To know the accounts of a pool and who has them, and what its edges tell each other.
+fn pool(subjects: &Subjects, uses: Uses, api: &str) -> Vec<Need> {
+    let subscribe = |subject: String| Need { verb: Verb::Subscribe, probe: subject.clone(), subject };
+    let (accounts, keys, leases) =
+        (subjects.stream_accounts(), subjects.account_keys(), subjects.stream_leases());
+    let (stream, filter) = (subjects.stream_out(), subjects.out_of(&Account::every()));
+    let makes = format!("{api}.CONSUMER.CREATE.{stream}.*.{filter}");
+    let mut needs = vec![
+        publish(format!("{api}.STREAM.INFO.{accounts}")),
+        publish(key_of(keys.clone(), api)),
+        publish(format!("{api}.DIRECT.GET.{accounts}")),
+        publish(format!("{api}.DIRECT.GET.{accounts}.{keys}")),
+        publish(format!("{api}.DIRECT.GET.{leases}")),
+        publish(subjects.live_pool()),
+        subscribe(subjects.live_pool()),
+        subscribe(subjects.leases()),
+    ];
+    needs.extend(uses.creates.then(|| publish(makes)));
+    needs
+}
+
+/// To publish to a subject, in which some tokens may have any value.
+fn publish(subject: String) -> Need {
+    let probe = subject.replace(['*', '>'], NOTHING);
+    Need { verb: Verb::Publish, subject, probe }
+}
+
+/// Where a key-value client publishes to.
+fn key_of(subject: String, api: &str) -> String {
+    if api == super::access::OWN_API { subject } else { format!("{api}.{subject}") }
+}
+
+/// To know who wants nothing unasked, in the chats of one account.
+fn opt_outs(subjects: &Subjects, account: &Account, api: &str) -> [Need; 3] {
+    let (stream, keys) = (subjects.stream_opt_outs(), subjects.opt_out_keys(Some(account)));
+    let (info, get) = (format!("{api}.STREAM.INFO.{stream}"), format!("{api}.DIRECT.GET.{stream}.{keys}"));
+    [key_of(keys, api), info, get].map(publish)
+}
+
 /// To read and write the slots of one account's session, and of no other.
 fn session(subjects: &Subjects, account: &Account, api: &str) -> [Need; 3] {
-    let publish = |subject: String| {
-        let probe = subject.replace(['*', '>'], NOTHING);
-        Need { verb: Verb::Publish, subject, probe }
-    };
     let (stream, slots) = (subjects.stream_session(), subjects.session_slots(account));
     let (info, get) = (format!("{api}.STREAM.INFO.{stream}"), format!("{api}.DIRECT.GET.{stream}.{slots}"));
     [slots, info, get].map(publish)
@@ -226,6 +261,9 @@ impl Bus {
                 &need.probe,
             );
         }
+        // Where there is a pool, it is asked for as well.
+        let accounts = format!("{}.DIRECT.GET.{}", self.api, subjects.stream_accounts());
+        self.refusals.tolerate_too("that the page of the admin server shows a pool's accounts", &accounts);
         let refused = self.refused(&all).await;
         [waits, letters, changes].map(|needs| needs.iter().any(|need| refused.contains(need)))
     }
@@ -293,6 +331,7 @@ mod tests {
         sessions: true,
         read: true,
         service: true,
+        creates: true,
     };
 
     /// Everything in quotation marks from `user: <name>` to the next user.
@@ -312,6 +351,7 @@ mod tests {
             needs(&subjects, role, ALL, "$JS.API", inbox).into_iter().map(|need| need.subject).collect()
         };
         assert_eq!(of(Role::Edge(&account), "_INBOX_edge_default"), configured("edge"));
+        assert_eq!(of(Role::Pool, "_INBOX_pool"), configured("pool"));
         assert_eq!(of(Role::Forwarder, "_INBOX_forwarder"), configured("forwarder"));
     }
 

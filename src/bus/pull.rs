@@ -114,13 +114,13 @@ impl Bus {
     ///
     /// Messages that still arrive after `stop` are given back. After the call of `closed`, a message that is given back
     /// is not delivered here again. A message on a subject that no chat has is skipped with an ERROR.
-    pub async fn pull(
+    pub async fn pull<Room: Future<Output = usize>, Taken: Future<Output = ()>>(
         &self,
         subjects: &Subjects,
         (stream, consumer): (String, String),
         stop: &CancellationToken,
-        room: impl AsyncFn(bool) -> usize,
-        take: impl AsyncFn(Box<Delivery>),
+        room: impl Fn(bool) -> Room,
+        take: impl Fn(Box<Delivery>) -> Taken,
         closed: impl FnOnce(),
     ) -> Result<(), ReadError> {
         let mut puller = Puller::new(self, subjects, &stream, &consumer).await?;

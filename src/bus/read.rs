@@ -128,7 +128,7 @@ impl Bus {
     }
 
     /// The same; `None` if the consumer does not exist.
-    pub(super) async fn consumer_state_if_any(
+    pub async fn consumer_state_if_any(
         &self,
         stream: &str,
         name: &str,
@@ -148,6 +148,15 @@ impl Bus {
         let handle =
             self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
         handle.delete_message(sequence).await.map_err(|error| ReadError::new(&error))
+    }
+
+    /// Removes what a subject has up to this sequence. Key-value buckets allow no other removal.
+    pub async fn purge(&self, stream: &str, subject: &str, last: u64) -> Result<(), ReadError> {
+        let handle =
+            self.jetstream.get_stream_no_info(stream).await.map_err(|error| ReadError::new(&error))?;
+        let purge = handle.purge().filter(subject).sequence(last + 1);
+        let asked = format!("{}.STREAM.PURGE.{stream}", self.api);
+        self.unless_refused(&asked, purge.into_future()).await.map(|_purged| ())
     }
 
     /// When the stream was created, in nanoseconds since the epoch. This identifies its incarnation. A server that does

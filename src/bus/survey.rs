@@ -117,7 +117,7 @@ impl Bus {
             lacks.take(format!("key-value bucket {bucket}"), subject, answer);
         }
 
-        let (stream, want) = topology::consumer(subjects, settings, role);
+        let Some((stream, want)) = topology::consumer(subjects, settings, role) else { return lacks };
         let name = want.durable_name.clone().unwrap_or_default();
         let answer = self.ask::<consumer::Info>(&format!("CONSUMER.INFO.{stream}.{name}")).await;
         let subject = format!("{}.CONSUMER.CREATE.{stream}.{name}.{}", self.api, want.filter_subject);

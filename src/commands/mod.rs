@@ -3,6 +3,7 @@
 //! Each command has a file or a folder. `bus_access` is how they reach the bus. They may import everything below
 //! `run`; only `cli` and `main` import them.
 
+pub mod accounts;
 pub mod bus_access;
 pub mod check;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod opt_out;
 pub mod provision;
 pub mod send;
 pub mod service;
+pub mod session;
 pub mod status;
 pub mod takeover;
 pub mod tap;
@@ -22,13 +24,16 @@ use clap::Subcommand;
 
 use crate::config::{Config, Environment, Origin, Variable};
 use crate::exit::{EX_CONFIG, EX_UNAVAILABLE, Fatal};
+use crate::operator::accounts::NotChanged;
 use crate::process::{Threads, ended, observed, quietly, settings};
 use crate::telemetry;
+use accounts::AccountsError;
 use bus_access::BusUnavailable;
 use dlq::DlqError;
 use opt_out::OptOutError;
 use send::SendError;
 use service::ServiceError;
+use session::SessionError;
 use status::StatusError;
 use takeover::TakeoverCommandError;
 use tap::TapError;
@@ -102,6 +107,14 @@ pub enum Command {
     ///   whatsapp-connector opt-out add --chat 5491112345678
     #[command(subcommand, verbatim_doc_comment)]
     OptOut(opt_out::OptOutCommand),
+    /// Adds, lists, pauses and removes the accounts of a pool of edges: those that run with WHATSAPP_ACCOUNTS.
+    ///
+    ///   whatsapp-connector accounts add shop --link
+    ///
+    /// Exit code 1: there is no such account, or the edge refuses. Exit code 2: an option cannot be used. Needs NATS_URL, or a `run` on
+    /// this machine.
+    #[command(subcommand, verbatim_doc_comment)]
+    Accounts(accounts::AccountsCommand),
     /// Prints how to link an account's number, as JSON: the QR code that its edge shows, or that it is linked.
     ///
     /// With --phone, the edge asks WhatsApp for a code to type into that phone. Whoever has the QR code or the code can link a number of
@@ -117,6 +130,14 @@ pub enum Command {
     ///   whatsapp-connector unlink --account default
     #[command(verbatim_doc_comment)]
     Unlink(service::UnlinkArgs),
+    /// Takes a session elsewhere, without linking the number again: onto the bus or back, into a file or out of it.
+    ///
+    /// Stop all edges of the account first. As long as one is at work, each of these commands ends with exit code 75, and nothing
+    /// is changed. They need SESSION_KEY.
+    ///
+    ///   whatsapp-connector session move --to nats
+    #[command(subcommand, verbatim_doc_comment)]
+    Session(session::SessionCommand),
     /// Asks WhatsApp whether somebody has this phone number there. Prints the answer as JSON.
     ///
     /// The edge remembers who was found for a day. It asks as often as SERVICE_CHECKS says. It runs with SERVICE=on.
@@ -159,6 +180,9 @@ pub enum CommandError {
     /// `status`.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// `accounts`.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
     /// `opt-out`.
     #[error(transparent)]
     OptOut(#[from] OptOutError),
@@ -168,6 +192,9 @@ pub enum CommandError {
     /// `link`, `unlink` and `check-number`.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// `session`.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// `healthcheck`.
     #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
@@ -187,12 +214,21 @@ impl Fatal for CommandError {
             | Self::Takeover(TakeoverCommandError::Access(error))
             | Self::OptOut(OptOutError::Access(error))
             | Self::Service(ServiceError::Access(error))
+            | Self::Accounts(
+                AccountsError::Access(error) | AccountsError::Service(ServiceError::Access(error)),
+            )
             | Self::Status(StatusError::Access(error)) => bus(error),
+            Self::Session(error) => error.exit_code(),
             Self::Takeover(error) if error.is_setting() => EX_CONFIG,
             Self::OptOut(OptOutError::Off) => EX_CONFIG,
             Self::Status(StatusError::Wanted(_))
             | Self::Send(SendError::NotThere | SendError::Recipient | SendError::NoFile)
             | Self::Service(ServiceError::NotThere | ServiceError::Refused(_))
+            | Self::Accounts(
+                AccountsError::NotChanged(NotChanged::NotThere(_) | NotChanged::TooMany)
+                | AccountsError::Service(ServiceError::Refused(_))
+                | AccountsError::NotUnlinked(ServiceError::Refused(_)),
+            )
             | Self::Healthcheck(_) => 1,
             Self::Provision(_)
             | Self::Dlq(_)
@@ -200,6 +236,7 @@ impl Fatal for CommandError {
             | Self::Send(_)
             | Self::Takeover(_)
             | Self::OptOut(_)
+            | Self::Accounts(_)
             | Self::Service(_)
             | Self::Status(_)
             | Self::Output(_) => EX_UNAVAILABLE,
@@ -252,9 +289,19 @@ pub fn run(command: Command, environment: &Environment) -> ExitCode {
         Command::CheckNumber(args) => for_operator(environment, async |config| {
             service::check_number(&args, &config).await.map_err(CommandError::from)
         }),
+        Command::Accounts(command) => for_operator(environment, async |config| {
+            Box::pin(accounts::run(&command, &config)).await.map_err(CommandError::from)
+        }),
         Command::OptOut(command) => for_operator(environment, async |config| {
             opt_out::run(&command, &config).await.map_err(CommandError::from)
         }),
+        Command::Session(command) => match session::place(environment) {
+            // As if the session was on the bus: what that needs is checked.
+            Ok(place) => for_operator(&session::on_the_bus(environment), async |config| {
+                session::run(command, place, &config).await.map_err(CommandError::from)
+            }),
+            Err(code) => code,
+        },
         Command::Status(args) => for_operator(environment, async |config| {
             status::run(&args, &config).await.map_err(CommandError::from)
         }),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::topology::{self, Provision, Role, TopologyError};
 use crate::bus::{Bus, ConnectError, Settings};
 use crate::config::Config;
+use crate::pool::Which;
 use crate::stdout;
 use crate::wire::Account;
 
@@ -49,7 +50,8 @@ impl ProvisionError {
 /// Which accounts.
 #[derive(Debug, Clone, Args)]
 pub struct ProvisionArgs {
-    /// An account whose edge will run; may be given several times. Without it, WHATSAPP_ACCOUNT.
+    /// An account whose edge will run; may be given several times. Without it, WHATSAPP_ACCOUNT; with WHATSAPP_ACCOUNTS, the names
+    /// there.
     #[arg(long = "account", value_parser = Account::parse)]
     accounts: Vec<Account>,
 }
@@ -65,8 +67,19 @@ pub async fn run(args: &ProvisionArgs, config: &Config) -> Result<ExitCode, Prov
     let bus = connect.await.map_err(|_elapsed| ProvisionError::Timeout)??;
     let topology = topology::Settings { provision: Provision::Create, ..config.topology.clone() };
     bus.ensure(&config.subjects, &topology, Role::Forwarder).await?;
-    let own = std::slice::from_ref(&config.edge.account);
-    for account in if args.accounts.is_empty() { own } else { &args.accounts } {
+    let mut accounts = args.accounts.clone();
+    match &config.pool {
+        Some(pool) => {
+            bus.ensure(&config.subjects, &topology, Role::Pool).await?;
+            let _ = stdout::line("the bus is ready for the edges of a pool")?;
+            if let (Which::These(names), true) = (&pool.which, accounts.is_empty()) {
+                accounts.extend(names.iter().cloned());
+            }
+        }
+        None if accounts.is_empty() => accounts.push(config.edge.account.clone()),
+        None => {}
+    }
+    for account in &accounts {
         bus.ensure(&config.subjects, &topology, Role::Edge(account)).await?;
         let _ = stdout::line(format_args!("the bus is ready for the edge of `{account}`"))?;
     }

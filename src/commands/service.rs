@@ -8,11 +8,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::bus_access::{self, BusUnavailable};
-use crate::bus::AskError;
+use crate::bus::{AskError, Bus};
 use crate::config::Config;
 use crate::stdout;
-use crate::wire::Account;
 use crate::wire::service::{Act, LinkRequest, NumberReply, NumberRequest, UnlinkRequest};
+use crate::wire::{Account, Subjects};
 
 /// How long the edge may take. It answers sooner, if only with what is in its way.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct LinkArgs {
     /// The account to link. Without it: WHATSAPP_ACCOUNT.
     #[arg(long, value_parser = Account::parse)]
-    account: Option<Account>,
+    pub(super) account: Option<Account>,
     /// Asks WhatsApp for a code to type into the phone of this number, in place of the QR code.
     #[arg(long)]
-    phone: Option<String>,
+    pub(super) phone: Option<String>,
 }
 
 /// What `unlink` takes.
@@ -102,7 +102,20 @@ async fn ask(
     request: &impl Serialize,
 ) -> Result<Vec<u8>, ServiceError> {
     let bus = bus_access::connect(config, act.name()).await?;
-    let subject = config.subjects.service(account, act.name());
+    let answer = asked(&bus, &config.subjects, account, act, request).await?;
+    let _ = stdout::line(String::from_utf8_lossy(&answer))?;
+    Ok(answer)
+}
+
+/// What the edge answers.
+pub(super) async fn asked(
+    bus: &Bus,
+    subjects: &Subjects,
+    account: &Account,
+    act: Act,
+    request: &impl Serialize,
+) -> Result<Vec<u8>, ServiceError> {
+    let subject = subjects.service(account, act.name());
     // Plain data always serialises.
     let request = serde_json::to_vec(request).unwrap_or_default();
     let answer = bus.ask_one(&subject, request, PATIENCE).await.map_err(|error| match error {
@@ -110,6 +123,5 @@ async fn ask(
         AskError::Refused { text, .. } => ServiceError::Refused(text),
         AskError::Bus(error) => ServiceError::Unanswered(error.to_string()),
     })?;
-    let _ = stdout::line(String::from_utf8_lossy(&answer))?;
     Ok(answer.to_vec())
 }

@@ -12,6 +12,7 @@ use crate::bus::{self, embedded, topology};
 use crate::edge::journal::SessionKeys;
 use crate::edge::{self, rate};
 use crate::forwarder;
+use crate::pool;
 use crate::proxy::Proxies;
 use crate::telemetry;
 use crate::wire::opt_out::{self, Words};
@@ -31,6 +32,7 @@ impl Config {
         let opt_out = opt_out(given, check);
         let store = session_store(given, check);
         let sessions = matches!(store, Some(edge::SessionStore::Bus { .. }));
+        let pool = pool(given, sessions, check);
         let topology = topology(given, &ages, (opt_out.is_some(), sessions), check);
         let shutdown_grace = check.duration(&given.shutdown_grace);
         let takeover = takeover(given, &ages, check);
@@ -54,6 +56,7 @@ impl Config {
             routes,
             forwarder: forwarder?,
             edge: edge?,
+            pool: pool?,
             http_addr: http_addr?,
             http_token,
             compat_status: compat_status?,
@@ -302,6 +305,18 @@ fn session_store(given: &table::All, check: &mut Check) -> Option<edge::SessionS
         return Some(edge::SessionStore::File);
     }
     Some(edge::SessionStore::Bus { keys: keys?, unsafe_sync: unsafe_sync? })
+}
+
+/// Which accounts a pool's edge works for. `Some(None)`: it is none of a pool.
+fn pool(given: &table::All, sessions: bool, check: &mut Check) -> Option<Option<pool::Settings>> {
+    let capacity = check
+        .read(&given.edge_capacity, |text| text.parse().ok().filter(|count| (1..=1_000).contains(count)));
+    if given.whatsapp_accounts.value.is_none() {
+        return capacity.map(|_| None);
+    }
+    // Without it, no other edge could go on with an account.
+    let which = check.read(&given.whatsapp_accounts, |text| read::which(text).filter(|_| sessions));
+    Some(Some(pool::Settings { which: which?, capacity: capacity? }))
 }
 
 fn edge(

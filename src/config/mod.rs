@@ -23,6 +23,7 @@ use secrecy::SecretString;
 
 pub use earlier::Earlier;
 pub use known::Unknown;
+pub(crate) use read::digits;
 pub use remarks::{Remark, remarks};
 pub use routes::{Refused, RoutesFile};
 pub use show::InForce;
@@ -31,6 +32,7 @@ pub use sources::{Environment, Origin, Variable, dotenv};
 use crate::bus::{self, embedded, topology};
 use crate::edge;
 use crate::forwarder;
+use crate::pool;
 use crate::proxy::Proxies;
 use crate::telemetry;
 use crate::wire::{FileLinks, Subjects};
@@ -55,6 +57,8 @@ pub struct Config {
     pub forwarder: forwarder::Settings,
     /// The edge.
     pub edge: edge::Settings,
+    /// The pool that it is one of. `None`: it works for one account, and for no other.
+    pub pool: Option<pool::Settings>,
     /// The admin server's address.
     pub http_addr: SocketAddr,
     /// A client that sends it may see `/link` from any address. Without it, only loopback may.

@@ -13,7 +13,9 @@ use crate::edge::{Interactive, Presence};
 use crate::forwarder::backend::{Fields, Url};
 use crate::forwarder::eligible::{Groups, UnknownNumbers};
 use crate::forwarder::{Format, Mode};
+use crate::pool::Which;
 use crate::telemetry::{self, LogFormat};
+use crate::wire::Account;
 
 /// Reads settings, and collects those that cannot be used.
 #[derive(Debug, std::default::Default)]
@@ -257,6 +259,15 @@ pub(super) fn on_bus(text: &str) -> Option<bool> {
     ["file", "nats"].iter().position(|known| text == *known).map(|at| at == 1)
 }
 
+/// `*`, or accounts separated by commas.
+pub(super) fn which(text: &str) -> Option<Which> {
+    if text.trim() == "*" {
+        return Some(Which::All);
+    }
+    let names = text.split(',').map(|name| Account::parse(name.trim()).ok());
+    Some(Which::These(names.collect::<Option<_>>()?))
+}
+
 /// `on` or `off`.
 pub(super) fn switch(text: &str) -> Option<bool> {
     ["off", "on"].iter().position(|known| text == *known).map(|at| at == 1)
@@ -309,7 +320,7 @@ pub(super) fn numbers(text: &str) -> Option<HashSet<String>> {
 }
 
 /// The digits of a phone number, however people write it.
-pub(super) fn digits(text: &str) -> Option<String> {
+pub(crate) fn digits(text: &str) -> Option<String> {
     let number: String = text.chars().filter(|c| !" +-().".contains(*c)).collect();
     (number.len() >= 5 && number.len() <= 20 && number.chars().all(|c| c.is_ascii_digit())).then_some(number)
 }

@@ -169,6 +169,15 @@ impl Environment {
         self.variables.get(name)
     }
 
+    /// The same, with another value of one variable.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut changed = self.clone();
+        let variable = Variable { value: value.to_owned(), origin: Origin::Environment, file: None };
+        changed.variables.insert(name.to_owned(), variable);
+        changed
+    }
+
     /// The names of all variables that are set.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)

@@ -251,6 +251,9 @@ settings! {
     session_unsafe_sync: "SESSION_UNSAFE_SYNC", Setting::of(Edge).or("off").takes("on or off");
     whatsapp_account: "WHATSAPP_ACCOUNT", Setting::of(Edge).or("default")
         .takes("1 to 64 of a-z, 0-9, _ and -");
+    whatsapp_accounts: "WHATSAPP_ACCOUNTS", Setting::of(Edge).or_else("one account: WHATSAPP_ACCOUNT")
+        .takes("* or names of accounts, separated by commas; with SESSION_STORE=nats");
+    edge_capacity: "EDGE_CAPACITY", Setting::of(Edge).or("100").takes("1 to 1000");
     whatsapp_pair_phone: "WHATSAPP_PAIR_PHONE", Setting::of(Edge).or_else("QR code only")
         .takes("a phone number in digits, with its country code").shown(Shown::LastFour);
     inbound_extra: "INBOUND_EXTRA", Setting::of(Edge).or_else("neither")

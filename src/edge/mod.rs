@@ -2,55 +2,67 @@
 //!
 //! `inbound` stores each customer's message on the bus, and only then lets WhatsApp mark it "received". `outbound`
 //! sends what is on the bus. `session` keeps the link to WhatsApp. `addressing` holds what `inbound` and `outbound`
-//! share. Imports go one way: `inbound` and `outbound` → `addressing`, `session`. This module puts the parts
-//! together, for one term of the lease. No module outside `edge` names the client library.
+//! share. Imports go one way: `inbound` and `outbound` → `addressing`, `session`. This module has the edge and its
+//! lease, and `term` puts the parts together for one term of it; `seat` is what others see of it, and what edges of one process share. No module
+//! outside `edge` names the client library.
 
 mod addressing;
 mod inbound;
 pub mod journal;
 mod outbound;
 mod place;
+mod seat;
 mod session;
+mod term;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::topology::{self, Role, TopologyError};
+use crate::bus::topology::{self, TopologyError};
 use crate::bus::{Bus, ReadError};
 use crate::telemetry::metrics;
 use crate::wire::opt_out::Words;
 use crate::wire::takeover::Lasts;
 use crate::wire::{Account, Subjects};
-use addressing::offers::Offers;
 pub use addressing::open_takeovers::{OpenTakeovers, Taken};
-use addressing::opt_outs::OptOuts;
-use addressing::takeovers::Takeovers;
-use addressing::timers::Timers;
 pub use inbound::decoded;
-use inbound::{Files, Inbound, Latecomers, Memory, Pool};
-use outbound::{
-    Acks, Announcer, Courteous, Courtesies, Feedback, FileMeans, Means, Outbound, Receipts, Sender, SentAs,
-};
 pub use outbound::{
     Interactive, Limits, LookUps, NewChatLimits, NewChats, Shown, Unchecked, job, parts, rate, request,
 };
-use place::{home, is_safe};
+use place::home;
+pub use seat::{Ground, Seat};
 use session::link::Input;
-use session::{
-    Aside, Asides, ConnectionWriter, Fetcher, Groups, Home, Hosts, Http, Jobs, Lease, News, Polls, Resends,
-    Session, Uploader, Uploads,
-};
 pub use session::{
-    Challenge, Connection, Extra, Flaw, Inspection, LockError, NotDone, PairCode, Passkey, Presence,
-    SessionStore, guarded, inspect, link,
+    Challenge, Connection, Extra, Flaw, Inspection, LEASE_TERM, LockError, NotDone, PairCode, Passkey,
+    Presence, SessionStore, guarded, inspect, link, moving, row_again,
 };
+use session::{ConnectionWriter, Held, Home, Http, Lease, LeaseTerm, News};
 
 /// The pause before a session is taken over again that was lost, or could not be read.
 const NO_SESSION: Duration = Duration::from_secs(5);
+/// How long a term may take to end after one of its tasks has panicked.
+const BROKEN: Duration = Duration::from_secs(5);
+
+/// How a term of the lease has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It never began: the lease has changed, or cannot be had now.
+    NotTaken,
+    /// As it was told.
+    Stopped,
+    /// The lease is another edge's, or nobody knows whose.
+    Lost,
+    /// Another edge writes the session, or the bus does not let this one.
+    NoSession,
+    /// What is on the bus cannot be read here.
+    Unreadable,
+    /// A task has panicked.
+    Broken,
+}
 
 /// What an operator can set for the edge.
 #[derive(Debug, Clone)]
@@ -106,6 +118,13 @@ pub enum EdgeError {
     Http(String),
 }
 
+impl EdgeError {
+    /// Is it over by itself, when the bus answers again?
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Bus(_) | Self::Topology(TopologyError::Failed { .. }))
+    }
+}
+
 /// The edge of one process.
 #[derive(Debug)]
 pub struct Edge {
@@ -133,21 +152,18 @@ struct Parts {
 }
 
 impl Edge {
-    /// Locks the auth directory, makes sure that the streams exist, and gets ready.
+    /// Locks the auth directory, makes sure that the account's consumer exists, and gets ready. `name` is what the edge is
+    /// called in leases, if its process has several.
     pub async fn start(
-        bus: Bus,
-        subjects: Subjects,
-        topology: topology::Settings,
+        ground: Ground,
         settings: Settings,
+        name: Option<String>,
         stop: CancellationToken,
     ) -> Result<Self, EdgeError> {
-        let (home, name) = home(&bus, &subjects, &settings)?;
-        let auth = Arc::new(home);
-        let hosts = Hosts::of(settings.session.simulator_url.as_deref());
-        let http = session::http_client(hosts, settings.session.proxy.as_ref())
-            .map_err(|error| EdgeError::Http(error.to_string()))?;
-        bus.ensure(&subjects, &topology, Role::Edge(&settings.account)).await?;
-        is_safe(&bus, &subjects, &settings).await?;
+        let Ground { bus, subjects, topology, http } = ground;
+        let (home, own_name) = home(&bus, &subjects, &settings)?;
+        let (auth, name) = (Arc::new(home), name.unwrap_or(own_name));
+        bus.ensure_edge(&subjects, &topology, &settings.account).await?;
         let lease = Lease::new(bus.clone(), &subjects, &settings.account, name);
         let (writer, connection, news) = Connection::channel();
         let new_chats = NewChats::remembered(settings.limits.new_chats, Arc::clone(&auth)).await;
@@ -174,29 +190,17 @@ impl Edge {
         Ok(Self { parts, news })
     }
 
-    /// The state of the link, for readiness and for the linking page.
-    pub fn connection(&self) -> Connection {
-        self.parts.connection.clone()
-    }
-
-    /// Whether new chats are written to.
-    pub fn new_chats(&self) -> NewChats {
-        self.parts.new_chats.clone()
-    }
-
-    /// Who asks WhatsApp about numbers.
-    pub fn look_ups(&self) -> LookUps {
-        self.parts.look_ups.clone()
-    }
-
-    /// Whether this edge holds the account's lease.
-    pub fn on_duty(&self) -> watch::Receiver<bool> {
-        self.parts.on_duty.subscribe()
-    }
-
-    /// Which chats a person has, if persons take over.
-    pub fn takeovers(&self) -> Option<OpenTakeovers> {
-        self.parts.takeovers.clone()
+    /// What others see of it.
+    pub fn seat(&self) -> Seat {
+        let parts = &self.parts;
+        Seat {
+            account: parts.settings.account.clone(),
+            connection: parts.connection.clone(),
+            new_chats: parts.new_chats.clone(),
+            look_ups: parts.look_ups.clone(),
+            on_duty: parts.on_duty.subscribe(),
+            takeovers: parts.takeovers.clone(),
+        }
     }
 
     /// Works whenever this edge holds the lease, until `stop`. After that, sends in flight get up to `grace`.
@@ -211,6 +215,22 @@ impl Edge {
             news.announce(&parts.bus, &parts.subjects, &parts.settings.account, &over, &parts.stop);
         tokio::join!(work, announce);
     }
+
+    /// Works for one term: if the lease is still as it was at this revision of it. The term ends with `broken`, too.
+    pub async fn run_once(self, revision: u64, grace: Duration, broken: CancellationToken) -> End {
+        let Self { parts, news } = self;
+        let Some(held) = parts.take(revision).await else { return End::NotTaken };
+        let over = CancellationToken::new();
+        let work = async {
+            let end = parts.hold(held, grace, &broken).await;
+            parts.writer.apply(Input::Stopping);
+            over.cancel();
+            end
+        };
+        let announce =
+            news.announce(&parts.bus, &parts.subjects, &parts.settings.account, &over, &parts.stop);
+        tokio::join!(work, announce).0
+    }
 }
 
 impl Parts {
@@ -218,250 +238,94 @@ impl Parts {
         let stand_by = || {
             self.writer.apply(Input::StandBy);
         };
-        let account = self.settings.account.as_str();
-        metrics::LEASE.set(0, [account]);
+        metrics::LEASE.set(0, [self.settings.account.as_str()]);
         while let Some(held) = self.stop.run_until_cancelled(self.lease.acquire(stand_by)).await {
-            metrics::LEASE.set(1, [account]);
-            self.on_duty.send_replace(true);
-            let over = held.lost.child_token();
-            if self.has_taken(&over).await {
-                Box::pin(self.term(&over, grace)).await;
-            }
-            if let Home::Bus(session) = &*self.auth {
-                session.leave().await;
-            }
-            self.on_duty.send_replace(false);
-            metrics::LEASE.set(0, [account]);
-            // The session is lost and the lease is not: another edge goes on without a lease, or the session cannot be
-            // read here. Neither is over in a moment, and an edge that can read it may have the lease.
-            let has_no_session = over.is_cancelled() && !held.lost.is_cancelled();
-            if self.stop.is_cancelled() || has_no_session {
-                held.release().await;
-            }
+            let end = self.hold(held, grace, &CancellationToken::new()).await;
             if !self.stop.is_cancelled() {
                 stand_by();
             }
-            if has_no_session {
+            if matches!(end, End::NoSession | End::Unreadable) {
                 let _ = tokio::time::timeout(NO_SESSION, self.stop.cancelled()).await;
             }
         }
         self.writer.apply(Input::Stopping);
     }
 
-    fn hook(
-        &self,
-        (resends, polls, files): (&Resends, &Polls, Option<Files>),
-        groups: Groups,
-        (offers, timers, takeovers, opt_outs): (Offers, Timers, Takeovers, OptOuts),
-        stop: &CancellationToken,
-    ) -> Inbound {
-        let (bus, subjects, account) =
-            (self.bus.clone(), self.subjects.clone(), self.settings.account.clone());
-        let memory = Memory {
-            offers,
-            timers,
-            takeovers,
-            opt_outs,
-            resends: resends.clone(),
-            polls: polls.clone(),
-            extra: self.settings.session.extra,
-            files,
-            groups,
+    /// Takes the lease, if it has not changed since this revision.
+    async fn take(&self, revision: u64) -> Option<Held> {
+        let taken =
+            async { if self.lease.has_room().await { self.lease.take(revision).await } else { None } };
+        self.stop.run_until_cancelled(taken).await.flatten()
+    }
+
+    /// Works for as long as the lease is held.
+    async fn hold(&self, held: Held, grace: Duration, broken: &CancellationToken) -> End {
+        let account = self.settings.account.as_str();
+        metrics::LEASE.set(1, [account]);
+        self.on_duty.send_replace(true);
+        self.connection.gate().term(held.term());
+        let over = held.lost.child_token();
+        let work = async {
+            let taken = self.has_taken(&over, &held.term()).await;
+            if taken == Some(true) {
+                Box::pin(self.term(&over, grace)).await;
+            }
+            taken
         };
-        Inbound::new(bus, subjects, account, memory, stop.clone())
-    }
-
-    /// Which chats a person has taken over, for one term of the lease.
-    fn takeovers(&self) -> Takeovers {
-        let account = self.settings.account.clone();
-        Takeovers::new(self.bus.clone(), self.subjects.clone(), account, self.takeovers.clone())
-    }
-
-    /// Who wants nothing unasked, for one term of the lease.
-    fn opt_outs(&self) -> OptOuts {
-        let Settings { account, opt_out, .. } = &self.settings;
-        OptOuts::new(self.bus.clone(), self.subjects.clone(), account.clone(), opt_out.clone())
-    }
-
-    /// Takes receipts, for one term of the lease.
-    fn receipts(&self, hook: &Inbound, sent_as: SentAs, stop: &CancellationToken) -> (Receipts, Announcer) {
-        Receipts::channel(
-            self.bus.clone(),
-            self.subjects.clone(),
-            self.settings.account.clone(),
-            hook.chats(),
-            self.connection.clone(),
-            sent_as,
-            stop.clone(),
-        )
-    }
-
-    /// Fetches files, for one term of the lease.
-    fn pool(&self, files: Files, inbound: Inbound, stop: &CancellationToken) -> Pool {
-        Pool {
-            files,
-            fetcher: Fetcher::new(self.http.clone(), self.settings.media_max_bytes),
-            inbound,
-            connection: self.connection.clone(),
-            bus: self.bus.clone(),
-            subjects: self.subjects.clone(),
-            stop: stop.clone(),
+        let breaks = async {
+            broken.cancelled().await;
+            over.cancel();
+            // What has panicked may be what the rest waits for.
+            tokio::time::sleep(BROKEN).await;
+        };
+        let taken = tokio::select! {
+            taken = work => taken,
+            () = breaks => None,
+        };
+        if let Home::Bus(session) = &*self.auth {
+            session.leave().await;
+        }
+        self.on_duty.send_replace(false);
+        metrics::LEASE.set(0, [account]);
+        // The session is lost and the lease is not: another edge goes on without a lease, or the session cannot be read
+        // here. Neither is over in a moment, and an edge that can read it may have the lease.
+        let has_no_session = over.is_cancelled() && !held.lost.is_cancelled();
+        if self.stop.is_cancelled() || has_no_session {
+            held.release().await;
+        }
+        match taken {
+            _ if broken.is_cancelled() => End::Broken,
+            Some(false) => End::Unreadable,
+            _ if self.stop.is_cancelled() => End::Stopped,
+            _ if has_no_session => End::NoSession,
+            _ => End::Lost,
         }
     }
 
-    /// Sends files, for one term of the lease.
-    fn file_means(&self, uploads: Uploads) -> FileMeans {
-        let sends = self.topology.media.is_some_and(|media| media.sends);
-        FileMeans {
-            bus: self.bus.clone(),
-            subjects: self.subjects.clone(),
-            connection: self.connection.clone(),
-            uploader: Uploader::new(self.http.clone()),
-            uploads,
-            auth: Arc::clone(&self.auth),
-            most: sends.then_some(self.settings.media_max_bytes),
-        }
-    }
-
-    /// Says what people see beside messages, for one term of the lease.
-    fn courtesies(&self, groups: Groups, stop: &CancellationToken) -> (Courtesies, Courteous) {
-        let courtesies = Courtesies::new(self.settings.shown);
-        let courteous = Courteous {
-            courtesies: courtesies.clone(),
-            bus: self.bus.clone(),
-            subjects: self.subjects.clone(),
-            account: self.settings.account.clone(),
-            connection: self.connection.clone(),
-            groups,
-            stop: stop.clone(),
+    /// Takes over what is on the bus for one term of the lease. Returns whether it is this edge's; `Some(false)`: it cannot
+    /// be read here.
+    async fn has_taken(&self, over: &CancellationToken, lease: &LeaseTerm) -> Option<bool> {
+        let Home::Bus(session) = &*self.auth else {
+            self.lease.mark().linked(false);
+            return Some(true);
         };
-        (courtesies, courteous)
-    }
-
-    /// Takes over what is on the bus for one term of the lease. Returns whether it is this edge's.
-    async fn has_taken(&self, over: &CancellationToken) -> bool {
-        let Home::Bus(session) = &*self.auth else { return true };
-        let taken = session.take(over).await;
+        let taken = session.take(over, &self.lease.mark(), lease).await;
         if let Err(error) = &taken
             && !over.is_cancelled()
         {
             // And nobody is shown a QR code: a session that cannot be read is no number that is not linked.
-            tracing::error!(%error, "the session cannot be taken over from the bus; trying again");
+            if error.may_pass() {
+                tracing::warn!(%error, "the session cannot be taken over from the bus yet; trying again");
+            } else {
+                tracing::error!(%error, "the session cannot be taken over from the bus; trying again");
+            }
             over.cancel();
         }
         self.new_chats.recall().await;
-        taken.is_ok()
-    }
-
-    /// One term of the lease. It ends with `stop`, or when the lease or the session is `lost`.
-    async fn term(&self, lost: &CancellationToken, grace: Duration) {
-        let stop = self.stop.child_token();
-        let (account, acks, jobs) = (&self.settings.account, Acks::default(), Jobs::default());
-        let (resends, polls, uploads) = (Resends::default(), Polls::default(), Uploads::default());
-        let offers =
-            Offers::new(self.bus.clone(), self.subjects.clone(), account.clone(), self.topology.out_max_age);
-        let (timers, takeovers, opt_outs, sent_as) =
-            (Timers::default(), self.takeovers(), self.opt_outs(), SentAs::default());
-        let (groups, asker) = Groups::new(self.connection.clone(), stop.clone());
-        let (courtesies, courteous) = self.courtesies(groups.clone(), &stop);
-        let means = Means {
-            sender: Sender::new(self.connection.clone(), acks.clone()),
-            limits: self.settings.limits,
-            look_ups: self.look_ups.clone(),
-            offers: offers.clone(),
-            timers: timers.clone(),
-            takeovers: takeovers.clone(),
-            opt_outs: opt_outs.clone(),
-            sent_as: sent_as.clone(),
-            polls: polls.clone(),
-            new_chats: self.new_chats.clone(),
-            files: self.file_means(uploads.clone()),
-            groups: groups.clone(),
-            interactive: self.settings.interactive,
-            courtesies,
-        };
-        let Some(Some(outbound)) = lost.run_until_cancelled(self.outbound(means, &stop)).await else {
-            return;
-        };
-        let files = self.topology.media.map(|_| Files::new(jobs.clone(), self.topology.in_max_age));
-        let known = (offers, timers, takeovers.clone(), opt_outs);
-        let hook = self.hook((&resends, &polls, files.clone()), groups.clone(), known, &stop);
-        let pool = files.map(|files| self.pool(files, hook.clone(), &stop));
-        let (receipts, announcer) = self.receipts(&hook, sent_as, &stop);
-        // The session outlives the sends in flight, because it carries them. It must not outlive the lease.
-        let carry = lost.child_token();
-        let (asides, heard) = Asides::channel();
-        let latecomers = self.latecomers(heard, &hook, &resends, &stop);
-        let session = Session {
-            settings: self.settings.session.clone(),
-            auth: Arc::clone(&self.auth),
-            hook,
-            resends,
-            polls,
-            jobs,
-            uploads,
-            http: self.http.clone(),
-            asides,
-            groups,
-            outgoing: Arc::new(Feedback { acks, receipts }),
-            connection: self.writer.clone(),
-            stop: carry.clone(),
-        };
-        let work = async {
-            let sends = async {
-                tokio::join!(outbound.run(grace, lost.clone()), courteous.run(lost.clone()));
-                carry.cancel();
-            };
-            let ends = takeovers.tell_of_ends(&stop);
-            let others = async { tokio::join!(latecomers.run(), asker.run(), ends, fetch(pool)) };
-            tokio::join!(session.run(), sends, announcer.run(), others)
-        };
-        tokio::pin!(work);
-        tokio::select! {
-            _ = &mut work => {}
-            () = lost.cancelled() => {
-                // Hooks and sends must not outlive the lease either.
-                stop.cancel();
-                work.await;
-            }
+        match taken {
+            Ok(()) => Some(true),
+            Err(error) if error.is_unreadable() => Some(false),
+            Err(_) => None,
         }
-    }
-
-    /// Stores what passes the hook by.
-    fn latecomers(
-        &self,
-        heard: mpsc::Receiver<Aside>,
-        hook: &Inbound,
-        resends: &Resends,
-        stop: &CancellationToken,
-    ) -> Latecomers {
-        let (inbound, connection) = (hook.clone(), self.connection.clone());
-        Latecomers { heard, inbound, resends: resends.clone(), connection, stop: stop.clone() }
-    }
-
-    /// The sending half, ready to run. `None`: the bus does not answer, and a pause is over.
-    async fn outbound(&self, means: Means, stop: &CancellationToken) -> Option<Arc<Outbound>> {
-        let outbound = Outbound::new(
-            self.bus.clone(),
-            self.subjects.clone(),
-            self.settings.account.clone(),
-            means,
-            self.topology.clone(),
-            stop.clone(),
-        );
-        match outbound.await {
-            Ok(outbound) => Some(outbound),
-            Err(error) => {
-                tracing::warn!(%error, "the outbound consumer does not answer");
-                let _ = tokio::time::timeout(Duration::from_secs(1), self.stop.cancelled()).await;
-                None
-            }
-        }
-    }
-}
-
-async fn fetch(pool: Option<Pool>) {
-    if let Some(pool) = pool {
-        pool.run().await;
     }
 }

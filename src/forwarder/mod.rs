@@ -47,6 +47,7 @@ mod typing;
 mod waiting;
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,8 +299,11 @@ impl Forwarder {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async |_may_have_lost| self.capacity().await,
-                async |delivery| self.take(delivery, turns),
+                |_may_have_lost| self.capacity(),
+                |delivery| {
+                    self.take(delivery, turns);
+                    ready(())
+                },
                 || self.closed.cancel(),
             )
             .await

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use prost::Message as _;
 
 use crate::bus::{Bus, ReadError, Start, Stored};
-use crate::wire::process_status::Process;
+use crate::wire::pool::Entry;
+use crate::wire::process_status::{EdgeSide, PoolSide, Process};
 use crate::wire::v1::SessionEvent;
 use crate::wire::{Account, Subjects, header, now_ms};
 
@@ -14,6 +16,8 @@ use crate::wire::{Account, Subjects, header, now_ms};
 const QUIET: Duration = Duration::from_millis(300);
 /// The longest wait for answers. A process that cannot reach JetStream needs a second to say so.
 const BOUND: Duration = Duration::from_millis(1500);
+/// Of so many accounts it is asked at once what waits for them.
+const AT_ONCE: usize = 16;
 
 /// The messages that wait for a consumer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +48,10 @@ pub struct Seen {
     pub now_ms: i64,
     /// Each account's last event about its link.
     pub sessions: BTreeMap<String, SessionEvent>,
+    /// The accounts of the pool: what their entries say, if that can be read. `None`: there is no pool.
+    pub pool: Option<BTreeMap<String, Option<Entry>>>,
+    /// Only of this account.
+    pub only: Option<String>,
     /// The edge that has each account's lease (none if empty), and when the lease was taken, renewed or given up.
     pub leases: BTreeMap<String, (String, i64)>,
     /// The forwarders' consumer.
@@ -60,7 +68,30 @@ pub struct Seen {
 
 /// Collects everything about one account, or about all.
 pub async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>, dead: Counting) -> Seen {
-    let mut collector = Collector { bus, subjects, only, seen: Seen { now_ms: now_ms(), ..Seen::default() } };
+    all(bus, subjects, (only, None), dead).await
+}
+
+/// The same about all accounts of the pool, whether an edge runs or not, and without the dead letters.
+pub async fn collect_pool(bus: &Bus, subjects: &Subjects) -> Result<Seen, ReadError> {
+    let pool = entries(bus, subjects).await?;
+    Ok(all(bus, subjects, (None, Some(pool)), Counting::Off).await)
+}
+
+type Pool = BTreeMap<String, Option<Entry>>;
+
+async fn entries(bus: &Bus, subjects: &Subjects) -> Result<Pool, ReadError> {
+    let all = bus.accounts(subjects).await?;
+    Ok(all.into_iter().map(|(account, stored)| (account.to_string(), stored.entry)).collect())
+}
+
+async fn all(
+    bus: &Bus,
+    subjects: &Subjects,
+    (only, pool): (Option<&Account>, Option<Pool>),
+    dead: Counting,
+) -> Seen {
+    let seen = Seen { now_ms: now_ms(), pool, only: only.map(ToString::to_string), ..Seen::default() };
+    let mut collector = Collector { bus, subjects, only, seen };
     // Their answers come in while the bus is read.
     let asked = bus.ask_all(&subjects.live_status()).await;
     collector.sessions().await;
@@ -74,6 +105,7 @@ pub async fn collect(bus: &Bus, subjects: &Subjects, only: Option<&Account>, dea
         Err(error) => Err(error),
     };
     collector.processes(answers);
+    collector.pool().await;
     collector.links().await;
     collector.edges().await;
     collector.seen
@@ -145,20 +177,37 @@ impl Collector<'_> {
         let read = |answer: &bytes::Bytes| serde_json::from_slice::<Process>(answer).ok();
         let mut processes: Vec<_> = answers.iter().filter_map(read).collect();
         processes.retain(|process| {
-            process
-                .edge
-                .as_ref()
-                .is_none_or(|edge| process.forwarder.is_some() || self.is_wanted(&edge.account))
+            let has = |edge: &EdgeSide| self.is_wanted(&edge.account);
+            let knows = |pool: &PoolSide| {
+                pool.accounts.iter().any(has) || pool.parked.iter().any(|account| self.is_wanted(account))
+            };
+            let is_edge = process.edge.is_some() || process.pool.is_some();
+            process.forwarder.is_some()
+                || !is_edge
+                || process.edge.as_ref().is_some_and(has)
+                || process.pool.as_ref().is_some_and(|pool| self.only.is_none() || knows(pool))
         });
         processes.sort_by(|a, b| (&a.role, &a.host, a.pid).cmp(&(&b.role, &b.host, b.pid)));
         self.seen.processes = processes;
+    }
+
+    /// Without an edge that is one of a pool, nobody asks for the accounts: not every user may.
+    async fn pool(&mut self) {
+        let has_one = self.seen.processes.iter().any(|process| process.pool.is_some());
+        if self.seen.pool.is_some() || !has_one {
+            return;
+        }
+        let found = entries(self.bus, self.subjects).await;
+        let mut found = self.noted(&self.subjects.bucket_accounts(), found).unwrap_or_default();
+        found.retain(|account, _| self.is_wanted(account));
+        self.seen.pool = Some(found);
     }
 
     /// Finds the event that began the link's present state. The last event may be another one: of an edge that stands
     /// by, or about a chat.
     async fn links(&mut self) {
         for (account, last) in self.seen.sessions.clone() {
-            let live = self.seen.active_edge(&account).map(|edge| edge.state.clone());
+            let live = self.seen.active_edge(&account).map(|(_, edge)| edge.state.clone());
             let is_it = |event: &SessionEvent| {
                 event.chat.is_empty() && live.as_ref().is_none_or(|state| *state == event.code)
             };
@@ -181,10 +230,21 @@ impl Collector<'_> {
     }
 
     async fn edges(&mut self) {
-        for account in self.seen.accounts() {
-            let Ok(account) = Account::parse(&account) else { continue };
-            let (stream, name) = (self.subjects.stream_out(), self.subjects.consumer_edge(&account));
-            let consumer = self.consumer(&stream, &name, &self.subjects.out_of(&account)).await;
+        let accounts = self.seen.accounts().into_iter().filter_map(|account| Account::parse(&account).ok());
+        let stream = self.subjects.stream_out();
+        let asked = stream::iter(accounts).map(|account| {
+            let (name, filter) = (self.subjects.consumer_edge(&account), self.subjects.out_of(&account));
+            let (stream, this) = (&stream, &*self);
+            async move { (account, this.consumer_if_any(stream, &name, &filter).await, name) }
+        });
+        let all: Vec<_> = asked.buffered(AT_ONCE).collect().await;
+        for (account, consumer, name) in all {
+            // An account that no edge has ever had has none yet.
+            let may_have_none = self.seen.is_in_pool(account.as_str());
+            let consumer = match consumer {
+                Ok(None) if may_have_none => continue,
+                consumer => consumer.and_then(|consumer| consumer.ok_or_else(no_consumer)),
+            };
             if let Some(consumer) = self.noted(&format!("consumer {name}"), consumer) {
                 self.seen.edges.insert(account.to_string(), consumer);
             }
@@ -192,7 +252,16 @@ impl Collector<'_> {
     }
 
     async fn consumer(&self, stream: &str, name: &str, filter: &str) -> Result<Consumer, ReadError> {
-        let state = self.bus.consumer_state(stream, name).await?;
+        self.consumer_if_any(stream, name, filter).await?.ok_or_else(no_consumer)
+    }
+
+    async fn consumer_if_any(
+        &self,
+        stream: &str,
+        name: &str,
+        filter: &str,
+    ) -> Result<Option<Consumer>, ReadError> {
+        let Some(state) = self.bus.consumer_state_if_any(stream, name).await? else { return Ok(None) };
         let in_flight = u64::try_from(state.ack_pending).unwrap_or(u64::MAX);
         let mut consumer =
             Consumer { name: name.to_owned(), lag: state.not_delivered, in_flight, oldest_ms: None };
@@ -201,8 +270,12 @@ impl Collector<'_> {
             let oldest = self.bus.next_from(stream, filter, state.ack_floor + 1).await?;
             consumer.oldest_ms = oldest.map(|oldest| oldest.stored_at_ms);
         }
-        Ok(consumer)
+        Ok(Some(consumer))
     }
+}
+
+fn no_consumer() -> ReadError {
+    ReadError::new(&"the consumer does not exist")
 }
 
 fn event(stored: &Stored) -> Option<SessionEvent> {
@@ -210,18 +283,37 @@ fn event(stored: &Stored) -> Option<SessionEvent> {
 }
 
 impl Seen {
-    /// The accounts that an edge answers for or has the lease of, and those with an event in `WA_IN`.
+    /// The accounts that an edge answers for or has the lease of, those of the pool, and those with an event in `WA_IN`.
     pub fn accounts(&self) -> BTreeSet<String> {
         let held =
             self.leases.iter().filter(|(_, (holder, _))| !holder.is_empty()).map(|(account, _)| account);
-        let edges = self.processes.iter().filter_map(|process| process.edge.as_ref());
-        let all = self.sessions.keys().chain(held).chain(edges.map(|edge| &edge.account));
-        all.cloned().collect()
+        // What was removed from a pool has neither entry nor lease, and its events are kept for a while.
+        let is_gone = |account: &&String| {
+            self.pool.is_some() && !self.is_in_pool(account) && !self.leases.contains_key(*account)
+        };
+        let sessions = self.sessions.keys().filter(|account| !is_gone(account));
+        let pool = self.pool.iter().flat_map(BTreeMap::keys);
+        let edges = self.edge_sides().map(|(_, edge)| &edge.account);
+        let edges = edges.filter(|account| self.only.as_ref().is_none_or(|only| only == *account));
+        sessions.chain(held).chain(pool).chain(edges).cloned().collect()
+    }
+
+    /// Is it one of the pool's?
+    pub fn is_in_pool(&self, account: &str) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.contains_key(account))
+    }
+
+    /// What each process says of each account that it works for.
+    pub fn edge_sides(&self) -> impl Iterator<Item = (&Process, &EdgeSide)> {
+        self.processes.iter().flat_map(|process| {
+            let of_pool = process.pool.iter().flat_map(|pool| &pool.accounts);
+            process.edge.iter().chain(of_pool).map(move |edge| (process, edge))
+        })
     }
 
     /// Of the edges that answer for an account, the one that has the link; if there is none, one that stands by.
-    pub fn active_edge(&self, account: &str) -> Option<&crate::wire::process_status::EdgeSide> {
-        let edges = self.processes.iter().filter_map(|process| process.edge.as_ref());
-        edges.filter(|edge| edge.account == account).min_by_key(|edge| edge.state == "standby")
+    pub fn active_edge(&self, account: &str) -> Option<(&Process, &EdgeSide)> {
+        let edges = self.edge_sides().filter(|(_, edge)| edge.account == account);
+        edges.min_by_key(|(_, edge)| edge.state == "standby")
     }
 }

@@ -9,7 +9,7 @@ fn edge(state: &str, action: &str) -> Process {
         account: "shop".to_owned(),
         state: state.to_owned(),
         action: action.to_owned(),
-        sending: 0,
+        ..EdgeSide::default()
     };
     let mut process =
         Process { role: "edge".to_owned(), edge: Some(side), ready: state == "online", ..Process::default() };

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::uncollected::Place;
+use crate::task::Scope;
 use crate::wire::{header, now_ms};
 
 /// How log lines look (`LOG_FORMAT`).
@@ -165,11 +166,14 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     let mut about = Message::default();
+    // Outside of a message's spans, at least whose it is.
+    let scope = Scope::account().map(|account| account.to_string());
     for span in context.lookup_current().into_iter().flat_map(|span| span.scope()) {
         if let Some(message) = span.extensions().get::<Message>() {
             about = about.or(message);
         }
     }
+    about.account = about.account.or(scope);
     // Not while a span's extensions are locked: this locks them itself.
     if let Some(span) = context.lookup_current() {
         let place = span.extensions().get::<Place>().map(|Place(context)| context.clone());

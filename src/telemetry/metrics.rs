@@ -75,6 +75,13 @@ pub static FILES: Counter<2> = Counter::counter(
     &["state", "reason"],
     "Files that people sent: stored in the bucket, or failed, and why. Files for people: uploaded to WhatsApp.",
 );
+/// Transactions of the session's store.
+pub static SESSION_COMMITS: Counter<0> = Counter::counter(
+    "wa.session.commits",
+    "{transaction}",
+    &[],
+    "Transactions in which the edge keeps copies of messages and what phones may ask for. What comes at the same time shares one.",
+);
 /// Publishes whose compare-and-set was refused.
 pub static CONFLICTS: Counter<1> = Counter::counter(
     "wa.publish.conflicts",
@@ -175,6 +182,27 @@ pub static NEW_CHATS_PAUSED: Gauge<1> = Gauge::gauge(
     &["account"],
     "1 while no message goes to a new chat, because WhatsApp has refused one.",
 );
+/// A pool's accounts.
+pub static POOL_ACCOUNTS: Gauge<1> = Gauge::gauge(
+    "wa.pool.accounts",
+    "{account}",
+    &["state"],
+    "With `WHATSAPP_ACCOUNTS`: accounts that this edge works for (held), that it leaves alone because they do not start here (parked), and that no edge has (free).",
+);
+/// A pool's links.
+pub static POOL_LINKS: Gauge<1> = Gauge::gauge(
+    "wa.pool.links",
+    "{account}",
+    &["state"],
+    "With `WHATSAPP_ACCOUNTS`: how many of this edge's accounts have their link to WhatsApp in this state. Of the first 200 accounts `wa_link_state` tells each.",
+);
+/// A pool's room.
+pub static POOL_CAPACITY: Gauge<0> = Gauge::gauge(
+    "wa.pool.capacity",
+    "{account}",
+    &[],
+    "For how many accounts this edge works at most: `EDGE_CAPACITY`.",
+);
 /// The bus.
 pub static BUS: Gauge<0> =
     Gauge::gauge("wa.bus.writable", "", &[], "1 while messages can be stored on the bus.");
@@ -235,6 +263,7 @@ pub fn all() -> Vec<Definition> {
         RESENDS,
         RECEIPTS,
         FILES,
+        SESSION_COMMITS,
         CONFLICTS,
         REDELIVERIES,
         RECONNECTS,
@@ -252,6 +281,9 @@ pub fn all() -> Vec<Definition> {
         LINK,
         LEASE,
         NEW_CHATS_PAUSED,
+        POOL_ACCOUNTS,
+        POOL_LINKS,
+        POOL_CAPACITY,
         BUS,
         HELD,
         LIMIT,
@@ -295,6 +327,7 @@ pub fn zero() {
     FILES.add(0, ["stored", ""]);
     FILES.add(0, ["uploaded", ""]);
     FILES.add(0, ["failed", "expired"]);
+    SESSION_COMMITS.add(0, []);
     for stream in ["in", "out"] {
         CONFLICTS.add(0, [stream]);
     }

@@ -10,6 +10,7 @@ pub mod kind;
 pub mod micro;
 pub mod object;
 pub mod opt_out;
+pub mod pool;
 pub mod process_status;
 pub mod service;
 pub mod state;

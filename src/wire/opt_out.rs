@@ -81,7 +81,8 @@ pub fn folded(text: &str) -> String {
         c.is_whitespace() || (visible::is_visible(*c) && !is_accent(*c, scripts) && !is_mark(*c, categories))
     };
     let plain: String = decomposed.normalize(&one_case).chars().filter(kept).collect();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    // Once more: what a removed character kept apart stands side by side now, and the marks of one letter have an order.
+    decomposed.normalize(&plain).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Does it stand over or under letters of whatever script? The vowels of Hindi or Thai are letters of theirs, and the two marks of

@@ -191,6 +191,17 @@ fn every_character_that_is_folded_stays_so() {
     }
 }
 
+#[test]
+fn the_marks_of_a_letter_are_in_one_order_whatever_stood_between_them() {
+    // Two of Hindi, which Unicode has in this order: a dot below the letter, and one that takes its vowel.
+    let (nukta, virama) = ('\u{93c}', '\u{94d}');
+    let want = folded(&format!("क{nukta}{virama}"));
+    for apart in ["", "!", "\u{200b}", "*"] {
+        assert_eq!(folded(&format!("क{virama}{apart}{nukta}")), want, "{apart:?}");
+        assert_eq!(folded(&want), want);
+    }
+}
+
 proptest! {
     /// Whatever the order in which WhatsApp hands them over, and however often: what was written last holds.
     #[test]

@@ -22,6 +22,9 @@ pub struct Process {
     /// Its edge, once it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge: Option<EdgeSide>,
+    /// Its accounts, if it is one edge of a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolSide>,
     /// Its forwarder, once it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarder: Option<ForwarderSide>,
@@ -50,6 +53,23 @@ pub struct EdgeSide {
     /// What the operator has to do now, as a code: `none`, `wait`, `scan-qr`, ...
     pub action: String,
     /// Messages on their way to WhatsApp's server.
+    pub sending: u64,
+    /// Of an account of a pool that is not online: one sentence for people. Of another edge, the reasons say it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// The status of an edge of a pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolSide {
+    /// For how many accounts it works at most.
+    pub capacity: usize,
+    /// The accounts that it works for.
+    pub accounts: Vec<EdgeSide>,
+    /// The accounts that do not start here, and that it leaves alone for a while.
+    pub parked: Vec<String>,
+    /// Messages on their way to WhatsApp's server, of all accounts.
     pub sending: u64,
 }
 

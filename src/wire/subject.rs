@@ -111,6 +111,32 @@ impl Subjects {
         format!("$KV.{}.{account}", self.bucket_leases())
     }
 
+    /// The key-value bucket of a pool's accounts.
+    pub fn bucket_accounts(&self) -> String {
+        format!("{}_ACCOUNTS", self.prefix.to_uppercase())
+    }
+
+    /// The stream behind [`Self::bucket_accounts`].
+    pub fn stream_accounts(&self) -> String {
+        format!("KV_{}", self.bucket_accounts())
+    }
+
+    /// Where the bucket says what one account is like.
+    pub fn account_key(&self, account: &Account) -> String {
+        format!("$KV.{}.{account}", self.bucket_accounts())
+    }
+
+    /// [`Self::account_key`] of all accounts.
+    pub fn account_keys(&self) -> String {
+        format!("$KV.{}.*", self.bucket_accounts())
+    }
+
+    /// The account of such a key.
+    pub fn account_of(&self, key: &str) -> Option<Account> {
+        let rest = key.strip_prefix("$KV.")?.strip_prefix(&self.bucket_accounts())?;
+        Account::parse(rest.strip_prefix('.')?).ok()
+    }
+
     /// The key-value bucket of the marks of attempts.
     pub fn bucket_attempts(&self) -> String {
         format!("{}_ATTEMPTS", self.prefix.to_uppercase())
@@ -292,6 +318,11 @@ impl Subjects {
     /// The subject on which running processes are asked for their status. Core NATS, so nothing is stored.
     pub fn live_status(&self) -> String {
         format!("{}.live.status", self.prefix)
+    }
+
+    /// Where the edges of a pool tell each other how many accounts they have. Core NATS, so nothing is stored.
+    pub fn live_pool(&self) -> String {
+        format!("{}.live.pool", self.prefix)
     }
 
     /// Where one account's edge is asked to do something. Core NATS, so nothing is stored.

@@ -20,7 +20,7 @@ pub struct InvalidToken {
 }
 
 /// The operator's name for a linked WhatsApp number: `[a-z0-9_-]+`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Account(String);
 
 impl Account {
@@ -35,6 +35,11 @@ impl Account {
             });
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Stands for all accounts, in subjects that may have wildcards.
+    pub fn every() -> Self {
+        Self("*".to_owned())
     }
 
     /// The name.

@@ -90,6 +90,11 @@ impl Cluster {
     pub async fn aim(&mut self) {
         self.hits += 1;
         let stream = if self.hits % 2 == 1 { "WA_IN" } else { "WA_OUT" };
+        self.aim_at(stream).await;
+    }
+
+    /// The next victim is the leader of this stream, if it has one. Takes a moment.
+    pub async fn aim_at(&mut self, stream: &str) {
         let leader = tokio::time::timeout(AIM, leader(self.urls(), stream)).await.ok().flatten();
         let found = self.nodes.iter().position(|node| Some(&node.name) == leader.as_ref());
         self.victim = found.unwrap_or((self.victim + 1) % NODES);

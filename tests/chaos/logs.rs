@@ -11,6 +11,9 @@ use crate::legs::unix;
 /// The one error that a round provokes: a poisonous message is given up on.
 const PROVOKED: &str = "a message is given up on; its copy is in the dead letters";
 
+/// Who was frozen knows after so many seconds what has happened meanwhile.
+const AWAKE_S: f64 = 5.0;
+
 /// What a process says when it begins to work.
 const READY: &str = "ready to work";
 
@@ -20,6 +23,23 @@ struct Line {
     level: String,
     target: String,
     fields: BTreeMap<String, Value>,
+}
+
+/// What an edge finds out when it wakes up, after another one has its accounts.
+const LOST_ASLEEP: [&str; 2] = [
+    "another program logged in with this session; this edge stays away for a while",
+    "another edge has taken the session over; disconnecting",
+];
+
+/// Did an edge find this out within a few seconds after it woke up? Whether that edge had to, the simulator's visits tell.
+pub fn found_out(line: &str, woke_up: &[f64]) -> bool {
+    let line = line.split_once(": ").and_then(|(_, line)| serde_json::from_str::<Line>(line).ok());
+    line.is_some_and(|line| {
+        let said = line.fields.get("message").and_then(Value::as_str);
+        let at = unix(&line.timestamp).unwrap_or_default();
+        let is_soon = woke_up.iter().any(|woke_up| (*woke_up..woke_up + AWAKE_S).contains(&at));
+        is_soon && said.is_some_and(|said| LOST_ASLEEP.contains(&said))
+    })
 }
 
 /// Every line of level ERROR without a fault that explains it, and every panic, with the file's name.

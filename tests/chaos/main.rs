@@ -24,6 +24,7 @@ mod letters;
 mod logs;
 mod plan;
 mod planted;
+mod pool;
 mod proxy;
 mod random;
 mod report;
@@ -33,8 +34,9 @@ mod summary;
 mod support;
 mod taken;
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -59,6 +61,8 @@ struct Orders {
     round: Duration,
     /// `FAULTS`: which.
     menu: Menu,
+    /// `POOL=1`: rounds of a pool, which have faults of their own.
+    pool: bool,
     /// `CLUSTER=1`: on three nodes.
     cluster: bool,
     /// `KEEP=1`: the logs of good rounds stay as well.
@@ -73,7 +77,10 @@ async fn main() -> ExitCode {
     let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|one| !one.starts_with('-')).collect();
     tokio::spawn(heart::beat());
     let kept = match named.as_slice() {
-        ["rounds"] => rounds(&orders()).await,
+        ["rounds"] => match orders() {
+            orders if orders.pool => pool_rounds(&orders).await,
+            orders => rounds(&orders).await,
+        },
         // `cargo test NAME` asks every test program for tests of that name.
         [] | ["chaos"] => a_short_round().await,
         _ => return ExitCode::SUCCESS,
@@ -104,6 +111,7 @@ fn orders() -> Orders {
         jobs: number("JOBS").and_then(|jobs| usize::try_from(jobs).ok()).unwrap_or(1).max(1),
         round: Duration::from_secs(number("ROUND").unwrap_or(30)),
         menu,
+        pool: number("POOL").is_some_and(|on| on > 0),
         cluster: number("CLUSTER").is_some_and(|on| on > 0),
         keep: number("KEEP").is_some_and(|on| on > 0),
         json: number("JSON").is_some_and(|on| on > 0),
@@ -126,6 +134,66 @@ async fn rounds(orders: &Orders) -> bool {
     summary.kept()
 }
 
+/// All seeds of a pool's rounds.
+async fn pool_rounds(orders: &Orders) -> bool {
+    let began = Instant::now();
+    let seeds = futures::stream::iter(orders.seed..orders.seed + orders.seeds);
+    let played = seeds.map(|seed| pool_round(seed, *orders)).buffer_unordered(orders.jobs);
+    let played: Vec<(u64, bool)> = played.collect().await;
+    let mut broken: Vec<u64> = played.iter().filter(|(_, kept)| !kept).map(|(seed, _)| *seed).collect();
+    broken.sort_unstable();
+    if !orders.json {
+        let (count, wall) = (played.len(), began.elapsed().as_secs());
+        println!("pool: {count} rounds in {wall} s, {} of them broken: {broken:?}", broken.len());
+    }
+    broken.is_empty()
+}
+
+/// As with a round of one account: on a thread of its own. Returns whether all promises were kept.
+async fn pool_round(seed: u64, orders: Orders) -> (u64, bool) {
+    let handle = Handle::current();
+    let played = tokio::task::spawn_blocking(move || {
+        handle.block_on(async {
+            let place = OnceLock::new();
+            let round = AssertUnwindSafe(pool::played(seed, orders.cluster, &place)).catch_unwind().await;
+            let (head, report, dir) = match round {
+                Ok(played) => played,
+                Err(panic) => {
+                    eprintln!("seed {seed}: the round itself failed: {}", reason(&*panic, place.get()));
+                    return false;
+                }
+            };
+            println!("{}", if orders.json { json(&report) } else { format!("{head}\n{report}") });
+            let is_kept = report.violations.is_empty();
+            if is_kept && !orders.keep {
+                let _ = std::fs::remove_dir_all(dir);
+            } else {
+                tell_broken(seed, &report.violations, &dir);
+            }
+            is_kept
+        })
+    });
+    (seed, played.await.unwrap_or_default())
+}
+
+fn tell_broken(seed: u64, violations: &[String], dir: &Path) {
+    let short = violations.iter().map(|line| line.chars().take(700).collect::<String>());
+    let list = short.map(|line| format!("  {line}\n")).collect::<String>();
+    let count = violations.len();
+    eprintln!("{list}seed {seed}: {count} broken promises; plan and logs are in {}", dir.display());
+}
+
+/// What a panic said.
+fn reason(panic: &(dyn Any + Send), place: Option<&PathBuf>) -> String {
+    let said = panic.downcast_ref::<String>().cloned();
+    let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+    let said = said.unwrap_or_default();
+    match place {
+        Some(dir) => format!("{said}; plan and logs are in {}", dir.display()),
+        None => said,
+    }
+}
+
 async fn a_short_round() -> bool {
     println!("chaos: a short round and the control; `make chaos` plays long ones");
     let orders = Orders {
@@ -134,6 +202,7 @@ async fn a_short_round() -> bool {
         jobs: 1,
         round: Duration::from_secs(8),
         menu: Menu::All,
+        pool: false,
         cluster: false,
         keep: false,
         json: false,
@@ -166,10 +235,7 @@ async fn whole_round(seed: u64, orders: Orders) -> Option<Report> {
                 }
                 return Some(report);
             }
-            let short = report.violations.iter().map(|line| line.chars().take(700).collect::<String>());
-            let list = short.map(|line| format!("  {line}\n")).collect::<String>();
-            let count = report.violations.len();
-            eprintln!("{list}seed {seed}: {count} broken promises; plan and logs are in {}", dir.display());
+            tell_broken(seed, &report.violations, &dir);
             Some(report)
         }
         Err(failure) => {
@@ -231,13 +297,5 @@ async fn played(plan: Plan, settings: &[(&str, &str)]) -> Result<(Report, PathBu
         std::fs::write(dir.join("report.json"), text).expect("the report beside the logs");
         (report, dir)
     };
-    AssertUnwindSafe(round).catch_unwind().await.map_err(|panic| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        let said = said.unwrap_or_default();
-        match place.get() {
-            Some(dir) => format!("{said}; plan and logs are in {}", dir.display()),
-            None => said,
-        }
-    })
+    AssertUnwindSafe(round).catch_unwind().await.map_err(|panic| reason(&*panic, place.get()))
 }

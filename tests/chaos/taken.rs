@@ -110,6 +110,14 @@ impl Chat {
         }
     }
 
+    /// How many texts come before what the person wrote. Of what both write at the same moment either may be first on the bus.
+    fn before(&self) -> usize {
+        let place = |id: &str| self.messages.iter().position(|entry| entry.inbound().message_id == id);
+        let next = self.texts.get(self.before).and_then(|(id, _)| place(id));
+        let is_first = next.zip(place(&self.person)).is_some_and(|(next, person)| next < person);
+        self.before + usize::from(is_first)
+    }
+
     /// Every broken promise.
     pub fn violations(&self) -> Vec<String> {
         let mut broken = Vec::new();
@@ -150,7 +158,7 @@ impl Chat {
 
     fn silent_from_then_on(&self, say: &mut impl FnMut(String)) {
         let answered: BTreeSet<&str> = self.answered().into_iter().collect();
-        for (id, text) in &self.texts[self.before..] {
+        for (id, text) in &self.texts[self.before()..] {
             if answered.contains(text.as_str()) {
                 say(format!("{id} was written after a person had taken over, and the assistant answered it"));
             }
@@ -158,7 +166,7 @@ impl Chat {
     }
 
     fn answered_or_held_back_before(&self, say: &mut impl FnMut(String)) {
-        let (answered, texts) = (self.answered(), &self.texts[..self.before]);
+        let (answered, texts) = (self.answered(), &self.texts[..self.before()]);
         let in_order: Vec<&str> =
             texts.iter().map(|(_, text)| text.as_str()).filter(|text| answered.contains(text)).collect();
         if answered != in_order {

@@ -140,7 +140,7 @@ pub fn spawn_command(arguments: &[&str], settings: &BTreeMap<String, String>, di
     std::fs::create_dir_all(&work).expect("a working directory");
     let mut command = clean(binary());
     command.args(arguments).current_dir(work).envs(settings);
-    Process::start(&format!("connector-{}", arguments.join("-")), &mut command, dir)
+    Process::start(&format!("connector-{}", arguments.join("-").replace('/', "_")), &mut command, dir)
 }
 
 /// The product's binary, as built for these tests, or the one that `WHATSAPP_CONNECTOR_BIN` names (a copy, for

@@ -19,6 +19,7 @@ pub mod oracle;
 mod phones;
 mod port;
 mod process;
+pub mod shops;
 mod simulator;
 mod stage;
 mod streams;

@@ -146,6 +146,17 @@ impl Process {
         }
     }
 
+    /// Waits until it has stopped itself, at a point that a test has named in `FREEZE_AT`.
+    #[track_caller]
+    pub fn stops_itself(&mut self, bound: Duration) -> impl Future<Output = ()> {
+        eventually(format!("{} to stop itself", self.name), bound, async || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+            // The state stands behind the name, which is in brackets.
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if state == Some('T') { Ok(()) } else { Err(format!("{state:?}")) }
+        })
+    }
+
     /// `SIGTERM`.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);

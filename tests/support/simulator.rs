@@ -64,7 +64,7 @@ pub struct Sent {
 /// The simulator's process.
 #[derive(Debug)]
 pub struct Simulator {
-    process: Process,
+    pub(super) process: Process,
     pub(super) http: Http,
     dir: PathBuf,
     port: Port,
@@ -120,14 +120,14 @@ impl Simulator {
         };
         let customer = json!({"phone": phone, "name": "Ana", "addressing": addressing});
         self.http.make("/sim/customers", &customer).await;
-        Customer { http: self.http.clone(), phone: phone.to_owned() }
+        Customer { http: self.http.clone(), phone: phone.to_owned(), to: BUSINESS.to_owned() }
     }
 
     /// A new customer's phone that tells what its owner has read.
     pub async fn reader(&self, phone: &str) -> Customer {
         let customer = json!({"phone": phone, "name": "Ana", "addressing": "pn", "read_receipts": true});
         self.http.make("/sim/customers", &customer).await;
-        Customer { http: self.http.clone(), phone: phone.to_owned() }
+        Customer { http: self.http.clone(), phone: phone.to_owned(), to: BUSINESS.to_owned() }
     }
 
     /// The business's own phone hands a customer's message to the linked devices, asked or not.
@@ -195,6 +195,8 @@ impl Simulator {
 pub struct Customer {
     pub(super) http: Http,
     phone: String,
+    /// Whom it writes to.
+    to: String,
 }
 
 impl Customer {
@@ -203,24 +205,29 @@ impl Customer {
         &self.phone
     }
 
+    /// The same phone; it writes to this number.
+    pub fn of(self, business: &str) -> Self {
+        Self { to: business.to_owned(), ..self }
+    }
+
     /// Writes to the business; returns the message's id.
     pub async fn write(&self, text: &str) -> String {
-        self.send(json!({"to": BUSINESS, "text": text})).await
+        self.send(json!({"to": self.to, "text": text})).await
     }
 
     /// Sends a text under this id.
     pub async fn write_as(&self, id: &str, text: &str) {
-        self.send(json!({"to": BUSINESS, "id": id, "text": text})).await;
+        self.send(json!({"to": self.to, "id": id, "text": text})).await;
     }
 
     /// Sends a message of another kind; returns its id.
     pub async fn write_kind(&self, kind: &str, text: &str) -> String {
-        self.send(json!({"to": BUSINESS, "kind": kind, "text": text})).await
+        self.send(json!({"to": self.to, "kind": kind, "text": text})).await
     }
 
     /// Sends a message with these fields of the simulator's call; returns its id.
     pub async fn write_with(&self, mut fields: Value) -> String {
-        fields["to"] = BUSINESS.into();
+        fields["to"] = self.to.as_str().into();
         self.send(fields).await
     }
 

@@ -173,15 +173,20 @@ impl Stage {
         output(arguments, &self.settings, self.dir()).await
     }
 
-    /// Runs `send` with these arguments; returns the JSON that it prints (nothing, if it prints none) and its exit code.
-    pub async fn send_command(&self, arguments: &[&str]) -> (Value, i32) {
+    /// Runs a command of the product; returns the JSON that it prints (nothing, if it prints none) and its exit code.
+    pub async fn command(&self, arguments: &[&str]) -> (Value, i32) {
         let mut settings = self.settings.clone();
         settings.remove("RUST_LOG");
-        let mut process = spawn_command(&[&["send"], arguments].concat(), &settings, self.dir());
+        let mut process = spawn_command(arguments, &settings, self.dir());
         let code = process.end(PATIENCE).await.code().expect("a code");
         let said = process.stdout();
         let line = said.lines().find(|line| line.starts_with('{')).map(serde_json::from_str);
         (line.and_then(Result::ok).unwrap_or_default(), code)
+    }
+
+    /// Runs `send` with these arguments; returns the JSON that it prints (nothing, if it prints none) and its exit code.
+    pub async fn send_command(&self, arguments: &[&str]) -> (Value, i32) {
+        self.command(&[&["send"], arguments].concat()).await
     }
 
     /// The customer of tests that need only one.

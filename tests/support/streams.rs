@@ -206,11 +206,22 @@ impl Streams {
         self.send_to(&request.to, id, request).await
     }
 
+    /// Somebody stores these bytes.
+    pub async fn publish(&self, subject: &str, payload: &'static [u8]) {
+        let stored = self.jetstream.publish(subject.to_owned(), payload.into()).await;
+        stored.expect("a request").await.expect("a stored message");
+    }
+
     /// The same, in this chat.
     pub async fn send_to(&self, chat: &str, id: &str, request: &SendMessage) -> bool {
+        self.send_as("default", chat, id, request).await
+    }
+
+    /// The same, for this account.
+    pub async fn send_as(&self, account: &str, chat: &str, id: &str, request: &SendMessage) -> bool {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(header::MSG_ID, id);
-        let subject = format!("wa.out.default.send.{chat}");
+        let subject = format!("wa.out.{account}.send.{chat}");
         let payload = request.encode_to_vec().into();
         let sent = self.jetstream.publish_with_headers(subject, headers, payload).await;
         sent.expect("a request").await.expect("a stored request").duplicate
@@ -342,14 +353,29 @@ impl Streams {
     pub async fn settled(&self, count: usize) {
         self.received(count).await;
         self.idle(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await;
-        self.idle(&self.subjects.stream_out(), &self.subjects.consumer_edge(&self.account)).await;
+        let out = self.subjects.stream_out();
+        for edge in self.edges().await {
+            self.idle(&out, &edge).await;
+        }
+    }
+
+    /// The consumer of the account's edge; those of all accounts, where this one has none.
+    async fn edges(&self) -> Vec<String> {
+        let own = self.subjects.consumer_edge(&self.account);
+        let out = self.jetstream.get_stream(self.subjects.stream_out()).await;
+        let Ok(out) = out else { return vec![own] };
+        let names: Vec<String> = out.consumer_names().filter_map(async |name| name.ok()).collect().await;
+        let others: Vec<String> = names.into_iter().filter(|name| name.starts_with("edge-")).collect();
+        if others.is_empty() || others.contains(&own) { vec![own] } else { others }
     }
 
     /// What the forwarders' consumer and the edge's have left to do, if anything.
     pub async fn left(&self) -> Result<(), String> {
-        let edge = self.subjects.consumer_edge(&self.account);
         self.nothing_left(&self.subjects.stream_in(), &self.subjects.consumer_forwarder()).await?;
-        self.nothing_left(&self.subjects.stream_out(), &edge).await
+        for edge in self.edges().await {
+            self.nothing_left(&self.subjects.stream_out(), &edge).await?;
+        }
+        Ok(())
     }
 
     async fn idle(&self, stream: &str, consumer: &str) {

@@ -11,6 +11,7 @@ use super::entry::May;
 use super::passkey;
 use super::taken;
 use super::view::{EdgeLink, LinkPart, View, Way};
+use super::wall;
 use super::words::Words;
 use crate::operator::{ConsumerReport, Letter};
 use crate::wire::header::rfc3339_ms;
@@ -28,6 +29,7 @@ pub(super) fn page(view: &View<'_>) -> String {
         header {
             h1 { (title) }
             @if let LinkPart::Edge(edge) = &view.link { p.soft { (view.words.account) ": " strong { (edge.account) } } }
+            @if view.account.is_some() { p { a href="?" { (view.words.wall.all) } } }
             @if let May::Change(_) = view.may {
                 form method="post" action="console/logout" { (csrf(view)) button.plain { (login.leave) } }
             }
@@ -41,7 +43,7 @@ pub(super) fn page(view: &View<'_>) -> String {
                 }
             }
             section aria-labelledby="link-heading" {
-                h2 id="link-heading" { (link.heading) }
+                h2 id="link-heading" { @if view.link == LinkPart::Wall { (view.words.wall.heading) } @else { (link.heading) } }
                 div id="link" { (link_part(view)) }
             }
             section aria-labelledby="bus-heading" {
@@ -61,7 +63,7 @@ pub(super) fn page(view: &View<'_>) -> String {
         }
         script { (PreEscaped(SCRIPT)) }
     };
-    let events = format!("console/events?way={}", view.way.code());
+    let events = format!("console/events{}", view.address(view.way));
     document(view.words, reloads, Some(&events), &body)
 }
 
@@ -104,7 +106,10 @@ fn document(words: &Words, reloads: bool, events: Option<&str>, body: &Markup) -
 
 pub(super) fn csrf(view: &View<'_>) -> Markup {
     let token = if let May::Change(login) = view.may { login.csrf.as_str() } else { "" };
-    html! { input type="hidden" name="csrf" value=(token); }
+    html! {
+        input type="hidden" name="csrf" value=(token);
+        @if let Some(account) = &view.account { input type="hidden" name="account" value=(account); }
+    }
 }
 
 /// The link: the state, and how to link or unlink.
@@ -113,6 +118,10 @@ pub(super) fn link_part(view: &View<'_>) -> Markup {
     let edge = match &view.link {
         LinkPart::NoEdge => return html! { p { (words.no_edge) } },
         LinkPart::Starting => return html! { p role="status" { (words.starting) } },
+        LinkPart::Wall => return wall::part(view),
+        LinkPart::Elsewhere(account) => {
+            return html! { p role="status" { (view.words.account) ": " strong { (account) } } p { (view.words.wall.elsewhere) } };
+        }
         LinkPart::Edge(edge) => edge,
     };
     let (name, what) = view.words.state(edge.code);
@@ -137,8 +146,8 @@ fn ways(view: &View<'_>, edge: &EdgeLink) -> Markup {
     let current = |way| (view.way == way).then_some("page");
     html! {
         nav.tabs aria-label=(words.ways) {
-            a id="tab-qr" href="?way=qr" aria-current=[current(Way::Qr)] { (words.by_qr) }
-            a id="tab-code" href="?way=code" aria-current=[current(Way::Code)] { (words.by_code) }
+            a id="tab-qr" href=(view.address(Way::Qr)) aria-current=[current(Way::Qr)] { (words.by_qr) }
+            a id="tab-code" href=(view.address(Way::Code)) aria-current=[current(Way::Code)] { (words.by_code) }
         }
         div.way {
             @match view.way { Way::Qr => (by_qr(view, edge)), Way::Code => (by_code(view, edge)) }
@@ -212,7 +221,8 @@ pub(super) fn bus_part(view: &View<'_>) -> Markup {
             Some(Board { report: Some(report), .. }) => {
                 h3 { (words.for_forwarders) }
                 (consumer(view, report.forwarders.as_ref()))
-                @for account in report.accounts.iter().take(LINES) {
+                // Those of a pool are on the wall.
+                @for account in report.accounts.iter().filter(|account| account.pool.is_none()).take(LINES) {
                     h3 { (words.for_edge) ": " (account.account) " (" (view.words.state(&account.link).0) ")" }
                     (consumer(view, account.consumer.as_ref()))
                 }
@@ -231,6 +241,7 @@ fn here(view: &View<'_>, process: &Process) -> Markup {
     html! {
         dl {
             @if let Some(edge) = &process.edge { dt { (edge.sending) } dd { (words.sending) } }
+            @if let Some(pool) = &process.pool { dt { (pool.sending) } dd { (words.sending) } }
             @if let Some(forwarder) = &process.forwarder {
                 @for (count, what) in [
                     (forwarder.calling, words.calling), (forwarder.waiting, words.chain),

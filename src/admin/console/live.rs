@@ -18,9 +18,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::board::Board;
 use super::entry::{May, Turned};
 use super::view::{LinkPart, View};
-use super::{Address, Console, html, refuse, taken};
+use super::{Address, Console, html, named, refuse, taken};
 use crate::admin::server::Deadline;
-use crate::edge::Connection;
+use crate::edge::Seat;
+use crate::wire::Account;
 
 /// So many pages are kept up to date at once. Fewer than connections, so that others always find one.
 pub(super) const STREAMS: usize = 16;
@@ -50,10 +51,21 @@ pub(super) async fn events(
     };
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let connection = console.status.edge.get().map(|(_, connection)| connection.clone());
+    let account = named(&address.account);
+    let seat = console.status.seat(account.as_ref());
     let board = console.boards.news();
-    let live =
-        Live { console, headers, may, address, connection, board, beat, sent: Sent::default(), _room: room };
+    let live = Live {
+        console,
+        headers,
+        may,
+        address,
+        account,
+        seat,
+        board,
+        beat,
+        sent: Sent::default(),
+        _room: room,
+    };
     let pieces = stream::unfold(live, move |mut live| {
         let deadline = deadline.clone();
         async move {
@@ -75,7 +87,9 @@ struct Live {
     headers: HeaderMap,
     may: May,
     address: Address,
-    connection: Option<Connection>,
+    /// Which account of a pool.
+    account: Option<Account>,
+    seat: Option<Seat>,
     board: watch::Receiver<Option<std::sync::Arc<Board>>>,
     beat: Interval,
     sent: Sent,
@@ -86,6 +100,7 @@ struct Live {
 #[derive(Default)]
 struct Sent {
     link: Option<LinkPart>,
+    wall: String,
     bus: String,
     taken: String,
     letters: String,
@@ -95,8 +110,8 @@ impl Live {
     /// The next piece, when there is something to say; `None` at the end.
     async fn next(&mut self) -> Option<String> {
         let changed = async {
-            match &mut self.connection {
-                Some(connection) => connection.changed().await,
+            match &mut self.seat {
+                Some(seat) => seat.connection.changed().await,
                 None => std::future::pending().await,
             }
         };
@@ -109,9 +124,11 @@ impl Live {
         if !self.console.entry.lasts(&self.may) {
             return None;
         }
-        if self.connection.is_none() {
-            // The edge may have started in the meantime.
-            self.connection = self.console.status.edge.get().map(|(_, connection)| connection.clone());
+        // The edge may have started in the meantime; an account of a pool comes and goes.
+        let now = self.console.status.seat(self.account.as_ref());
+        let is_same = now.as_ref().zip(self.seat.as_ref()).is_some_and(|(now, seat)| now.is(seat));
+        if !is_same {
+            self.seat = now;
         }
         let mut view = self.console.view(&self.headers, &self.may, &self.address).await;
         view.board = self.console.boards.now();
@@ -124,7 +141,13 @@ impl Sent {
     fn newer(&mut self, view: &View<'_>) -> String {
         let mut said = String::new();
         // Its countdown is another one each second, and the page counts by itself.
-        if self.link.as_ref() != Some(&view.link) {
+        if view.link == LinkPart::Wall {
+            let part = html::link_part(view).into_string();
+            if self.wall != part {
+                said += &event("link", &part);
+                self.wall = part;
+            }
+        } else if self.link.as_ref() != Some(&view.link) {
             said += &event("link", &html::link_part(view).into_string());
             self.link = Some(view.link.clone());
         }

@@ -4,7 +4,7 @@
 //!
 //! `entry` says who may do what, `view` collects what is shown, `html` writes it, `words` has all words, `board` looks up
 //! what is on the bus, `taken` shows and changes who has a chat, `live` sends newer parts. `passkey` is what WhatsApp may ask for at
-//! linking. Everything works without a script.
+//! linking, `wall` the accounts of a pool. Everything works without a script.
 
 mod assets;
 mod board;
@@ -14,6 +14,7 @@ mod live;
 mod passkey;
 mod taken;
 mod view;
+mod wall;
 mod words;
 
 use std::net::SocketAddr;
@@ -38,7 +39,9 @@ use taken::TakenPart;
 use view::{LinkPart, View, Way};
 use words::Words;
 
+use crate::edge::Seat;
 use crate::operator::{Letters, LettersError};
+use crate::wire::Account;
 
 /// A page shows what is on the bus as it was at most so long before.
 const FRESH: Duration = Duration::from_secs(5);
@@ -63,6 +66,20 @@ pub(super) struct Console {
 struct Address {
     way: String,
     said: String,
+    /// Which account of a pool.
+    account: String,
+}
+
+/// Who does something, and for which account of a pool.
+#[derive(Debug)]
+struct Acting {
+    may: May,
+    account: Option<Account>,
+}
+
+/// An account's name in an address or a form; what is none is no account.
+fn named(text: &str) -> Option<Account> {
+    Account::parse(text).ok()
 }
 
 impl Console {
@@ -100,22 +117,30 @@ impl Console {
     async fn view<'a>(&self, headers: &HeaderMap, may: &'a May, address: &Address) -> View<'a> {
         let words = Words::of(headers);
         let bus = self.status.bus.get();
+        let account = named(&address.account);
         View {
             words,
             may,
             can_log_in: self.guard.has_token(),
             way: Way::of(&address.way),
             said: words.said(&address.said),
-            link: LinkPart::of(&self.status),
+            link: LinkPart::of(&self.status, account.as_ref()),
             process: self.status.process("").await,
             connected: bus.is_some_and(|(bus, _)| bus.is_connected()),
             board: None,
-            taken: TakenPart::of(&self.status),
+            taken: self.status.seat(account.as_ref()).as_ref().and_then(TakenPart::of),
+            account: account.filter(|_| self.status.pool.get().is_some()),
         }
     }
 
     /// May this request change something? If not, the answer.
-    fn may_change(&self, peer: SocketAddr, headers: &HeaderMap, csrf: &str) -> Result<May, Box<Response>> {
+    fn may_change(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        given: &Given,
+    ) -> Result<Acting, Box<Response>> {
+        let account = named(&given.account);
         match self.may(peer, headers) {
             Err(Turned::Away(away)) => Err(away),
             Err(Turned::ToLogin) => Err(Box::new(refuse(
@@ -129,9 +154,11 @@ impl Console {
             Ok(May::Look) => {
                 Err(Box::new(refuse(StatusCode::FORBIDDEN, "without HTTP_TOKEN nothing can be changed here")))
             }
-            Ok(May::Script) => Ok(May::Script),
-            Ok(May::Change(login)) if entry::is_own(headers) && login.is_form(csrf) => Ok(May::Change(login)),
-            Ok(May::Change(_)) => Err(Box::new(see("stale", None, StatusCode::FORBIDDEN))),
+            Ok(May::Script) => Ok(Acting { may: May::Script, account }),
+            Ok(May::Change(login)) if entry::is_own(headers) && login.is_form(&given.csrf) => {
+                Ok(Acting { may: May::Change(login), account })
+            }
+            Ok(May::Change(_)) => Err(Box::new(see("stale", None, StatusCode::FORBIDDEN, None))),
         }
     }
 }
@@ -141,9 +168,10 @@ fn refuse(status: StatusCode, why: &str) -> Response {
 }
 
 /// Back to the page, which says this. What was refused is no redirection: scripts that have a cookie see it.
-fn see(said: &str, way: Option<Way>, status: StatusCode) -> Response {
+fn see(said: &str, way: Option<Way>, status: StatusCode, account: Option<&Account>) -> Response {
+    let account = account.map(|account| format!("account={account}&")).unwrap_or_default();
     let way = way.map(|way| format!("way={}&", way.code())).unwrap_or_default();
-    let page = format!("../?{way}said={said}");
+    let page = format!("../?{account}{way}said={said}");
     if status == StatusCode::SEE_OTHER {
         return (status, [(header::LOCATION, page)]).into_response();
     }
@@ -151,13 +179,13 @@ fn see(said: &str, way: Option<Way>, status: StatusCode) -> Response {
 }
 
 /// How an action has ended, for a script or for a person.
-fn ended(may: &May, said: &'static str, why: Option<String>, way: Option<Way>) -> Response {
-    match (may, why) {
+fn ended(acting: &Acting, said: &'static str, why: Option<String>, way: Option<Way>) -> Response {
+    match (&acting.may, why) {
         (May::Script, None) => Json(serde_json::json!({"done": said})).into_response(),
         (May::Script, Some(why)) => {
             (StatusCode::CONFLICT, Json(serde_json::json!({"error": why, "code": said}))).into_response()
         }
-        _ => see(said, way, StatusCode::SEE_OTHER),
+        _ => see(said, way, StatusCode::SEE_OTHER, acting.account.as_ref()),
     }
 }
 
@@ -210,7 +238,7 @@ fn to_log_in(headers: &HeaderMap, said: Option<&'static str>) -> Response {
 
 async fn login_page(State(console): State<Console>, headers: HeaderMap) -> Response {
     if !console.guard.has_token() {
-        return see("", None, StatusCode::SEE_OTHER);
+        return see("", None, StatusCode::SEE_OTHER, None);
     }
     document(StatusCode::OK, html::login(Words::of(&headers), "login", None))
 }
@@ -220,6 +248,7 @@ async fn login_page(State(console): State<Console>, headers: HeaderMap) -> Respo
 struct Given {
     token: String,
     csrf: String,
+    account: String,
     phone: String,
     answer: String,
     sure: String,
@@ -267,8 +296,8 @@ async fn logout(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let login = match console.may_change(peer, &headers, &given.csrf) {
-        Ok(May::Change(login)) => login,
+    let login = match console.may_change(peer, &headers, &given) {
+        Ok(Acting { may: May::Change(login), .. }) => login,
         Ok(_) => return refuse(StatusCode::BAD_REQUEST, "there is no login to end"),
         Err(away) => return *away,
     };
@@ -286,11 +315,11 @@ async fn code(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let may = match console.may_change(peer, &headers, &given.csrf) {
+    let may = match console.may_change(peer, &headers, &given) {
         Ok(may) => may,
         Err(away) => return *away,
     };
-    let Some((_, connection)) = console.status.edge.get() else {
+    let Some(Seat { connection, .. }) = console.status.seat(may.account.as_ref()) else {
         return ended(&may, "no-session", Some("this process has no edge".to_owned()), None);
     };
     let Ok(asked) = tokio::time::timeout(ACTS, connection.ask_for_code(given.phone)).await else {
@@ -298,7 +327,7 @@ async fn code(
         return ended(&may, "asked", None, Some(Way::Code));
     };
     match asked {
-        Ok(code) if may == May::Script => {
+        Ok(code) if may.may == May::Script => {
             let left = code.expires.saturating_duration_since(Instant::now()).as_secs();
             Json(serde_json::json!({"done": "code", "code": code.code, "expires_in_s": left})).into_response()
         }
@@ -313,14 +342,14 @@ async fn unlink(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let may = match console.may_change(peer, &headers, &given.csrf) {
+    let may = match console.may_change(peer, &headers, &given) {
         Ok(may) => may,
         Err(away) => return *away,
     };
     if given.sure != "yes" {
         return ended(&may, "unsure", Some("send sure=yes".to_owned()), None);
     }
-    let Some((_, connection)) = console.status.edge.get() else {
+    let Some(Seat { connection, .. }) = console.status.seat(may.account.as_ref()) else {
         return ended(&may, "no-session", Some("this process has no edge".to_owned()), None);
     };
     match connection.unlink().await {
@@ -335,7 +364,7 @@ async fn letters(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let may = match console.may_change(peer, &headers, &given.csrf) {
+    let may = match console.may_change(peer, &headers, &given) {
         Ok(may) => may,
         Err(away) => return *away,
     };

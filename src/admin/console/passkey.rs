@@ -14,7 +14,7 @@ use super::entry::May;
 use super::html::{countdown, csrf};
 use super::view::View;
 use super::{ACTS, Console, Given, ended, refuse};
-use crate::edge::Passkey;
+use crate::edge::{Passkey, Seat};
 
 /// What has to be done now.
 pub(super) fn part(view: &View<'_>, passkey: &Passkey) -> Markup {
@@ -73,11 +73,11 @@ pub(super) async fn post(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let may = match console.may_change(peer, &headers, &given.csrf) {
+    let may = match console.may_change(peer, &headers, &given) {
         Ok(may) => may,
         Err(away) => return *away,
     };
-    let Some((_, connection)) = console.status.edge.get() else {
+    let Some(Seat { connection, .. }) = console.status.seat(may.account.as_ref()) else {
         return ended(&may, "no-session", Some("this process has no edge".to_owned()), None);
     };
     let done = async {

@@ -12,8 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::entry::May;
 use super::view::View;
 use super::{ACTS, Console, Given, ended, refuse};
-use crate::admin::Status;
-use crate::edge::{OpenTakeovers, Taken};
+use crate::edge::{OpenTakeovers, Seat, Taken};
 use crate::wire::ChatToken;
 use crate::wire::header::rfc3339_ms;
 
@@ -35,8 +34,8 @@ pub(super) struct TakenPart {
 
 impl TakenPart {
     /// `None`: nobody takes over here.
-    pub(super) fn of(status: &Status) -> Option<Self> {
-        let open = status.takeovers.get()?;
+    pub(super) fn of(seat: &Seat) -> Option<Self> {
+        let open = seat.takeovers.as_ref()?;
         let (taken, count) = open.list(SHOWN);
         Some(Self { taken, count, times: times(open) })
     }
@@ -106,12 +105,12 @@ pub(super) async fn change(
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Response {
-    let may = match console.may_change(peer, &headers, &given.csrf) {
+    let may = match console.may_change(peer, &headers, &given) {
         Ok(may) => may,
         Err(away) => return *away,
     };
     let why = |why: &str| Some(why.to_owned());
-    let Some(open) = console.status.takeovers.get() else {
+    let Some(open) = console.status.seat(may.account.as_ref()).and_then(|seat| seat.takeovers) else {
         return ended(&may, "no-takeover", why("this process has no edge with TAKEOVER"), None);
     };
     if !console.status.bus.get().is_some_and(|(bus, _)| bus.is_connected()) {

@@ -10,9 +10,9 @@ use super::taken::TakenPart;
 use super::words::Words;
 use crate::admin::Status;
 use crate::edge::link::State;
-use crate::edge::{Connection, PairCode, Passkey};
-use crate::wire::masked;
+use crate::edge::{Connection, PairCode, Passkey, Seat};
 use crate::wire::process_status::Process;
+use crate::wire::{Account, masked};
 
 /// The way to link that is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +53,16 @@ pub(super) struct View<'a> {
     pub board: Option<Arc<Board>>,
     /// The chats that a person has. `None`: nobody takes over here.
     pub taken: Option<TakenPart>,
+    /// The account of a pool that the page is about.
+    pub account: Option<Account>,
+}
+
+impl View<'_> {
+    /// The address of this page, with another way.
+    pub(super) fn address(&self, way: Way) -> String {
+        let account = self.account.as_ref().map(|account| format!("account={account}&")).unwrap_or_default();
+        format!("?{account}way={}", way.code())
+    }
 }
 
 /// The link of this process. Two that are equal look the same, but for what the countdown shows.
@@ -62,6 +72,10 @@ pub(super) enum LinkPart {
     NoEdge,
     /// That is not known yet.
     Starting,
+    /// It is one edge of a pool: `wall` shows its accounts.
+    Wall,
+    /// It does not work for this account now.
+    Elsewhere(Account),
     /// It has one.
     Edge(Box<EdgeLink>),
 }
@@ -113,13 +127,15 @@ impl EdgeLink {
 }
 
 impl LinkPart {
-    pub(super) fn of(status: &Status) -> Self {
-        match (status.edge.get(), status.forwarder.get()) {
-            (Some((account, connection)), _) => {
-                Self::Edge(Box::new(EdgeLink::of(account.to_string(), connection)))
-            }
-            (None, Some(_)) => Self::NoEdge,
-            (None, None) => Self::Starting,
+    pub(super) fn of(status: &Status, account: Option<&Account>) -> Self {
+        if let Some(Seat { account, connection, .. }) = status.seat(account) {
+            return Self::Edge(Box::new(EdgeLink::of(account.to_string(), &connection)));
+        }
+        match account {
+            Some(account) if status.has_edge() => Self::Elsewhere(account.clone()),
+            None if status.pool.get().is_some() => Self::Wall,
+            _ if status.forwarder.get().is_some() => Self::NoEdge,
+            _ => Self::Starting,
         }
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Words {
     pub passkey: PasskeyWords,
     pub bus: BusWords,
     pub taken: TakenWords,
+    pub wall: WallWords,
     /// For each state of the link: its name, and what to do. A prefix of the detail that follows in English, if there is one.
     states: &'static [(&'static str, &'static str, &'static str)],
     /// For each word that an action ends with.
@@ -129,6 +130,25 @@ pub(super) struct TakenWords {
     pub what: &'static str,
     pub how_long: &'static str,
     pub go: &'static str,
+}
+
+/// Of the accounts of a pool.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WallWords {
+    pub heading: &'static str,
+    pub what: &'static str,
+    pub none: &'static str,
+    pub more: &'static str,
+    pub all: &'static str,
+    pub state: &'static str,
+    pub edge: &'static str,
+    pub here: &'static str,
+    pub waits: &'static str,
+    pub paused: &'static str,
+    pub parked: &'static str,
+    pub free: &'static str,
+    pub no_answer: &'static str,
+    pub elsewhere: &'static str,
 }
 
 impl Words {
@@ -279,6 +299,22 @@ pub(super) static EN: Words = Words {
         what: "The assistant is silent there until the time is over. Write the phone number with its country code.",
         how_long: "For how long",
         go: "Take over",
+    },
+    wall: WallWords {
+        heading: "Accounts",
+        what: "The accounts of this pool of edges. Those that this edge works for have a page each: to link, to unlink, and to take chats over.",
+        none: "There is none yet: `whatsapp-connector accounts add NAME` adds one.",
+        more: "There are more: `whatsapp-connector accounts list` shows all.",
+        all: "All accounts",
+        state: "State",
+        edge: "Edge",
+        here: "this one",
+        waits: "Waiting to be sent",
+        paused: "Paused",
+        parked: "Parked: it does not start",
+        free: "Free: no edge has it",
+        no_answer: "Its edge does not answer",
+        elsewhere: "This edge does not work for this account at the moment. The page of all accounts says which one does; `whatsapp-connector accounts link` works from anywhere.",
     },
     states: &[
         ("starting", "Starting", "Wait a moment."),
@@ -485,6 +521,22 @@ pub(super) static ES: Words = Words {
         what: "El asistente calla ahí hasta que termine el plazo. Escribe el número de teléfono con el código de país.",
         how_long: "Por cuánto tiempo",
         go: "Atender",
+    },
+    wall: WallWords {
+        heading: "Cuentas",
+        what: "Las cuentas de este grupo de edges. Las que atiende este edge tienen cada una su página: para vincular, desvincular y atender chats.",
+        none: "Todavía no hay ninguna: `whatsapp-connector accounts add NOMBRE` agrega una.",
+        more: "Hay más: `whatsapp-connector accounts list` las muestra todas.",
+        all: "Todas las cuentas",
+        state: "Estado",
+        edge: "Edge",
+        here: "este",
+        waits: "Por enviar",
+        paused: "En pausa",
+        parked: "Apartada: no arranca",
+        free: "Libre: ningún edge la tiene",
+        no_answer: "Su edge no responde",
+        elsewhere: "Este edge no atiende esta cuenta ahora. La página de todas las cuentas dice cuál la atiende; `whatsapp-connector accounts link` funciona desde cualquier lugar.",
     },
     states: &[
         ("starting", "Arrancando", "Espera un momento."),

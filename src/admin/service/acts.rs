@@ -1,19 +1,18 @@
 //! What an edge does when a service asks for it. Each act is what the console and the commands do, and no more.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::admin::{Link, Status, link};
+use crate::admin::{Link, link_of};
 use crate::bus::{Bus, Of};
-use crate::edge::{Connection, LookUps, NotDone, PairCode, Unchecked};
+use crate::edge::{NotDone, PairCode, Seat, Unchecked};
 use crate::operator::takeover::{Change, change, chat, is_possible};
+use crate::wire::Subjects;
 use crate::wire::service::{Act, ChatRequest, LinkRequest, NumberReply, NumberRequest, UnlinkRequest};
 use crate::wire::takeover::Lasts;
-use crate::wire::{Account, Subjects};
 
 /// Each act is answered within this time.
 const BOUND: Duration = Duration::from_secs(12);
@@ -25,8 +24,7 @@ const CODE: Duration = Duration::from_secs(8);
 pub(super) struct Acts {
     pub(super) bus: Bus,
     pub(super) subjects: Subjects,
-    pub(super) status: Arc<Status>,
-    pub(super) look_ups: LookUps,
+    pub(super) seat: Seat,
     pub(super) takeover: Option<Lasts>,
 }
 
@@ -100,14 +98,9 @@ impl Acts {
             .unwrap_or_else(|_elapsed| Err(Refused::new(504, "timeout", late)))
     }
 
-    fn edge(&self) -> Result<(&Account, &Connection), Refused> {
-        let edge = self.status.edge.get().ok_or(NotDone::NoSession)?;
-        Ok((&edge.0, &edge.1))
-    }
-
     /// What the page shows; with a phone number, a new code for it.
     async fn link(&self, request: LinkRequest) -> Result<Vec<u8>, Refused> {
-        let (_, connection) = self.edge()?;
+        let connection = &self.seat.connection;
         let asked = match request.phone {
             None => connection.pair_code(),
             Some(phone) => {
@@ -125,7 +118,7 @@ impl Acts {
         let left = |code: &PairCode| code.expires.saturating_duration_since(Instant::now()).as_secs();
         let code_expires_in_s = asked.as_ref().map(left);
         let shown =
-            Linking { link: link(&self.status), code: asked.map(|asked| asked.code), code_expires_in_s };
+            Linking { link: link_of(&self.seat), code: asked.map(|asked| asked.code), code_expires_in_s };
         let mut shown = serde_json::to_value(&shown).unwrap_or_default();
         // What there is not is left out, as in every other reply.
         if let Some(fields) = shown.as_object_mut() {
@@ -135,7 +128,7 @@ impl Acts {
     }
 
     async fn unlink(&self, request: &UnlinkRequest) -> Result<Vec<u8>, Refused> {
-        let (account, connection) = self.edge()?;
+        let Seat { account, connection, .. } = &self.seat;
         if request.account != account.as_str() {
             let why = "`account` has to name the account once more, because a person with the phone has to link it again";
             return Err(Refused::new(400, "unsure", why));
@@ -145,7 +138,7 @@ impl Acts {
     }
 
     async fn check_number(&self, request: &NumberRequest) -> Result<Vec<u8>, Refused> {
-        let found = self.look_ups.check(&request.number).await?;
+        let found = self.seat.look_ups.check(&request.number).await?;
         Ok(json(&NumberReply { on_whatsapp: found.is_some(), number: found.unwrap_or_default() }))
     }
 
@@ -170,7 +163,7 @@ impl Acts {
     }
 
     async fn change(&self, request: &ChatRequest, wanted: Change) -> Result<Vec<u8>, Refused> {
-        let (account, _) = self.edge()?;
+        let account = &self.seat.account;
         let bad = |_| {
             Refused::new(
                 400,

@@ -18,13 +18,14 @@ use tokio::sync::{Semaphore, watch};
 
 use super::Status;
 use crate::bus::{Bus, Courtesy, Question, Questions};
-use crate::edge::LookUps;
-use crate::task::TaskSet;
+use crate::edge::Seat;
+use crate::pool::View;
+use crate::task::{OnPanic, Task, TaskSet, spawn};
 use crate::wire::header::rfc3339_ms;
 use crate::wire::micro::{Endpoint, Identity, NAME, Verb};
 use crate::wire::service::{Act, GROUP, LONGEST, Refusal};
 use crate::wire::takeover::Lasts;
-use crate::wire::{Subjects, micro, now_ms};
+use crate::wire::{Account, Subjects, micro, now_ms};
 use acts::{Acts, Refused};
 pub use book::Book;
 
@@ -53,12 +54,10 @@ pub struct Offer {
 }
 
 /// What an edge offers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EdgeOffer {
-    /// Whether it holds the account's lease. Only then it does what is asked.
-    pub on_duty: watch::Receiver<bool>,
-    /// Who asks WhatsApp about numbers.
-    pub look_ups: LookUps,
+    /// Whose it is. Only while it holds the account's lease it does what is asked.
+    pub seat: Seat,
     /// How long takeovers last.
     pub takeover: Option<Lasts>,
 }
@@ -80,7 +79,7 @@ struct Server {
 /// Answers until the bus is closed.
 pub async fn serve(bus: Bus, subjects: Subjects, status: Arc<Status>, offer: Offer) {
     let Offer { role, edge } = offer;
-    let mut on_duty = edge.as_ref().map(|edge| edge.on_duty.clone());
+    let mut on_duty = edge.as_ref().map(|edge| edge.seat.on_duty.clone());
     let server = Arc::new(Server::new(bus, subjects, status, role, edge));
     let asked = micro::subjects(&server.who.id);
     let discovery = server.bus.questions(&server.subjects, COURTESY, &asked, None).await;
@@ -103,6 +102,32 @@ pub async fn serve(bus: Bus, subjects: Subjects, status: Arc<Status>, offer: Off
             () = changed(on_duty.as_mut()) => {}
             question = next(requests.as_mut()) => server.begin(question, &mut tasks),
             Some(()) = tasks.next_end() => {}
+        }
+    }
+}
+
+/// The same for each account of a pool, for as long as this edge works for it. Ends with the process.
+pub async fn serve_pool(
+    bus: Bus,
+    subjects: Subjects,
+    status: Arc<Status>,
+    (view, takeover): (View, Option<Lasts>),
+) {
+    let mut roster = view.roster.clone();
+    let mut served: BTreeMap<Account, (Seat, Task<()>)> = BTreeMap::new();
+    loop {
+        let now = Arc::clone(&roster.borrow_and_update());
+        // An account that has come back has another seat.
+        served.retain(|account, (seat, _)| now.get(account).is_some_and(|now| now.is(seat)));
+        for (account, seat) in now.iter() {
+            served.entry(account.clone()).or_insert_with(|| {
+                let offer = Offer { role: "edge", edge: Some(EdgeOffer { seat: seat.clone(), takeover }) };
+                let serve = serve(bus.clone(), subjects.clone(), Arc::clone(&status), offer);
+                (seat.clone(), spawn("service", OnPanic::Log, Box::pin(serve)))
+            });
+        }
+        if roster.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -142,15 +167,14 @@ impl Server {
             ("host", rustix::system::uname().nodename().to_string_lossy().into_owned()),
             ("pid", std::process::id().to_string()),
         ]);
-        if let Some((account, _)) = status.edge.get() {
-            metadata.insert("account", account.to_string());
+        if let Some(edge) = &edge {
+            metadata.insert("account", edge.seat.account.to_string());
         }
         let who = Identity { name: NAME, id: bus.unique(), version: env!("CARGO_PKG_VERSION"), metadata };
-        let acts = edge.map(|EdgeOffer { look_ups, takeover, .. }| Acts {
+        let acts = edge.map(|EdgeOffer { seat, takeover }| Acts {
             bus: bus.clone(),
             subjects: subjects.clone(),
-            status: Arc::clone(&status),
-            look_ups,
+            seat,
             takeover,
         });
         let gates = Act::ALL.map(|act| (act, Arc::new(Semaphore::new(AT_ONCE)))).into();
@@ -160,7 +184,7 @@ impl Server {
     }
 
     async fn requests(&self) -> Option<Questions> {
-        let (account, _) = self.status.edge.get()?;
+        let account = &self.acts.as_ref()?.seat.account;
         let subjects = [self.subjects.services_of(account)];
         let requests = self.bus.questions(&self.subjects, COURTESY, &subjects, Some(GROUP)).await;
         requests
@@ -176,7 +200,7 @@ impl Server {
             queue_group: "",
             metadata: BTreeMap::new(),
         };
-        let account = self.status.edge.get().filter(|_| is_on_duty).map(|(account, _)| account);
+        let account = self.acts.as_ref().filter(|_| is_on_duty).map(|acts| &acts.seat.account);
         let act = |act: Act| {
             let subject = self.subjects.service(account?, act.name());
             let metadata = [("request", act.request()), ("reply", act.reply())].into();

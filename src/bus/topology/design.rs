@@ -40,10 +40,11 @@ pub(in crate::bus) fn buckets(subjects: &Subjects, settings: &Settings, role: Ro
     // kept. Who wants nothing unasked has not changed their mind because time has passed.
     let of_role = match role {
         Role::Forwarder => (subjects.bucket_attempts(), settings.in_max_age),
-        Role::Edge(_) => (subjects.bucket_leases(), Duration::ZERO),
+        Role::Edge(_) | Role::Pool => (subjects.bucket_leases(), Duration::ZERO),
     };
-    let opt_outs = (settings.opt_outs && matches!(role, Role::Edge(_)))
-        .then(|| (subjects.bucket_opt_outs(), Duration::ZERO));
+    let opt_outs =
+        (settings.opt_outs && role.is_edge()).then(|| (subjects.bucket_opt_outs(), Duration::ZERO));
+    let accounts = (role == Role::Pool).then(|| (subjects.bucket_accounts(), Duration::ZERO));
     let config = |(bucket, max_age)| kv::Config {
         bucket,
         history: 1,
@@ -51,7 +52,7 @@ pub(in crate::bus) fn buckets(subjects: &Subjects, settings: &Settings, role: Ro
         num_replicas: settings.replicas,
         ..Default::default()
     };
-    [of_role].into_iter().chain(opt_outs).map(config).collect()
+    [of_role].into_iter().chain(opt_outs).chain(accounts).map(config).collect()
 }
 
 /// The stream behind the bucket of files, as object stores have it. `None`: the role needs none.
@@ -60,7 +61,7 @@ pub(in crate::bus) fn media(
     settings: &Settings,
     role: Role<'_>,
 ) -> Option<stream::Config> {
-    let media = settings.media.filter(|_| matches!(role, Role::Edge(_)))?;
+    let media = settings.media.filter(|_| role.is_edge())?;
     Some(stream::Config {
         name: subjects.stream_media(),
         subjects: subjects.all_media().into(),
@@ -84,7 +85,7 @@ pub(in crate::bus) fn sessions(
     settings: &Settings,
     role: Role<'_>,
 ) -> Option<stream::Config> {
-    (settings.sessions && matches!(role, Role::Edge(_))).then(|| stream::Config {
+    (settings.sessions && role.is_edge()).then(|| stream::Config {
         name: subjects.stream_session(),
         subjects: vec![subjects.all_sessions()],
         retention: RetentionPolicy::Limits,
@@ -103,15 +104,16 @@ pub(in crate::bus) fn sessions(
     })
 }
 
-/// A role's consumer, and its stream.
+/// A role's consumer, and its stream. `None`: it needs none.
 pub(in crate::bus) fn consumer(
     subjects: &Subjects,
     settings: &Settings,
     role: Role<'_>,
-) -> (String, pull::Config) {
+) -> Option<(String, pull::Config)> {
     match role {
-        Role::Forwarder => (subjects.stream_in(), forwarder(subjects, settings)),
-        Role::Edge(account) => (subjects.stream_out(), edge(subjects, settings, account)),
+        Role::Forwarder => Some((subjects.stream_in(), forwarder(subjects, settings))),
+        Role::Edge(account) => Some((subjects.stream_out(), edge(subjects, settings, account))),
+        Role::Pool => None,
     }
 }
 

@@ -194,7 +194,7 @@ mod tests {
         let subjects = Subjects::new("wa").unwrap();
         let edge = Account::parse("default").unwrap();
         let found = |role: Role<'_>, max_ack_pending: i64| {
-            let (stream, want) = consumer(&subjects, &settings(Provision::Create), role);
+            let (stream, want) = consumer(&subjects, &settings(Provision::Create), role).unwrap();
             let got = pull::Config { max_ack_pending, ..want.clone() };
             consumer_differences(&stream, &want, &got.into_consumer_config()).len()
         };

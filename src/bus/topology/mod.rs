@@ -11,6 +11,7 @@ use async_nats::jetstream::{
     kv, stream,
 };
 use backon::{ExponentialBuilder, Retryable};
+use futures::future::BoxFuture;
 
 use super::{Bus, ReadError};
 use crate::wire::{Account, Subjects};
@@ -121,12 +122,21 @@ fn list(differences: &[Difference]) -> String {
 }
 
 /// Which consumers and buckets a process needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'a> {
     /// The shared consumer on `WA_IN`, and the bucket of attempts.
     Forwarder,
     /// The account's consumer on `WA_OUT`, the bucket of leases, and that of who wants nothing unasked.
     Edge(&'a Account),
+    /// The same buckets, and that of the accounts. The consumers come with the accounts.
+    Pool,
+}
+
+impl Role<'_> {
+    /// Does it work for accounts?
+    pub(super) fn is_edge(self) -> bool {
+        matches!(self, Self::Edge(_) | Self::Pool)
+    }
 }
 
 impl Bus {
@@ -154,8 +164,28 @@ impl Bus {
         for want in buckets(subjects, settings, role) {
             self.ensure_bucket(settings, want).await?;
         }
-        let (stream, want) = consumer(subjects, settings, role);
-        self.ensure_consumer(settings, &stream, want).await
+        match consumer(subjects, settings, role) {
+            Some((stream, want)) => self.ensure_consumer(settings, &stream, want).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes sure of an account's consumer, where all else is as it must be.
+    pub fn ensure_edge<'a>(
+        &'a self,
+        subjects: &Subjects,
+        settings: &'a Settings,
+        account: &Account,
+    ) -> BoxFuture<'a, Result<(), TopologyError>> {
+        let wanted = consumer(subjects, settings, Role::Edge(account));
+        Box::pin(async move {
+            match wanted {
+                Some((stream, want)) if settings.provision != Provision::Off => {
+                    self.ensure_consumer(settings, &stream, want).await
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     async fn ensure_stream(
@@ -234,7 +264,7 @@ impl Bus {
 }
 
 /// Asks again for a while: right after a cluster's start its API may not answer yet, and a server may be stuck.
-pub(super) fn patience() -> ExponentialBuilder {
+pub fn patience() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(2))

@@ -69,10 +69,13 @@ fn the_nack_manifests_are_what_provision_makes() {
     assert_eq!(resources("streams.yaml", "Stream"), wanted);
 
     let settings = Settings { opt_outs: true, ..settings };
-    let wanted = [Role::Edge(&account), Role::Forwarder].map(|role| buckets(&subjects, &settings, role));
+    let wanted =
+        [Role::Edge(&account), Role::Pool, Role::Forwarder].map(|role| buckets(&subjects, &settings, role));
+    let mut named = std::collections::BTreeSet::new();
     let wanted: Vec<_> = wanted
         .into_iter()
         .flatten()
+        .filter(|want| named.insert(want.bucket.clone()))
         .map(|want| {
             let mut spec =
                 json!({ "bucket": want.bucket, "history": want.history, "storage": "file", "replicas": 3 });
@@ -85,7 +88,8 @@ fn the_nack_manifests_are_what_provision_makes() {
         .collect();
     assert_eq!(resources("buckets.yaml", "KeyValue"), wanted);
 
-    let both = [Role::Forwarder, Role::Edge(&account)].map(|role| consumer(&subjects, &settings, role));
+    let both =
+        [Role::Forwarder, Role::Edge(&account)].map(|role| consumer(&subjects, &settings, role).unwrap());
     let wanted: Vec<Value> = both.iter().map(|(stream, want)| {
         let named = pull::Config {
             durable_name: want.durable_name.clone(),

@@ -57,23 +57,23 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
         roles.push(Role::Forwarder);
     }
     if sides != Sides::Forwarder {
-        roles.push(Role::Edge(&config.edge.account));
+        roles.push(if config.pool.is_some() { Role::Pool } else { Role::Edge(&config.edge.account) });
     }
     let mut facts = Facts { provision: config.topology.provision, lacks: Vec::new(), refused: Vec::new() };
-    let uses = permissions::Uses {
-        typing: config.edge.shown.typing,
-        fetched: config.topology.media,
-        opt_outs: config.topology.opt_outs,
-        sessions: config.topology.sessions,
-        read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
-        service: config.service,
-    };
     for role in &roles {
-        let refused = bus.refused(&bus.needs(&config.subjects, *role, uses)).await;
+        let refused = bus.refused(&bus.needs(&config.subjects, *role, uses(config))).await;
         facts.refused.extend(new(&facts.refused, refused));
     }
     // A user that may not receive answers need not ask.
     let gets_answers = !facts.refused.iter().any(Need::is_inbox);
+    let pool = match &config.pool {
+        Some(pool) if gets_answers && sides != Sides::Forwarder => {
+            Some(super::pool::look(&bus, config, pool).await)
+        }
+        _ => None,
+    };
+    let accounts = pool.iter().flat_map(|pool| &pool.accounts);
+    roles.extend(accounts.map(Role::Edge));
     for role in roles.into_iter().filter(|_| gets_answers) {
         let lacks = bus.survey(&config.subjects, &config.topology, role).await;
         // Both roles check the streams: each lack is named once.
@@ -89,9 +89,24 @@ pub(super) async fn check(config: &Config, sides: Sides) -> Vec<Finding> {
     }
     findings.extend(judge(&facts));
     if gets_answers && sides != Sides::Forwarder {
-        findings.extend(super::session::on_bus(bus, config).await);
+        let own = std::slice::from_ref(&config.edge.account);
+        let accounts = pool.as_ref().map_or(own, |pool| &pool.accounts);
+        findings.extend(super::session::on_bus(&bus, config, accounts).await);
     }
+    findings.extend(pool.into_iter().flat_map(|pool| pool.findings));
     findings
+}
+
+fn uses(config: &Config) -> permissions::Uses {
+    permissions::Uses {
+        typing: config.edge.shown.typing,
+        fetched: config.topology.media,
+        opt_outs: config.topology.opt_outs,
+        sessions: config.topology.sessions,
+        read: config.file_links.is_some() || config.forwarder.transcriber.is_some(),
+        service: config.service,
+        creates: config.topology.provision == Provision::Create,
+    }
 }
 
 fn new<T: PartialEq>(known: &[T], found: Vec<T>) -> Vec<T> {

@@ -7,6 +7,7 @@ mod backend;
 mod beside;
 mod bus;
 mod command;
+mod pool;
 mod session;
 
 pub use command::{CheckArgs, run};
@@ -96,10 +97,16 @@ const CODES: &[&str] = &[
     "auth-dir-network",
     "auth-dir-taken",
     "store-damaged",
+    "session-elsewhere",
     "session-kept",
     "session-none",
     "session-unreadable",
     "session-unsafe",
+    "pool",
+    "pool-empty",
+    "pool-unknown",
+    "account-unreadable",
+    "account-unknown",
     "linked",
     "unlinked",
     "clock",

@@ -3,8 +3,8 @@
 use crate::bus::{Bus, ReadError};
 use crate::config::Config;
 use crate::edge::journal::{Journal, LoadError, Loaded, Size};
-use crate::edge::{Flaw, Inspection, SessionStore, Settings, inspect};
-use crate::wire::now_ms;
+use crate::edge::{Flaw, Inspection, SessionStore, Settings, inspect, moving};
+use crate::wire::{Account, now_ms};
 
 use super::Finding;
 
@@ -19,7 +19,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Finding> {
 }
 
 /// The session on the bus, if that is where it is to be. Reads and decrypts all of it, and takes nothing over.
-pub(super) async fn on_bus(bus: Bus, config: &Config) -> Vec<Finding> {
+pub(super) async fn on_bus(bus: &Bus, config: &Config, accounts: &[Account]) -> Vec<Finding> {
     let SessionStore::Bus { keys, unsafe_sync } = &config.edge.store else { return Vec::new() };
     let stream = config.subjects.stream_session();
     let mut findings = Vec::new();
@@ -33,8 +33,18 @@ pub(super) async fn on_bus(bus: Bus, config: &Config) -> Vec<Finding> {
             "give the stream three replicas; or set `sync_interval: always` on nats-server, and SESSION_UNSAFE_SYNC=on",
         ));
     }
-    let journal = Journal::new(bus, &config.subjects, &config.edge.account, keys.clone(), Size::EDGE);
-    findings.push(kept(config.edge.account.as_str(), journal.load().await, now_ms()));
+    for account in accounts {
+        let journal = Journal::new(bus.clone(), &config.subjects, account, keys.clone(), Size::EDGE);
+        let found = Box::pin(journal.load()).await;
+        let says = found.as_ref().ok().and_then(Option::as_ref);
+        let says = says.and_then(|found| moving::says_of_bus(found, account));
+        findings.push(match says {
+            Some(says) => {
+                Finding::failure(PART, "session-elsewhere", says, "do one of these; no edge begins before")
+            }
+            None => kept(account.as_str(), found, now_ms()),
+        });
+    }
     findings
 }
 
@@ -80,12 +90,13 @@ fn judge(dir: &str, account: &str, found: &Inspection) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::fine(PART, "auth-dir", format!("WHATSAPP_AUTH_DIR={dir} can be used")));
     }
-    let damaged = found.flaws.iter().any(|flaw| matches!(flaw, Flaw::Damaged(_)));
+    let hides_it = |flaw: &Flaw| matches!(flaw, Flaw::Damaged(_) | Flaw::Elsewhere(_));
+    let nobody_knows = found.flaws.iter().any(hides_it);
     findings.extend(match &found.linked {
         Some(phone) => {
             Some(Finding::fine(PART, "linked", format!("account `{account}` is linked, as {phone}")))
         }
-        None if damaged => None,
+        None if nobody_knows => None,
         None => Some(Finding::note(
             PART,
             "unlinked",
@@ -123,6 +134,12 @@ fn flawed(dir: &str, account: &str, found: &Inspection, flaw: &Flaw) -> Finding 
             "auth-dir-taken",
             format!("an edge is running on account `{account}` in {dir}"),
             "nothing to do if that is the edge you mean; a second one on this directory would end with exit code 75",
+        ),
+        Flaw::Elsewhere(says) => Finding::failure(
+            PART,
+            "session-elsewhere",
+            says.clone(),
+            "do one of these; an edge does not start before",
         ),
         Flaw::Damaged(why) => Finding::failure(
             PART,

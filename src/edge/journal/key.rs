@@ -87,6 +87,11 @@ impl SessionKeys {
         if keys.is_empty() { Err(BadKey::None) } else { Ok(Self(keys)) }
     }
 
+    /// Only the one that encrypts.
+    pub fn only_first(&self) -> Self {
+        Self(self.0.iter().take(1).cloned().collect())
+    }
+
     /// The one that encrypts.
     pub(super) fn first(&self) -> Option<&Key> {
         self.0.first()

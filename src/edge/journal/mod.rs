@@ -8,8 +8,10 @@
 //! `ring` decides which record goes where and what is live afterwards; `lap` says whether what was read is all of it.
 //! Both are pure. `record` is the form of a record, `seal` encrypts it with the `key`s of the operator. `slots` reads and
 //! writes slots on the bus; `owner` takes an account over and commits. `together` merges calls that wait into one commit.
-//! May import: `bus`, `task`, `telemetry`, `wire`. Knows nothing of WhatsApp: keys and values are bytes.
+//! `apart` encrypts what is kept outside of a ring.
+//! May import: `bus`, `crash`, `task`, `telemetry`, `wire`. Knows nothing of WhatsApp: keys and values are bytes.
 
+mod apart;
 mod key;
 mod lap;
 mod owner;
@@ -21,10 +23,12 @@ mod together;
 
 use bytes::Bytes;
 
+pub use apart::{open_apart, seal_apart};
 pub use key::{BadKey, SessionKeys};
 pub use owner::{CommitError, Owner, TakeError};
+pub use record::record_again;
 pub use ring::{Size, TooLarge};
-pub use seal::Unreadable;
+pub use seal::{Unreadable, opens};
 pub use slots::{Journal, LoadError, Loaded, Place};
 pub use together::{Changes, Ended, Together};
 

@@ -9,6 +9,7 @@ use super::ring::{Ring, TooLarge};
 use super::slots::{Journal, LoadError, Outcome};
 use super::together::Ended;
 use crate::bus::ReadError;
+use crate::crash;
 
 /// How often a take-over is tried. Each time somebody else has committed in between: it is alive, and quicker.
 const TRIES: usize = 1_000;
@@ -60,6 +61,13 @@ pub enum TakeError {
     /// Another edge is at work.
     #[error("another edge goes on writing the session")]
     Busy,
+    /// There must be one, and there is none.
+    #[error(
+        "the session of this linked number is gone from the bus: the stream {0} was removed, or made anew, without what was in \
+         it. An old copy of the stream is of no use: its keys were used since. To link the number anew, remove what its lease \
+         says of it (the account's key in the bucket of leases, `nats kv del WA_LEASES <account>`); nobody is shown a QR code before"
+    )]
+    Gone(String),
 }
 
 /// The one that may write. Others may believe the same of themselves; all but one of them are refused.
@@ -77,6 +85,17 @@ pub struct Owner {
 impl Owner {
     /// Takes the account over. Who had it before is refused from now on.
     pub async fn take(journal: Journal, stop: &CancellationToken) -> Result<Self, TakeError> {
+        Self::take_known(journal, false, &|| true, stop).await
+    }
+
+    /// The same. If there `must_be` a session and there is none, nothing is begun. And nothing is taken from its owner when it
+    /// `may` not be any more: reading takes a while, in which a process may have been frozen.
+    pub async fn take_known(
+        journal: Journal,
+        must_be: bool,
+        may: &(dyn Fn() -> bool + Sync),
+        stop: &CancellationToken,
+    ) -> Result<Self, TakeError> {
         let mut id = OwnerId::default();
         getrandom::fill(&mut id).map_err(|_| CommitError::NotSealed)?;
         let ring = tokio::select! {
@@ -84,13 +103,21 @@ impl Owner {
             () = stop.cancelled() => return Err(CommitError::Stopped.into()),
             ring = journal.ring() => ring?,
         };
+        if must_be && ring.last() == 0 {
+            return Err(TakeError::Gone(journal.place().stream.clone()));
+        }
+        crash::point("session.before-fence");
         let lost = CancellationToken::new();
         let mut owner = Self { journal, id, ring, is_over: false, was_there: false, lost };
         for _ in 0..TRIES {
             // Accepted, it proves that nothing was stored after what was read.
             for record in owner.ring.plan(id, Vec::new()).map_err(CommitError::TooLarge)? {
                 owner.was_there = owner.ring.last() > 0;
+                if !may() && !crash::switched_off("lease-asleep") {
+                    return Err(CommitError::Stopped.into());
+                }
                 if owner.step(record, stop).await? {
+                    crash::point("session.after-fence");
                     return Ok(owner);
                 }
             }
@@ -143,11 +170,20 @@ impl Owner {
         changes: Vec<Change>,
         stop: &CancellationToken,
     ) -> Result<(), CommitError> {
+        if changes.is_empty() && !self.is_over {
+            return Ok(());
+        }
+        self.store(changes, stop).await
+    }
+
+    /// Stores a record without a change. When it returns `Ok`, nobody had taken the account over.
+    pub async fn prove(&mut self, stop: &CancellationToken) -> Result<(), CommitError> {
+        self.store(Vec::new(), stop).await
+    }
+
+    async fn store(&mut self, changes: Vec<Change>, stop: &CancellationToken) -> Result<(), CommitError> {
         if self.is_over {
             return Err(CommitError::Ended);
-        }
-        if changes.is_empty() {
-            return Ok(());
         }
         let records = self.ring.plan(self.id, changes)?;
         // Until it is known how it ended.
@@ -166,6 +202,33 @@ impl Owner {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        self.is_over = false;
+        Ok(())
+    }
+
+    /// Goes round once: every record is written anew, with the key that encrypts now, and nothing changes. `told` hears
+    /// how many records are written, of how many.
+    ///
+    /// If the wait is given up, this owner has ended, and what is live is as it was.
+    pub async fn go_round(
+        &mut self,
+        stop: &CancellationToken,
+        mut told: impl FnMut(u64, u64),
+    ) -> Result<(), CommitError> {
+        if self.is_over {
+            return Err(CommitError::Ended);
+        }
+        self.is_over = true;
+        let slots = self.ring.slots();
+        for done in 1..=slots {
+            for record in self.ring.plan(self.id, Vec::new())? {
+                if !self.step(record, stop).await? {
+                    self.lost.cancel();
+                    return Err(CommitError::Fenced);
+                }
+            }
+            told(done, slots);
         }
         self.is_over = false;
         Ok(())

@@ -122,6 +122,11 @@ impl Ring {
         self.live.get(key).map(|live| &live.value)
     }
 
+    /// How many slots it has.
+    pub(super) fn slots(&self) -> u64 {
+        self.size.slots
+    }
+
     /// The slot of a record.
     pub(super) fn slot(&self, number: u64) -> u64 {
         number % self.size.slots

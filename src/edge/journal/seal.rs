@@ -81,6 +81,11 @@ pub(super) fn open(
     Ok(body)
 }
 
+/// Are these bytes a record of this account and slot? For the checks of decoders.
+pub fn opens(keys: &SessionKeys, account: &str, slot: u64, bytes: &[u8]) -> Result<(), Unreadable> {
+    open(keys, account, slot, bytes).map(drop)
+}
+
 /// The cipher and the nonce of the record with these random bytes.
 fn cipher(key: &Key, random: &[u8]) -> Option<(LessSafeKey, Nonce)> {
     let (salt, nonce) = random.split_at_checked(SALT)?;

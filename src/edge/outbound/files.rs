@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::file::{self, Ready};
@@ -16,7 +18,9 @@ use super::upload_policy::{Trouble, after};
 use crate::bus::{Bus, Described, Unreadable};
 use crate::crash;
 use crate::edge::session::link::State;
-use crate::edge::session::{Connection, FileKind, Home, NotUploaded, Sealing, Uploaded, Uploader, Uploads};
+use crate::edge::session::{
+    Connection, Content, FileKind, NotUploaded, Sealed, Sealing, Uploaded, Uploader, Uploads,
+};
 use crate::telemetry::metrics;
 use crate::wire::Subjects;
 use crate::wire::v1::SendMedia;
@@ -38,8 +42,6 @@ pub(crate) struct FileMeans {
     pub uploader: Uploader,
     /// What was uploaded before.
     pub uploads: Uploads,
-    /// Where encrypted files are on their way.
-    pub auth: Arc<Home>,
     /// The longest file, in bytes. `None`: none is sent.
     pub most: Option<u64>,
 }
@@ -132,12 +134,12 @@ impl Files {
         let mib = u32::try_from(object.size >> 20).unwrap_or(u32::MAX);
         let within = TRY + PER_MIB.saturating_mul(mib);
         let bring = async {
-            let sealing = Box::pin(self.seal(object, kind)).await?;
+            let content = InBucket { bus: self.means.bus.clone(), object: object.clone() };
+            let sealed = Box::pin(self.seal(&content, kind)).await?;
             crash::point("edge.before-upload");
-            self.means.uploader.upload(&client, &sealing).await.map_err(|error| match error {
+            self.means.uploader.upload(&client, &sealed, &content).await.map_err(|error| match error {
                 NotUploaded::Away => Trouble::Away,
                 NotUploaded::Refused => Trouble::Refused,
-                NotUploaded::Disk => Trouble::Disk,
             })
         };
         let file = timeout(within, bring).await.unwrap_or(Err(Trouble::Away))?;
@@ -150,33 +152,18 @@ impl Files {
         Ok(file)
     }
 
-    /// The object's content, encrypted. It is the one that its description names, or an error.
-    async fn seal(
-        &self,
-        object: &Described,
-        kind: FileKind,
-    ) -> Result<crate::edge::session::Sealed, Trouble> {
-        let key = self.means.connection.ourselves().await.file_key(&object.sha256, kind.name());
-        let file = self.means.auth.spool().await.map_err(|_| Trouble::Disk)?;
-        let mut sealing = Sealing::begin(file, kind, key).map_err(|_| Trouble::Disk)?;
-        let (mut size, mut next) = (0_u64, 0);
-        while size < object.size {
-            let (pieces, after) = self.means.bus.pieces(object, next).await.map_err(unreadable)?;
-            if pieces.is_empty() {
-                return Err(Trouble::OtherContent);
-            }
-            for piece in pieces {
-                size += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-                // More than the description says is not read.
-                if size > object.size {
-                    return Err(Trouble::OtherContent);
-                }
-                sealing.write(&piece).await.map_err(|_| Trouble::Disk)?;
-            }
-            next = after;
+    /// What is known of the content once it is encrypted. It is read anew when it is uploaded: a slow or a long file takes
+    /// no memory, and no disk.
+    async fn seal(&self, content: &InBucket, kind: FileKind) -> Result<Sealed, Trouble> {
+        let key = self.means.connection.ourselves().await.file_key(&content.object.sha256, kind.name());
+        let mut sealing = Sealing::begin(kind, key).map_err(|_| Trouble::Away)?;
+        let mut pieces = Box::pin(content.read());
+        while let Some(piece) = pieces.next().await {
+            sealing.feed(&piece.map_err(unreadable)?);
+            // Pieces that have come already make no pause, and each is a millisecond or so.
+            tokio::task::yield_now().await;
         }
-        let sealed = sealing.finish().await.map_err(|_| Trouble::Disk)?;
-        if sealed.sha256 == object.sha256 { Ok(sealed) } else { Err(Trouble::OtherContent) }
+        Ok(sealing.end().map_err(|_| Trouble::Away)?.1)
     }
 
     fn same(&self, key: Key) -> Arc<Same> {
@@ -189,6 +176,21 @@ impl Files {
         let same = Arc::default();
         under_way.insert(key, Arc::downgrade(&same));
         same
+    }
+}
+
+/// An object on the bus.
+#[derive(Debug)]
+struct InBucket {
+    bus: Bus,
+    object: Described,
+}
+
+impl Content for InBucket {
+    type Error = Unreadable;
+
+    fn read(&self) -> impl Stream<Item = Result<Bytes, Unreadable>> + Send + 'static {
+        self.bus.open(self.object.clone()).pieces()
     }
 }
 

@@ -186,14 +186,16 @@ impl Outbound {
                 &self.subjects,
                 consumer,
                 &self.stop,
-                async |may_have_lost| {
-                    self.recall(may_have_lost).await;
-                    self.capacity().await
-                },
-                async |delivery| self.take(*delivery).await,
+                |may_have_lost| self.room(may_have_lost),
+                |delivery| self.take(*delivery),
                 || {},
             )
             .await
+    }
+
+    async fn room(&self, may_have_lost: bool) -> usize {
+        self.recall(may_have_lost).await;
+        self.capacity().await
     }
 
     /// What was on its way over a connection that broke, or to an edge that is gone, comes at once and not after the ack

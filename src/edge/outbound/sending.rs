@@ -301,6 +301,10 @@ impl Sender {
             {
                 Attempt::Refused(code.to_string())
             }
+            // Nobody could get it, not even another device of the owner's.
+            Ok(Some(Err(SendError::Internal(_)))) if was_left_out(client, to).await => {
+                Attempt::Refused(NO_KEYS.to_owned())
+            }
             Ok(Some(Err(error))) => {
                 tracing::debug!(error = redact::text(&error), "a send failed");
                 Attempt::Unknown("not written")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-/// How many files are on their way to WhatsApp at once. Each holds a few hundred KiB of memory, and its length of the disk.
+/// How many files are on their way to WhatsApp at once. Each holds some MiB of memory, however long it is.
 const AT_ONCE: usize = 4;
 /// How often a waiting one looks whether it still gets on.
 const LOOK: Duration = Duration::from_secs(5);

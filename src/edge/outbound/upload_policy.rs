@@ -32,9 +32,6 @@ pub(crate) enum Trouble {
     /// There is nothing in it.
     #[error("empty")]
     Empty,
-    /// The edge's disk does not take it.
-    #[error("edge-disk")]
-    Disk,
     /// WhatsApp's media hosts cannot be reached.
     #[error("upload-failed")]
     Away,
@@ -54,7 +51,6 @@ impl Trouble {
             Self::OtherContent => "wrong-hash",
             Self::TooLarge => "too-large",
             Self::Empty => "empty",
-            Self::Disk => "edge-disk",
             Self::Away => "upload-failed",
             Self::Refused => "upload-refused",
         }
@@ -66,7 +62,7 @@ impl Trouble {
             Self::Off | Self::Forbidden | Self::TooLarge | Self::Empty => 1,
             // A replica of the bucket may lack what was written a moment ago, and the object may be written anew meanwhile.
             Self::Missing | Self::OtherContent | Self::Refused => 3,
-            Self::BucketAway | Self::Disk | Self::Away => 5,
+            Self::BucketAway | Self::Away => 5,
         }
     }
 }
@@ -83,7 +79,7 @@ pub(super) fn after(trouble: Trouble, tries: u32, spent: Duration) -> Option<Dur
 mod tests {
     use super::*;
 
-    const ALL: [Trouble; 10] = [
+    const ALL: [Trouble; 9] = [
         Trouble::Off,
         Trouble::Missing,
         Trouble::Forbidden,
@@ -91,7 +87,6 @@ mod tests {
         Trouble::OtherContent,
         Trouble::TooLarge,
         Trouble::Empty,
-        Trouble::Disk,
         Trouble::Away,
         Trouble::Refused,
     ];
@@ -111,7 +106,6 @@ mod tests {
             (Trouble::OtherContent, &[1, 2]),
             (Trouble::Refused, &[1, 2]),
             (Trouble::BucketAway, &[1, 2, 4, 8]),
-            (Trouble::Disk, &[1, 2, 4, 8]),
             (Trouble::Away, &[1, 2, 4, 8]),
         ] {
             assert_eq!(pauses(trouble), want, "{trouble}");

@@ -1,7 +1,7 @@
-//! The cells of a row: as SQLite tells them, as the journal keeps them, and as SQL writes them. Pure.
+//! The cells of a row: as SQLite tells them, as the journal keeps them, and where they stand in a statement. Pure.
 //!
 //! SQLite tells a row as a text in which each cell has a letter for its type, and hexadecimal digits. So nothing in it
-//! has to be escaped, and nothing of it can be taken for SQL.
+//! has to be escaped.
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -86,9 +86,10 @@ struct Cell {
     value: Option<Value>,
 }
 
+/// What is in a cell.
 #[derive(Clone, PartialEq, prost::Oneof)]
 #[prost(skip_debug)]
-enum Value {
+pub(super) enum Value {
     #[prost(sint64, tag = "1")]
     Integer(i64),
     #[prost(bytes, tag = "2")]
@@ -125,17 +126,42 @@ pub(super) fn encode_key(told: &str) -> Option<Vec<u8>> {
     encode(0, told)
 }
 
-/// A row's layout, and its cells as SQL has them.
-pub(super) fn literals(value: &[u8]) -> Option<(u32, Vec<String>)> {
+/// A row's layout, and its cells; `None` among them is NULL.
+pub(super) fn decode(value: &[u8]) -> Option<(u32, Vec<Option<Value>>)> {
     let Cells { layout, cells } = Cells::decode(value).ok()?;
-    let literal = |cell: Cell| match cell.value {
-        None => "NULL".to_owned(),
-        Some(Value::Integer(number)) => number.to_string(),
-        Some(Value::Real(number)) => format!("{number:?}"),
-        Some(Value::Text(bytes)) => format!("CAST(X'{}' AS TEXT)", to_hex(&bytes)),
-        Some(Value::Blob(bytes)) => format!("X'{}'", to_hex(&bytes)),
-    };
-    Some((layout, cells.into_iter().map(literal).collect()))
+    Some((layout, cells.into_iter().map(|cell| cell.value).collect()))
+}
+
+/// What these bytes are as a row, written again; and this text, as SQLite would tell a row. For the checks of decoders.
+pub fn row_again(bytes: &[u8], told: &str) -> [Option<Vec<u8>>; 2] {
+    let again = decode(bytes).map(|(layout, cells)| {
+        let cells = cells.into_iter().map(|value| Cell { value }).collect();
+        Cells { layout, cells }.encode_to_vec()
+    });
+    [again, encode(1, told)]
+}
+
+/// Where a cell stands in a statement. What is in it is bound, and never part of the statement.
+pub(super) fn place(cell: Option<&Value>) -> &'static str {
+    match cell {
+        None => "NULL",
+        // Bound as bytes, since it need not be UTF-8.
+        Some(Value::Text(_)) => "CAST(? AS TEXT)",
+        Some(_) => "?",
+    }
+}
+
+/// The text in one cell of a row, if it is one.
+pub(super) fn text(value: &[u8], at: usize) -> Option<String> {
+    match Cells::decode(value).ok()?.cells.into_iter().nth(at)?.value? {
+        Value::Text(bytes) => String::from_utf8(bytes).ok(),
+        Value::Integer(_) | Value::Blob(_) | Value::Real(_) => None,
+    }
+}
+
+/// A row's layout.
+pub(super) fn layout_of(value: &[u8]) -> Option<u32> {
+    Some(Cells::decode(value).ok()?.layout)
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -149,13 +175,6 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -164,11 +183,21 @@ mod tests {
 
     #[test]
     fn a_row_is_told_kept_and_written() {
-        let told = "I-7,T,T4F27,B00FF,N,R0.5";
-        let (layout, literals) = literals(&encode(9, told).unwrap()).unwrap();
+        let told = "I-7,T,T4F27,B00FF,N,R0.5,R-Inf";
+        let (layout, cells) = decode(&encode(9, told).unwrap()).unwrap();
         assert_eq!(layout, 9);
-        let want = ["-7", "CAST(X'' AS TEXT)", "CAST(X'4F27' AS TEXT)", "X'00FF'", "NULL", "0.5"];
-        assert_eq!(literals, want);
+        let places: Vec<_> = cells.iter().map(|cell| place(cell.as_ref())).collect();
+        assert_eq!(places, ["?", "CAST(? AS TEXT)", "CAST(? AS TEXT)", "?", "NULL", "?", "?"]);
+        let want = [
+            Some(Value::Integer(-7)),
+            Some(Value::Text(Vec::new())),
+            Some(Value::Text(b"O'".to_vec())),
+            Some(Value::Blob(vec![0, 255])),
+            None,
+            Some(Value::Real(0.5)),
+            Some(Value::Real(f64::NEG_INFINITY)),
+        ];
+        assert!(cells == want);
         for wrong in ["", "X", "I", "T4", "TGG", "I1,", "Bé"] {
             assert_eq!(encode(9, wrong), None, "{wrong}");
         }
@@ -187,13 +216,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, text: String) {
-            let _ = literals(&bytes);
+            let _ = decode(&bytes);
             let _ = encode(1, &text);
         }
 
         #[test]
         fn hexadecimal_digits_lead_back(bytes: Vec<u8>) {
-            prop_assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+            prop_assert_eq!(from_hex(&digits), Some(bytes));
         }
     }
 }

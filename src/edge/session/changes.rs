@@ -56,6 +56,22 @@ pub(super) enum Change {
     Job(JobChange),
 }
 
+impl Change {
+    /// What a test calls it that has the process killed there.
+    pub(super) fn named(&self) -> &str {
+        match self {
+            Self::Copy { message, .. } if message.is_empty() => "emptied",
+            Self::Copy { id, .. } => id,
+            Self::Sent { .. } => "sent",
+            Self::Secret(_) => "secret",
+            Self::Session(..) => "ratchet",
+            Self::Identity(..) => "identity",
+            Self::UsedPreKey(_) => "pre-key",
+            Self::Job(_) => "job",
+        }
+    }
+}
+
 diesel::table! {
     sessions (address, device_id) {
         address -> Text,

@@ -210,6 +210,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 break then;
             }
         };
+        self.connection.gate().hangs_up().await;
         ceremony.ends();
         drop((subscription, stanzas));
         let _ = tokio::time::timeout(self.settings.flush_timeout, commits.settled()).await;
@@ -262,7 +263,13 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
 
     fn unopened(&self, error: &(dyn std::error::Error + Send + Sync)) -> Then {
         self.let_go();
-        tracing::error!(%error, store = %self.auth, "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
+        // The session on the bus may have heard a moment earlier that the lease is lost.
+        if self.stop.is_cancelled() || self.auth.is_over() {
+            // Whoever has ended this has said why.
+            tracing::debug!(%error, "the session store is not opened any more");
+        } else {
+            tracing::error!(%error, store = %self.auth, "the session store cannot be opened; if it is damaged, restore it from a backup or move it away and link again");
+        }
         Then::Rebuild { after: OPEN_PAUSE }
     }
 
@@ -360,7 +367,7 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
         #[cfg(feature = "simulator")]
         if let Some(url) = &self.settings.simulator_url {
             let bot = bot
-                .with_transport_factory(Sockets::to(Some(url), gate))
+                .with_transport_factory(Sockets::to(Some(url), gate).with(database))
                 // Any version will do. Fetching the current one would need the internet.
                 .with_version((2, 3000, 0))
                 .with_wanted_pre_key_count(30)
@@ -368,12 +375,22 @@ impl<Hook: InboundDurabilityHook + Clone + 'static> Session<Hook> {
                 .await?;
             return Ok((bot, commits));
         }
-        Ok((bot.with_transport_factory(Sockets::to(None, gate)).build().await?, commits))
+        let sockets = Sockets::to(None, gate).with(database);
+        Ok((bot.with_transport_factory(sockets).build().await?, commits))
     }
 
-    async fn end(&self, handle: BotHandle) {
-        // What the library does not flush in time, WhatsApp redelivers.
-        let _ = tokio::time::timeout(self.settings.flush_timeout, handle.shutdown()).await;
+    async fn end(&self, mut handle: BotHandle) {
+        let client = handle.client();
+        let shutdown = async {
+            client.disconnect().await;
+            (&mut handle).await;
+        };
+        // What the library does not flush in time, WhatsApp redelivers. While the bus is away, it flushes nothing, and does not come
+        // to the connection's end.
+        let has_ended = tokio::time::timeout(self.settings.flush_timeout, shutdown).await.is_ok();
+        if !has_ended {
+            handle.abort();
+        }
     }
 
     async fn pause(&self, time: Duration) {

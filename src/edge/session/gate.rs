@@ -9,6 +9,10 @@
 //! A send that is encrypting then leaves out the device it could not encrypt for, goes out over the new connection, and
 //! WhatsApp accepts it: a message that no phone has. So the way to the server is not opened before every send has ended.
 //!
+//! And no frame leaves when another edge may have the account. An edge that was frozen wakes up in the middle of its work, with frames that
+//! are ready: they go no further than this. Neither do those of a client that does not end in time: its connection is closed under it, before
+//! anybody else may have the account.
+//!
 //! While WhatsApp hands over what has waited, the library writes in batches, and sends receipts while it does: then nothing
 //! waits, and nothing is sent.
 
@@ -21,12 +25,15 @@ use tokio::sync::watch;
 use whatsapp_rust::transport::Transport;
 use whatsapp_rust::{Client, async_trait};
 
+use super::lease::LeaseTerm;
 use crate::crash;
 
 /// A write that takes longer has failed. Then the frame does not leave.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sends end as soon as they are told to. If one does not, the connection is made all the same.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// How long closing a connection may take.
+const CLOSES_WITHIN: Duration = Duration::from_secs(1);
 /// The library answers a phone that asks for a message again within this time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +50,10 @@ struct Shared {
     connections: watch::Sender<u64>,
     answering_until: Mutex<Option<Instant>>,
     draining: AtomicBool,
+    /// `None`: whoever is connected needs no lease.
+    term: Mutex<Option<LeaseTerm>>,
+    /// The client that was built last.
+    life: Mutex<Life>,
 }
 
 /// Something is being sent until this is dropped.
@@ -82,9 +93,28 @@ impl Gate {
         *lock(&self.0.answering_until) = Some(Instant::now() + ANSWERS_WITHIN);
     }
 
+    /// A term of the lease begins.
+    pub(crate) fn term(&self, term: LeaseTerm) {
+        *lock(&self.0.term) = Some(term);
+    }
+
+    /// A client is about to be built. Its connections are made in this life.
+    pub(super) fn begins(&self) -> Life {
+        let life = Life::default();
+        *lock(&self.0.life) = life.clone();
+        life
+    }
+
     /// Whose ratchets they are.
     pub(super) fn serves(&self, client: &Arc<Client>) {
         *lock(&self.0.client) = Arc::downgrade(client);
+    }
+
+    /// The client has ended, or should have. When this returns, its connection is closed, and it makes no other one.
+    pub(super) async fn hangs_up(&self) {
+        let life = lock(&self.0.life).clone();
+        let Some(open) = life.ends() else { return };
+        let _ = tokio::time::timeout(CLOSES_WITHIN, open.socket.disconnect()).await;
     }
 
     /// WhatsApp begins to hand over what has waited, or has done so.
@@ -101,12 +131,19 @@ impl Gate {
 
     /// Returns when a frame may leave.
     async fn opens(&self) -> anyhow::Result<()> {
-        if !self.is_shut() {
-            return Ok(());
+        if self.is_shut()
+            && let Some(client) = { lock(&self.0.client).upgrade() }
+        {
+            tokio::time::timeout(WRITE_TIMEOUT, client.flush_pending_signal_state()).await??;
         }
-        let Some(client) = lock(&self.0.client).upgrade() else { return Ok(()) };
-        tokio::time::timeout(WRITE_TIMEOUT, client.flush_pending_signal_state()).await??;
+        // The last thing before the frame leaves: what came before may have taken long.
+        anyhow::ensure!(self.has_its_term(), "another edge may have the account");
         Ok(())
+    }
+
+    /// Can nobody else have the account?
+    pub(super) fn has_its_term(&self) -> bool {
+        lock(&self.0.term).as_ref().is_none_or(LeaseTerm::holds)
     }
 }
 
@@ -114,16 +151,55 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The time of one client, from its building until it has ended, or should have. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Life(Arc<Mutex<Lived>>);
+
+#[derive(Debug, Default)]
+struct Lived {
+    is_over: bool,
+    /// The connection that was made last.
+    open: Weak<Gated>,
+}
+
+impl Life {
+    /// A connection after the end would be one that nobody closes.
+    pub(super) fn goes_on(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!lock(&self.0).is_over, "the connection's client has ended");
+        Ok(())
+    }
+
+    /// This connection was made. An error: too late, and the caller closes it.
+    pub(super) fn opened(&self, connection: &Arc<Gated>) -> anyhow::Result<()> {
+        lock(&self.0).open = Arc::downgrade(connection);
+        self.goes_on()
+    }
+
+    /// Returns the connection that is to be closed.
+    fn ends(&self) -> Option<Arc<Gated>> {
+        let mut lived = lock(&self.0);
+        lived.is_over = true;
+        lived.open.upgrade()
+    }
+}
+
 /// A connection behind the gate.
 pub(super) struct Gated {
     gate: Gate,
+    life: Life,
     socket: Arc<dyn Transport>,
 }
 
+impl std::fmt::Debug for Gated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gated").finish_non_exhaustive()
+    }
+}
+
 impl Gated {
-    /// This connection, behind this gate.
-    pub(super) fn new(gate: Gate, socket: Arc<dyn Transport>) -> Self {
-        Self { gate, socket }
+    /// This connection of this client, behind this gate.
+    pub(super) fn new(gate: Gate, life: Life, socket: Arc<dyn Transport>) -> Self {
+        Self { gate, life, socket }
     }
 }
 
@@ -131,6 +207,7 @@ impl Gated {
 impl Transport for Gated {
     async fn send(&self, frame: Bytes) -> anyhow::Result<()> {
         self.gate.opens().await?;
+        self.life.goes_on()?;
         self.socket.send(frame).await
     }
 
@@ -159,6 +236,38 @@ mod tests {
         };
         assert_eq!(tokio::join!(send, connect).0, None);
         assert_eq!(gate.sends(async { 2 }).await, Some(2), "over the new one");
+    }
+
+    /// Says when it is closed.
+    struct Socket(tokio::sync::watch::Sender<bool>);
+
+    #[async_trait]
+    impl Transport for Socket {
+        async fn send(&self, _: Bytes) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        async fn disconnect(&self) {
+            self.0.send_replace(true);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_end_has_no_connection_any_more() {
+        let (gate, is_closed) = (Gate::default(), tokio::sync::watch::channel(false).0);
+        let life = gate.begins();
+        let connect = |life: &Life| {
+            Arc::new(Gated::new(gate.clone(), life.clone(), Arc::new(Socket(is_closed.clone()))))
+        };
+        let connection = connect(&life);
+        assert!(life.opened(&connection).is_ok() && connection.send(Bytes::new()).await.is_ok());
+        gate.hangs_up().await;
+        assert!(*is_closed.borrow() && connection.send(Bytes::new()).await.is_err());
+        let late = connect(&life);
+        assert!(life.opened(&late).is_err() && late.send(Bytes::new()).await.is_err(), "made meanwhile");
+        let life = gate.begins();
+        let next = connect(&life);
+        assert!(life.opened(&next).is_ok() && next.send(Bytes::new()).await.is_ok(), "of the next client");
     }
 
     #[tokio::test]

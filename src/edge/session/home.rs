@@ -11,11 +11,11 @@ use super::on_bus::{Mirror, OnBus};
 use crate::edge::journal::SessionKeys;
 
 /// How long WhatsApp keeps the number out.
-const KEPT_OUT: &str = "kept-out";
+pub(super) const KEPT_OUT: &str = "kept-out";
 /// Which chats were new lately.
-const NEW_CHATS: &str = "new-chats";
+pub(super) const NEW_CHATS: &str = "new-chats";
 /// When the number was linked: a number of 13 digits.
-const LINKED: &str = "linked";
+pub(super) const LINKED: &str = "linked";
 
 /// Where the session is.
 #[derive(Debug)]
@@ -36,6 +36,14 @@ impl std::fmt::Display for Home {
 }
 
 impl Home {
+    /// Is the store another edge's, or nobody's, by now?
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Dir(_) => false,
+            Self::Bus(session) => session.is_over(),
+        }
+    }
+
     /// Opens the session's store.
     pub(super) async fn open(
         &self,
@@ -50,17 +58,6 @@ impl Home {
             Self::Bus(session) => {
                 let (store, mirror) = session.open().await?;
                 Ok(Database { store, mirror: Some(mirror) })
-            }
-        }
-    }
-
-    /// A file for bytes on their way. It has no name, and is gone with its last handle, however the process ends.
-    pub(crate) async fn spool(&self) -> std::io::Result<tokio::fs::File> {
-        match self {
-            Self::Dir(dir) => dir.spool().await,
-            Self::Bus(_) => {
-                let file = rustix::fs::memfd_create("spool", rustix::fs::MemfdFlags::CLOEXEC)?;
-                Ok(tokio::fs::File::from_std(file.into()))
             }
         }
     }
@@ -121,7 +118,10 @@ impl Home {
     pub(crate) async fn write_linked(&self, at_ms: i64) -> std::io::Result<()> {
         match self {
             Self::Dir(dir) => dir.write_linked(at_ms).await,
-            Self::Bus(session) => session.write(LINKED, at_ms.to_string().as_bytes()).await,
+            Self::Bus(session) => {
+                session.linked(true).await;
+                session.write(LINKED, at_ms.to_string().as_bytes()).await
+            }
         }
     }
 
@@ -130,6 +130,7 @@ impl Home {
         match self {
             Self::Dir(dir) => dir.set_aside(suffix),
             Self::Bus(session) => {
+                session.linked(false).await;
                 session.forget(LINKED).await?;
                 session.clear().await.map_err(std::io::Error::other)
             }
@@ -142,6 +143,12 @@ impl Home {
 pub(super) struct Database {
     store: SqliteStore,
     mirror: Option<Mirror>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("mirror", &self.mirror).finish_non_exhaustive()
+    }
 }
 
 /// A store in a file.
@@ -162,9 +169,25 @@ impl Database {
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let done = self.store.shared().run(work).await?;
+        let done = self.write(work).await?;
         self.durable().await?;
         Ok(done)
+    }
+
+    /// Writes, and does not wait until that is durable.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.store.shared().run(work).await
+    }
+
+    /// Returns when it is shown that nobody has taken the session over. In a file the directory's lock shows that.
+    pub(super) async fn is_still_ours(&self) -> Result<()> {
+        match &self.mirror {
+            None => Ok(()),
+            Some(mirror) => mirror.prove().await,
+        }
     }
 
     /// Returns when all that is in the store is durable. In a file it is as soon as it is in it.

@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use diesel::connection::SimpleConnection as _;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Binary, Double, Text};
+use diesel::sqlite::Sqlite;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use whatsapp_rust::bytes::Bytes;
 use whatsapp_rust::store::{SqliteStore, SqliteStoreConfig, Synchronous};
 use whatsapp_rust::wacore::store::error::{Result, StoreError};
 
-use super::cells::{self, Layout};
+use super::cells::{self, Layout, Value};
 use crate::edge::journal::Change;
 
 /// What a row's key begins with.
@@ -30,6 +31,9 @@ const LAYOUT: u8 = b'l';
 /// be up to the statement that changes it, and not to the trigger.
 const CHANGED: &str =
     "CREATE TABLE connector_changed (place TEXT NOT NULL, row INTEGER NOT NULL, key TEXT NOT NULL)";
+
+/// How many rows are put into a table with one statement. Those with the most columns bind some hundred values then.
+const TOGETHER: usize = 32;
 
 /// A table.
 struct Table {
@@ -151,12 +155,61 @@ pub(super) fn is_of_the_store(key: &Bytes) -> bool {
     matches!(key.first(), Some(&(ROW | LAYOUT)))
 }
 
+/// Is it a list of columns?
+pub(super) fn is_layout(key: &Bytes) -> bool {
+    key.first() == Some(&LAYOUT)
+}
+
+/// Do the cells of both belong to the same columns?
+pub(super) fn have_one_layout(one: &[u8], other: &[u8]) -> bool {
+    cells::layout_of(one) == cells::layout_of(other)
+}
+
 fn layout_key(table: &str, id: u32) -> Vec<u8> {
     [&[LAYOUT], table.as_bytes(), &[0], &id.to_be_bytes()].concat()
 }
 
 fn row_key(table: &str, key: &[u8]) -> Vec<u8> {
     [&[ROW], table.as_bytes(), &[0], key].concat()
+}
+
+/// All that is in a store, as keys and values of the journal.
+pub(super) fn tell_all(connection: &mut SqliteConnection) -> Result<Vec<(Bytes, Bytes)>> {
+    let mut all: Vec<(Bytes, Bytes)> = Vec::new();
+    for Table { name, layout, key, cells } in tables(connection)?.values() {
+        all.push((layout_key(name, layout.id()).into(), layout.columns().join("\n").into()));
+        let (key, cells) = (cells::on_side(key, ""), cells::on_side(cells, ""));
+        let rows: Vec<Row> = sql_query(format!("SELECT {key} AS key, {cells} AS cells FROM \"{name}\""))
+            .load(connection)
+            .map_err(broken)?;
+        for Row { key, cells } in rows {
+            let told = cells::encode_key(&key).zip(cells::encode(layout.id(), &cells));
+            let (key, cells) =
+                told.ok_or_else(|| StoreError::Validation("a row cannot be read".to_owned()))?;
+            all.push((row_key(name, &key).into(), cells.into()));
+        }
+    }
+    Ok(all)
+}
+
+/// Puts rows into a store whose tables are made and empty.
+pub(super) fn put_all(connection: &mut SqliteConnection, rows: Vec<(Bytes, Bytes)>) -> Result<()> {
+    let tables = tables(connection)?;
+    fill(connection, &tables, rows)
+}
+
+/// The text in a column of the first row of a table.
+pub(super) fn first_text<'a>(
+    mut rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>,
+    layout: impl Fn(&[u8]) -> Option<&'a Bytes>,
+    table: &str,
+    column: &str,
+) -> Option<String> {
+    let of_table = row_key(table, &[]);
+    let (_, value) = rows.find(|(key, _)| key.starts_with(&of_table))?;
+    let columns = layout(&layout_key(table, cells::layout_of(value)?))?;
+    let at = String::from_utf8_lossy(columns).lines().position(|name| name == column)?;
+    cells::text(value, at)
 }
 
 /// All tables but SQLite's own and those of who makes them.
@@ -206,23 +259,52 @@ fn fill(
         let layout = Layout::new(columns).ok_or_else(|| unreadable("a layout has no columns"))?;
         layouts.insert((table, id), layout);
     }
-    let mut sql = String::from("BEGIN IMMEDIATE; PRAGMA defer_foreign_keys = ON;\n");
+    // Those that go into one statement.
+    let mut alike: BTreeMap<(String, u32), Vec<Vec<Option<Value>>>> = BTreeMap::new();
     for (key, value) in rows.iter().filter(|(key, _)| key.first() == Some(&ROW)) {
         let (name, _) = place(key).ok_or_else(|| unreadable("a row has no table"))?;
-        let (id, values) = cells::literals(value).ok_or_else(|| unreadable("a row is damaged"))?;
-        let layout = layouts.get(&(name.clone(), id)).ok_or_else(|| unreadable("a row has no layout"))?;
+        let (id, cells) = cells::decode(value).ok_or_else(|| unreadable("a row is damaged"))?;
+        alike.entry((name, id)).or_default().push(cells);
+    }
+    connection.batch_execute("BEGIN IMMEDIATE; PRAGMA defer_foreign_keys = ON").map_err(broken)?;
+    for (of, rows) in &alike {
+        let layout = layouts.get(of).ok_or_else(|| unreadable("a row has no layout"))?;
         let known = |table: &&Table| layout.is_part_of(&table.layout);
-        let Some(table) = tables.get(&name).filter(known) else {
+        let Some(table) = tables.get(&of.0).filter(known) else {
             return Err(unreadable("a newer version of this program has written it"));
         };
-        if values.len() != layout.columns().len() {
+        if rows.iter().any(|cells| cells.len() != layout.columns().len()) {
             return Err(unreadable("a row is not as its table"));
         }
-        let (columns, values) = (layout.names().join(","), values.join(","));
-        sql.push_str(&format!("INSERT INTO \"{}\" ({columns}) VALUES ({values});\n", table.name));
+        for rows in rows.chunks(TOGETHER) {
+            insert(connection, table, layout, rows).map_err(broken)?;
+        }
     }
-    sql.push_str("COMMIT;");
-    connection.batch_execute(&sql).map_err(broken)
+    connection.batch_execute("COMMIT").map_err(broken)
+}
+
+/// Puts rows into a table. To compile a statement costs more than to write a row, so one has many of them.
+fn insert(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    layout: &Layout,
+    rows: &[Vec<Option<Value>>],
+) -> diesel::QueryResult<()> {
+    let places = |cells: &Vec<Option<Value>>| {
+        let places: Vec<_> = cells.iter().map(|cell| cells::place(cell.as_ref())).collect();
+        format!("({})", places.join(","))
+    };
+    let (columns, values) = (layout.names().join(","), rows.iter().map(places).collect::<Vec<_>>().join(","));
+    let text = format!("INSERT INTO \"{}\" ({columns}) VALUES {values}", table.name);
+    let mut query = sql_query(text).into_boxed::<Sqlite>();
+    for value in rows.iter().flatten().flatten() {
+        query = match value {
+            Value::Integer(number) => query.bind::<BigInt, _>(*number),
+            Value::Real(number) => query.bind::<Double, _>(*number),
+            Value::Text(bytes) | Value::Blob(bytes) => query.bind::<Binary, _>(bytes.as_slice()),
+        };
+    }
+    query.execute(connection).map(drop)
 }
 
 /// From now on changes are written down.

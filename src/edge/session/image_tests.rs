@@ -78,6 +78,37 @@ async fn what_is_told_makes_the_same_store_again() {
     assert_eq!((found.lid.as_str(), found.learning_source.as_str()), ("987", "it's \"a\", b\n"));
 }
 
+/// Whatever the library has a table for. A row that was not noted would be lost with the edge.
+#[tokio::test]
+async fn a_change_of_any_table_is_told() {
+    let mut paper = Paper::default();
+    let image = paper.open().await;
+    assert!(image.tables.len() > 15, "{}", image.tables.len());
+    for table in image.tables.values() {
+        let (columns, ones) = (table.layout.names(), vec!["1"; table.layout.columns().len()]);
+        let name = &table.name;
+        let insert = format!(
+            "PRAGMA foreign_keys = OFF; INSERT OR REPLACE INTO \"{name}\" ({}) VALUES ({})",
+            columns.join(","),
+            ones.join(",")
+        );
+        let last = columns.last().expect("a column").to_string();
+        for (statement, told) in [
+            (insert, true),
+            (format!("UPDATE \"{name}\" SET {last} = {last}"), true),
+            (format!("DELETE FROM \"{name}\""), false),
+        ] {
+            let work =
+                move |connection: &mut SqliteConnection| connection.batch_execute(&statement).map_err(broken);
+            image.store().shared().run(work).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let changes = image.changes().await.unwrap();
+            let found: Vec<_> = changes.iter().map(|change| change.value.is_some()).collect();
+            assert_eq!(found, [told], "{name}");
+            assert!(changes[0].key.starts_with(&row_key(name, b"")), "{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn two_stores_are_two() {
     let (mut one, mut other) = (Paper::default(), Paper::default());

@@ -10,6 +10,7 @@ use diesel::sql_types::Text;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 
 use super::lock::{self, LockError};
+use super::moving;
 use crate::wire::{Account, masked};
 
 /// What is wrong with the place of the session.
@@ -23,6 +24,8 @@ pub enum Flaw {
     Network(&'static str),
     /// An edge is running on it.
     Taken,
+    /// The session has moved from here, or is on its way here: an edge would not start.
+    Elsewhere(String),
     /// The store cannot be read, or reports damage.
     Damaged(String),
 }
@@ -57,6 +60,7 @@ pub fn inspect(dir: &Path, account: &Account) -> Inspection {
     if is_taken(&dir.join(format!("{account}.lock"))) {
         found.flaws.push(Flaw::Taken);
     }
+    found.flaws.extend(moving::directory_says(dir, account).map(Flaw::Elsewhere));
     // An empty file counts as no store: the library makes its tables in it.
     if fs::metadata(&store).is_ok_and(|file| file.len() > 0) {
         match read(&store) {

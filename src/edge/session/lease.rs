@@ -5,21 +5,28 @@
 //! whole term without a change. Each edge measures this time with its own clock, so the clocks of the machines need
 //! not agree.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{AppendError, Bus, Record};
+use crate::crash;
 use crate::task::{OnPanic, Task, spawn};
 use crate::wire::{Account, Headers, Subjects, header};
 
 /// After so long without a renewal any edge may take the lease. A shorter term would not survive an election in
 /// NATS.
-pub(super) const TERM: Duration = Duration::from_secs(30);
+pub const TERM: Duration = Duration::from_secs(30);
 /// How often the holder renews.
 const RENEW: Duration = Duration::from_secs(5);
-/// How often the other edges check the lease.
+/// How often the other edges check the lease. It is read, and not listened to: a user of an edge may read its own lease, and
+/// may listen to nobody's.
+const LOOK: Duration = Duration::from_millis(250);
+/// The pause before a question is repeated that was not answered.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an edge knows of the lease.
@@ -29,13 +36,35 @@ struct Seen {
     revision: u64,
     /// The edge that holds it. Empty: no edge.
     holder: String,
+    /// The number is linked, and the session is on the bus.
+    linked: bool,
+}
+
+/// Says with the lease that the account's number is linked and its session is on the bus. The lease is in another stream
+/// than the session: if that is gone, the account is not taken for one that was never linked.
+const LINKED: &str = "Wa-Session-Linked";
+
+/// What the lease says of the session. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mark(Arc<AtomicBool>);
+
+impl Mark {
+    /// A session of a linked number is on the bus.
+    pub(super) fn is_linked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// It is, or it is not. The lease says so with its next renewal.
+    pub(crate) fn linked(&self, linked: bool) {
+        self.0.store(linked, Ordering::Relaxed);
+    }
 }
 
 /// May the edge `me` take the lease, which has been as `seen` for `unchanged`?
 fn may_take(seen: &Seen, me: &str, unchanged: Duration) -> bool {
     // If it is this edge's own lease, this edge died and is back. The lock on the auth directory makes sure that it
     // runs only once.
-    seen.holder.is_empty() || seen.holder == me || unchanged >= TERM
+    seen.holder.is_empty() || seen.holder == me || unchanged >= TERM || crash::switched_off("lease-term")
 }
 
 /// An account's lease, held or not.
@@ -47,6 +76,21 @@ pub(crate) struct Lease {
     /// The stream in which the holder stores customers' messages.
     inbound: String,
     me: String,
+    mark: Mark,
+}
+
+/// Why a command does not get the lease.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotFree {
+    /// An edge renews it.
+    #[error("an edge is at work")]
+    Alive,
+    /// It is not known whose it is.
+    #[error("the lease cannot be read: {0}")]
+    Unread(#[from] crate::bus::ReadError),
+    /// It cannot be written.
+    #[error("the lease cannot be written: {0}")]
+    Unwritten(#[from] AppendError),
 }
 
 /// The lease while this edge holds it.
@@ -55,15 +99,33 @@ pub(crate) struct Held {
     lease: Lease,
     /// Cancelled when the lease is lost, or may be lost: first disconnect, then ask.
     pub lost: CancellationToken,
-    revision: tokio::sync::watch::Receiver<u64>,
+    revision: watch::Receiver<u64>,
+    confirmed: watch::Receiver<Instant>,
     renewing: Task<()>,
+}
+
+/// Until when nobody else can have the account. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseTerm(watch::Receiver<Instant>);
+
+impl LeaseTerm {
+    /// Is it certain that nobody else has it? A process that was frozen knows by this that it may have lost the lease,
+    /// before it hears so.
+    pub(super) fn holds(&self) -> bool {
+        self.0.borrow().elapsed() < TERM / 2 || crash::switched_off("lease-at-the-gate")
+    }
 }
 
 impl Lease {
     /// `me` is this edge's name. It stays the same after a restart.
     pub(crate) fn new(bus: Bus, subjects: &Subjects, account: &Account, me: String) -> Self {
         let (stream, subject) = (subjects.stream_leases(), subjects.lease(account));
-        Self { bus, stream, subject, inbound: subjects.stream_in(), me }
+        Self { bus, stream, subject, inbound: subjects.stream_in(), me, mark: Mark::default() }
+    }
+
+    /// What it says of the session.
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark.clone()
     }
 
     /// Waits for the lease. Calls `waiting` once if another edge holds it.
@@ -73,7 +135,7 @@ impl Lease {
         loop {
             // An edge that cannot store anything must not take the lease. WhatsApp keeps the messages in the
             // meantime.
-            if !self.bus.has_room(&self.inbound).await {
+            if !self.has_room().await {
                 tracing::debug!("not connecting to WhatsApp: the inbound stream is full");
                 tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
@@ -91,9 +153,8 @@ impl Lease {
                 _ => Instant::now(),
             };
             if may_take(&now, &self.me, since.elapsed()) {
-                let asked = Instant::now();
-                if let Ok(revision) = self.write(now.revision, &self.me).await {
-                    return Held::new(self.clone(), revision, asked);
+                if let Some(held) = self.write_as_mine(&now).await {
+                    return held;
                 }
                 continue;
             }
@@ -102,8 +163,60 @@ impl Lease {
                 waiting();
             }
             seen = Some((now, since));
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes the lease for a command, which needs that no edge is at work. If somebody holds it, `waiting` is called once,
+    /// and in so long at most it is known whether the holder is alive.
+    pub(super) async fn take_idle(&self, mut waiting: impl FnMut(Duration)) -> Result<Held, NotFree> {
+        let mut seen: Option<(Seen, Instant)> = None;
+        loop {
+            let now = self.read().await?;
+            let since = match &seen {
+                None => Instant::now(),
+                // A replica may know less than the one before.
+                Some((before, since)) if now.revision <= before.revision => *since,
+                // It was renewed, or another edge has it now.
+                Some(_) if !now.holder.is_empty() => return Err(NotFree::Alive),
+                Some(_) => Instant::now(),
+            };
+            if may_take(&now, &self.me, since.elapsed()) {
+                let asked = Instant::now();
+                match self.write(now.revision, &self.me).await {
+                    Ok(revision) => return Ok(Held::new(self.clone(), revision, asked)),
+                    Err(AppendError::Refused) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            } else if seen.is_none() {
+                waiting(TERM);
+            }
+            seen = Some((now, since));
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Takes the lease, if it has not changed since this revision of it. `None`: somebody has changed it, or it is not
+    /// known.
+    pub(crate) async fn take(&self, revision: u64) -> Option<Held> {
+        // Who knows the revision does not know what it says of the session.
+        let now = self.read().await.ok().filter(|now| now.revision == revision)?;
+        self.write_as_mine(&now).await
+    }
+
+    async fn write_as_mine(&self, now: &Seen) -> Option<Held> {
+        let asked = Instant::now();
+        self.mark.linked(now.linked);
+        let revision = self.write(now.revision, &self.me).await.ok()?;
+        crash::point("lease.written");
+        // Who was frozen until now may have had it, and may not any more.
+        let is_over = asked.elapsed() >= TERM / 2 && !crash::switched_off("lease-asleep");
+        (!is_over).then(|| Held::new(self.clone(), revision, asked))
+    }
+
+    /// Can the holder store what comes from WhatsApp?
+    pub(crate) async fn has_room(&self) -> bool {
+        self.bus.has_room(&self.inbound).await
     }
 
     async fn read(&self) -> Result<Seen, crate::bus::ReadError> {
@@ -111,12 +224,16 @@ impl Lease {
         Ok(stored.map_or_else(Seen::default, |stored| Seen {
             revision: stored.sequence,
             holder: String::from_utf8_lossy(&stored.payload).into_owned(),
+            linked: stored.headers.get(LINKED).is_some(),
         }))
     }
 
     async fn write(&self, expected: u64, holder: &str) -> Result<u64, AppendError> {
         let mut headers = Headers::default();
         headers.set(header::EXPECTED_LAST_SUBJECT_SEQUENCE, &expected.to_string());
+        if self.mark.is_linked() {
+            headers.set(LINKED, "1");
+        }
         let payload = holder.to_owned().into();
         let record = Record { subject: self.subject.clone(), headers, payload };
         Ok(self.bus.append(&record).await?.sequence)
@@ -145,10 +262,16 @@ impl Lease {
 impl Held {
     fn new(lease: Lease, revision: u64, confirmed: Instant) -> Self {
         let lost = CancellationToken::new();
-        let (sender, receiver) = tokio::sync::watch::channel(revision);
-        let work = keep(lease.clone(), sender, confirmed, lost.clone());
+        let (revisions, revision) = watch::channel(revision);
+        let (confirms, confirmed) = watch::channel(confirmed);
+        let work = keep(lease.clone(), revisions, confirms, lost.clone());
         let renewing = spawn("lease renewal", OnPanic::EndProcess, work);
-        Self { lease, lost, revision: receiver, renewing }
+        Self { lease, lost, revision, confirmed, renewing }
+    }
+
+    /// Until when nobody else can have the account, as far as is known now.
+    pub(crate) fn term(&self) -> LeaseTerm {
+        LeaseTerm(self.confirmed.clone())
     }
 
     /// Gives the lease back, so that the next edge need not wait until it runs out.
@@ -167,12 +290,15 @@ impl Held {
 /// disconnect from WhatsApp before another edge may connect.
 async fn keep(
     lease: Lease,
-    revision: tokio::sync::watch::Sender<u64>,
-    mut confirmed: Instant,
+    revision: watch::Sender<u64>,
+    confirmed: watch::Sender<Instant>,
     lost: CancellationToken,
 ) {
     loop {
         tokio::time::sleep(RENEW).await;
+        if crash::switched_off("lease") {
+            continue;
+        }
         if lease.full_for() >= TERM / 2 {
             // Messages that come in now would pile up in memory.
             tracing::warn!(
@@ -184,11 +310,11 @@ async fn keep(
         loop {
             let asked = Instant::now();
             let known = *revision.borrow();
-            let left = (TERM / 2).saturating_sub(confirmed.elapsed());
+            let left = (TERM / 2).saturating_sub(confirmed.borrow().elapsed());
             match tokio::time::timeout(left, lease.renew(known)).await {
                 Ok(Ok(Some(renewed))) => {
                     revision.send_replace(renewed);
-                    confirmed = asked;
+                    confirmed.send_replace(asked);
                     break;
                 }
                 Ok(Ok(None)) => {
@@ -219,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_taken_when_it_is_free_ones_own_or_over() {
-        let seen = |holder: &str| Seen { revision: 7, holder: holder.to_owned() };
+        let seen = |holder: &str| Seen { revision: 7, holder: holder.to_owned(), linked: true };
         for (seen, unchanged, want) in [
             (seen(""), Duration::ZERO, true),
             (seen("me"), Duration::ZERO, true),

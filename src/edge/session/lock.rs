@@ -14,11 +14,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::moving;
 use crate::wire::Account;
 
 /// The edge holds it while it runs. The kernel releases it when the process dies, in whatever way.
@@ -67,6 +67,9 @@ pub enum LockError {
         /// The user that this process runs as.
         user: u32,
     },
+    /// The session has moved from here, or is on its way here.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The directory cannot be made, or cannot be written.
     #[error(
         "WHATSAPP_AUTH_DIR={dir} cannot be used: {source}. Set it to a directory that this user may write"
@@ -126,8 +129,6 @@ fn private(path: &Path, remedy: &str) -> Result<(), LockError> {
 const TRIES: usize = 5;
 /// The file that says for how long WhatsApp keeps the number out.
 const KEPT_OUT: &str = "kept-out";
-/// What the names of files for bytes on their way begin with, after the account's.
-const SPOOL: &str = "spool-";
 /// The file is far smaller.
 const MAX_KEPT_OUT: u64 = 4_096;
 /// The file that says which chats were new lately.
@@ -141,8 +142,17 @@ const MAX_LINKED: u64 = 32;
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl AuthDir {
-    /// Makes the directory if it is missing (mode 0700), and takes the account's lock.
+    /// Makes the directory if it is missing (mode 0700), and takes the account's lock. Refused if the session has moved.
     pub(crate) fn lock(dir: &Path, account: &Account) -> Result<Self, LockError> {
+        let locked = Self::lock_as_it_is(dir, account)?;
+        match moving::directory_says(dir, account) {
+            Some(says) => Err(LockError::Elsewhere(says)),
+            None => Ok(locked),
+        }
+    }
+
+    /// The same for who moves sessions.
+    pub(super) fn lock_as_it_is(dir: &Path, account: &Account) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { dir: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
         guarded(dir, account)?;
@@ -150,9 +160,7 @@ impl AuthDir {
         for _ in 0..TRIES {
             match lock.try_lock() {
                 Ok(()) => {
-                    let locked = Self { dir: dir.to_owned(), account: account.clone(), _lock: lock };
-                    locked.clear_spool();
-                    return Ok(locked);
+                    return Ok(Self { dir: dir.to_owned(), account: account.clone(), _lock: lock });
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
                 Err(TryLockError::Error(source)) => return Err(unusable(source)),
@@ -189,29 +197,6 @@ impl AuthDir {
     /// SQLite accepts an empty file as a new store, and gives its other files the same mode.
     pub(crate) fn make_store(&self) -> std::io::Result<()> {
         private_file(&self.store(), false).map(drop)
-    }
-
-    /// An empty file for bytes on their way. It has no name any more when this returns: it is gone with its last handle,
-    /// however the process ends.
-    pub(crate) async fn spool(&self) -> std::io::Result<tokio::fs::File> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(format!("{}.{SPOOL}{number}", self.account));
-        let mut options = tokio::fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path).await?;
-        tokio::fs::remove_file(&path).await?;
-        Ok(file)
-    }
-
-    /// Removes what a kill between the two steps of [`Self::spool`] has left.
-    fn clear_spool(&self) {
-        let own = format!("{}.{SPOOL}", self.account);
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(own.as_bytes()))
-        {
-            // One that stays is empty, and its name is used again.
-            let _ = std::fs::remove_file(entry.path());
-        }
     }
 
     /// What the file says for how long WhatsApp keeps the number out, if it is there.
@@ -255,7 +240,7 @@ impl AuthDir {
     }
 
     /// A file of the account.
-    fn beside(&self, name: &str) -> PathBuf {
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{}.{name}", self.account))
     }
 
@@ -294,7 +279,7 @@ impl AuthDir {
 }
 
 /// Opens a file. Makes it with mode 0600 if it is missing.
-fn private_file(path: &Path, empty: bool) -> std::io::Result<File> {
+pub(super) fn private_file(path: &Path, empty: bool) -> std::io::Result<File> {
     OpenOptions::new().create(true).truncate(empty).write(true).mode(0o600).open(path)
 }
 
@@ -336,29 +321,6 @@ mod tests {
         drop(first);
         let again = AuthDir::lock(&dir, &a).unwrap();
         assert_eq!(again.name().unwrap(), name, "the lease is its own after a restart");
-    }
-
-    #[tokio::test]
-    async fn bytes_on_their_way_are_in_no_file_with_a_name_and_what_a_kill_left_goes_at_the_start() {
-        use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
-        let (_around, dir) = auth_dir();
-        let account = Account::parse("a").unwrap();
-        let left = dir.join("a.spool-7");
-        std::fs::write(&left, "").unwrap();
-        set_mode(&left, 0o600);
-        let others = dir.join("b.spool-7");
-        std::fs::write(&others, "").unwrap();
-        let auth = AuthDir::lock(&dir, &account).unwrap();
-        assert!(!left.exists() && others.exists());
-        let mut file = auth.spool().await.unwrap();
-        file.write_all(b"hola").await.unwrap();
-        file.rewind().await.unwrap();
-        let mut read = String::new();
-        file.read_to_string(&mut read).await.unwrap();
-        assert_eq!(read, "hola");
-        let names: Vec<_> =
-            std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.iter().filter(|name| name.to_string_lossy().starts_with("a.spool")).count(), 0);
     }
 
     #[test]

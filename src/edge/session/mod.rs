@@ -4,7 +4,7 @@
 //! rest of the edge sees of it. `line` notices when WhatsApp can be reached again; `kept_out` remembers for how long
 //! it lets nobody in. `socket` is the way to its server, with a `gate` before it that opens when the keys are on the disk, `http` to its web page and its files, on its `hosts` only. `pair_codes` and `presence` say when codes are asked for, and what WhatsApp is told. `ask` is what a person asks of it, and `passkey` what WhatsApp asks of a person; `pace` gives them the time for it. `aside` is what
 //! passes the hook by, `calls` among it, and `extra` says what of it is wanted; `groups` is what is known of groups, and `group_changes` reads what changes in one. `store` stores the session: `commits` writes its `changes`, many in one transaction,
-//! on the bus, `image` is the store in memory and tells what has changed in it, as `cells`, and `on_bus` keeps that in the journal; `home` is where the session is. `tokens` keeps the persons' tokens in memory, `sent` finds what a phone asks for again, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
+//! on the bus, `image` is the store in memory and tells what has changed in it, as `cells`, and `on_bus` keeps that in the journal; `home` is where the session is, `moving` takes it elsewhere. `tokens` keeps the persons' tokens in memory, `sent` finds what a phone asks for again, `unkeyed` says when a group's members get its key anew, `polls` what is needed to read votes. `media` fetches files, and takes those that are sent to WhatsApp. `resend` tracks the messages that must come again.
 //! `ourselves` is the linked number. `lock` and `lease` keep other edges off. `inspect` checks the session without changing it. May import: `bus`,
 //! `telemetry`, `wire`. Never `inbound` or `outbound`: they pass in the hook and the observer.
 
@@ -33,6 +33,7 @@ mod line;
 pub mod link;
 mod lock;
 mod media;
+pub mod moving;
 mod on_bus;
 mod ourselves;
 mod pace;
@@ -50,12 +51,14 @@ mod unkeyed;
 mod watchdog;
 
 pub use ask::{NotDone, PairCode};
+pub use cells::row_again;
 pub use client::Settings;
 pub use connection::Connection;
 pub use extra::Extra;
 pub use home::SessionStore;
 pub use http::HOST;
 pub use inspect::{Flaw, Inspection, inspect};
+pub use lease::TERM as LEASE_TERM;
 pub use lock::{LockError, guarded};
 pub use passkey::{Challenge, Passkey};
 pub use presence::Presence;
@@ -71,11 +74,11 @@ pub(super) use groups::{Groups, Unknown, is_final};
 pub(super) use home::Home;
 pub(super) use hosts::Hosts;
 pub(super) use http::{Http, client as http_client};
-pub(super) use lease::Lease;
+pub(super) use lease::{Held, Lease, LeaseTerm};
 pub(super) use lock::AuthDir;
 pub(super) use media::{
-    Answer, Fetched, Fetcher, File, FileKind, Job, Jobs, NotUploaded, Sealed, Sealing, Sink, Trouble,
-    Uploaded, Uploader, Uploads, ask_phone,
+    Answer, Content, Fetched, Fetcher, File, FileKind, Job, Jobs, NotUploaded, Sealed, Sealing, Sink,
+    Trouble, Uploaded, Uploader, Uploads, ask_phone,
 };
 pub(super) use on_bus::OnBus;
 pub(super) use ourselves::Ourselves;

@@ -1,4 +1,4 @@
-//! The library's clock: Tokio's, with two exceptions.
+//! The library's clock: Tokio's, with two exceptions. What it starts is in the scope of the account that it is started for.
 //!
 //! The library ends a connection when its QR codes have run out, after 160 s at the latest. If WhatsApp wants a passkey, the
 //! person needs that connection for up to ten minutes. So while one is wanted the last code does not run out.
@@ -14,6 +14,7 @@ use whatsapp_rust::wacore::runtime::{AbortHandle, Runtime};
 
 use super::passkey::Ceremony;
 use crate::crash;
+use crate::task::Scope;
 
 /// How long the first QR code lives, and each of the others (whatsapp-rust 0.7.0, `pair.rs`). It times other things out with
 /// these times, too: what they wait for comes as soon as ever, and what never comes is given up on later.
@@ -28,11 +29,11 @@ pub(super) struct Pace(pub(super) Ceremony);
 
 impl Runtime for Pace {
     fn spawn(&self, future: Task) -> AbortHandle {
-        TokioRuntime.spawn(future)
+        TokioRuntime.spawn(Box::pin(Scope::kept(future)))
     }
 
     fn spawn_detached(&self, future: Task) {
-        TokioRuntime.spawn_detached(future);
+        TokioRuntime.spawn_detached(Box::pin(Scope::kept(future)));
     }
 
     fn sleep(&self, duration: Duration) -> Task {

@@ -21,7 +21,8 @@ use whatsapp_rust::transport::{
 };
 use whatsapp_rust::wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 
-use super::gate::{Gate, Gated};
+use super::gate::{Gate, Gated, Life};
+use super::home::Database;
 
 /// A peer that has acknowledged nothing for so long, neither what was sent nor a probe, is away.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
@@ -33,12 +34,20 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Sockets {
     url: String,
     gate: Gate,
+    life: Life,
+    session: Option<Database>,
 }
 
 impl Sockets {
-    /// To this address, behind this gate. `None`: WhatsApp.
+    /// Those of a new client to this address, behind this gate. `None`: WhatsApp.
     pub(super) fn to(url: Option<&str>, gate: Gate) -> Self {
-        Self { url: url.unwrap_or(WHATSAPP_WEB_WS_URL).to_owned(), gate }
+        let life = gate.begins();
+        Self { url: url.unwrap_or(WHATSAPP_WEB_WS_URL).to_owned(), gate, life, session: None }
+    }
+
+    /// With this session. Before each connection it is shown that it is still this edge's.
+    pub(super) fn with(self, session: Database) -> Self {
+        Self { session: Some(session), ..self }
     }
 }
 
@@ -47,7 +56,11 @@ impl TransportFactory for Sockets {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
+        self.life.goes_on()?;
         self.gate.connects().await;
+        if let Some(session) = &self.session {
+            session.is_still_ours().await?;
+        }
         let uri: Uri = self.url.parse()?;
         // The brackets of an IPv6 address belong to the URL.
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -63,7 +76,12 @@ impl TransportFactory for Sockets {
             ClientBuilder::from_uri(uri).add_header(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN))?;
         let (websocket, _response) = request.connect_on(stream).await?;
         let (socket, events) = from_websocket(websocket);
-        Ok((Arc::new(Gated::new(self.gate.clone(), socket)), events))
+        let gated = Arc::new(Gated::new(self.gate.clone(), self.life.clone(), socket));
+        if let Err(over) = self.life.opened(&gated) {
+            gated.disconnect().await;
+            return Err(over);
+        }
+        Ok((gated, events))
     }
 }
 

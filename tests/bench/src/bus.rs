@@ -41,6 +41,17 @@ pub struct Stored {
 impl Bus {
     /// Starts a server below `dir` and makes the streams.
     pub async fn start(dir: &Path, core: Core, provisioner: &Path) -> Result<Self> {
+        Self::start_with(dir, core, provisioner, "", &[]).await
+    }
+
+    /// The same with this configuration; its streams are made with these settings.
+    pub async fn start_with(
+        dir: &Path,
+        core: Core,
+        provisioner: &Path,
+        config: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let ports = dir.join("ports");
         std::fs::create_dir_all(&ports)?;
         let store = dir.join("store").display().to_string();
@@ -49,10 +60,15 @@ impl Bus {
             ["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", &store, "--ports_file_dir"].map(str::to_owned),
         );
         words.push(ports.display().to_string());
+        if !config.is_empty() {
+            let path = dir.join("nats.conf");
+            std::fs::write(&path, config)?;
+            words.extend(["-c".to_owned(), path.display().to_string()]);
+        }
         let order = Order { name: "nats-server".to_owned(), words, environment: BTreeMap::new(), core };
         let mut server = Child::start(&order, dir)?;
         let url = listens(&mut server, &ports).await?;
-        provision(provisioner, &url, dir).await?;
+        provision(provisioner, &url, dir, settings).await?;
         let client = async_nats::connect(&url).await?;
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(Duration::from_secs(30));
@@ -157,9 +173,10 @@ async fn listens(server: &mut Child, ports: &Path) -> Result<String> {
     }
 }
 
-async fn provision(connector: &Path, url: &str, dir: &Path) -> Result<()> {
+async fn provision(connector: &Path, url: &str, dir: &Path, settings: &[(&str, &str)]) -> Result<()> {
     let words = vec![connector.display().to_string(), "provision".to_owned()];
-    let environment = BTreeMap::from([("NATS_URL".to_owned(), url.to_owned())]);
+    let all = settings.iter().copied().chain([("NATS_URL", url)]);
+    let environment = all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let order = Order { name: "provision".to_owned(), words, environment, core: Core::Any };
     Child::start(&order, dir)?.ends_well(PATIENCE).await
 }

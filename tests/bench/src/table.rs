@@ -114,6 +114,28 @@ const ROWS: &[Row] = &[
             cell("idle.edge_cpu_percent", "% of a core", Less, 0.07, 0.07),
         ],
     ),
+    Row(
+        "session on the bus: commit of 2 keys, p50 / SQLite FULL's on the same disk; with `sync_interval: always`",
+        &[
+            cell("session.commit_by_sqlite", "", Less, 2.0, 1.0),
+            cell("session.always.commit_by_sqlite", "", Less, 4.0, 2.0),
+        ],
+    ),
+    Row("session on the bus: commit of 2 keys, p99", &[cell("session.commit_p99_ms", "ms", Less, 5.0, 1.0)]),
+    Row(
+        "session on the bus: take-over of 10,000 keys (fence and load); the edge's CPU for it",
+        &[
+            cell("session.take_over_ms", "ms", Less, 250.0, 100.0),
+            cell("session.take_over_cpu_ms", "ms", Less, 150.0, 60.0),
+        ],
+    ),
+    Row(
+        "start of an edge with 200 chats until it is online: session in a file; on the bus",
+        &[
+            cell("session.file.online_ms", "ms", Less, 1_000.0, 500.0),
+            cell("session.bus.online_ms", "ms", Less, 1_000.0, 500.0),
+        ],
+    ),
     Row("binary, stripped", &[cell("binary_mb", "MB", Less, 20.0, 15.0)]),
 ];
 

@@ -33,6 +33,12 @@ pub fn cpu(root: u32) -> Duration {
     TICK * ticks.sum::<u32>()
 }
 
+/// The processor time of this thread alone, without what it has started.
+pub fn own() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split_whitespace().next().and_then(|time| time.parse().ok()).unwrap_or(0))
+}
+
 /// The processor time of a process and all below it, finer than [`cpu`]. Threads that have ended count for nothing, so it
 /// is for processes that wait.
 pub fn cpu_fine(root: u32) -> Duration {

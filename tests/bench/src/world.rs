@@ -64,10 +64,15 @@ pub struct Answers {
 impl World {
     /// Starts everything; the edge is linked. Forwarders have the other processor, so that the edge has one for itself.
     pub async fn set(starter: &Starter, forwarders: usize) -> Result<Self> {
+        Self::set_with(starter, forwarders, &[]).await
+    }
+
+    /// The same; the edge has these settings as well.
+    pub async fn set_with(starter: &Starter, forwarders: usize, own: &[(&str, &str)]) -> Result<Self> {
         let site = Site::set(starter, Duration::ZERO).await?;
         let simulator = Simulator::start(site.dir.path().join("simulator")).await;
         let text = |text: &str| text.to_owned();
-        let settings = BTreeMap::from([
+        let mut settings = BTreeMap::from([
             (text("NATS_URL"), text(site.bus.url())),
             (text("WHATSAPP_SIMULATOR_URL"), simulator.chat_url()),
             (text("WHATSAPP_AUTH_DIR"), site.dir.path().join("auth").display().to_string()),
@@ -78,6 +83,7 @@ impl World {
             (text("SEND_NEW_CHATS_PER_HOUR"), text("0")),
             (text("LOOP_LIMIT"), text("off")),
         ]);
+        settings.extend(own.iter().map(|(name, value)| (text(name), text(value))));
         let admin = Http::new("");
         let (edge, customers) = (None, Vec::new());
         let mut world = Self { forwarders: Vec::new(), edge, admin, simulator, site, settings, customers };

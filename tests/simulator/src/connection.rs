@@ -44,11 +44,11 @@ enum EndError {
     Registration(&'static str),
 }
 
-/// Serves a client until one side ends it or the simulator stops.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket) {
+/// Serves a client until one side ends it or the simulator stops. `name` is how its address calls it.
+pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, name: Option<String>) {
     hub.update(|world| world.counters.connects += 1);
     let (sink, stream) = socket.split();
-    if let Err(error) = converse(&hub, sink, stream).await {
+    if let Err(error) = converse(&hub, sink, stream, name).await {
         if matches!(error, EndError::Noise(_) | EndError::Registration(_)) {
             hub.update(|world| world.counters.malformed += 1);
             tracing::warn!(%error, "a connection ended");
@@ -58,7 +58,12 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket) {
     }
 }
 
-async fn converse(hub: &Arc<Hub>, mut sink: Sink, mut stream: Stream) -> Result<(), EndError> {
+async fn converse(
+    hub: &Arc<Hub>,
+    mut sink: Sink,
+    mut stream: Stream,
+    name: Option<String>,
+) -> Result<(), EndError> {
     let mut intake = Intake::new();
     let greeting = shake_hands(hub, &mut sink, &mut stream, &mut intake);
     let established = tokio::select! {
@@ -80,7 +85,7 @@ async fn converse(hub: &Arc<Hub>, mut sink: Sink, mut stream: Stream) -> Result<
             None => {
                 let number = payload.username.map(|user| user.to_string());
                 let device = payload.device.and_then(|device| u16::try_from(device).ok());
-                Ok(log_in(world, outbox, client_static, number, device))
+                Ok(log_in(world, outbox, client_static, (number, device), name))
             }
         }
     })?;
@@ -171,8 +176,8 @@ fn log_in(
     world: &mut World,
     outbox: UnboundedSender<Outgoing>,
     noise: Key32,
-    number: Option<String>,
-    device: Option<u16>,
+    (number, device): (Option<String>, Option<u16>),
+    name: Option<String>,
 ) -> Option<ConnectionId> {
     let number: Option<PhoneNumber> = number.and_then(|number| number.parse().ok());
     let known = number.zip(device).filter(|(number, device)| {
@@ -208,12 +213,14 @@ fn log_in(
         state.queue.disconnected();
         state.online.replace(id)
     });
-    if let Some(before) = before {
+    let spared = world.faults.find(FaultKind::TwoAtOnce, Some(&number), Instant::now()).is_some();
+    if let Some(before) = before.filter(|_| !spared) {
+        world.visits.replaced(before);
         world.send(before, stanza::stream_replaced());
         world.close(before);
     }
     world.counters.logins += 1;
-    world.visits.begin(id, number.clone(), device);
+    world.visits.begin(id, number.clone(), device, name);
     world.send(id, stanza::success(number.lid_jid(device)));
     tracing::info!(account = %number, device, "device online");
     Some(id)
@@ -361,7 +368,7 @@ mod tests {
             let case = format!("{number:?} {device:?}");
             let mut world = world(&shop)?;
             let (outbox, mut said) = mpsc::unbounded_channel();
-            assert!(log_in(&mut world, outbox, key, number, device).is_some());
+            assert!(log_in(&mut world, outbox, key, (number, device), None).is_some());
             world.commit();
             let Some(Outgoing::Stanza(first, _)) = said.blocking_recv() else {
                 return Err("nothing was said".into());

@@ -30,6 +30,8 @@ pub(crate) struct Counters {
     pub(crate) retry_requests: u64,
     /// Messages that a phone could not decrypt.
     pub(crate) undecryptable: u64,
+    /// Messages of clients with a Signal key that had come before for another message.
+    pub(crate) keys_used_twice: u64,
     /// Stanzas sent again by a fault.
     pub(crate) redelivered: u64,
     /// What faults held back.

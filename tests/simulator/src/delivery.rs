@@ -305,9 +305,10 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
             MailBody::Message { enc, bytes } => {
                 let opened = phone.open(&address(&mail.from, mail.device), enc, &bytes.0);
                 let request = asking::after(&mut phone, &mail, opened.is_ok());
-                let changes = phone.take_changes();
+                let (changes, twice) = (phone.take_changes(), phone.used.take_twice());
                 let wanted = opened.as_ref().map(owner::wanted).unwrap_or_default();
                 hub.update(|world| {
+                    world.counters.keys_used_twice += twice;
                     world.save_sessions(number, changes);
                     world.mail_done(number, mail.seq);
                     match opened {
@@ -321,8 +322,9 @@ pub(crate) fn empty_mailbox(hub: &Arc<Hub>, handset: &Handset) {
                 let parts = (group.as_str(), keys.as_ref(), content.as_ref());
                 let opened = group_chat::open(&mut phone, &mail, parts);
                 let request = asking::after(&mut phone, &mail, opened.is_ok());
-                let changes = phone.take_changes();
+                let (changes, twice) = (phone.take_changes(), phone.used.take_twice());
                 hub.update(|world| {
+                    world.counters.keys_used_twice += twice;
                     world.save_sessions(number, changes);
                     world.mail_done(number, mail.seq);
                     match opened {

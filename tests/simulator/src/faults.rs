@@ -42,7 +42,7 @@ pub(crate) enum FaultKind {
     MediaRetry,
     /// Refuse every upload with a status, or the next ones.
     UploadRefused,
-    /// Answer no upload until the fault is over.
+    /// Answer no upload until the fault is over; with `from_bytes`, none of so many bytes or more.
     UploadSlow,
     /// The first half of an upload comes, and it is answered with a status.
     UploadHalf,
@@ -54,10 +54,12 @@ pub(crate) enum FaultKind {
     Silence,
     /// What devices send is lost on its way, without a word.
     LoseMessages,
+    /// A device that logs in leaves its older connection alone.
+    TwoAtOnce,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -81,6 +83,7 @@ impl FaultKind {
         Self::HideReads,
         Self::Silence,
         Self::LoseMessages,
+        Self::TwoAtOnce,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -108,6 +111,7 @@ impl FaultKind {
             Self::HideReads => "hide_reads",
             Self::Silence => "silence",
             Self::LoseMessages => "lose_messages",
+            Self::TwoAtOnce => "two_at_once",
         }
     }
 
@@ -139,6 +143,13 @@ pub(crate) struct Fault {
     pub(crate) delay: Duration,
     /// What else a refusal says, as attributes of its stanza.
     pub(crate) attributes: BTreeMap<String, String>,
+}
+
+impl Fault {
+    /// An attribute that is a number; 0 if it is not.
+    pub(crate) fn number(&self, name: &str) -> usize {
+        self.attributes.get(name).and_then(|number| number.parse().ok()).unwrap_or_default()
+    }
 }
 
 /// The faults that are on.

@@ -42,6 +42,7 @@ mod simulator;
 mod stanza;
 mod store;
 mod timers;
+mod used_keys;
 mod usync;
 mod visits;
 mod webauthn;

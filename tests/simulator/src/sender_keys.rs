@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use buffa::MessageField;
 use wacore::libsignal::protocol::{
-    ProtocolAddress, SenderKeyDistributionMessage, SenderKeyName, SenderKeyRecord, SenderKeyStore,
-    SignalProtocolError, create_sender_key_distribution_message, group_decrypt, group_encrypt,
-    process_sender_key_distribution_message,
+    ProtocolAddress, SenderKeyDistributionMessage, SenderKeyMessage, SenderKeyName, SenderKeyRecord,
+    SenderKeyStore, SignalProtocolError, create_sender_key_distribution_message, group_decrypt,
+    group_encrypt, process_sender_key_distribution_message,
 };
 use waproto::whatsapp as wa;
 
@@ -118,6 +118,7 @@ impl Phone {
         from: &ProtocolAddress,
         bytes: &[u8],
     ) -> Result<wa::Message, PhoneError> {
+        self.used.see_of_group(group, from, &SenderKeyMessage::try_from(bytes)?);
         let opened = ready(group_decrypt(bytes, &mut self.keys, &of(group, from.as_str())))?;
         wacore::messages::decode_plaintext(&opened, 2)
             .map_err(|error| PhoneError::Plaintext(error.to_string()))

@@ -23,6 +23,7 @@ use crate::asking::Asked;
 use crate::ids::{Blob, Key32, PhoneNumber};
 use crate::own_prekeys::{self, OwnPreKeys};
 use crate::sender_keys::{PREFIX, SenderKeys};
+use crate::used_keys::UsedKeys;
 
 type Signal<T> = Result<T, SignalProtocolError>;
 
@@ -154,6 +155,8 @@ pub(crate) struct Phone {
     sessions: Sessions,
     /// For groups.
     pub(crate) keys: SenderKeys,
+    /// Those with which something came.
+    pub(crate) used: UsedKeys,
 }
 
 impl Phone {
@@ -201,6 +204,7 @@ impl Phone {
             asked: Asked::default(),
             sessions: Sessions { records, dirty: BTreeSet::new() },
             keys,
+            used: UsedKeys::default(),
         })
     }
 
@@ -266,6 +270,11 @@ impl Phone {
             "msg" => CiphertextMessage::SignalMessage(SignalMessage::try_from(bytes)?),
             other => return Err(PhoneError::EncType(other.to_owned())),
         };
+        match &message {
+            CiphertextMessage::PreKeySignalMessage(message) => self.used.see(peer, message.message()),
+            CiphertextMessage::SignalMessage(message) => self.used.see(peer, message),
+            _ => {}
+        }
         let opened = ready(message_decrypt(
             &message,
             peer,
@@ -424,6 +433,25 @@ mod tests {
         let opened = b.open(&ana, again.kind, &again.bytes)?;
         assert_eq!(opened.conversation.as_deref(), Some("otra"));
         assert!(b.open(&ana, again.kind, &again.bytes).is_err());
+        assert_eq!(b.used.take_twice(), 0, "a copy is no second use");
+        Ok(())
+    }
+
+    #[test]
+    fn a_phone_that_goes_back_in_time_uses_a_key_twice() -> Result<(), Box<dyn std::error::Error>> {
+        let (ana, bot) = (address(&"5491111".parse()?, 0), address(&"5492222".parse()?, 0));
+        let secrets = Secrets::generate()?;
+        let mut a = Phone::restore(&secrets, [])?;
+        let mut b = Phone::restore(&Secrets::generate()?, [])?;
+        a.open_session(&bot, &b.bundle())?;
+        let saved: Vec<_> =
+            a.take_changes().into_iter().filter_map(|(at, record)| Some((at, record?))).collect();
+        let mut again = Phone::restore(&secrets, saved)?;
+        let first = a.seal(&bot, &text("hola"))?;
+        b.open(&ana, first.kind, &first.bytes)?;
+        let second = again.seal(&bot, &text("chau"))?;
+        assert!(b.open(&ana, second.kind, &second.bytes).is_err(), "nobody can read it");
+        assert_eq!(b.used.take_twice(), 1);
         Ok(())
     }
 }

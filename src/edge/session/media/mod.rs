@@ -17,7 +17,7 @@ pub(crate) use fetch::{Fetched, Fetcher, Sink, Trouble};
 pub(crate) use jobs::{Job, Jobs};
 pub(super) use jobs::{JobChange, apply};
 pub(crate) use seal::{Sealed, Sealing};
-pub(crate) use upload::{NotUploaded, Uploader};
+pub(crate) use upload::{Content, NotUploaded, Uploader};
 pub(crate) use uploads::{Uploaded, Uploads};
 
 use whatsapp_rust::wacore::download::MediaType;

@@ -11,21 +11,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures::stream;
+use futures::{Stream, StreamExt as _, stream};
 use reqwest::{Body, Response, StatusCode};
 use serde::Deserialize;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use whatsapp_rust::Client;
 
-use super::{Sealed, Uploaded};
+use super::Uploaded;
+use super::seal::{NotSealed, Sealed, Sealing};
 use crate::edge::session::http::Http;
 
 /// How many hosts are tried. WhatsApp names two or three.
 const HOSTS: usize = 3;
 /// How long nothing may move.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How much is read and sent at a time.
+/// How much is sent at a time.
 const PART: usize = 64 * 1024;
 /// From this length on a host is asked what it has already. As WhatsApp's own clients do.
 const RESUMABLE: u64 = 5 * 1024 * 1024;
@@ -43,9 +42,14 @@ pub(crate) enum NotUploaded {
     /// A host does not take it.
     #[error("the media hosts do not take the file")]
     Refused,
-    /// The file on this machine's disk cannot be read.
-    #[error("the disk cannot be read")]
-    Disk,
+}
+
+/// What a file that is sent has in it.
+pub(crate) trait Content {
+    /// Why it cannot be read.
+    type Error: std::error::Error + Send + Sync + 'static;
+    /// All of it, from its beginning. It is the same each time, or ends with an error.
+    fn read(&self) -> impl Stream<Item = Result<Bytes, Self::Error>> + Send + 'static;
 }
 
 /// Why one host has not taken it.
@@ -77,20 +81,24 @@ impl Uploader {
     }
 
     /// Uploads one. The caller limits the time.
-    pub(crate) async fn upload(&self, client: &Client, sealed: &Sealed) -> Result<Uploaded, NotUploaded> {
+    pub(crate) async fn upload(
+        &self,
+        client: &Client,
+        sealed: &Sealed,
+        content: &impl Content,
+    ) -> Result<Uploaded, NotUploaded> {
         let mut trouble = NotUploaded::Away;
         // What WhatsApp has given before may not be valid any more. It is asked for once anew.
         for renew in [false, true] {
             let Ok(route) = client.refresh_media_conn(renew).await else { return Err(NotUploaded::Away) };
             let mut is_stale = false;
             for host in route.hosts.iter().take(HOSTS) {
-                match self.to_host(&host.hostname, &route.auth, sealed).await {
+                match self.to_host((&host.hostname, &route.auth), sealed, content).await {
                     Ok(said) => return placed(sealed, said).ok_or(NotUploaded::Refused),
                     Err(No::Stale) => {
                         is_stale = true;
                         break;
                     }
-                    Err(No::Trouble(NotUploaded::Disk)) => return Err(NotUploaded::Disk),
                     Err(No::Trouble(why)) => trouble = why,
                 }
             }
@@ -101,7 +109,12 @@ impl Uploader {
         Err(trouble)
     }
 
-    async fn to_host(&self, host: &str, auth: &str, sealed: &Sealed) -> Result<Said, No> {
+    async fn to_host(
+        &self,
+        (host, auth): (&str, &str),
+        sealed: &Sealed,
+        content: &impl Content,
+    ) -> Result<Said, No> {
         let away = No::Trouble(NotUploaded::Away);
         let token = BASE64_URL_SAFE_NO_PAD.encode(sealed.sealed_sha256);
         let path = format!("{}/{token}", sealed.kind.media_type().upload_path());
@@ -127,8 +140,7 @@ impl Uploader {
         let more = [("file_offset", offset.as_str())];
         let Ok(url) = address(if from > 0 { &more } else { &[] }) else { return Err(away) };
         let moved = Arc::new(AtomicU64::new(0));
-        let body = body(&sealed.file, from, Arc::clone(&moved)).await;
-        let body = body.map_err(|_| No::Trouble(NotUploaded::Disk))?;
+        let body = Body::wrap_stream(body(sealed, content, from, Arc::clone(&moved)));
         let call = async {
             let response = self.http.post(url, body, sealed.length - from).await;
             said(response.map_err(|_| No::Trouble(NotUploaded::Away))?).await
@@ -137,19 +149,47 @@ impl Uploader {
     }
 }
 
-/// What the file has to say, from this place on. `moved` counts what was taken of it.
-async fn body(file: &File, from: u64, moved: Arc<AtomicU64>) -> std::io::Result<Body> {
-    // A second handle has the same place in the file. One upload of it is made at a time.
-    let mut file = file.try_clone().await?;
-    file.seek(std::io::SeekFrom::Start(from)).await?;
-    let parts = stream::try_unfold((file, moved), async |(mut file, moved)| {
-        let mut part = vec![0; PART];
-        let length = file.read(&mut part).await?;
-        part.truncate(length);
+/// What ends an upload in the middle.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// The file, encrypted, from this place on. `moved` counts what was taken of it.
+fn body(
+    sealed: &Sealed,
+    content: &impl Content,
+    from: u64,
+    moved: Arc<AtomicU64>,
+) -> impl Stream<Item = Result<Bytes, Broken>> + Send + 'static {
+    let (plain, sealing) = (Box::pin(content.read()), Sealing::begin(sealed.kind, sealed.key));
+    let mut skipped = from;
+    stream::try_unfold((plain, Some(sealing)), async |(mut plain, sealing)| {
+        let Some(sealing) = sealing else { return Ok(None) };
+        let mut sealing = sealing?;
+        // Pieces that have come already make no pause.
+        tokio::task::yield_now().await;
+        Ok::<_, Broken>(Some(match plain.next().await {
+            Some(piece) => (sealing.feed(&piece?), (plain, Some(Ok::<_, NotSealed>(sealing)))),
+            None => (sealing.end()?.0, (plain, None)),
+        }))
+    })
+    .flat_map(move |part| {
+        let parts = match part {
+            Err(error) => vec![Err(error)],
+            Ok(mut part) => {
+                let there = part.len().min(usize::try_from(skipped).unwrap_or(usize::MAX));
+                skipped -= there as u64;
+                let mut part = part.split_off(there);
+                let mut parts = Vec::new();
+                while !part.is_empty() {
+                    parts.push(Ok(part.split_to(PART.min(part.len()))));
+                }
+                parts
+            }
+        };
+        // What is read and not sent has moved as well.
         moved.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, std::io::Error>((length > 0).then(|| (Bytes::from(part), (file, moved))))
-    });
-    Ok(Body::wrap_stream(parts))
+        let moved = Arc::clone(&moved);
+        stream::iter(parts).inspect(move |_| _ = moved.fetch_add(1, Ordering::Relaxed))
+    })
 }
 
 /// Gives up when nothing has moved for a while.

@@ -10,6 +10,7 @@ mod idle;
 mod open;
 mod ordered;
 mod scale;
+mod session;
 mod slow;
 mod start;
 mod telemetry;
@@ -49,12 +50,14 @@ pub enum Suite {
     Whole,
     /// Until the first message is answered.
     Start,
+    /// The session on the bus: commits beside SQLite's, and take-overs.
+    Session,
     /// What a process takes that has nothing to do, and the binary's size.
     Idle,
 }
 
 /// All, in the order of the table.
-pub const ALL: [Suite; 13] = [
+pub const ALL: [Suite; 14] = [
     Suite::Drain,
     Suite::Ordered,
     Suite::Deep,
@@ -67,6 +70,7 @@ pub const ALL: [Suite; 13] = [
     Suite::Edge,
     Suite::Whole,
     Suite::Start,
+    Suite::Session,
     Suite::Idle,
 ];
 
@@ -86,6 +90,7 @@ impl Suite {
             Self::Edge => edge::run(bench, report).await,
             Self::Whole => whole::run(bench, report).await,
             Self::Start => start::run(bench, report).await,
+            Self::Session => session::run(bench, report).await,
             Self::Idle => idle::run(bench, report).await,
         };
         done.with_context(|| format!("{self:?}"))

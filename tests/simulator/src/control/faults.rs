@@ -126,6 +126,7 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::NoKeys
         | FaultKind::HideReads
         | FaultKind::LoseMessages
+        | FaultKind::TwoAtOnce
         | FaultKind::Silence => 0,
         FaultKind::MuteAcks
         | FaultKind::MuteReceipts

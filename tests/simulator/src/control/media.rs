@@ -96,8 +96,12 @@ pub(super) async fn upload(
     if !hub.update(|world| world.media.lets_in(said.auth.as_deref())) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let is_slow =
-        || hub.update(|world| world.faults.find(FaultKind::UploadSlow, None, Instant::now()).is_some());
+    let is_slow = || {
+        hub.update(|world| {
+            let slow = world.faults.find(FaultKind::UploadSlow, None, Instant::now());
+            slow.is_some_and(|fault| bytes.len() >= fault.number("from_bytes"))
+        })
+    };
     while is_slow() && !hub.stopping.is_cancelled() {
         tokio::time::sleep(EVERY).await;
     }

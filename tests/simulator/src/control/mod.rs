@@ -15,7 +15,7 @@ mod votes;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State, WebSocketUpgrade};
+use axum::extract::{DefaultBodyLimit, Query, State, WebSocketUpgrade};
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
@@ -24,6 +24,7 @@ use axum::routing::{any, get, post};
 use crate::connection;
 use crate::hub::Hub;
 use error::ApiError;
+use serde::Deserialize;
 
 /// What `GET /sim/help` says.
 const HELP: &str = include_str!("help.txt");
@@ -83,8 +84,17 @@ async fn alive() -> &'static str {
     "alive\n"
 }
 
+/// What a client's address may say.
+#[derive(Deserialize)]
+struct Address {
+    /// How its visits are called.
+    #[serde(rename = "as")]
+    name: Option<String>,
+}
+
 async fn web_socket(
     State(hub): State<Arc<Hub>>,
+    Query(Address { name }): Query<Address>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -94,7 +104,7 @@ async fn web_socket(
         hub.update(|world| host.clone_into(&mut world.media.host));
     }
     let tasks = hub.tasks.clone();
-    Ok(upgrade.on_upgrade(move |socket| tasks.track_future(connection::serve(hub, socket))))
+    Ok(upgrade.on_upgrade(move |socket| tasks.track_future(connection::serve(hub, socket, name))))
 }
 
 async fn unknown(method: Method, uri: axum::http::Uri) -> ApiError {

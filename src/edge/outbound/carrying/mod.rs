@@ -1,95 +1,49 @@
-//! From a delivery to WhatsApp: what to send, whether to send it, when, and what to do if that fails.
+//! From a delivery to WhatsApp: what to send, whether to send it, and when. `hand_over` sends one message, `giving_up` says
+//! what becomes of one that is not sent, and `means` is what all this is done with.
+
+mod giving_up;
+mod hand_over;
+mod means;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore_binary::JidExt as _;
 
 use super::courtesies::Courtesies;
 use super::file::Ready;
-use super::files::{FileMeans, Files};
+use super::files::Files;
 use super::job::Job;
-use super::letters::{Letter, Letters, letters};
-use super::lookups::{LookUps, Sent, SentAs};
+use super::letters::{Letters, letters};
+use super::lookups::{LookUps, SentAs};
 use super::loop_breaker::{LoopBreaker, Verdict};
-use super::native::{Interactive, Native};
-use super::new_chats::{self, NewChats, Why};
-use super::packing::{Label, Packer, token};
-use super::rate::Limit;
+use super::native::Native;
+use super::packing::{Packer, token};
 use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
 use super::request::{Content, Flaw};
-use super::sending::{Guard, Parcel, Sender, Undeliverable};
+use super::sending::{Sender, Undeliverable};
 use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
-use crate::crash;
 use crate::edge::addressing::offers::Offers;
 use crate::edge::addressing::opt_outs::{Consent, OptOuts};
 use crate::edge::addressing::takeovers::Takeovers;
 use crate::edge::addressing::timers::Timers;
-use crate::edge::addressing::tokens;
-use crate::edge::session::{Connection, Groups, Polls, Unknown};
-use crate::telemetry::{metrics, spans};
+use crate::edge::session::{Connection, Groups, Unknown};
+use crate::telemetry::metrics;
 use crate::wire::{ChatToken, id, now_ms};
+use hand_over::Wanted;
+pub use means::Limits;
+pub(crate) use means::Means;
 
 /// To how many chats the edge sends at once.
 const MAX_SENDING: usize = 64;
 
 /// How soon it is asked again whether somebody wants something unasked.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-
-/// The limits for sending messages.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
-    /// Messages to one chat (`SEND_PER_CHAT`). Above the limit they wait.
-    pub per_chat: Limit,
-    /// Messages in total (`SEND_TOTAL`). Above the limit they wait.
-    pub total: Limit,
-    /// Answers to one chat, counted by when their messages were written (`LOOP_LIMIT`). Above the limit they are
-    /// not sent.
-    pub loops: Limit,
-    /// Messages to people who are not known.
-    pub new_chats: new_chats::Limits,
-    /// How often other services may ask whether a number is on WhatsApp (`SERVICE_CHECKS`).
-    pub checks: Limit,
-}
-
-/// With what messages are carried.
-#[derive(Debug)]
-pub(crate) struct Means {
-    /// Sends them.
-    pub sender: Sender,
-    /// How fast.
-    pub limits: Limits,
-    /// Asks WhatsApp about numbers.
-    pub look_ups: LookUps,
-    /// Hears what they offer to choose from.
-    pub offers: Offers,
-    /// The chats' disappearing timers.
-    pub timers: Timers,
-    /// The chats that a person has taken over.
-    pub takeovers: Takeovers,
-    /// Who wants nothing unasked.
-    pub opt_outs: OptOuts,
-    /// Which chat a receipt belongs to, if WhatsApp named another address.
-    pub sent_as: SentAs,
-    /// Keeps what votes are read with.
-    pub polls: Polls,
-    /// How many chats may be opened.
-    pub new_chats: NewChats,
-    /// Takes files to WhatsApp.
-    pub files: FileMeans,
-    /// Who may write in groups.
-    pub groups: Groups,
-    /// How options are shown.
-    pub interactive: Interactive,
-    /// What people see beside messages.
-    pub courtesies: Courtesies,
-}
 
 /// Where a delivery has come to.
 #[derive(Debug)]
@@ -106,23 +60,6 @@ impl Carried {
     fn ended(settled: bool) -> Self {
         if settled { Self::Ended } else { Self::Open }
     }
-}
-
-/// What is wanted, and where.
-struct Wanted<'a> {
-    letter: &'a Letter<'a>,
-    /// When it was asked for. Milliseconds.
-    at_ms: i64,
-    /// Where it goes, and the file that it names.
-    to: Result<(Jid, Option<Ready>), Undeliverable>,
-    /// It is not sent after this time. Milliseconds.
-    not_after_ms: Option<i64>,
-    /// What its receipts name.
-    cause: &'a str,
-    /// Nobody has written in this chat before.
-    is_new: bool,
-    /// An edge may have sent it before.
-    again: bool,
 }
 
 /// What all lanes share.
@@ -361,135 +298,6 @@ impl Carrier {
         self.reporter.tell(accepted, &self.stop).await
     }
 
-    /// Sends one message.
-    async fn hand_over(&self, chat: &ChatToken, job: &Job, wanted: Wanted<'_>) -> Result<(), Undeliverable> {
-        let Wanted { letter: Letter { id, content, quote }, at_ms, to, not_after_ms, cause, is_new, again } =
-            wanted;
-        let span = spans::send(id);
-        let _sending = metrics::SENDING.enter([]);
-        let sent = async {
-            let (to, file) = to?;
-            // Its receipts come from there, and belong here.
-            let elsewhere = job.is_to_phone() && to.user != job.to;
-            let named = elsewhere || to.is_group();
-            let sent = Sent { chat: named.then(|| chat.clone()), cause: cause.to_owned() };
-            self.sent_as.remember(id, sent);
-            let by_lid = to.is_group() && self.groups.known(&to).is_none_or(|group| group.by_lid);
-            let disappears_after_s = self.timer(chat, job).await;
-            let label = Label { chat, to: &to, id, at_ms, file: file.as_ref(), by_lid };
-            let message = &self.packer.pack(content, *quote, label).await;
-            let recipient = self.recipients_tokens(chat, job, &to).await;
-            let unless = self.guard(chat, job, &recipient);
-            let has_substitute = matches!(content, Content::Menu(_));
-            let parcel = Parcel {
-                message,
-                disappears_after_s,
-                not_after_ms,
-                again,
-                to_stranger: is_new,
-                has_substitute,
-                unless,
-            };
-            let sent = match (content, self.sender.send(&to, id, parcel).await) {
-                (Content::Menu(menu), Err(Undeliverable::Refused(code))) if Why::of(&code).is_none() => {
-                    self.native.refused(to.is_group(), &code, Instant::now());
-                    crash::point_of("edge.before-text", id);
-                    let text = &self.packer.pack(&menu.in_words(), *quote, label).await;
-                    // What has begun is sent to its end.
-                    let parcel =
-                        Parcel { message: text, has_substitute: false, not_after_ms: None, ..parcel };
-                    // Under the same id: a phone that has the buttons after all shows them and drops this.
-                    self.sender.send(&to, id, parcel).await
-                }
-                (_, sent) => sent,
-            };
-            if is_new { self.after_first_word(chat, sent).await } else { sent }
-        };
-        let sent = sent.instrument(span.clone()).await;
-        match &sent {
-            Ok(()) => {
-                tracing::info!(whatsapp_id = id, "sent");
-                metrics::MESSAGES.add(1, ["out", content.name()]);
-            }
-            Err(why) => spans::failed(&span, &why.to_string()),
-        }
-        sent
-    }
-
-    /// The tokens of whoever gets a request that nobody has asked for.
-    async fn recipients_tokens(&self, chat: &ChatToken, job: &Job, to: &Jid) -> Vec<ChatToken> {
-        if !job.is_unasked() {
-            return Vec::new();
-        }
-        let mut recipient = tokens(&*self.sender.connection().client().await, to).await;
-        if !recipient.contains(chat) {
-            recipient.push(chat.clone());
-        }
-        recipient
-    }
-
-    /// What may hold the message back in the moment before it is sent.
-    fn guard<'a>(&'a self, chat: &'a ChatToken, job: &Job, recipient: &'a [ChatToken]) -> Option<Guard<'a>> {
-        match job.asked_ms {
-            Some(asked_ms) => Some(Guard::Answer { takeovers: &self.takeovers, chat, asked_ms }),
-            None => job.is_unasked().then_some(Guard::Unasked { opt_outs: &self.opt_outs, recipient }),
-        }
-    }
-
-    /// What became of the first message in a chat may say something of all new chats.
-    async fn after_first_word(
-        &self,
-        chat: &ChatToken,
-        sent: Result<(), Undeliverable>,
-    ) -> Result<(), Undeliverable> {
-        match sent {
-            Ok(()) => self.strangers.met(chat).await,
-            Err(Undeliverable::Refused(code)) => {
-                let Some(why) = Why::of(&code) else { return Err(Undeliverable::Refused(code)) };
-                return Err(Undeliverable::NewChat(self.strangers.refused(why).await));
-            }
-            Err(_) => {}
-        }
-        sent
-    }
-
-    /// It is reported before it is settled.
-    async fn given_up(&self, chat: &ChatToken, job: &Job, ids: Vec<String>, why: Undeliverable) -> bool {
-        let (reason, detail) = (why.to_string(), why.detail());
-        let (whatsapp_id, mut until_ms) = (ids.first(), 0);
-        match why {
-            // The caller wants it so, and nobody has to act.
-            Undeliverable::Expired => tracing::info!(whatsapp_id, "not sent: it is too late for it"),
-            // The person who has taken over answers.
-            Undeliverable::Human => {
-                metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::info!(whatsapp_id, "not sent: a person has taken over the chat");
-            }
-            Undeliverable::OptedOut => {
-                metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::info!(whatsapp_id, "not sent: the person wants nothing unasked");
-            }
-            // The caller is told when to ask again.
-            Undeliverable::NewChat(closed) => {
-                metrics::UNDELIVERABLE.add(1, [closed.why.code()]);
-                tracing::info!(whatsapp_id, %closed, "not sent: it would be the first message in its chat");
-                until_ms = closed.until_ms;
-                let state = self.sender.connection().state();
-                if !self.strangers.tell(&self.reporter, &closed, &state).await {
-                    return false;
-                }
-            }
-            why => {
-                metrics::UNDELIVERABLE.add(1, [why.reason()]);
-                tracing::error!(
-                    whatsapp_id, %why, detail, "WhatsApp does not take a message; it is given up on"
-                );
-            }
-        }
-        let failure = Failure { detail, until_ms, whatsapp_ids: ids, ..Failure::of(&job.cause, &reason) };
-        self.reporter.failure(chat, failure).await
-    }
-
     /// Waits until the chat may be sent to. A message that waits for its own chat delays no other chat. A token of
     /// the common bucket is taken only when it can be used at once.
     async fn turn(&self, chat: &ChatToken) -> Option<SemaphorePermit<'_>> {
@@ -499,24 +307,6 @@ impl Carrier {
         self.sender.connection().client().await;
         self.rate_limits.of_all().await;
         permit
-    }
-
-    /// An answer that would keep a loop running.
-    async fn suppress(&self, chat: &ChatToken, cause: &str, first: bool) -> bool {
-        let whatsapp_id = id::whatsapp(cause);
-        if first {
-            tracing::warn!(
-                "a chat writes faster than LOOP_LIMIT, like two bots that answer each other; it gets no answers until it slows down"
-            );
-            let state = self.sender.connection().state();
-            if !self.reporter.loop_broken(chat, cause, &state).await {
-                return false;
-            }
-        }
-        tracing::debug!(whatsapp_id, "not sent, because of LOOP_LIMIT");
-        metrics::UNDELIVERABLE.add(1, ["loop-limit"]);
-        let failure = Failure { whatsapp_ids: vec![whatsapp_id], ..Failure::of(cause, "loop-limit") };
-        self.reporter.failure(chat, failure).await
     }
 
     /// The file of a message that names one, once WhatsApp has it. Also before the permit: only the chat waits for its file.
@@ -561,19 +351,6 @@ impl Carrier {
             Err(Unknown::Refused(code)) => Err(Undeliverable::Refused(code.to_string())),
             Ok(_) | Err(Unknown::Silent) => Ok(()),
         }
-    }
-
-    /// The chat's disappearing timer. The bus may know a newer one than the answer's message had.
-    async fn timer(&self, chat: &ChatToken, job: &Job) -> u32 {
-        let Reporter { bus, subjects, account, .. } = &self.reporter;
-        let known = match self.timers.of(bus, subjects, account, chat).await {
-            Ok(known) => known,
-            Err(error) => {
-                tracing::debug!(%error, "the bus does not say the chat's disappearing timer");
-                None
-            }
-        };
-        known.or(job.disappears_after_s).unwrap_or_default()
     }
 
     fn loop_breaker(&self) -> MutexGuard<'_, LoopBreaker> {
