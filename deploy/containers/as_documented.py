@@ -1,7 +1,9 @@
 """compose.yaml as a new operator starts it: `--profile simulator`, nothing edited. The edge of a real number is there too;
 WhatsApp cannot be reached from it, so it stays unlinked and offline."""
 
+import base64
 import json
+import secrets
 import subprocess
 import tempfile
 from pathlib import Path
@@ -178,6 +180,37 @@ def logs(project: Project) -> str:
     return project.private_logs(["edge", "forwarder", "provision", "simulated-connector"], [*LINES, *ANSWERS, "5491112345678", "5491100000000"])
 
 
+def pool(project: Project) -> str:
+    """Two edges share an account. WhatsApp cannot be reached, so it is not linked; who has it is seen all the same."""
+    project.setting("SESSION_KEY", base64.b64encode(secrets.token_bytes(32)).decode())
+    project.as_documented("docker compose --profile pool up --wait")
+    edges = {str(container["Config"]["Hostname"]): container["Id"] for container in project.containers("pool")}
+    if len(edges) != 2:
+        raise Failure(f"{len(edges)} edges of the pool", project.logs("pool-provision", "pool"))
+    told = project.as_documented("docker compose run --rm operator accounts add shop")
+    if json.loads(told.stdout)["done"] != "added":
+        raise Failure("accounts add", told.stdout + told.stderr)
+    first = until("an edge to have the account", lambda: _edge_of(project, edges), 60, lambda: project.logs("pool"))
+    told = project.as_documented("docker compose run --rm operator link --account shop")
+    if json.loads(told.stdout)["account"] != "shop":
+        raise Failure("link of an account of the pool", told.stdout + told.stderr)
+    docker("stop", edges.pop(first))
+    until("the other edge to have the account", lambda: _edge_of(project, edges), 20, lambda: project.logs("pool"))
+    told = project.as_documented("docker compose run --rm operator accounts list")
+    if "shop" not in told.stdout:
+        raise Failure("accounts list", told.stdout + told.stderr)
+    project.private_logs(["pool", "pool-provision"], ["5491112345678"])
+    project.as_documented("docker compose stop pool")
+    project.run("docker compose rm --force pool pool-provision")
+    return "an account was added, and went to the other edge when its own ended"
+
+
+def _edge_of(project: Project, edges: dict[str, str]) -> str | None:
+    """Which of the edges has the account."""
+    told = project.run("docker compose run --rm operator accounts list --json", check=False)
+    return next((edge for edge in edges if f"{edge}/" in told.stdout), None)
+
+
 def down(project: Project) -> str:
     """What is kept is kept: the link, and what the bus has."""
     project.as_documented("docker compose --profile simulator down")
@@ -190,4 +223,4 @@ def down(project: Project) -> str:
     return f"linked as before; {project.nothing_left()}"
 
 
-STEPS = [first_start, images, by_hand, three_answers, rights, unlinked, commands, quotes, token, red_and_green, logs, down]
+STEPS = [first_start, images, by_hand, three_answers, rights, unlinked, commands, quotes, token, red_and_green, logs, pool, down]

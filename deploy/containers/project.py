@@ -55,7 +55,8 @@ class Project(Composed):
             if service["image"].startswith(OURS)
         }
         # A real number is a person's: WhatsApp is this container's own loopback, where nobody listens.
-        changes["edge"]["extra_hosts"] = ["web.whatsapp.com:127.0.0.1"]
+        for edge in ("edge", "pool"):
+            changes[edge]["extra_hosts"] = ["web.whatsapp.com:127.0.0.1"]
         if taken := [port for port in PUBLISHED.values() if not free(port)]:
             engine.say(f"port {', '.join(map(str, taken))} is taken here; others are published")
             self.ports = {name: free_port() for name in PUBLISHED}

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,17 +40,27 @@ PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_LOG", "RUST
 
 
 def main() -> int:
+    return on_stage(play)
+
+
+def play(parts: Processes, state: Path) -> tuple["Tally", Process]:
+    chat = start(parts, state)
+    tally = interactive(chat) if sys.stdin.isatty() else scripted(chat)
+    return tally, chat.connector
+
+
+def on_stage(play: Callable[[Processes, Path], tuple["Tally", Process]]) -> int:
+    """Plays, and cleans up whatever happens. The exit code is 0 only if every message was answered once."""
     sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
     state = Path(tempfile.mkdtemp(prefix="whatsapp-connector-demo-"))
     logs = state / "logs"
     try:
         with Processes(logs) as parts:
-            chat = start(parts, state)
-            tally = interactive(chat) if sys.stdin.isatty() else scripted(chat)
+            tally, connector = play(parts, state)
             say("stopping")
         print(tally)
         if not tally.good:
-            raise Failure("not every message was answered exactly once", chat.connector)
+            raise Failure("not every message was answered exactly once", connector)
     except Failure as failure:
         report(failure, logs)
         forget(state, keep=logs)
@@ -69,7 +79,8 @@ def main() -> int:
 # ---------------------------------------------------------------- the parts, up to a linked account
 
 
-def start(parts: Processes, state: Path) -> "Chat":
+def whatsapp(parts: Processes, state: Path) -> tuple[Simulator, dict[str, str], Path]:
+    """The simulated WhatsApp with the account and the customer; and what each part gets as environment, and where it works."""
     env = {
         name: value
         for name, value in os.environ.items()
@@ -85,6 +96,11 @@ def start(parts: Processes, state: Path) -> "Chat":
     simulator = Simulator(wait_until_listening(parts, process), process)
     simulator.add_account(ACCOUNT, "Restaurante")
     simulator.add_customer(CUSTOMER, "Ana")
+    return simulator, env, work
+
+
+def start(parts: Processes, state: Path) -> "Chat":
+    simulator, env, work = whatsapp(parts, state)
 
     say("starting nats-server")
     nats_url = start_nats(parts, state / "nats", env)

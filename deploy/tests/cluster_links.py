@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import settings
 from cluster_world import Object, Workload, World, matches
 from settings import ROOT
 
@@ -192,7 +193,8 @@ def scaling(world: World) -> Iterator[str]:
         fallback = scaler["spec"].get("fallback", {}).get("replicas", least)
         if not least <= fallback <= most:
             yield f"{_name(scaler)} falls back to {fallback}, outside of its bounds"
-        yield from _in_flight(scaler)
+        of_a_pool = [workload for workload in found if workload.is_of_a_pool]
+        yield from _room(scaler, of_a_pool[0]) if of_a_pool else _in_flight(scaler)
     targets = [scaler["spec"]["scaleTargetRef"]["name"] for scaler in world.of("ScaledObject", "HorizontalPodAutoscaler")]
     for target in sorted({target for target in targets if targets.count(target) > 1}):
         yield f"{target} has two autoscalers"
@@ -216,6 +218,42 @@ def _in_flight(scaler: Object) -> Iterator[str]:
         yield f"{_name(scaler)} does not look at {metric} of the consumer `forwarder`"
 
 
+def _room(scaler: Object, workload: Workload) -> Iterator[str]:
+    """An edge of a pool takes no more than its capacity. Who waits for more than that waits for ever."""
+    capacity = int(workload.environment.get("EDGE_CAPACITY", settings.defaults()["EDGE_CAPACITY"]))
+    for metric in scaler["spec"].get("metrics", []):
+        given = metric.get("pods", {})
+        if given.get("metric") != {"name": "wa_pool_accounts", "selector": {"matchLabels": {"state": "held"}}}:
+            continue
+        if int(given["target"]["averageValue"]) >= capacity:
+            yield f"{_name(scaler)} never adds an edge: each takes {capacity} accounts at most (EDGE_CAPACITY)"
+        return
+    yield f"{_name(scaler)} does not look at how many accounts each edge has: wa_pool_accounts with state=held"
+
+
+def pools(world: World) -> Iterator[str]:
+    """Edges that share many accounts: each can go, because there is another one that takes what it had."""
+    there = [workload for workload in world.workloads if workload.is_of_a_pool]
+    for workload in world.workloads:
+        values = workload.environment
+        if values.get("WHATSAPP_ACCOUNTS") and values.get("SESSION_STORE") != "nats":
+            yield f"{workload.name}: WHATSAPP_ACCOUNTS is refused without SESSION_STORE=nats"
+        if values.get("SESSION_STORE") == "nats" and not {"SESSION_KEY", "SESSION_KEY_FILE"} & values.keys():
+            yield f"{workload.name}: SESSION_STORE=nats is refused without SESSION_KEY"
+        if there and workload.command == "provision" and not values.get("WHATSAPP_ACCOUNTS"):
+            yield f"{workload.name}: it makes nothing for a pool without WHATSAPP_ACCOUNTS, and there is one"
+    for workload in there:
+        if workload.spec.get("volumeClaimTemplates") or any("persistentVolumeClaim" in volume for volume in workload.pod.get("volumes", [])):
+            yield f"{workload.name}: a volume that stays, for sessions that are on the bus"
+        if _least(world, workload) < 2:
+            yield f"{workload.name}: one edge alone, and nobody takes its accounts over"
+        if workload.spec.get("strategy", {}).get("type") == "Recreate":
+            yield f"{workload.name}: an update ends all edges at once, and nobody takes their accounts over"
+        spread = [rule["topologyKey"] for rule in workload.pod.get("topologySpreadConstraints", [])]
+        if "kubernetes.io/hostname" not in spread:
+            yield f"{workload.name}: all edges may be on one node, and end with it"
+
+
 def connections(world: World) -> Iterator[str]:
     """If a policy stands before a pod's connections, it lets through those that its settings name."""
     for workload in world.workloads:
@@ -230,8 +268,8 @@ def connections(world: World) -> Iterator[str]:
         if not _lets(rules, "kube-system", 53):
             yield f"{workload.name}: no policy lets it ask for names"
         to_whatsapp = any("ipBlock" in peer for rule in rules for peer in rule.get("to", []))
-        if workload.has_session != to_whatsapp:
-            yield f"{workload.name}: " + ("no policy lets it to WhatsApp" if workload.has_session else "it may reach the internet")
+        if workload.talks_to_whatsapp != to_whatsapp:
+            yield f"{workload.name}: " + ("no policy lets it to WhatsApp" if workload.talks_to_whatsapp else "it may reach the internet")
 
 
 def _lets(rules: list[dict[str, Any]], namespace: str, port: int) -> bool:
@@ -244,4 +282,4 @@ def _lets(rules: list[dict[str, Any]], namespace: str, port: int) -> bool:
     return False
 
 
-RULES = (names, selectors, apart, ports, references, sessions, budgets, scaling, connections)
+RULES = (names, selectors, apart, ports, references, sessions, budgets, scaling, pools, connections)

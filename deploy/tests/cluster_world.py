@@ -59,8 +59,19 @@ class Workload:
         return self.kind != "Job"
 
     @property
-    def has_session(self) -> bool:
+    def talks_to_whatsapp(self) -> bool:
         return self.command in ("edge", "run")
+
+    @property
+    def is_of_a_pool(self) -> bool:
+        """Any number of them share sessions that are on the bus, and have none of their own."""
+        values = self.environment
+        return self.talks_to_whatsapp and bool(values.get("WHATSAPP_ACCOUNTS")) and values.get("SESSION_STORE") == "nats"
+
+    @property
+    def has_session(self) -> bool:
+        """One of its own, which no other process may have."""
+        return self.talks_to_whatsapp and not self.is_of_a_pool
 
     def ports(self) -> set[str | int]:
         ports = self.container.get("ports", [])

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 Resource = dict[str, Any]
-KNOWN = {"apiVersion", "kind", "resources", "namespace", "nameSuffix", "labels"}
+KNOWN = {"apiVersion", "kind", "resources", "namespace", "nameSuffix", "labels", "patches"}
 CLUSTER_WIDE = {"Namespace"}
 
 
@@ -27,6 +27,8 @@ def build(directory: Path) -> list[Resource]:
         assert labels.keys() <= {"pairs", "includeSelectors", "includeTemplates"}, labels
         for resource in resources:
             _label(resource, labels["pairs"], labels.get("includeSelectors", False))
+    for patch in text.get("patches", []):
+        _patch(resources, patch)
     if namespace := text.get("namespace"):
         for resource in resources:
             if resource["kind"] == "Namespace":
@@ -56,3 +58,17 @@ def _label(resource: Resource, pairs: dict[str, str], selectors: bool) -> None:
         spec["template"]["metadata"]["labels"].update(pairs)
         for claim in spec.get("volumeClaimTemplates", []):
             claim["metadata"].setdefault("labels", {}).update(pairs)
+
+
+def _patch(resources: list[Resource], patch: dict[str, Any]) -> None:
+    """Of JSON patches only what adds to the end of a list, in the one object that is named."""
+    assert patch.keys() == {"target", "patch"} and patch["target"].keys() == {"kind", "name"}, patch
+    wanted = (patch["target"]["kind"], patch["target"]["name"])
+    (resource,) = [found for found in resources if (found["kind"], found["metadata"]["name"]) == wanted]
+    for step in yaml.safe_load(patch["patch"]):
+        *way, end = step["path"].removeprefix("/").split("/")
+        assert step.keys() == {"op", "path", "value"} and (step["op"], end) == ("add", "-"), step
+        place: Any = resource
+        for part in way:
+            place = place[int(part) if isinstance(place, list) else part]
+        place.append(step["value"])

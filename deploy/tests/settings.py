@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SECRETS = {"API_KEY", "HTTP_TOKEN", "MEDIA_URL_SECRET", "TRANSCRIBE_API_KEY", "WHATSAPP_WEBHOOK_SECRET", "NATS_PASSWORD", "NATS_TOKEN", "NATS_NKEY", "NATS_CREDS"}
+SECRETS = {
+    "API_KEY", "HTTP_TOKEN", "MEDIA_URL_SECRET", "SESSION_KEY", "TRANSCRIBE_API_KEY", "WHATSAPP_WEBHOOK_SECRET", "NATS_PASSWORD", "NATS_TOKEN", "NATS_NKEY",
+    "NATS_CREDS",
+}  # fmt: skip
 """What must not stand in a manifest."""
 
 

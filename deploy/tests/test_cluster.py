@@ -16,6 +16,7 @@ from settings import ROOT
 KUBERNETES = ROOT / "deploy/kubernetes"
 WITH_KEDA = kustomize.build(KUBERNETES / "overlays/split-with-standby")
 WITH_HPA = [found for found in WITH_KEDA if found["kind"] != "ScaledObject"] + kustomize.build(KUBERNETES / "scaling/hpa")
+WITH_A_POOL = kustomize.build(KUBERNETES / "overlays/pool")
 
 
 class Objects:
@@ -42,6 +43,22 @@ class Objects:
     @property
     def edge_container(self) -> dict[str, Any]:
         return self.edge_pod["containers"][0]
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        return self.spec("Deployment", "pool")
+
+    @property
+    def pool_pod(self) -> dict[str, Any]:
+        return self.pool["template"]["spec"]
+
+    @property
+    def pool_container(self) -> dict[str, Any]:
+        return self.pool_pod["containers"][0]
+
+    @property
+    def pool_metric(self) -> dict[str, Any]:
+        return self.spec("HorizontalPodAutoscaler", "pool")["metrics"][0]["pods"]
 
     @property
     def forwarder(self) -> dict[str, Any]:
@@ -79,6 +96,21 @@ def one_replica_and_none_may_go(o: Objects) -> None:
     budget = o.spec("PodDisruptionBudget", "forwarder")
     budget.pop("maxUnavailable")
     budget["minAvailable"] = 1
+
+
+def disk_of_a_pool(o: Objects) -> None:
+    o.pool_pod["volumes"].append({"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}})
+    o.pool_container["volumeMounts"].append({"name": "disk", "mountPath": "/disk"})
+    o.pool["strategy"] = {"type": "Recreate"}
+
+
+def one_edge_of_a_pool(o: Objects) -> None:
+    o.without("HorizontalPodAutoscaler", "pool")
+    o.pool["replicas"] = 1
+
+
+def provision_of_one_number(o: Objects) -> None:
+    o.spec("Job", "provision")["template"]["spec"]["containers"][0]["envFrom"].pop()
 
 
 def root_only(o: Objects) -> None:
@@ -219,8 +251,51 @@ MISTAKES_WITH_HPA: dict[str, tuple[Callable[[Objects], Any], str]] = {
     "scales nobody": (lambda o: o.spec("HorizontalPodAutoscaler", "forwarder")["scaleTargetRef"].update(kind="ReplicaSet"), "not there"),
 }
 
+MISTAKES_WITH_A_POOL: dict[str, tuple[Callable[[Objects], Any], str]] = {
+    "sessions that are in files": (
+        lambda o: o.one("ConfigMap", "whatsapp-pool")["data"].pop("SESSION_STORE"),
+        "pool: WHATSAPP_ACCOUNTS is refused without SESSION_STORE=nats",
+    ),
+    "a session of a deployment without a volume": (
+        lambda o: o.one("ConfigMap", "whatsapp-pool")["data"].pop("WHATSAPP_ACCOUNTS"),
+        "pool: WHATSAPP_AUTH_DIR=/var/lib/whatsapp/session is on no volume",
+    ),
+    "no key": (
+        lambda o: o.pool_container["env"].remove({"name": "SESSION_KEY_FILE", "value": "/etc/session/session.key"}),
+        "pool: SESSION_STORE=nats is refused without SESSION_KEY",
+    ),
+    "no key for who makes the streams": (
+        lambda o: o.spec("Job", "provision")["template"]["spec"]["containers"][0]["env"].pop(),
+        "provision: SESSION_STORE=nats is refused without SESSION_KEY",
+    ),
+    "another key": (lambda o: o.pool_pod["volumes"][1]["secret"].update(secretName="key"), "to make the Secret key with session.key"),
+    "a key as a value": (
+        lambda o: o.pool_container["env"].append({"name": "SESSION_KEY", "value": "x"}),
+        "pool: SESSION_KEY is a secret, and written down",
+    ),
+    "nothing is made for a pool": (provision_of_one_number, "provision: it makes nothing for a pool"),
+    "a volume that nobody needs": (disk_of_a_pool, "pool: a volume that stays"),
+    "all of a pool at once": (disk_of_a_pool, "pool: an update ends all edges at once"),
+    "one edge of a pool": (one_edge_of_a_pool, "pool: one edge alone"),
+    "one edge at night": (lambda o: o.spec("HorizontalPodAutoscaler", "pool").update(minReplicas=1), "pool: one edge alone"),
+    "a pool on one node": (lambda o: o.pool_pod["topologySpreadConstraints"].pop(1), "pool: all edges may be on one node"),
+    "a pool that is spread by other labels": (
+        lambda o: o.pool_pod["topologySpreadConstraints"][1]["labelSelector"]["matchLabels"].update(x="y"),
+        "Deployment pool is spread over kubernetes.io/hostname by labels",
+    ),
+    "a pool that is killed too early": (lambda o: o.pool_pod.update(terminationGracePeriodSeconds=90), "pool: the pod is killed after 90 s"),
+    "scaled by messages": (lambda o: o.pool_metric["metric"].update(name="wa_consumer_lag"), "how many accounts each edge has"),
+    "scaled by what nobody has": (lambda o: o.pool_metric["metric"]["selector"]["matchLabels"].update(state="free"), "how many accounts each"),
+    "scaled by more than an edge takes": (lambda o: o.pool_metric["target"].update(averageValue="100"), "never adds an edge: each takes 100"),
+    "a number of edges that is undone": (lambda o: o.pool.update(replicas=3), "pool: each apply undoes the number"),
+    "a budget of all edges": (lambda o: o.spec("PodDisruptionBudget", "pool").update(maxUnavailable=0), "lets no pod of pool go"),
+    "no way of a pool to WhatsApp": (lambda o: o.without("NetworkPolicy", "whatsapp-connector-to-whatsapp"), "pool: no policy lets it to"),
+}
 
-@pytest.mark.parametrize("objects", [WITH_KEDA, WITH_HPA], ids=["keda", "hpa"])
+ALL_MISTAKES = [(WITH_KEDA, MISTAKES), (WITH_HPA, MISTAKES_WITH_HPA), (WITH_A_POOL, MISTAKES_WITH_A_POOL)]
+
+
+@pytest.mark.parametrize("objects", [WITH_KEDA, WITH_HPA, WITH_A_POOL], ids=["keda", "hpa", "pool"])
 def test_without_a_mistake_nothing_is_said(objects: list[Object]) -> None:
     assert cluster.faults(objects) == []
 
@@ -235,6 +310,11 @@ def test_a_mistake_is_seen_with_the_hpa(mistake: str) -> None:
     _is_seen(WITH_HPA, *MISTAKES_WITH_HPA[mistake])
 
 
+@pytest.mark.parametrize("mistake", MISTAKES_WITH_A_POOL)
+def test_a_mistake_is_seen_with_a_pool(mistake: str) -> None:
+    _is_seen(WITH_A_POOL, *MISTAKES_WITH_A_POOL[mistake])
+
+
 def _is_seen(objects: list[Object], plant: Callable[[Objects], Any], said: str) -> None:
     planted = Objects(objects)
     plant(planted)
@@ -245,11 +325,12 @@ def _is_seen(objects: list[Object], plant: Callable[[Objects], Any], said: str) 
 @pytest.mark.parametrize("rule", [*cluster_links.RULES, *cluster_pods.RULES], ids=lambda rule: rule.__name__)
 def test_no_rule_is_idle(rule: Callable[..., Any]) -> None:
     """Each rule says something of some mistake."""
-    for plant, _ in MISTAKES.values():
-        planted = Objects(WITH_KEDA)
-        plant(planted)
-        if list(rule(cluster.World(planted.objects))):
-            return
+    for objects, mistakes in ALL_MISTAKES:
+        for plant, _ in mistakes.values():
+            planted = Objects(objects)
+            plant(planted)
+            if list(rule(cluster.World(planted.objects))):
+                return
     raise AssertionError(f"no mistake is planted for {rule.__name__}")
 
 

@@ -43,7 +43,7 @@ def test_what_is_wrong_is_seen(broken: str) -> None:
 
 
 def test_every_variable_of_a_connector_is_a_setting() -> None:
-    assert len(CONNECTORS) == 5
+    assert len(CONNECTORS) == 7
     for name, service in CONNECTORS.items():
         assert not settings.unknown(set(service["environment"])), name
 
@@ -160,6 +160,24 @@ def test_the_shape() -> None:
         assert service["command"][0] in ROLES, name
         grace = int(service["stop_grace_period"].removesuffix("s"))
         assert grace > 25, "SHUTDOWN_GRACE is 25 s"
+
+
+def test_edges_of_a_pool_need_no_disk_and_are_several() -> None:
+    pool, made_by = SERVICES["pool"], SERVICES["pool-provision"]
+    assert "volumes" not in pool and pool["deploy"]["replicas"] == 2
+    assert pool["depends_on"]["pool-provision"]["condition"] == "service_completed_successfully"
+    for service in (pool, made_by):
+        shared = {"WHATSAPP_ACCOUNTS": "*", "SESSION_STORE": "nats", "SESSION_KEY": "${SESSION_KEY:-}", "SESSION_UNSAFE_SYNC": "on"}
+        assert shared.items() <= service["environment"].items()
+        assert service["profiles"] == ["pool"]
+    # Several of them cannot be published under one port.
+    assert "ports" not in pool
+    assert pool["environment"]["NATS_PROVISION"] == "create"
+
+
+def test_one_replica_is_allowed_only_because_the_server_syncs() -> None:
+    """SESSION_UNSAFE_SYNC=on is somebody's word for it."""
+    assert re.search(r"^  sync_interval: always$", (ROOT / "deploy/compose/nats.conf").read_text(), re.MULTILINE)
 
 
 def test_nobody_has_more_rights_than_needed() -> None:

@@ -209,5 +209,5 @@ def test_images_are_the_checks_own_and_whatsapp_is_out_of_reach(tmp_path: Path, 
     services = yaml.safe_load((tmp_path / "check.yaml").read_text())["services"]
     ours = {name for name, service in made.services().items() if service["image"].startswith("whatsapp-connector")}
     assert {name for name, service in services.items() if service["image"].startswith("check/")} == ours
-    assert services["edge"]["extra_hosts"] == ["web.whatsapp.com:127.0.0.1"]
+    assert services["edge"]["extra_hosts"] == services["pool"]["extra_hosts"] == ["web.whatsapp.com:127.0.0.1"]
     assert made.ports == project.PUBLISHED and "ports" not in services["edge"]

@@ -122,7 +122,7 @@ def test_as_a_hook_provision_comes_before_what_it_would_refer_to() -> None:
     assert hook == job
 
 
-STAYING = ["edge", "forwarder", "connector"]
+STAYING = ["edge", "forwarder", "connector", "pool"]
 SHAPES: dict[str, Values] = {
     "as it is": {},
     "hpa": {"scaling": {"by": "hpa", "min": 3, "max": 30, "messages": 1000000}},
@@ -156,7 +156,16 @@ SHAPES: dict[str, Values] = {
         for side in ("edge", "connector")
     },
     "several assistants": {"assistant": {"routesSecret": "whatsapp-routes"}},
-    "annotated": {"forwarder": {"podAnnotations": {"a": "b"}}},
+    "annotated": {side: {"podAnnotations": {"a": "b"}} for side in ("forwarder", "pool")},
+    "a number of edges": {"pool": {"scaling": {"by": "none", "replicas": 3}}},
+    "a larger pool": {
+        "pool": {
+            "accounts": "shop, bar",
+            "settings": {"EDGE_CAPACITY": "200"},
+            "scaling": {"min": 3, "max": 10, "accounts": 199},
+            "sessionKeySecret": "whatsapp-session-key",
+        }
+    },
 }
 
 
@@ -244,14 +253,15 @@ def test_a_changed_setting_replaces_the_pods_that_have_it_and_no_others() -> Non
     def templates(values: Values) -> dict[str, Any]:
         return {workload.name: workload.spec["template"] for workload in World(render(values)).workloads if workload.stays}
 
-    before = templates({})
     for values, replaced in (
         ({"settings": {"LOG_PII": "full"}}, {"edge", "forwarder"}),
         ({"assistant": {"settings": {"BACKEND_TIMEOUT": "60s"}}}, {"forwarder"}),
         ({"edge": {"settings": {"PRESENCE": "available"}}}, {"edge"}),
+        ({"pool": {"accounts": "shop"}}, set()),
+        ({"mode": "pool", "pool": {"accounts": "shop"}}, {"pool"}),
         ({"scaling": {"max": 30}}, set()),
     ):
-        after = templates(values)
+        before, after = templates({"mode": values["mode"]} if "mode" in values else {}), templates(values)
         assert {name for name in before if before[name] != after[name]} == replaced, values
 
 
@@ -262,6 +272,8 @@ def test_a_job_that_would_change_gets_another_name() -> None:
 
     changed = [{"image": {"tag": "0.2.0"}}, {"settings": {"NATS_REPLICAS": "1"}}, {"provision": {"natsSecret": "x"}}]
     assert len({name({}), *map(name, changed)}) == 4
+    pools = [{"mode": "pool"}, {"mode": "pool", "pool": {"accounts": "shop"}}, {"mode": "pool", "pool": {"sessionKeySecret": "x"}}]
+    assert len({name({}), *map(name, pools)}) == 4
     assert name({}) == name({"edge": {"settings": {"PRESENCE": "available"}}}), "nothing of the job has changed"
 
 
@@ -302,6 +314,24 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "a secret without its key": ({"edge": {"secrets": {"HTTP_TOKEN": {"name": "x"}}}}, "'/edge/secrets/HTTP_TOKEN': missing"),
     "a disk of many": ({"edge": {"storage": {"accessMode": "ReadWriteMany"}}}, "'/edge/storage/accessMode'"),
     "no limit": ({"edge": {"resources": {"limits": {"memory": None}}}}, "'/edge/resources/limits': missing property 'memory'"),
+    "a pool without a key": ({"mode": "pool", "pool": {"sessionKeySecret": ""}}, "pool.sessionKeySecret is empty"),
+    "a pool's key for all": ({"settings": {"SESSION_KEY": "k"}}, "settings.SESSION_KEY is a secret"),
+    "two keys of a pool": (
+        {"mode": "pool", "pool": {"secrets": {"SESSION_KEY": {"name": "x", "key": "y"}}}},
+        "pool.secrets.SESSION_KEY: name its Secret in pool.sessionKeySecret",
+    ),
+    "a pool with files": ({"mode": "pool", "pool": {"settings": {"SESSION_STORE": "file"}}}, "pool.settings.SESSION_STORE"),
+    "a pool of an edge with a volume": ({"edge": {"settings": {"WHATSAPP_ACCOUNTS": "*"}}}, "edge.settings.WHATSAPP_ACCOUNTS"),
+    "names that are none": ({"pool": {"accounts": "Shop"}}, "'/pool/accounts'"),
+    "a pool of one edge": ({"pool": {"scaling": {"min": 1}}}, "'/pool/scaling/min': minimum"),
+    "a pool of one replica": ({"pool": {"scaling": {"replicas": 1}}}, "'/pool/scaling/replicas': minimum"),
+    "least edges above most": ({"mode": "pool", "pool": {"scaling": {"min": 30}}}, "pool.scaling.min=30 is more than pool.scaling.max=20"),
+    "a pool that never grows": ({"mode": "pool", "pool": {"scaling": {"accounts": 100}}}, "less than EDGE_CAPACITY=100"),
+    "a pool that never grows, of few": (
+        {"mode": "pool", "pool": {"settings": {"EDGE_CAPACITY": None}}, "settings": {"EDGE_CAPACITY": "50"}},
+        "less than EDGE_CAPACITY=50",
+    ),
+    "a pool by messages": ({"pool": {"scaling": {"by": "keda"}}}, "'/pool/scaling/by'"),
     "no port": ({"network": {"nats": {"port": 70000}}}, "'/network/nats/port'"),
 }
 
@@ -344,6 +374,7 @@ def test_the_notes_name_what_there_is() -> None:
         sets = {found["metadata"]["name"] for found in render({"mode": mode}) if found["kind"] == "StatefulSet"}
         named = {part.split()[0] for part in notes.split("statefulset/")[1:]}
         assert named == sets
+        assert ("accounts add" in notes and "whatsapp-session-key" in notes) == (mode == "pool")
         assert "-n here " in notes
 
 

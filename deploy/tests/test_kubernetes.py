@@ -44,9 +44,10 @@ def environment(overlay: str, container: dict[str, Any]) -> dict[str, str]:
 
 
 def test_there_is_an_overlay_for_every_shape() -> None:
-    assert OVERLAYS == ["one-process", "split", "split-with-standby"]
+    assert OVERLAYS == ["one-process", "pool", "split", "split-with-standby"]
     shapes = {name: sorted(w["metadata"]["name"] for w in workloads(name)) for name in OVERLAYS}
     assert shapes["one-process"] == ["connector"]
+    assert shapes["pool"] == ["forwarder", "pool", "provision"]
     assert shapes["split"] == ["edge", "forwarder", "provision"]
     assert shapes["split-with-standby"] == ["edge", "edge-standby", "forwarder", "provision"]
 
@@ -93,7 +94,24 @@ def test_whoever_talks_to_whatsapp_does_so_alone(overlay: str) -> None:
     for stateful in of(overlay, "StatefulSet"):
         assert stateful["spec"]["volumeClaimTemplates"][0]["spec"]["accessModes"] == ["ReadWriteOncePod"]
     for deployment in of(overlay, "Deployment"):
-        assert deployment["spec"]["template"]["spec"]["containers"][0]["args"] == ["forwarder"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        if container["args"] == ["edge"]:
+            # Any number of them: the session is on the bus, which lets one at a time write it.
+            assert environment(overlay, container).items() >= {"SESSION_STORE": "nats", "WHATSAPP_ACCOUNTS": "*"}.items()
+        else:
+            assert container["args"] == ["forwarder"]
+
+
+def test_an_edge_of_a_pool_has_no_disk_and_time_to_give_its_accounts_back() -> None:
+    (pool,) = (found for found in of("pool", "Deployment") if found["metadata"]["name"] == "pool")
+    pod = pool["spec"]["template"]["spec"]
+    assert all({"secret", "emptyDir"} & volume.keys() for volume in pod["volumes"])
+    assert not of("pool", "PersistentVolumeClaim", "StatefulSet")
+    grace = environment("pool", pod["containers"][0])["SHUTDOWN_GRACE"]
+    assert pod["terminationGracePeriodSeconds"] > int(grace.removesuffix("s")) >= 60
+    (scaler,) = (found for found in of("pool", "HorizontalPodAutoscaler"))
+    (metric,) = (given["pods"]["metric"] for given in scaler["spec"]["metrics"])
+    assert f"`{metric['name']}`" in (ROOT / "docs/operations.md").read_text()
 
 
 @everywhere
@@ -104,7 +122,7 @@ def test_users_and_inboxes_are_those_of_the_accounts(overlay: str) -> None:
             continue  # README.md: both sides in one have a user of their own
         assert f"user: {values['NATS_USER']}\n" in ACCOUNTS, name
         assert f'"{values["NATS_INBOX_PREFIX"]}.>"' in ACCOUNTS, name
-        (secret,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume)
+        (secret,) = (volume["secret"]["secretName"] for volume in pod["volumes"] if volume["name"] == "nats")
         assert secret == f"whatsapp-nats-{values['NATS_USER']}"
 
 

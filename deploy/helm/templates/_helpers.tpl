@@ -16,10 +16,11 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Of what the ConfigMaps say: pods do not notice by themselves when it changes. Takes root and assistant. */}}
+{{/* Of what the ConfigMaps say: pods do not notice by themselves when it changes. Takes root, assistant and pool. */}}
 {{- define "wc.checksum" -}}
 {{- $shared := list .root.Values.settings }}
 {{- if .assistant }}{{ $shared = append $shared .root.Values.assistant.settings }}{{ end }}
+{{- if .pool }}{{ $shared = append $shared .root.Values.pool.accounts }}{{ end }}
 {{- $shared | toJson | sha256sum | trunc 16 }}
 {{- end }}
 
@@ -30,10 +31,17 @@ app.kubernetes.io/component: {{ . }}
 {{- add (mul (regexFind "^[0-9]+" $given | atoi) $unit) 15 }}
 {{- end }}
 
+{{/* What the edges of a pool and the job `provision` share. */}}
+{{- define "wc.poolSettings" -}}
+WHATSAPP_ACCOUNTS: {{ .Values.pool.accounts | quote }}
+SESSION_STORE: nats
+{{- end }}
+
 {{/* The variables of one side. Takes root, side, and inline: with the settings of all, where there is no ConfigMap yet. */}}
 {{- define "wc.env" -}}
 {{- $settings := merge (dict) .side.settings .root.Values.nats.settings }}
 {{- if .inline }}{{ $settings = merge $settings .root.Values.settings }}{{ end }}
+{{- if and .inline (eq .root.Values.mode "pool") }}{{ $settings = merge (include "wc.poolSettings" .root | fromYaml) $settings }}{{ end }}
 {{- range $name, $value := $settings }}
 {{- if not (hasKey $.side.secrets $name) }}
 - name: {{ $name }}
@@ -84,6 +92,18 @@ securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Over the zones and the nodes that there are. Takes the component's name. */}}
+{{- define "wc.spread" -}}
+{{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- maxSkew: 1
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "wc.selector" $ | nindent 6 }}
+{{- end }}
 {{- end }}
 
 {{/* Who is not linked, or has no assistant, is not ready, and never dead: liveness never asks /readyz. */}}

@@ -30,7 +30,7 @@ spec:
         whatsapp-connector/asks-assistant: "yes"
         {{- end }}
       annotations:
-        checksum/settings: {{ include "wc.checksum" (dict "root" .root "assistant" $both) | quote }}
+        checksum/settings: {{ include "wc.checksum" (dict "root" .root "assistant" $both "pool" false) | quote }}
         {{- with .side.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
