@@ -52,6 +52,8 @@ test-deploy: tools ## compose.yaml, the Dockerfiles, the Kubernetes manifests an
 
 test-rust: tools build ## the connector's and the simulator's tests, on real parts
 	cargo test $(WITH_SIMULATOR) --no-fail-fast
+	@# What promises something within two seconds: with nothing beside it.
+	cargo test $(WITH_SIMULATOR) --test promises -- --ignored alone:: --test-threads=1
 
 test-browser: tools build ## the console in a browser without a window, on real parts
 	cd tests/browser && $(VENV_PYTHON) -m pytest

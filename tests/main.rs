@@ -92,6 +92,7 @@ mod screens;
 mod sending;
 mod sends;
 mod sends_files;
+mod sends_keys;
 mod service;
 mod session_commits;
 mod session_files;

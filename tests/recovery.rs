@@ -22,58 +22,67 @@ const SLOWLY: Duration = Duration::from_millis(200);
 /// How soon after the backend's return the last of them is asked.
 const FULL_SPEED: Duration = Duration::from_secs(2);
 
-/// Three seconds of failing would be the end of a message here. The backend is away for longer than that, and
-/// the first message fails once before and once after.
-#[tokio::test]
-async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
-    let failing_once = |then: fn(&Question) -> Answer| {
-        let failed = AtomicBool::new(false);
-        move |question: &Question| {
-            let fails = question.from_number == FIRST && !failed.swap(true, Ordering::Relaxed);
-            if fails { Answer::new(500, "") } else { then(question) }
-        }
-    };
-    let backend = Unwell::start(failing_once(|_| Answer::new(503, "").after(SLOWLY))).await;
-    let stage =
-        Stage::plan().setting("BACKEND_URL", backend.url()).setting("BACKEND_RETRY_FOR", "3s").set().await;
-    stage.logs.expects(&warning::held("http-503"));
-    stage.logs.expects(&warning::retried("http-500"));
-    let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
-    let customers = stage.customers("54911999", CHATS).await;
-    let began = Instant::now();
-    assert_eq!(customers[0].phone(), FIRST);
-    let mut written = vec![write(&customers[0]).await];
-    product.forwarders[0].not_ready("http-503").await;
-    let before = backend.asked().len();
+/// With nothing beside them: what they promise is a matter of two seconds.
+mod alone {
+    use super::*;
 
-    written.extend(join_all(customers[1..].iter().map(write)).await);
-    let streams = stage.streams().await;
-    streams.received(CHATS).await;
-    let probes = eventually("five seconds of outage and some probes", PATIENCE, async || {
-        let probes = backend.asked().split_off(before);
-        let enough = probes.len() >= 3 && began.elapsed() > Duration::from_secs(5);
-        if enough { Ok(probes) } else { Err(format!("{probes:?}")) }
-    })
-    .await;
-    assert!(probes.iter().all(|probe| probe.at_once == 1), "one probe at a time: {probes:?}");
-    assert_eq!(streams.outcomes().await.len(), 0, "nothing is decided while nobody can be asked");
-    let (back, returned) = (Watch::start(), Instant::now());
-    backend.set(failing_once(echo));
+    /// Three seconds of failing would be the end of a message here. The backend is away for longer than that, and
+    /// the first message fails once before and once after.
+    #[tokio::test]
+    #[ignore = "its time counts: `make test-rust` runs it with nothing beside it"]
+    async fn an_outage_longer_than_every_retry_uses_nothing_up_and_ends_at_once() {
+        let failing_once = |then: fn(&Question) -> Answer| {
+            let failed = AtomicBool::new(false);
+            move |question: &Question| {
+                let fails = question.from_number == FIRST && !failed.swap(true, Ordering::Relaxed);
+                if fails { Answer::new(500, "") } else { then(question) }
+            }
+        };
+        let backend = Unwell::start(failing_once(|_| Answer::new(503, "").after(SLOWLY))).await;
+        let stage = Stage::plan()
+            .setting("BACKEND_URL", backend.url())
+            .setting("BACKEND_RETRY_FOR", "3s")
+            .set()
+            .await;
+        stage.logs.expects(&warning::held("http-503"));
+        stage.logs.expects(&warning::retried("http-500"));
+        let mut product = stage.product(Layout::Split { forwarders: 1 }).await;
+        let customers = stage.customers("54911999", CHATS).await;
+        let began = Instant::now();
+        assert_eq!(customers[0].phone(), FIRST);
+        let mut written = vec![write(&customers[0]).await];
+        product.forwarders[0].not_ready("http-503").await;
+        let before = backend.asked().len();
 
-    eventually("every chat to be asked about", PATIENCE, async || {
-        let since = backend.asked().into_iter().filter(|asked| asked.at > returned);
-        let chats: BTreeSet<String> = since.map(|asked| asked.from_number).collect();
-        if chats.len() == CHATS { Ok(()) } else { Err(format!("{}", chats.len())) }
-    })
-    .await;
-    let last = back.took().await;
+        written.extend(join_all(customers[1..].iter().map(write)).await);
+        let streams = stage.streams().await;
+        streams.received(CHATS).await;
+        let probes = eventually("five seconds of outage and some probes", PATIENCE, async || {
+            let probes = backend.asked().split_off(before);
+            let enough = probes.len() >= 3 && began.elapsed() > Duration::from_secs(5);
+            if enough { Ok(probes) } else { Err(format!("{probes:?}")) }
+        })
+        .await;
+        assert!(probes.iter().all(|probe| probe.at_once == 1), "one probe at a time: {probes:?}");
+        assert_eq!(streams.outcomes().await.len(), 0, "nothing is decided while nobody can be asked");
+        let (back, returned) = (Watch::start(), Instant::now());
+        backend.set(failing_once(echo));
 
-    eprintln!("{CHATS} chats wait: the last is asked about {last} after the backend's return");
-    let evidence = stage.evidence(CHATS, &customers).await;
-    evidence.assert_kept(&written);
-    assert_eq!(streams.dead_letters().await.len(), 0);
-    product.forwarders[0].ready().await;
-    assert!(last.own() < FULL_SPEED, "the last chat was asked about {last} after the backend's return");
+        eventually("every chat to be asked about", PATIENCE, async || {
+            let since = backend.asked().into_iter().filter(|asked| asked.at > returned);
+            let chats: BTreeSet<String> = since.map(|asked| asked.from_number).collect();
+            if chats.len() == CHATS { Ok(()) } else { Err(format!("{}", chats.len())) }
+        })
+        .await;
+        let last = back.took().await;
+
+        eprintln!("{CHATS} chats wait: the last is asked about {last} after the backend's return");
+        let evidence = stage.evidence(CHATS, &customers).await;
+        evidence.assert_kept(&written);
+        assert_eq!(streams.dead_letters().await.len(), 0);
+        product.forwarders[0].ready().await;
+        assert!(last.own() < FULL_SPEED, "the last chat was asked about {last} after the backend's return");
+    }
 }
 
 /// One call at a time, and many chats whose calls hang: one that is asked about for the first time does

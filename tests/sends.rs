@@ -14,11 +14,11 @@ use crate::support::{
     Addressing, BUSINESS, Customer, Layout, PATIENCE, Received, Role, Stage, Streams, eventually, warning,
 };
 
-fn to(customer: &Customer, content: Content) -> SendMessage {
+pub fn to(customer: &Customer, content: Content) -> SendMessage {
     SendMessage { to: customer.phone().to_owned(), content: Some(content), ..SendMessage::default() }
 }
 
-fn text(body: &str) -> Content {
+pub fn text(body: &str) -> Content {
     Content::Text(SendText { body: body.to_owned(), ..Default::default() })
 }
 
@@ -181,52 +181,8 @@ async fn a_poll_that_is_sent_again_after_a_kill_has_the_same_secret() {
     assert_eq!(votes(&streams, 1).await, [picked(&poll, &["mañana"])]);
 }
 
-/// The library sends to the devices that it has keys of, and WhatsApp accepts that: here to the owner's phone alone.
-#[tokio::test]
-async fn a_message_that_was_sent_to_all_but_its_reader_is_no_sent_message() {
-    let stage = Stage::plan().set().await;
-    stage.logs.expects(warning::REFUSED);
-    stage.logs.expects(warning::NOT_TAKEN);
-    let product = stage.product(Layout::OneProcess).await;
-    let (first, streams) = (stage.customer().await, stage.streams().await);
-    let others = stage.customers("54911555", 2).await;
-    streams.send("first", &to(&first, text("hola"))).await;
-    first.receives(1).await;
-    stage.simulator.fault("no_keys", None).await;
-    streams.send("nobody-has-it", &to(&others[0], text("hola"))).await;
-    let failed = failures(&streams, 1).await.remove(0);
-    assert_eq!((failed.request_id.as_str(), failed.reason.as_str()), ("nobody-has-it", "refused-no-keys"));
-    streams.send("soon", &to(&others[1], text("hola"))).await;
-    eventually("the edge to have tried", PATIENCE, async || {
-        let said = product.edge.process.stderr();
-        if said.contains(&id::whatsapp("soon")) { Ok(()) } else { Err(said) }
-    })
-    .await;
-    stage.simulator.no_faults().await;
-    assert_eq!(others[1].receives(1).await[0].text, "hola");
-    assert_eq!(others[0].inbox().await.len(), 0);
-}
-
-/// The library does not write a message that no device can read.
-#[tokio::test]
-async fn a_message_that_nobody_at_all_could_read_fails_and_the_chat_goes_on() {
-    let stage = Stage::plan().set().await;
-    stage.logs.expects(warning::REFUSED);
-    stage.logs.expects(warning::NOT_TAKEN);
-    let _product = stage.product(Layout::OneProcess).await;
-    let (other, streams) = (stage.customer().await, stage.streams().await);
-    // There is no session with the owner's phone yet either.
-    stage.simulator.fault("no_keys", None).await;
-    streams.send("nobody-has-it", &to(&other, text("hola"))).await;
-    let failed = failures(&streams, 1).await.remove(0);
-    assert_eq!((failed.request_id.as_str(), failed.reason.as_str()), ("nobody-has-it", "refused-no-keys"));
-    stage.simulator.no_faults().await;
-    streams.send("next", &to(&other, text("hola"))).await;
-    assert_eq!(other.receives(1).await.len(), 1);
-}
-
 /// The receipts of failures, once there are so many.
-async fn failures(streams: &Streams, count: usize) -> Vec<Receipt> {
+pub async fn failures(streams: &Streams, count: usize) -> Vec<Receipt> {
     eventually(format!("{count} failures"), PATIENCE, async || {
         let failed = streams.failed_sends().await;
         if failed.len() >= count { Ok(failed) } else { Err(format!("{failed:?}")) }

@@ -314,7 +314,7 @@ pub fn zero() {
     ] {
         UNDELIVERABLE.add(0, [reason]);
     }
-    for reason in ["refused", "unknown", "not-sent", "as-text"] {
+    for reason in ["refused", "unknown", "not-written", "not-sent", "as-text"] {
         RESENDS.add(0, [reason]);
     }
     for status in ["delivered", "read", "played"] {

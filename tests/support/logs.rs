@@ -25,6 +25,8 @@ pub mod warning {
     pub const SENDS_UNKNOWN: &str = "sends that did not end in time are unknown";
     /// WhatsApp did not say that it has a message.
     pub const SENT_AGAIN: &str = "it is unknown whether a message was sent; it is sent again";
+    /// WhatsApp gives no keys for the moment.
+    pub const NOT_WRITTEN: &str = "a message could not be encrypted for its recipient; trying again";
     /// WhatsApp said no.
     pub const REFUSED: &str = "WhatsApp refused a message; trying again";
     /// WhatsApp said no too often.

@@ -16,6 +16,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 use whatsapp_rust::{Client, ContactError, IqError, Jid};
 
+use super::pace::Pace;
 use super::rate::Limit;
 use crate::edge::session::link::State;
 use crate::edge::session::{Connection, digits};
@@ -24,10 +25,6 @@ use crate::wire::ChatToken;
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The first pause after a question without an answer. It doubles with each one in a row.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest one, whatever WhatsApp asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// How many addresses are remembered. The oldest are forgotten first.
 const REMEMBERED: usize = 10_000;
 /// How long one is remembered.
@@ -90,22 +87,6 @@ struct Known {
     order: VecDeque<String>,
 }
 
-/// How soon the next question may be asked. Pure.
-#[derive(Debug, Default)]
-struct Pace {
-    failures: u32,
-}
-
-impl Pace {
-    /// A question got no answer. WhatsApp may want to be left alone for `backoff`.
-    fn failed(&mut self, backoff: Option<Duration>, chance: f64) -> Duration {
-        let doubled = FIRST_PAUSE * 2_u32.pow(self.failures.min(10));
-        self.failures = self.failures.saturating_add(1);
-        let pause = backoff.unwrap_or_default().max(doubled.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 4.0));
-        pause.min(LONGEST_PAUSE)
-    }
-}
-
 impl LookUps {
     /// Nothing is known yet. Other services may ask as often as `checks` says.
     pub(crate) fn new(connection: Connection, checks: Limit) -> Self {
@@ -134,12 +115,12 @@ impl LookUps {
             let client = self.0.connection.client().await;
             match self.ask(&client, number, TIMEOUT).await {
                 Ok(found) => {
-                    pace.failures = 0;
+                    pace.answered();
                     return found;
                 }
                 Err(silence) => {
                     let backoff = silence.backoff(&pace);
-                    let pause = pace.failed(backoff, chance());
+                    let pause = pace.failed(backoff);
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -175,12 +156,12 @@ impl LookUps {
         }
         match self.ask(&client, &number, CHECK_TIMEOUT).await {
             Ok(found) => {
-                checks.pace.failures = 0;
+                checks.pace.answered();
                 Ok(found.map(|found| found.user.to_string()))
             }
             Err(silence) => {
                 let backoff = silence.backoff(&checks.pace);
-                let pause = checks.pace.failed(backoff, chance());
+                let pause = checks.pace.failed(backoff);
                 checks.rests_until = Some(Instant::now() + pause);
                 Err(Unchecked::Refused(pause))
             }
@@ -231,15 +212,15 @@ enum Silence {
 impl Silence {
     fn backoff(&self, pace: &Pace) -> Option<Duration> {
         match self {
-            Self::Limited(backoff) => limited(pace, *backoff),
+            Self::Limited(backoff) => limited(*pace, *backoff),
             Self::Unknown => None,
         }
     }
 }
 
 /// WhatsApp refused to answer. Told once, until it answers again.
-fn limited(pace: &Pace, backoff: Option<u32>) -> Option<Duration> {
-    if pace.failures == 0 {
+fn limited(pace: Pace, backoff: Option<u32>) -> Option<Duration> {
+    if pace.is_fresh() {
         tracing::warn!(
             "WhatsApp answers no look-ups of numbers for the moment; messages to new numbers wait, answers do not"
         );
@@ -310,27 +291,9 @@ impl SentAs {
     }
 }
 
-/// From 0 to 1.
-fn chance() -> f64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    let random = RandomState::new().hash_one(()) >> 32;
-    f64::from(u32::try_from(random).unwrap_or(0)) / f64::from(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_gets_no_answer_asks_less_and_less_often() {
-        let mut pace = Pace::default();
-        let pauses: Vec<_> = (0..12).map(|_| pace.failed(None, 1.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
-        let seconds = Duration::from_secs;
-        assert_eq!(Pace::default().failed(None, 0.0), Duration::from_millis(750));
-        assert_eq!(Pace::default().failed(Some(seconds(30)), 1.0), seconds(30));
-        assert_eq!(Pace::default().failed(Some(seconds(86_400)), 1.0), LONGEST_PAUSE);
-    }
 
     #[test]
     fn what_is_remembered_has_a_bound_and_an_end() {

@@ -5,7 +5,7 @@
 //! text; `menu` has WhatsApp's own buttons, and `native` says whether they are tried; `packing` and `compose` make WhatsApp's message of each. `order` says whether it may go, `loop_breaker` whether it should, and `rate_limit` when.
 //! `strangers` and `new_chats` say who may be written to first. `lookups` asks WhatsApp whose number it is. `files` takes a file to
 //! WhatsApp before its message goes; `turns` says whose is next, `upload_policy` what a failure means, and `file` what is asked for and its message. `sending`
-//! repeats it until WhatsApp has it. `courtesies` says what people see beside messages: `typing` and `read_marks` decide what (pure). `receipts` and `reports` publish the results on the bus. May import:
+//! repeats it until WhatsApp has it: `pace` says how soon, `slots` to how many at once. `courtesies` says what people see beside messages: `typing` and `read_marks` decide what (pure). `receipts` and `reports` publish the results on the bus. May import:
 //! `session` (the client), `addressing`, `bus`, `telemetry`, `wire`. Never `inbound`.
 
 mod carrying;
@@ -22,6 +22,7 @@ mod menu;
 mod native;
 mod new_chats;
 mod order;
+mod pace;
 mod packing;
 pub mod parts;
 pub mod rate;
@@ -32,6 +33,7 @@ mod receipts;
 mod reports;
 pub mod request;
 mod sending;
+mod slots;
 mod strangers;
 mod text;
 mod turns;

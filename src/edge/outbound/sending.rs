@@ -15,7 +15,9 @@ use whatsapp_rust::wacore_binary::JidExt as _;
 use whatsapp_rust::{Client, IqError, Jid, SendError, SendOptions};
 
 use super::new_chats::{Closed, Why};
+use super::pace::Pace;
 use super::request::Flaw;
+use super::slots::Slot;
 use super::upload_policy::Trouble;
 use crate::crash;
 use crate::edge::addressing::opt_outs::{Consent, OptOuts};
@@ -30,6 +32,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait before a message whose fate is unknown, or that was not sent, is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The longest pause before a message is tried again that could not be written, if WhatsApp does not want a longer one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What is said if there are no keys of the person's phone.
 const NO_KEYS: &str = "no-keys";
 /// How often a refused message is tried again.
@@ -206,6 +210,10 @@ enum Attempt {
     Refused(String),
     /// WhatsApp may have it.
     Unknown(&'static str),
+    /// The library did not come to write it: WhatsApp gives it no keys, say, and may want to be left alone for so long.
+    NotWritten {
+        backoff: Option<Duration>,
+    },
     /// WhatsApp cannot have it.
     NotSent,
     Invalid,
@@ -224,8 +232,17 @@ impl Sender {
 
     /// Returns when WhatsApp's server has the message, or will never have it. This may take any time. After a
     /// cancel the result is unknown.
-    pub(crate) async fn send(&self, to: &Jid, id: &str, parcel: Parcel<'_>) -> Result<(), Undeliverable> {
+    ///
+    /// Whoever waits to try again leaves its slot to others.
+    pub(crate) async fn send(
+        &self,
+        to: &Jid,
+        id: &str,
+        parcel: Parcel<'_>,
+        slot: &mut Slot<'_>,
+    ) -> Result<(), Undeliverable> {
         let (mut refusals, mut may_have_it, mut is_told) = (0, false, false);
+        let mut pace = Pace::at_most(LONGEST_PAUSE);
         loop {
             let client = self.connection.client().await;
             // Of what WhatsApp may have already, the truth is worth more than the time.
@@ -248,7 +265,7 @@ impl Sender {
                     metrics::RESENDS.add(1, ["refused"]);
                     spans::event("retry", [("wa.reason", format!("refused-{code}").into())]);
                     tracing::warn!(code, whatsapp_id = id, "WhatsApp refused a message; trying again");
-                    tokio::time::sleep(Duration::from_secs(1 << refusals)).await;
+                    slot.pause(Duration::from_secs(1 << refusals)).await;
                     refusals += 1;
                 }
                 Attempt::Unknown(why) => {
@@ -260,7 +277,18 @@ impl Sender {
                         whatsapp_id = id,
                         "it is unknown whether a message was sent; it is sent again under the same id"
                     );
-                    tokio::time::sleep(AGAIN_AFTER).await;
+                    slot.pause(AGAIN_AFTER).await;
+                }
+                Attempt::NotWritten { backoff } => {
+                    let pause = pace.failed(backoff);
+                    metrics::RESENDS.add(1, ["not-written"]);
+                    spans::event("retry", [("wa.reason", "not-written".into())]);
+                    tracing::warn!(
+                        whatsapp_id = id,
+                        again_after_s = pause.as_secs_f64(),
+                        "a message could not be encrypted for its recipient; trying again"
+                    );
+                    slot.pause(pause).await;
                 }
                 Attempt::NotSent => {
                     metrics::RESENDS.add(1, ["not-sent"]);
@@ -272,7 +300,7 @@ impl Sender {
                             "the session with WhatsApp cannot be written; nothing is sent until it can: is the disk full?"
                         );
                     }
-                    tokio::time::sleep(AGAIN_AFTER).await;
+                    slot.pause(AGAIN_AFTER).await;
                 }
             }
         }
@@ -307,7 +335,7 @@ impl Sender {
             }
             Ok(Some(Err(error))) => {
                 tracing::debug!(error = redact::text(&error), "a send failed");
-                Attempt::Unknown("not written")
+                failed(&error)
             }
             Ok(Some(Ok(_written))) => {
                 crash::point_of("edge.after-send", id);
@@ -321,6 +349,18 @@ impl Sender {
         };
         self.acks.forget(id);
         attempt
+    }
+}
+
+/// What it means that the library could not send. Before it writes a message, it asks WhatsApp for devices and keys, and it
+/// encrypts; these errors come from there.
+fn failed(error: &SendError) -> Attempt {
+    match error {
+        SendError::Iq(IqError::ServerError { backoff, .. }) => {
+            Attempt::NotWritten { backoff: backoff.map(|seconds| Duration::from_secs(seconds.into())) }
+        }
+        SendError::Internal(_) => Attempt::NotWritten { backoff: None },
+        _ => Attempt::Unknown("not written"),
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum FaultKind {
     UploadHalf,
     /// Nobody's keys are handed out.
     NoKeys,
+    /// Questions for keys are refused.
+    RefuseKeys,
     /// The owner tells nobody what is read.
     HideReads,
     /// Nothing is heard and nothing is said, on connections that stay open.
@@ -59,7 +61,7 @@ pub(crate) enum FaultKind {
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::DropConnection,
         Self::MuteAcks,
         Self::MuteReceipts,
@@ -80,6 +82,7 @@ impl FaultKind {
         Self::UploadSlow,
         Self::UploadHalf,
         Self::NoKeys,
+        Self::RefuseKeys,
         Self::HideReads,
         Self::Silence,
         Self::LoseMessages,
@@ -108,6 +111,7 @@ impl FaultKind {
             Self::UploadSlow => "upload_slow",
             Self::UploadHalf => "upload_half",
             Self::NoKeys => "no_keys",
+            Self::RefuseKeys => "refuse_keys",
             Self::HideReads => "hide_reads",
             Self::Silence => "silence",
             Self::LoseMessages => "lose_messages",

@@ -35,6 +35,10 @@ pub(crate) fn answer(world: &mut World, asker: &Asker<'_>, request: &Node) -> No
     } else if child("digest").is_some() {
         digest(world, asker, request)
     } else if let Some(wanted) = child("key") {
+        let refused = world.faults.find(FaultKind::RefuseKeys, Some(asker.number), Instant::now());
+        if let Some(code) = refused.map(|fault| fault.code) {
+            return stanza::iq_error(request, code, "rate-overlimit");
+        }
         let refuses = world.faults.find(FaultKind::NoKeys, Some(asker.number), Instant::now()).is_some();
         fetch(world, request, wanted, refuses)
     } else {

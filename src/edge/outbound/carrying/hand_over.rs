@@ -15,6 +15,7 @@ use super::super::packing::Label;
 use super::super::reports::Reporter;
 use super::super::request::Content;
 use super::super::sending::{Guard, Parcel, Undeliverable};
+use super::super::slots::Slot;
 use super::Carrier;
 use crate::crash;
 use crate::edge::addressing::tokens;
@@ -45,6 +46,7 @@ impl Carrier {
         chat: &ChatToken,
         job: &Job,
         wanted: Wanted<'_>,
+        slot: &mut Slot<'_>,
     ) -> Result<(), Undeliverable> {
         let Wanted { letter: Letter { id, content, quote }, at_ms, to, not_after_ms, cause, is_new, again } =
             wanted;
@@ -73,7 +75,7 @@ impl Carrier {
                 has_substitute,
                 unless,
             };
-            let sent = match (content, self.sender.send(&to, id, parcel).await) {
+            let sent = match (content, self.sender.send(&to, id, parcel, slot).await) {
                 (Content::Menu(menu), Err(Undeliverable::Refused(code))) if Why::of(&code).is_none() => {
                     self.native.refused(to.is_group(), &code, Instant::now());
                     crash::point_of("edge.before-text", id);
@@ -82,7 +84,7 @@ impl Carrier {
                     let parcel =
                         Parcel { message: text, has_substitute: false, not_after_ms: None, ..parcel };
                     // Under the same id: a phone that has the buttons after all shows them and drops this.
-                    self.sender.send(&to, id, parcel).await
+                    self.sender.send(&to, id, parcel, slot).await
                 }
                 (_, sent) => sent,
             };

@@ -8,7 +8,6 @@ mod means;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use whatsapp_rust::Jid;
 use whatsapp_rust::wacore_binary::JidExt as _;
@@ -26,6 +25,7 @@ use super::rate_limit::RateLimits;
 use super::reports::{Failure, Reporter};
 use super::request::{Content, Flaw};
 use super::sending::{Sender, Undeliverable};
+use super::slots::{Slot, Slots};
 use super::strangers::Strangers;
 use crate::bus::{Delivery, Record};
 use crate::edge::addressing::offers::Offers;
@@ -38,9 +38,6 @@ use crate::wire::{ChatToken, id, now_ms};
 use hand_over::Wanted;
 pub use means::Limits;
 pub(crate) use means::Means;
-
-/// To how many chats the edge sends at once.
-const MAX_SENDING: usize = 64;
 
 /// How soon it is asked again whether somebody wants something unasked.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -81,7 +78,7 @@ pub(super) struct Carrier {
     groups: Groups,
     native: Native,
     courtesies: Courtesies,
-    sending: Semaphore,
+    slots: Slots,
     /// The stream from which deliveries come.
     stream: String,
     stop: CancellationToken,
@@ -123,7 +120,7 @@ impl Carrier {
             loop_breaker: Mutex::new(LoopBreaker::new(limits.loops)),
             reporter,
             offers,
-            sending: Semaphore::new(MAX_SENDING),
+            slots: Slots::new(),
             stream,
             stop,
         }
@@ -182,7 +179,7 @@ impl Carrier {
                 return Carried::ended(self.given_up(chat, &job, ids, why).await);
             }
         };
-        // Before the permit: a look-up may take any time, and nobody else waits for it.
+        // Before the slot: a look-up may take any time, and nobody else waits for it.
         let Some(to) = self.stop.run_until_cancelled(self.recipient(&job)).await else {
             return Carried::Open;
         };
@@ -248,7 +245,7 @@ impl Carrier {
         for (number, letter) in all.iter().enumerate() {
             let file = self.file(&letter.content, job, to.is_ok());
             let Some(file) = self.stop.run_until_cancelled(file).await else { return Carried::Open };
-            let Some(_permit) = self.stop.run_until_cancelled(self.turn(chat)).await else {
+            let Some(mut slot) = self.stop.run_until_cancelled(self.turn(chat)).await else {
                 return Carried::Open;
             };
             let is_last = number + 1 == all.len();
@@ -267,7 +264,7 @@ impl Carrier {
                 is_new: is_new && number == 0,
                 again: delivery.delivered > 1,
             };
-            if let Err(why) = self.hand_over(chat, job, wanted).await {
+            if let Err(why) = self.hand_over(chat, job, wanted, &mut slot).await {
                 if why == Undeliverable::Undecided {
                     return Carried::Open;
                 }
@@ -300,16 +297,15 @@ impl Carrier {
 
     /// Waits until the chat may be sent to. A message that waits for its own chat delays no other chat. A token of
     /// the common bucket is taken only when it can be used at once.
-    async fn turn(&self, chat: &ChatToken) -> Option<SemaphorePermit<'_>> {
+    async fn turn(&self, chat: &ChatToken) -> Slot<'_> {
         self.rate_limits.of_chat(chat).await;
-        // This fails only when the semaphore is closed, and nothing closes it.
-        let permit = self.sending.acquire().await.ok();
+        let slot = self.slots.take().await;
         self.sender.connection().client().await;
         self.rate_limits.of_all().await;
-        permit
+        slot
     }
 
-    /// The file of a message that names one, once WhatsApp has it. Also before the permit: only the chat waits for its file.
+    /// The file of a message that names one, once WhatsApp has it. Also before the slot: only the chat waits for its file.
     async fn file(
         &self,
         content: &Content,

@@ -57,7 +57,7 @@ pub(super) async fn create(State(hub): State<Arc<Hub>>, bytes: Bytes) -> Result<
         until: request.for_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
         code: request.code.unwrap_or(match kind {
             FaultKind::RefuseLogin => 403,
-            FaultKind::RefusePairCode | FaultKind::RefuseLookups => 429,
+            FaultKind::RefusePairCode | FaultKind::RefuseLookups | FaultKind::RefuseKeys => 429,
             FaultKind::FewCodes => 1,
             FaultKind::MediaRefused => 404,
             FaultKind::UploadRefused => 500,
@@ -132,6 +132,7 @@ fn strike(world: &mut World, fault: &Fault) -> usize {
         | FaultKind::MuteReceipts
         | FaultKind::Nack
         | FaultKind::Delay
+        | FaultKind::RefuseKeys
         | FaultKind::RefuseLookups => online(world, account).len(),
     }
 }
@@ -188,6 +189,7 @@ pub(super) fn active(world: &mut World) -> Vec<Value> {
                 | FaultKind::RefuseLogin
                 | FaultKind::RefusePairCode
                 | FaultKind::RefuseLookups
+                | FaultKind::RefuseKeys
                 | FaultKind::FewCodes
                 | FaultKind::MediaRefused
                 | FaultKind::UploadRefused
