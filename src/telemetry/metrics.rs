@@ -45,7 +45,7 @@ pub static RESENDS: Counter<1> = Counter::counter(
     "wa.resends",
     "{message}",
     &["reason"],
-    "Sends that are repeated under the same id: refused, refused with buttons and sent as text, unknown whether they arrived, or not sent because the session cannot be written.",
+    "Sends that are repeated under the same id: refused, refused with buttons and sent as text, unknown whether they arrived, not written because WhatsApp gives no keys for the recipient, or not sent because the session cannot be written.",
 );
 /// Receipts from customers' phones.
 pub static RECEIPTS: Counter<1> = Counter::counter(
