@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::Info;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{
     self,
     consumer::{FromConsumer as _, PullConsumer, pull},
@@ -387,11 +389,29 @@ impl Streams {
         let found = self.consumer(stream, consumer).await?;
         let info = found.cached_info();
         match (info.num_pending, info.num_ack_pending) {
-            (0, 0) => Ok(()),
+            (0, 0) => self.is_at_the_end(stream, info).await,
             (waiting, in_hand) => {
                 Err(format!("{consumer}: {waiting} not delivered, {in_hand} not acknowledged"))
             }
         }
+    }
+
+    /// For a moment, a consumer that was just made, or whose server was, says that nothing waits.
+    async fn is_at_the_end(&self, stream: &str, info: &Info) -> Result<(), String> {
+        let all =
+            [&info.config.filter_subjects[..], std::slice::from_ref(&info.config.filter_subject)].concat();
+        let messages = self.jetstream.get_stream(stream).await.map_err(|error| error.to_string())?;
+        for subject in all.into_iter().filter(|subject| !subject.is_empty()) {
+            match messages.get_last_raw_message_by_subject(&subject).await {
+                Ok(last) if last.sequence > info.delivered.stream_sequence => {
+                    return Err(format!("{}: message {} is not delivered", info.name, last.sequence));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
     }
 
     async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer, String> {
