@@ -212,6 +212,7 @@ enum Attempt {
     Unknown(&'static str),
     /// The library did not come to write it: WhatsApp gives it no keys, say, and may want to be left alone for so long.
     NotWritten {
+        why: String,
         backoff: Option<Duration>,
     },
     /// WhatsApp cannot have it.
@@ -279,15 +280,9 @@ impl Sender {
                     );
                     slot.pause(AGAIN_AFTER).await;
                 }
-                Attempt::NotWritten { backoff } => {
+                Attempt::NotWritten { why, backoff } => {
                     let pause = pace.failed(backoff);
-                    metrics::RESENDS.add(1, ["not-written"]);
-                    spans::event("retry", [("wa.reason", "not-written".into())]);
-                    tracing::warn!(
-                        whatsapp_id = id,
-                        again_after_s = pause.as_secs_f64(),
-                        "a message could not be encrypted for its recipient; trying again"
-                    );
+                    tell_unwritten(id, &why, pause);
                     slot.pause(pause).await;
                 }
                 Attempt::NotSent => {
@@ -352,14 +347,26 @@ impl Sender {
     }
 }
 
+fn tell_unwritten(id: &str, why: &str, pause: Duration) {
+    metrics::RESENDS.add(1, ["not-written"]);
+    spans::event("retry", [("wa.reason", "not-written".into())]);
+    tracing::warn!(
+        why,
+        whatsapp_id = id,
+        again_after_s = pause.as_secs_f64(),
+        "a message could not be encrypted for its recipient; trying again"
+    );
+}
+
 /// What it means that the library could not send. Before it writes a message, it asks WhatsApp for devices and keys, and it
 /// encrypts; these errors come from there.
 fn failed(error: &SendError) -> Attempt {
     match error {
-        SendError::Iq(IqError::ServerError { backoff, .. }) => {
-            Attempt::NotWritten { backoff: backoff.map(|seconds| Duration::from_secs(seconds.into())) }
-        }
-        SendError::Internal(_) => Attempt::NotWritten { backoff: None },
+        SendError::Iq(IqError::ServerError { code, backoff, .. }) => Attempt::NotWritten {
+            why: format!("refused-{code}"),
+            backoff: backoff.map(|seconds| Duration::from_secs(seconds.into())),
+        },
+        SendError::Internal(_) => Attempt::NotWritten { why: "internal".to_owned(), backoff: None },
         _ => Attempt::Unknown("not written"),
     }
 }
